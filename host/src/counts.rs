@@ -1,0 +1,349 @@
+//! Windowed counts of device types, per input partition.
+//!
+//! Pure, and in two halves: [`Counts::count`] and [`Counts::tick`] compute a [`Delta`] from what is known, and
+//! [`Counts::apply`] takes it over. Between the two the caller commits what the delta says. If the commit fails the delta is
+//! dropped and nothing has changed, so a replay cannot count twice.
+//!
+//! Windows are aligned to the epoch on the batch's `processed-at`. A clock that steps back does not reopen a window: what
+//! arrives then is counted in the window that is open. A clock that leaps ahead closes one window, not one for every
+//! interval that it skipped.
+//!
+//! Counters are few by design: the state of a partition has to fit the metadata of an offset commit. What finds no room is
+//! counted under [`OTHER`], never lost. What this module leaves out: where counts are sent, and how they survive a restart.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, SecondsFormat};
+use serde_json::json;
+
+/// Where device types are counted that have no counter of their own.
+pub const OTHER: &str = "__other__";
+/// Device types with a counter of their own, per partition.
+pub const MAX_DEVICE_TYPES: usize = 64;
+/// Longest name with a counter of its own, in bytes of UTF-8.
+pub const MAX_NAME_BYTES: usize = 32;
+/// What the counters of a partition may take when written down, in bytes: a broker refuses offset metadata of more than
+/// 4,096 characters, and some is left for other uses.
+pub const MAX_STATE_BYTES: usize = 3_000;
+/// Of [`MAX_STATE_BYTES`], what is set aside for the version, the window and the counters of [`OTHER`].
+const STATE_HEADER_BYTES: usize = 120;
+/// What two counters take at most beside their name: 13 digits each in base 36, and four separators.
+const STATE_COUNTER_BYTES: usize = 30;
+
+/// The counters of one partition. `names`, `totals` and `window` are parallel; `OTHER` stands at index 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Partition {
+    names: Vec<Box<str>>,
+    totals: Vec<u64>,
+    window: Vec<u64>,
+    /// Start of the open window, milliseconds since the epoch.
+    start: i64,
+    state_bytes: usize,
+}
+
+impl Partition {
+    fn new(start: i64) -> Partition {
+        Partition { names: vec![OTHER.into()], totals: vec![0], window: vec![0], start, state_bytes: STATE_HEADER_BYTES }
+    }
+}
+
+/// What a name takes when written down as a JSON string, with its counters.
+fn state_bytes(name: &str) -> usize {
+    let escaped: usize = name.bytes().map(|byte| if byte < 0x20 { 6 } else { 1 + usize::from(matches!(byte, b'"' | b'\\')) }).sum();
+    escaped + STATE_COUNTER_BYTES
+}
+
+/// The running totals and open windows of the partitions that this process has.
+#[derive(Clone, Debug)]
+pub struct Counts {
+    every: i64,
+    emit_empty: bool,
+    partitions: BTreeMap<i32, Partition>,
+}
+
+/// A window that has ended, over all partitions of this process that had it open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// When it began: milliseconds since the epoch.
+    pub start: i64,
+    /// When it ended, exclusive.
+    pub end: i64,
+    /// Counts of this window.
+    pub counts: BTreeMap<String, u64>,
+    /// Totals since the start, this window included.
+    pub totals: BTreeMap<String, u64>,
+    /// The partitions that the counts and totals cover.
+    pub partitions: Vec<i32>,
+}
+
+impl Window {
+    /// The message that is sent to the counts topic.
+    pub fn to_json(&self) -> String {
+        json!({
+            "device_type_counts": self.totals,
+            "window": { "start": instant(self.start), "end": instant(self.end), "counts": self.counts },
+            "partitions": self.partitions,
+        })
+        .to_string()
+    }
+}
+
+/// `millis` since the epoch as RFC 3339 in UTC.
+fn instant(millis: i64) -> String {
+    DateTime::from_timestamp_millis(millis).map_or_else(|| millis.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+}
+
+/// What a batch, or the passing of time, changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delta {
+    /// Windows that have ended and are to be sent with the batch.
+    pub windows: Vec<Window>,
+    /// Start of the window into which the rows fall.
+    start: i64,
+    added: Vec<Added>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Added {
+    partition: i32,
+    /// Names that get a counter, in the order of their indices, after the names that the partition has.
+    names: Vec<Box<str>>,
+    /// What to add, by index of the name.
+    counts: Vec<u64>,
+    state_bytes: usize,
+}
+
+impl Counts {
+    /// No counts yet, in windows of `every` milliseconds.
+    ///
+    /// # Panics
+    /// If `every` is not positive; the configuration sees to it.
+    pub fn new(every: i64, emit_empty: bool) -> Counts {
+        assert!(every > 0, "a window has a length");
+        Counts { every, emit_empty, partitions: BTreeMap::new() }
+    }
+
+    /// Counts rows, given as (partition, device type), in a batch that is processed at `now`, and closes the windows that
+    /// have ended by then. A row without a device type counts as [`OTHER`].
+    pub fn count<'a>(&self, now: i64, rows: impl Iterator<Item = (i32, Option<&'a str>)>) -> Delta {
+        let mut delta = self.tick(now);
+        let mut current = usize::MAX;
+        for (partition, name) in rows {
+            if delta.added.get(current).is_none_or(|added| added.partition != partition) {
+                current = self.position(&mut delta.added, partition);
+            }
+            let known = self.partitions.get(&partition).map_or(&[][..], |known| &known.names);
+            let index = delta.added[current].index(known, name);
+            delta.added[current].counts[index] += 1;
+        }
+        delta
+    }
+
+    /// Closes the windows that have ended by `now`.
+    pub fn tick(&self, now: i64) -> Delta {
+        let start = now.div_euclid(self.every) * self.every;
+        let mut starts: Vec<i64> = self.partitions.values().map(|partition| partition.start).filter(|open| *open < start).collect();
+        starts.sort_unstable();
+        starts.dedup();
+        let windows = starts.into_iter().map(|start| self.window(start)).filter(|window| self.emit_empty || !window.counts.is_empty());
+        Delta { windows: windows.collect(), start, added: Vec::new() }
+    }
+
+    /// The index in `added` for `partition`.
+    fn position(&self, added: &mut Vec<Added>, partition: i32) -> usize {
+        added.iter().position(|added| added.partition == partition).unwrap_or_else(|| {
+            let (names, state_bytes) = self.partitions.get(&partition).map_or((1, STATE_HEADER_BYTES), |known| (known.names.len(), known.state_bytes));
+            added.push(Added { partition, names: Vec::new(), counts: vec![0; names], state_bytes });
+            added.len() - 1
+        })
+    }
+
+    /// The window that began at `start`, over the partitions that have it open.
+    fn window(&self, start: i64) -> Window {
+        let open = || self.partitions.iter().filter(|(_, partition)| partition.start == start);
+        Window {
+            start,
+            end: start + self.every,
+            counts: sum(open().map(|(_, partition)| (&partition.names, &partition.window))),
+            totals: sum(open().map(|(_, partition)| (&partition.names, &partition.totals))),
+            partitions: open().map(|(index, _)| *index).collect(),
+        }
+    }
+
+    /// Takes over what a committed step changed.
+    pub fn apply(&mut self, delta: &Delta) {
+        for partition in self.partitions.values_mut().filter(|partition| partition.start < delta.start) {
+            partition.start = delta.start;
+            partition.window.fill(0);
+        }
+        for added in &delta.added {
+            let partition = self.partitions.entry(added.partition).or_insert_with(|| Partition::new(delta.start));
+            partition.names.extend(added.names.iter().cloned());
+            partition.state_bytes = added.state_bytes;
+            for counters in [&mut partition.totals, &mut partition.window] {
+                counters.resize(added.counts.len(), 0);
+                counters.iter_mut().zip(&added.counts).for_each(|(counter, count)| *counter += count);
+            }
+        }
+    }
+
+    /// When the earliest open window ends, in milliseconds since the epoch, if one is worth closing.
+    pub fn next_close(&self) -> Option<i64> {
+        let worth = |partition: &&Partition| self.emit_empty || partition.window.iter().any(|count| *count > 0);
+        self.partitions.values().filter(worth).map(|partition| partition.start + self.every).min()
+    }
+
+    /// Totals since the start, over all partitions.
+    pub fn totals(&self) -> BTreeMap<String, u64> {
+        sum(self.partitions.values().map(|partition| (&partition.names, &partition.totals)))
+    }
+
+    /// Counts of the windows that are open, over all partitions.
+    pub fn open(&self) -> BTreeMap<String, u64> {
+        sum(self.partitions.values().map(|partition| (&partition.names, &partition.window)))
+    }
+
+    /// Forgets the partitions that this process no longer has.
+    pub fn retain(&mut self, keep: impl Fn(i32) -> bool) {
+        self.partitions.retain(|partition, _| keep(*partition));
+    }
+}
+
+impl Added {
+    /// The index of the counter for `name`, made if there is room.
+    fn index(&mut self, known: &[Box<str>], name: Option<&str>) -> usize {
+        let Some(name) = name.filter(|name| name.len() <= MAX_NAME_BYTES) else { return 0 };
+        let known_len = known.len().max(1);
+        if let Some(index) = known.iter().position(|known| **known == *name) {
+            return index;
+        }
+        if let Some(index) = self.names.iter().position(|added| **added == *name) {
+            return known_len + index;
+        }
+        let state_bytes = self.state_bytes + state_bytes(name);
+        if name == OTHER || self.counts.len() > MAX_DEVICE_TYPES || state_bytes > MAX_STATE_BYTES {
+            return 0;
+        }
+        self.names.push(name.into());
+        self.counts.push(0);
+        self.state_bytes = state_bytes;
+        self.counts.len() - 1
+    }
+}
+
+/// Sums parallel lists of names and counters by name, without the zeros.
+fn sum<'a>(counters: impl Iterator<Item = (&'a Vec<Box<str>>, &'a Vec<u64>)>) -> BTreeMap<String, u64> {
+    let mut sum = BTreeMap::new();
+    for (names, counts) in counters {
+        for (name, count) in names.iter().zip(counts).filter(|(_, count)| **count > 0) {
+            *sum.entry(name.to_string()).or_default() += count;
+        }
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(counts: &mut Counts, now: i64, rows: &[(i32, &str)]) -> Vec<Window> {
+        let delta = counts.count(now, rows.iter().map(|(partition, name)| (*partition, Some(*name))));
+        counts.apply(&delta);
+        delta.windows
+    }
+
+    fn map(pairs: &[(&str, u64)]) -> BTreeMap<String, u64> {
+        pairs.iter().map(|(name, count)| (name.to_string(), *count)).collect()
+    }
+
+    #[test]
+    fn a_window_closes_with_the_first_batch_after_its_end() {
+        let mut counts = Counts::new(60_000, false);
+        assert_eq!(count(&mut counts, 60_001, &[(0, "android"), (1, "iOS"), (0, "android")]), []);
+        assert_eq!(count(&mut counts, 119_999, &[(1, "android")]), []);
+        let closed = count(&mut counts, 120_000, &[(0, "iOS")]);
+        assert_eq!(closed.len(), 1);
+        assert_eq!((closed[0].start, closed[0].end), (60_000, 120_000));
+        assert_eq!(closed[0].counts, map(&[("android", 3), ("iOS", 1)]));
+        assert_eq!(closed[0].partitions, [0, 1]);
+        assert_eq!(counts.open(), map(&[("iOS", 1)]));
+        assert_eq!(counts.totals(), map(&[("android", 3), ("iOS", 2)]));
+    }
+
+    #[test]
+    fn the_message_has_totals_and_the_window() {
+        let mut counts = Counts::new(60_000, false);
+        count(&mut counts, 0, &[(2, "iOS")]);
+        let message = counts.tick(61_000).windows[0].to_json();
+        assert_eq!(
+            message,
+            r#"{"device_type_counts":{"iOS":1},"window":{"start":"1970-01-01T00:00:00Z","end":"1970-01-01T00:01:00Z","counts":{"iOS":1}},"partitions":[2]}"#
+        );
+    }
+
+    #[test]
+    fn an_uncommitted_delta_changes_nothing() {
+        let mut counts = Counts::new(1_000, false);
+        count(&mut counts, 0, &[(0, "iOS")]);
+        let before = counts.clone().totals();
+        let first = counts.count(5_000, [(0, Some("iOS"))].into_iter());
+        let again = counts.count(5_000, [(0, Some("iOS"))].into_iter());
+        assert_eq!(first, again);
+        assert_eq!(counts.totals(), before);
+    }
+
+    #[test]
+    fn an_empty_window_is_silent_unless_wanted() {
+        for (emit_empty, windows) in [(false, 0), (true, 1)] {
+            let mut counts = Counts::new(1_000, emit_empty);
+            count(&mut counts, 0, &[(0, "iOS")]);
+            let delta = counts.tick(1_000);
+            assert_eq!(delta.windows.len(), 1);
+            counts.apply(&delta);
+            assert_eq!(counts.next_close().is_some(), emit_empty);
+            assert_eq!(counts.tick(2_000).windows.len(), windows);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_jumps_does_not_close_windows_in_masses() {
+        let mut counts = Counts::new(1_000, true);
+        count(&mut counts, 10_000, &[(0, "iOS")]);
+        assert_eq!(count(&mut counts, 3_000, &[(0, "iOS")]), [], "a step back closes nothing");
+        assert_eq!(counts.open(), map(&[("iOS", 2)]));
+        assert_eq!(count(&mut counts, 9_000_000, &[(0, "iOS")]).len(), 1, "a leap ahead closes one window");
+    }
+
+    #[test]
+    fn device_types_obeying_the_limits_have_a_counter_of_their_own() {
+        let mut counts = Counts::new(1_000, false);
+        let names: Vec<String> = (0..MAX_DEVICE_TYPES).map(|index| format!("type{index}")).collect();
+        count(&mut counts, 0, &names.iter().map(|name| (0, name.as_str())).collect::<Vec<_>>());
+        assert_eq!(counts.totals().len(), MAX_DEVICE_TYPES);
+        assert!(!counts.totals().contains_key(OTHER));
+    }
+
+    #[test]
+    fn device_types_violating_the_limits_are_counted_as_other() {
+        let mut counts = Counts::new(1_000, false);
+        let long = "x".repeat(MAX_NAME_BYTES + 1);
+        count(&mut counts, 0, &[(0, &long), (0, OTHER), (0, "iOS")]);
+        assert_eq!(counts.totals(), map(&[("iOS", 1), (OTHER, 2)]));
+        let names: Vec<String> = (0..10_000).map(|index| format!("{index:032}")).collect();
+        count(&mut counts, 0, &names.iter().map(|name| (0, name.as_str())).collect::<Vec<_>>());
+        let totals = counts.totals();
+        assert!(totals.len() <= MAX_DEVICE_TYPES);
+        assert_eq!(totals.values().sum::<u64>(), 10_003, "nothing is lost");
+        assert!(totals.keys().map(|name| state_bytes(name)).sum::<usize>() <= MAX_STATE_BYTES);
+        count(&mut counts, 0, &[(0, "iOS")]);
+        assert_eq!(counts.totals()["iOS"], 2, "a known name keeps its counter");
+    }
+
+    #[test]
+    fn a_row_without_a_device_type_is_counted_too() {
+        let mut counts = Counts::new(1_000, false);
+        let delta = counts.count(0, [(0, None)].into_iter());
+        counts.apply(&delta);
+        assert_eq!(counts.totals(), map(&[(OTHER, 1)]));
+    }
+}

@@ -1,0 +1,205 @@
+//! Plain data that flows through the engine: a batch of messages in, a step of outputs and rejections out.
+//!
+//! Bytes live in one arena per batch and are named by spans, so that a batch costs a handful of allocations however many
+//! messages it has, and none once its buffers have grown. Nothing here knows Kafka, Wasm, JSON or the time.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A range of bytes in an arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The first byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+impl Span {
+    /// The bytes that this span names in `arena`.
+    pub fn of(self, arena: &[u8]) -> &[u8] {
+        &arena[self.start as usize..self.end as usize]
+    }
+}
+
+/// Where a message stands in the input, and where its bytes are in the batch's arena.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The input partition.
+    pub partition: i32,
+    /// The offset in that partition.
+    pub offset: i64,
+    /// Milliseconds since the epoch, if the message has a timestamp.
+    pub timestamp: Option<i64>,
+    key: Option<Span>,
+    value: Option<Span>,
+    headers: Range<u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Header {
+    name: Span,
+    value: Option<Span>,
+}
+
+/// Messages of one input topic in the order in which they were polled; per partition that is their offset order.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The input topic.
+    pub topic: Arc<str>,
+    /// When processing began: milliseconds since the epoch, UTC. The only time that rules and counts know.
+    pub processed_at: i64,
+    arena: Vec<u8>,
+    records: Vec<Record>,
+    headers: Vec<Header>,
+}
+
+impl Batch {
+    /// An empty batch for `topic`.
+    pub fn new(topic: impl Into<Arc<str>>) -> Batch {
+        Batch { topic: topic.into(), ..Batch::default() }
+    }
+
+    /// Forgets the messages and keeps the buffers.
+    pub fn clear(&mut self) {
+        self.arena.clear();
+        self.records.clear();
+        self.headers.clear();
+    }
+
+    /// Appends a message. Its headers follow with [`Batch::push_header`].
+    pub fn push(&mut self, partition: i32, offset: i64, timestamp: Option<i64>, key: Option<&[u8]>, value: Option<&[u8]>) {
+        let key = key.map(|bytes| self.store(bytes));
+        let value = value.map(|bytes| self.store(bytes));
+        let next = self.headers.len() as u32;
+        self.records.push(Record { partition, offset, timestamp, key, value, headers: next..next });
+    }
+
+    /// Appends a header to the message pushed last.
+    ///
+    /// # Panics
+    /// If no message was pushed.
+    pub fn push_header(&mut self, name: &str, value: Option<&[u8]>) {
+        let name = self.store(name.as_bytes());
+        let value = value.map(|bytes| self.store(bytes));
+        self.headers.push(Header { name, value });
+        self.records.last_mut().expect("a header follows its message").headers.end += 1;
+    }
+
+    /// Copies `bytes` to the end of the arena.
+    ///
+    /// # Panics
+    /// If the arena would pass 4 GiB; sources bound a batch to far less.
+    fn store(&mut self, bytes: &[u8]) -> Span {
+        let start = self.arena.len();
+        self.arena.extend_from_slice(bytes);
+        let end = u32::try_from(self.arena.len()).expect("a batch is far below 4 GiB");
+        Span { start: start as u32, end }
+    }
+
+    /// The messages.
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// How many messages there are.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there is no message.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// How many bytes the keys, values and headers take.
+    pub fn bytes(&self) -> usize {
+        self.arena.len()
+    }
+
+    /// The value of message `index`; none for a tombstone.
+    pub fn value(&self, index: usize) -> Option<&[u8]> {
+        self.records[index].value.map(|span| span.of(&self.arena))
+    }
+
+    /// The key of message `index`.
+    pub fn key(&self, index: usize) -> Option<&[u8]> {
+        self.records[index].key.map(|span| span.of(&self.arena))
+    }
+
+    /// The headers of message `index`, in order, names repeated as they were sent.
+    pub fn headers(&self, index: usize) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+        let Range { start, end } = self.records[index].headers.clone();
+        self.headers[start as usize..end as usize].iter().map(|header| {
+            let name = std::str::from_utf8(header.name.of(&self.arena)).expect("stored from a str");
+            (name, header.value.map(|span| span.of(&self.arena)))
+        })
+    }
+}
+
+/// A message that passed every rule.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    /// Index of the message in its batch.
+    pub record: u32,
+    /// Where its new value is in the step's bytes; none if no rule wrote anything, and the original value goes on.
+    value: Option<Span>,
+}
+
+/// A message that goes no further, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Index of the message in its batch.
+    pub record: u32,
+    /// Index of the rule in the pipeline; none where the engine itself could not read the message.
+    pub rule: Option<usize>,
+    /// One of a small fixed set: the rule's `manifest.reasons` or the engine's own.
+    pub reason: Arc<str>,
+    /// What exactly, for a person.
+    pub detail: Option<String>,
+    /// The rule's policy is to drop: count it, but produce no dead letter.
+    pub drop: bool,
+}
+
+/// What became of a batch. Its buffers can be used again for the next one.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// What passed, in the order of the batch.
+    pub outputs: Vec<Output>,
+    /// What did not, in the order of the batch.
+    pub rejections: Vec<Rejection>,
+    /// What to add to the counts once this step is committed, and the windows that end with it.
+    pub counts: crate::counts::Delta,
+    bytes: Vec<u8>,
+}
+
+impl Step {
+    /// Forgets the contents and keeps the buffers.
+    pub fn clear(&mut self) {
+        self.outputs.clear();
+        self.rejections.clear();
+        self.counts = crate::counts::Delta::default();
+        self.bytes.clear();
+    }
+
+    /// Appends the message `record` with its value unchanged.
+    pub fn pass(&mut self, record: u32) {
+        self.outputs.push(Output { record, value: None });
+    }
+
+    /// Appends the message `record` with the value that `write` appends to the buffer it is given.
+    pub fn pass_with(&mut self, record: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len() as u32;
+        write(&mut self.bytes);
+        let end = u32::try_from(self.bytes.len()).expect("a step is far below 4 GiB");
+        self.outputs.push(Output { record, value: Some(Span { start, end }) });
+    }
+
+    /// The value that `output` goes on with. `batch` is the one that this step was made from.
+    pub fn value<'a>(&'a self, output: &Output, batch: &'a Batch) -> &'a [u8] {
+        match output.value {
+            Some(span) => span.of(&self.bytes),
+            None => batch.value(output.record as usize).unwrap_or_default(),
+        }
+    }
+}

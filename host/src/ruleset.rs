@@ -22,10 +22,14 @@ pub struct RuleSet {
 }
 
 /// A rule that has shown that it loads, accepts its configuration and answers to a probe.
-struct Proven {
-    component: Component,
+pub struct Proven {
+    /// The compiled rule.
+    pub component: Component,
+    /// What the rule says of itself when it is configured with `config`.
+    pub manifest: Manifest,
+    /// Bytes of the component.
+    pub size: usize,
     config: config::Rule,
-    manifest: Manifest,
 }
 
 impl RuleSet {
@@ -72,19 +76,19 @@ fn instantiate(component: &Component, rule: &config::Rule) -> anyhow::Result<(In
 }
 
 /// Everything that a rule must show before it may see a message.
-fn prove(runtime: &Runtime, rule: &config::Rule) -> anyhow::Result<Proven> {
+///
+/// # Errors
+/// What it does not show, with the file and the remedy.
+pub fn prove(runtime: &Runtime, rule: &config::Rule) -> anyhow::Result<Proven> {
     let bytes = read(&rule.file)?;
     let component = runtime.load(&bytes).with_context(|| format!("{} can't be used as a rule", rule.file.display()))?;
     let (mut instance, manifest) = instantiate(&component, rule)?;
     probe(&mut instance, &manifest).with_context(|| format!("the rule of {} failed its probe", rule.file.display()))?;
-    Ok(Proven { component, config: rule.clone(), manifest })
+    Ok(Proven { component, manifest, size: bytes.len(), config: rule.clone() })
 }
 
 /// The bytes of a rule's file.
-///
-/// # Errors
-/// If it can't be read, or is too large to be a rule.
-pub fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     let metadata = fs::metadata(file).with_context(|| {
         format!("failed to find the rule {}; build the rules with `make rules`, or set rules.folder", file.display())
     })?;
@@ -95,10 +99,7 @@ pub fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Lets a rule judge no row, and rows with a cell of every kind. It may reject them; it must not fail.
-///
-/// # Errors
-/// If it fails on them.
-pub fn probe(instance: &mut Instance, manifest: &Manifest) -> anyhow::Result<()> {
+fn probe(instance: &mut Instance, manifest: &Manifest) -> anyhow::Result<()> {
     let mut probe = Column::default();
     let cells: [(Kind, &[u8]); 8] = [
         (Kind::Absent, b""),

@@ -7,4 +7,5 @@ pub mod json;
 pub mod pipeline;
 pub mod record;
 pub mod ruleset;
+pub mod snapshot;
 pub mod wasm;

@@ -145,6 +145,14 @@ impl Snapshot {
         self.preview(batch, step, manifests);
     }
 
+    /// Takes back what [`Snapshot::add`] took for written, of outputs that the broker refused for these reasons.
+    pub fn divert(&mut self, reasons: &[&'static str]) {
+        self.written -= reasons.len() as u64;
+        for reason in reasons {
+            self.reject(ENGINE, &Arc::from(*reason));
+        }
+    }
+
     /// All messages that did not pass.
     pub fn rejections(&self) -> u64 {
         self.rejected.iter().map(|rejected| rejected.messages).sum()
@@ -216,7 +224,8 @@ mod tests {
             snapshot.add(&batch(&["a", "b", "c"]), &step, &manifests, &Counts::new(1_000, false));
         }
         assert_eq!((snapshot.batches, snapshot.read, snapshot.written, snapshot.rejections()), (2, 6, 2, 4));
-        let rejected: Vec<_> = snapshot.rejected.iter().map(|known| (known.rule.as_str(), &*known.reason, known.messages)).collect();
+        let rejected: Vec<_> =
+            snapshot.rejected.iter().map(|known| (known.rule.as_str(), &*known.reason, known.messages)).collect();
         assert_eq!(rejected, [("validation", "missing_field", 2), (ENGINE, "not_json", 2)]);
     }
 

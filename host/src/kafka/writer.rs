@@ -217,7 +217,7 @@ fn add(headers: OwnedHeaders, key: &str, value: &str) -> OwnedHeaders {
 }
 
 fn insert(headers: OwnedHeaders, key: &str, value: Option<&[u8]>) -> OwnedHeaders {
-    headers.insert(Header { key, value: value.as_ref() })
+    headers.insert(Header { key, value })
 }
 
 fn cut(bytes: &[u8]) -> &[u8] {

@@ -1,10 +1,15 @@
 //! Weir: a rule engine for Kafka whose rules are sandboxed WebAssembly components.
 
+pub mod backoff;
 pub mod column;
 pub mod config;
 pub mod counts;
+pub mod events;
 pub mod json;
+pub mod kafka;
 pub mod pipeline;
 pub mod record;
 pub mod ruleset;
+pub mod run;
+pub mod snapshot;
 pub mod wasm;

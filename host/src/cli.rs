@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::config::{self, Config, Invalid};
+
 /// A rule engine for Kafka whose rules are sandboxed WebAssembly components.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXAMPLES)]
@@ -44,6 +46,13 @@ pub struct ConfigFile {
     /// Configuration file; without it $WEIR_CONFIG, else ./weir.toml if it is there, else the defaults
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    /// Reads the configuration, overridden by the environment of this process.
+    pub fn load(&self) -> Result<Config, Invalid> {
+        Config::load(self.config.as_deref(), config::environment())
+    }
 }
 
 /// Read logins from Kafka, judge them by the rules, write outputs, rejections and counts back

@@ -6,3 +6,4 @@ pub mod counts;
 pub mod pipeline;
 pub mod record;
 pub mod ruleset;
+pub mod snapshot;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config, Invalid};
+use crate::simulate::bad::{self, Kind};
 
 /// A rule engine for Kafka whose rules are sandboxed WebAssembly components.
 #[derive(Debug, Parser)]
@@ -127,12 +128,12 @@ pub struct Simulate {
     pub bad_share: Option<f64>,
 
     /// Kinds of bad messages to choose from; all if not given
-    #[arg(long, value_name = "KIND,…", value_delimiter = ',')]
-    pub bad_kinds: Vec<String>,
+    #[arg(long, value_name = "KIND,…", value_delimiter = ',', value_parser = bad::find)]
+    pub bad_kinds: Vec<&'static Kind>,
 
     /// Only messages of this kind: short for --bad-share 1 --bad-kinds KIND
-    #[arg(long, value_name = "KIND", conflicts_with_all = ["bad_share", "bad_kinds"])]
-    pub only: Option<String>,
+    #[arg(long, value_name = "KIND", value_parser = bad::find, conflicts_with_all = ["bad_share", "bad_kinds"])]
+    pub only: Option<&'static Kind>,
 
     /// Timestamp of the first login, in seconds since the epoch; now if not given
     #[arg(long, value_name = "SECONDS")]

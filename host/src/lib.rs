@@ -15,6 +15,5 @@ pub mod pipeline;
 pub mod record;
 pub mod ruleset;
 pub mod run;
-pub mod simulate;
 pub mod snapshot;
 pub mod wasm;

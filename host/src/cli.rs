@@ -1,0 +1,253 @@
+//! The command line: what can be typed, and the help that teaches it.
+//!
+//! Only shapes and words stand here. What a command does stands in the module of its name, and what it does not say itself
+//! comes from the configuration ([`crate::config`]), which has every default.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Config, Invalid};
+use crate::simulate::bad::{self, Kind};
+
+/// A rule engine for Kafka whose rules are sandboxed WebAssembly components.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  weir demo                                   the whole path in one process, no Kafka needed
+  weir build rules/validation --out rules/dist
+  weir check rules/dist/*.wasm
+  weir simulate --count 5 --to-stdout | weir apply
+  weir run --config weir.toml
+
+Every key of weir.toml can be overridden by the environment: `kafka.brokers` by WEIR_KAFKA_BROKERS,
+`counts.every` by WEIR_COUNTS_EVERY, and so on.
+
+Exit codes: 0 well, 1 failed, 2 bad usage or configuration.";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Run(Run),
+    Demo(Demo),
+    Simulate(Simulate),
+    Apply(Apply),
+    Build(Build),
+    Check(Check),
+}
+
+/// Where the configuration is.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ConfigFile {
+    /// Configuration file; without it $WEIR_CONFIG, else ./weir.toml if it is there, else the defaults
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    /// Reads the configuration, overridden by the environment of this process.
+    pub fn load(&self) -> Result<Config, Invalid> {
+        Config::load(self.config.as_deref(), config::environment())
+    }
+}
+
+/// Read logins from Kafka, judge them by the rules, write outputs, rejections and counts back
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Runs until SIGINT or SIGTERM, then finishes the batch at hand, commits, and exits 0.
+
+Examples:
+  weir run
+  weir run --config /etc/weir/weir.toml
+  WEIR_KAFKA_BROKERS=kafka-1:9092,kafka-2:9092 weir run
+  WEIR_RULES_PIPELINE=validation,utc-enrichment weir run")]
+pub struct Run {
+    #[command(flatten)]
+    pub file: ConfigFile,
+}
+
+/// Show the whole path in one process: an embedded broker, simulated logins, the rules, a live view
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Needs the compiled rules (`make rules`), but neither Kafka nor Docker. Counts appear every 10 s.
+Where standard output is no terminal, one plain line is printed every few seconds instead of the view.
+
+Examples:
+  weir demo
+  weir demo --rate 5000
+  weir demo --seconds 15 | cat")]
+pub struct Demo {
+    #[command(flatten)]
+    pub file: ConfigFile,
+
+    /// Logins per second
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate: u32,
+
+    /// Stop by itself after so many seconds; without it, `q` or Ctrl-C stops
+    #[arg(long, value_name = "N")]
+    pub seconds: Option<u32>,
+}
+
+/// Produce logins, some of them bad, to Kafka or to standard output
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = "\
+The same seed gives the same logins, except for their timestamps, which begin now (or at --start).
+What is not given is taken from [simulate], [kafka] and [topics] of the configuration.
+With --to-stdout each message is one line; what would break the line structure is left out (see --list-kinds).
+
+Examples:
+  weir simulate --count 1000 --rate 0             1,000 logins to Kafka, as fast as it takes them
+  weir simulate --count 0 --rate 50               50 a second until stopped
+  weir simulate --to-stdout --count 20 --bad-share 0.5
+  weir simulate --to-stdout --count 3 --only old-version
+  weir simulate --list-kinds")]
+pub struct Simulate {
+    #[command(flatten)]
+    pub file: ConfigFile,
+
+    /// How many messages; 0: until stopped
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
+
+    /// Messages per second; 0: as fast as possible
+    #[arg(long, value_name = "N")]
+    pub rate: Option<u32>,
+
+    /// Seed of the generator
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// Share of bad messages, from 0 to 1
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub bad_share: Option<f64>,
+
+    /// Kinds of bad messages to choose from; all if not given
+    #[arg(long, value_name = "KIND,…", value_delimiter = ',', value_parser = bad::find)]
+    pub bad_kinds: Vec<&'static Kind>,
+
+    /// Only messages of this kind: short for --bad-share 1 --bad-kinds KIND
+    #[arg(long, value_name = "KIND", value_parser = bad::find, conflicts_with_all = ["bad_share", "bad_kinds"])]
+    pub only: Option<&'static Kind>,
+
+    /// Timestamp of the first login, in seconds since the epoch; now if not given
+    #[arg(long, value_name = "SECONDS")]
+    pub start: Option<i64>,
+
+    /// Write to standard output instead of Kafka
+    #[arg(long, conflicts_with_all = ["brokers", "topic"])]
+    pub to_stdout: bool,
+
+    /// Brokers to produce to, `host:port,…`
+    #[arg(long, value_name = "LIST")]
+    pub brokers: Option<String>,
+
+    /// Topic to produce to
+    #[arg(long, value_name = "NAME")]
+    pub topic: Option<String>,
+
+    /// List the kinds of bad messages and exit
+    #[arg(long)]
+    pub list_kinds: bool,
+}
+
+/// Run the rules over a file or standard input, one message a line
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+The same engine as `weir run`, without Kafka. Outputs keep the order of the input; a summary goes to standard error.
+
+Examples:
+  weir apply < logins.jsonl > outputs.jsonl
+  weir apply --input logins.jsonl --rejected rejected.jsonl --counts counts.json
+  weir apply --processed-at 1704067200000 < logins.jsonl        the same bytes each time")]
+pub struct Apply {
+    #[command(flatten)]
+    pub file: ConfigFile,
+
+    /// Messages to read, one a line; `-`: standard input
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub input: PathBuf,
+
+    /// Where outputs go, one a line; `-`: standard output
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
+
+    /// Where rejections go, one JSON object a line; without it they are only counted
+    #[arg(long, value_name = "FILE")]
+    pub rejected: Option<PathBuf>,
+
+    /// Where the counts go, as one JSON object
+    #[arg(long, value_name = "FILE")]
+    pub counts: Option<PathBuf>,
+
+    /// The time that the rules are told, in milliseconds since the epoch; now if not given
+    #[arg(long, value_name = "MILLIS")]
+    pub processed_at: Option<i64>,
+}
+
+/// Build rule crates into WebAssembly components
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+A rule is a Rust library crate of type `cdylib` that uses `weir-rule`. Each is built for wasm32-unknown-unknown and
+written to DIR/NAME.wasm, where NAME is the name of the package.
+
+Examples:
+  weir build rules/validation rules/device-filter --out rules/dist
+  weir build .")]
+pub struct Build {
+    /// Folders of rule crates
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+
+    /// Folder for the components, made if it is missing
+    #[arg(short, long, value_name = "DIR", default_value = "dist")]
+    pub out: PathBuf,
+}
+
+/// Prove rule components: contract, imports, manifest, limits
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Prints what each rule reads, writes and rejects for. A rule that the configuration names is configured as it says,
+any other one with an empty object. Fails if one of them would be refused by `weir run`.
+
+Examples:
+  weir check rules/dist/validation.wasm
+  weir check --config weir.toml rules/dist/*.wasm")]
+pub struct Check {
+    /// Rule components
+    #[arg(required = true, value_name = "RULE.wasm")]
+    pub rules: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub file: ConfigFile,
+}
+
+/// A number from 0 to 1.
+fn share(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "expected a number from 0 to 1".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_share_is_a_number_from_0_to_1() {
+        assert_eq!(share("0.25"), Ok(0.25));
+        for bad in ["-0.1", "1.1", "NaN", "much"] {
+            assert!(share(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Every default, and with them every key that there is: what is not here is unknown.
+
+/// The defaults in the form in which a configuration is written. `weir.toml` in the root explains each; a test holds the two
+/// together.
+pub(super) const DEFAULTS: &str = r#"
+[kafka]
+brokers = "localhost:9092"
+group = "weir"
+headers = true
+
+[topics]
+input = "user-login"
+output = "processed-user-login"
+rejected = "user-login-rejected"
+counts = "device_type_count"
+create = true
+partitions = 3
+replication = 1
+
+[batch]
+rows = 5000
+bytes = "4MiB"
+linger = "5ms"
+
+[counts]
+member = "device_type"
+every = "60s"
+emit_empty = false
+
+[rules]
+folder = "rules/dist"
+pipeline = ["validation", "utc-enrichment", "device-filter"]
+
+[log]
+level = "info"
+
+[simulate]
+rate = 100
+count = 10000
+seed = 1
+bad_share = 0.1
+users = 1000
+"#;
+
+/// The defaults of each rule, under `[rule.NAME]`. An empty `file` stands for `NAME.wasm` in `rules.folder`.
+pub(super) const RULE_DEFAULTS: &str = r#"
+file = ""
+on_reject = "dead-letter"
+memory = "32MiB"
+deadline = "1s"
+config = {}
+"#;
+
+/// Tables whose keys are others' to define: librdkafka's and the broker's.
+pub(super) const OPEN_TABLES: [&str; 2] = ["kafka.properties", "topics.settings"];

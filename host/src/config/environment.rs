@@ -1,0 +1,102 @@
+//! Overrides by environment: every key has a variable, named like its path in capitals, `WEIR_KAFKA_BROKERS` for
+//! `kafka.brokers`.
+//!
+//! A value is taken as text where the key holds text, and is read as TOML elsewhere; a list may also be written `a,b`. Inside
+//! `[rule.NAME.config]`, whose types only the rule knows, a value that is TOML is taken as such and anything else as text, so
+//! `2.3` is a number there and `"2.3"`, with its quotes, a text.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::raw::{Origin, Raw, below, is_rule_config, parse_value, suggestion};
+use super::{FILE_VARIABLE, Invalid};
+
+/// How the names of our variables begin.
+pub(super) const PREFIX: &str = "WEIR_";
+
+/// Overrides values of `raw` by the variables that are ours, and refuses those of them that are not known.
+pub(super) fn apply(raw: &mut Raw, environment: impl IntoIterator<Item = (String, String)>) -> Result<(), Invalid> {
+    let ours = |(name, _): &(String, String)| name.starts_with(PREFIX) && name != FILE_VARIABLE;
+    let mut variables: BTreeMap<String, String> = environment.into_iter().filter(ours).collect();
+    let pipeline = format!("{PREFIX}RULES_PIPELINE");
+    if let Some(text) = variables.remove(&pipeline) {
+        replace(raw, "rules.pipeline", &text, pipeline);
+        raw.declare(raw.names("rules.pipeline")?);
+    }
+    for (name, text) in variables {
+        let Some(path) = path(raw, &name) else {
+            let known: Vec<String> = raw.paths().map(|path| format!("{PREFIX}{}", variable(path))).collect();
+            let known = known.iter().map(String::as_str).chain([FILE_VARIABLE]);
+            return Err(Invalid(format!("unknown environment variable {name}{}", suggestion(&name, known))));
+        };
+        match path {
+            Path::Key(path) => replace(raw, &path, &text, name),
+            Path::RuleConfig { path, member } => replace_member(raw, &path, &member, &text, name),
+        }
+    }
+    Ok(())
+}
+
+/// The variable of a path, without its prefix.
+pub(super) fn variable(path: &str) -> String {
+    path.to_ascii_uppercase().replace(['.', '-'], "_")
+}
+
+/// What a variable stands for.
+enum Path {
+    Key(String),
+    RuleConfig { path: String, member: String },
+}
+
+fn path(raw: &Raw, name: &str) -> Option<Path> {
+    let name = name.strip_prefix(PREFIX)?;
+    let key = raw.paths().find(|path| variable(path) == name);
+    key.map(|path| Path::Key(path.to_owned())).or_else(|| rule_config(raw, name)).or_else(|| open_table(name))
+}
+
+/// `RULE_VALIDATION_CONFIG_REQUIRED`, of the rule with the longest name that fits.
+fn rule_config(raw: &Raw, name: &str) -> Option<Path> {
+    let tables = raw.paths().filter(|path| is_rule_config(path));
+    let fitting = tables.filter_map(|path| Some((path, name.strip_prefix(&variable(path))?.strip_prefix('_')?)));
+    let (path, member) = fitting.filter(|(_, member)| !member.is_empty()).max_by_key(|(path, _)| path.len())?;
+    let written = raw.get(path).value.as_object().into_iter().flat_map(|table| table.keys());
+    let member = written.into_iter().find(|key| variable(key) == member).cloned().unwrap_or_else(|| member.to_ascii_lowercase());
+    Some(Path::RuleConfig { path: path.to_owned(), member })
+}
+
+/// `KAFKA_PROPERTIES_SASL_MECHANISM`: Kafka separates the words of a property by dots.
+fn open_table(name: &str) -> Option<Path> {
+    super::defaults::OPEN_TABLES.iter().find_map(|table| {
+        let member = name.strip_prefix(&variable(table))?.strip_prefix('_').filter(|member| !member.is_empty())?;
+        Some(Path::Key(format!("{table}.{}", member.to_ascii_lowercase().replace('_', "."))))
+    })
+}
+
+fn replace(raw: &mut Raw, path: &str, text: &str, name: String) {
+    let open = super::defaults::OPEN_TABLES.iter().any(|table| below(path, table).is_some());
+    let value = if open { Value::String(text.to_owned()) } else { interpret(text, &raw.get(path).value) };
+    raw.set(path, value, Origin::Variable(name));
+}
+
+fn replace_member(raw: &mut Raw, path: &str, member: &str, text: &str, name: String) {
+    let mut config = raw.get(path).value.clone();
+    if let Some(table) = config.as_object_mut() {
+        let value = interpret(text, table.get(member).unwrap_or(&Value::Null));
+        table.insert(member.to_owned(), value);
+        raw.set(path, config, Origin::Variable(name));
+    }
+}
+
+/// `text` as a value in the place of `present`.
+fn interpret(text: &str, present: &Value) -> Value {
+    match present {
+        Value::String(_) => Value::String(text.to_owned()),
+        Value::Array(_) => parse_value(text).filter(Value::is_array).unwrap_or_else(|| split(text)),
+        _ => parse_value(text).unwrap_or_else(|| Value::String(text.to_owned())),
+    }
+}
+
+fn split(text: &str) -> Value {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect()
+}

@@ -1,0 +1,188 @@
+//! Configuration: what was written (raw) becomes what is meant (validated).
+//!
+//! Written are [the defaults](defaults), a TOML file over them, and `WEIR_…` variables over both; [`Raw`](raw::Raw) merges the
+//! three and knows of every value where it came from, so that each complaint names the place to mend. [`validate`] turns that
+//! into the structs of this file, which the rest of the program relies on without checking again.
+//!
+//! Left out on purpose: what only rules know. `[rule.NAME.config]` is passed on as it is, for the rule itself to judge.
+
+mod defaults;
+mod environment;
+mod raw;
+mod read;
+mod validate;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+/// The file that is read if none is named and it is there.
+pub const DEFAULT_FILE: &str = "weir.toml";
+/// The variable that names the file if the command line does not.
+pub const FILE_VARIABLE: &str = "WEIR_CONFIG";
+
+/// A validated configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub kafka: Kafka,
+    pub topics: Topics,
+    pub batch: Batch,
+    pub counts: Counts,
+    pub rules: Vec<Rule>,
+    pub log: Log,
+    pub simulate: Simulate,
+}
+
+/// How to reach Kafka. `[kafka]`
+#[derive(Clone, PartialEq)]
+pub struct Kafka {
+    /// `host:port,…`, or none for the embedded broker (`brokers = "embedded"`).
+    pub brokers: Option<String>,
+    pub group: String,
+    /// Passed to librdkafka as they are. `[kafka.properties]`
+    pub properties: BTreeMap<String, String>,
+    /// Add the headers `weir-ruleset` and `weir-source` to outputs.
+    pub headers: bool,
+}
+
+/// The topics, and how missing ones are created. `[topics]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Topics {
+    pub input: String,
+    pub output: String,
+    pub rejected: String,
+    pub counts: String,
+    pub create: bool,
+    pub partitions: i32,
+    pub replication: i32,
+    /// Topic settings for topics that are created, such as `retention.ms`. `[topics.settings]`
+    pub settings: BTreeMap<String, String>,
+}
+
+/// How large a batch may get. `[batch]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    pub rows: usize,
+    pub bytes: usize,
+    pub linger: Duration,
+}
+
+/// The device counts. `[counts]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Counts {
+    /// The member whose values are counted.
+    pub member: String,
+    pub every: Duration,
+    pub emit_empty: bool,
+}
+
+/// One rule of the pipeline, in its order. `[rules] folder, pipeline`, `[rule.NAME]`, `[rule.NAME.config]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    pub name: String,
+    /// `folder/NAME.wasm` unless `file` says otherwise.
+    pub file: PathBuf,
+    /// `on_reject = "drop"`: count what it rejects, produce no dead letter.
+    pub drop: bool,
+    /// Largest linear memory, bytes.
+    pub memory: usize,
+    /// Longest time for one batch.
+    pub deadline: Duration,
+    /// What the rule's `configure` gets, a JSON object.
+    pub config: serde_json::Value,
+}
+
+/// What is logged. `[log]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    pub level: LevelFilter,
+}
+
+/// What `weir simulate` produces unless the command line says otherwise. `[simulate]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Simulate {
+    /// Messages per second; 0: as fast as possible.
+    pub rate: u32,
+    /// How many messages; 0: until stopped.
+    pub count: u64,
+    pub seed: u64,
+    /// Share of bad messages, 0 to 1.
+    pub bad_share: f64,
+    /// How many different users log in.
+    pub users: usize,
+}
+
+/// A configuration that cannot be used: where it is wrong, what was found and what is expected.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Invalid(String);
+
+impl Config {
+    /// Reads `file`, or where none is named `$WEIR_CONFIG`, or `weir.toml` if it is there, and overrides it by `environment`,
+    /// which is (name, value) of variables; those that are not ours are ignored.
+    pub fn load(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, Invalid> {
+        let environment: BTreeMap<String, String> = environment.into_iter().collect();
+        let named = file.map(Path::to_path_buf).or_else(|| environment.get(FILE_VARIABLE).map(PathBuf::from));
+        let file = named.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists()));
+        let text = file.as_deref().map(read).transpose()?.unwrap_or_default();
+        Config::parse(&text, file.as_deref().unwrap_or(Path::new("")), environment)
+    }
+
+    /// Takes `text` as the contents of `file`, whose folder relative paths start from, overridden by `environment`.
+    pub fn parse(text: &str, file: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, Invalid> {
+        let mut raw = raw::Raw::parse(text, file)?;
+        let mut pipelines = raw.names("rules.pipeline")?;
+        environment::apply(&mut raw, environment)?;
+        // What the file says of a rule may stay there while the environment leaves the rule out.
+        pipelines.extend(raw.names("rules.pipeline")?);
+        raw.refuse_unused_rules(&pipelines)?;
+        validate::validate(&raw, file.parent().unwrap_or(Path::new("")))
+    }
+}
+
+impl Default for Config {
+    /// What holds where nothing is written.
+    fn default() -> Config {
+        Config::parse("", Path::new(""), []).expect("the defaults are valid, a test sees to it")
+    }
+}
+
+/// The `WEIR_…` variables of this process.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    let readable = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+    };
+    std::env::vars_os().filter_map(readable).filter(|(name, _)| name.starts_with(environment::PREFIX))
+}
+
+fn read(file: &Path) -> Result<String, Invalid> {
+    std::fs::read_to_string(file)
+        .map_err(|error| Invalid(format!("failed to read the configuration {}: {error}", file.display())))
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+impl fmt::Debug for Kafka {
+    /// Leaves out the values of the properties: passwords are among them.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let properties: Vec<&String> = self.properties.keys().collect();
+        let Kafka { brokers, group, headers, .. } = self;
+        out.debug_struct("Kafka")
+            .field("brokers", brokers)
+            .field("group", group)
+            .field("properties", &properties)
+            .field("headers", headers)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

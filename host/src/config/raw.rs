@@ -1,0 +1,245 @@
+//! The raw configuration: values by dotted path, each with its origin, over the defaults.
+//!
+//! Tables are flattened, so `kafka.brokers` is one key wherever and however it was written. Only `rule.NAME.config` keeps its
+//! shape, for it belongs to the rule. What is not among the defaults and in no open table is refused here, with the nearest
+//! known key; whether a value makes sense is asked later, in [`super::read`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
+
+use serde_json::Value;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::Invalid;
+use super::defaults::{DEFAULTS, OPEN_TABLES, RULE_DEFAULTS};
+
+/// How alike two keys must be, from 0 to 1, for one to be suggested for the other.
+const ALIKE: f64 = 0.6;
+
+/// What was written, merged over the defaults.
+#[derive(Debug)]
+pub(super) struct Raw {
+    settings: BTreeMap<String, Setting>,
+    /// Where the tables of the file begin.
+    tables: BTreeMap<String, Origin>,
+}
+
+/// A value and where it came from.
+#[derive(Clone, Debug)]
+pub(super) struct Setting {
+    pub(super) value: Value,
+    pub(super) origin: Origin,
+}
+
+/// Where a value came from; displayed as the end of "`KEY` in …".
+#[derive(Clone, Debug)]
+pub(super) enum Origin {
+    Default,
+    File { name: String, line: usize },
+    Variable(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => out.write_str("the defaults"),
+            Origin::File { name, line } => write!(out, "{name} line {line}"),
+            Origin::Variable(name) => write!(out, "the environment variable {name}"),
+        }
+    }
+}
+
+impl Raw {
+    /// Reads TOML and refuses keys that are not known. `file` is only its name.
+    pub(super) fn parse(text: &str, file: &Path) -> Result<Raw, Invalid> {
+        let name = file.display().to_string();
+        let origin = |at: usize| Origin::File { name: name.clone(), line: line(text, at) };
+        let written = Written::parse(text, &origin)?;
+        let mut raw = Raw { settings: Written::defaults(DEFAULTS, "").settings, tables: BTreeMap::new() };
+        raw.declare(written.rules());
+        raw.refuse_unknown(&written)?;
+        raw.settings.extend(written.settings);
+        raw.tables = written.tables;
+        raw.declare(raw.names("rules.pipeline")?);
+        Ok(raw)
+    }
+
+    /// Gives the rules of these names their defaults, where they have none yet.
+    pub(super) fn declare(&mut self, rules: impl IntoIterator<Item = String>) {
+        for rule in rules {
+            for (path, default) in Written::defaults(RULE_DEFAULTS, &format!("rule.{rule}")).settings {
+                self.settings.entry(path).or_insert(default);
+            }
+        }
+    }
+
+    /// The value of a key that the defaults have.
+    ///
+    /// # Panics
+    /// If they have not: that is a mistake in this program.
+    pub(super) fn get(&self, path: &str) -> &Setting {
+        self.settings.get(path).unwrap_or_else(|| panic!("`{path}` has a default"))
+    }
+
+    /// The key and value of what is set in an open table.
+    pub(super) fn members<'a>(&'a self, table: &'a str) -> impl Iterator<Item = (&'a str, &'a Setting)> {
+        self.settings.iter().filter_map(move |(path, setting)| Some((below(path, table)?, setting)))
+    }
+
+    /// Every key that has a value.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
+        self.settings.keys().map(String::as_str)
+    }
+
+    /// Sets the value of `path`.
+    pub(super) fn set(&mut self, path: &str, value: Value, origin: Origin) {
+        self.settings.insert(path.to_owned(), Setting { value, origin });
+    }
+
+    /// Refuses tables for rules that are in none of `pipelines`.
+    pub(super) fn refuse_unused_rules(&self, pipelines: &[String]) -> Result<(), Invalid> {
+        let rule = |path| below(path, "rule").filter(|rest| !rest.contains('.'));
+        let unused = self.tables.iter().filter_map(|(path, origin)| Some((rule(path)?, origin)));
+        match unused.into_iter().find(|(rule, _)| !pipelines.iter().any(|name| name == rule)) {
+            Some((rule, origin)) => Err(Invalid(format!(
+                "`[rule.{rule}]` in {origin} is about a rule that `rules.pipeline` does not have{}",
+                suggestion(rule, pipelines.iter().map(String::as_str))
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    fn refuse_unknown(&self, written: &Written) -> Result<(), Invalid> {
+        let keys = written.settings.iter().map(|(path, setting)| (path, &setting.origin));
+        let known_table = |path: &str| self.paths().any(|known| below(known, path).is_some());
+        for (path, origin) in keys.filter(|(path, _)| !self.settings.contains_key(*path) && !in_open_table(path)) {
+            if known_table(path) || OPEN_TABLES.contains(&path.as_str()) {
+                let found = super::read::describe(&written.settings[path].value);
+                return Err(Invalid(format!("`{path}` in {origin} is {found}; expected a table")));
+            }
+            return Err(Invalid(format!("unknown key `{path}` in {origin}{}", suggestion(path, self.paths()))));
+        }
+        let unknown_table = |path: &str| !known_table(path) && !in_open_table(path) && !OPEN_TABLES.contains(&path);
+        match written.tables.iter().find(|(path, _)| unknown_table(path)) {
+            Some((path, origin)) => {
+                Err(Invalid(format!("unknown table `[{path}]` in {origin}{}", suggestion(path, self.tables()))))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The tables that there are.
+    fn tables(&self) -> impl Iterator<Item = &str> {
+        let tables: BTreeSet<&str> = self.paths().filter_map(|path| Some(path.rsplit_once('.')?.0)).chain(OPEN_TABLES).collect();
+        tables.into_iter()
+    }
+}
+
+/// One TOML document, flattened.
+struct Written {
+    settings: BTreeMap<String, Setting>,
+    /// Where each table begins.
+    tables: BTreeMap<String, Origin>,
+}
+
+impl Written {
+    fn parse(text: &str, origin: &dyn Fn(usize) -> Origin) -> Result<Written, Invalid> {
+        let table = DeTable::parse(text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            Invalid(format!("failed to parse {}: {}", origin(at), error.message().replace('\n', ", ")))
+        })?;
+        let mut written = Written { settings: BTreeMap::new(), tables: BTreeMap::new() };
+        written.flatten(table.into_inner(), "", origin)?;
+        Ok(written)
+    }
+
+    fn defaults(text: &str, below: &str) -> Written {
+        let mut written = Written { settings: BTreeMap::new(), tables: BTreeMap::new() };
+        let table = DeTable::parse(text).expect("the defaults are TOML").into_inner();
+        written.flatten(table, below, &|_| Origin::Default).expect("the defaults have values");
+        written
+    }
+
+    fn flatten(&mut self, table: DeTable<'_>, above: &str, origin: &dyn Fn(usize) -> Origin) -> Result<(), Invalid> {
+        for (key, value) in table {
+            let path = if above.is_empty() { key.get_ref().to_string() } else { format!("{above}.{}", key.get_ref()) };
+            let origin_here = origin(key.span().start);
+            match value.into_inner() {
+                DeValue::Table(inner) if !is_rule_config(&path) => {
+                    self.tables.insert(path.clone(), origin_here);
+                    self.flatten(inner, &path, origin)?;
+                }
+                value => {
+                    let value = plain(value).map_err(|found| Invalid(format!("`{path}` in {origin_here} is {found}")))?;
+                    self.settings.insert(path, Setting { value, origin: origin_here });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The rules that have a table.
+    fn rules(&self) -> BTreeSet<String> {
+        let tables = self.tables.keys().filter_map(|path| below(path, "rule"));
+        tables.map(|rest| rest.split('.').next().unwrap_or(rest).to_owned()).collect()
+    }
+}
+
+/// Parses a TOML value on its own, as it stands in an environment variable.
+pub(super) fn parse_value(text: &str) -> Option<Value> {
+    plain(DeValue::parse(text).ok()?.into_inner()).ok()
+}
+
+/// A TOML value as JSON; dates become text. Otherwise says what is wrong with it.
+fn plain(value: DeValue<'_>) -> Result<Value, String> {
+    let inner = |value: Spanned<DeValue<'_>>| plain(value.into_inner());
+    Ok(match value {
+        DeValue::String(text) => Value::String(text.into_owned()),
+        DeValue::Boolean(flag) => Value::Bool(flag),
+        DeValue::Datetime(time) => Value::String(time.to_string()),
+        DeValue::Integer(number) => {
+            let integer = i64::from_str_radix(number.as_str(), number.radix());
+            integer.map_err(|_| format!("{number}; expected a number of at most 64 bits"))?.into()
+        }
+        DeValue::Float(number) => {
+            let finite = number.as_str().parse::<f64>().ok().and_then(serde_json::Number::from_f64);
+            Value::Number(finite.ok_or_else(|| format!("{number}; expected a finite number"))?)
+        }
+        DeValue::Array(items) => Value::Array(items.into_iter().map(inner).collect::<Result<_, _>>()?),
+        DeValue::Table(table) => {
+            let members = table.into_iter().map(|(key, value)| Ok((key.into_inner().into_owned(), inner(value)?)));
+            Value::Object(members.collect::<Result<_, String>>()?)
+        }
+    })
+}
+
+/// What follows `table.` in `path`.
+pub(super) fn below<'a>(path: &'a str, table: &str) -> Option<&'a str> {
+    path.strip_prefix(table)?.strip_prefix('.')
+}
+
+/// Whether `path` is `rule.NAME.config`.
+pub(super) fn is_rule_config(path: &str) -> bool {
+    below(path, "rule").and_then(|rest| rest.strip_suffix(".config")).is_some_and(|rule| !rule.contains('.'))
+}
+
+fn in_open_table(path: &str) -> bool {
+    OPEN_TABLES.iter().any(|table| below(path, table).is_some())
+}
+
+/// "; did you mean `…`?" if one of `known` is like `given`.
+pub(super) fn suggestion<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let likeness = |known: &str| {
+        let misplaced = known.rsplit('.').next() == given.rsplit('.').next();
+        strsim::normalized_damerau_levenshtein(given, known).max(if misplaced { ALIKE } else { 0.0 })
+    };
+    let nearest = known.map(|known| (likeness(known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
+    nearest.filter(|(likeness, _)| *likeness >= ALIKE).map_or_else(String::new, |(_, known)| format!("; did you mean `{known}`?"))
+}
+
+/// The line, from 1, of the byte `at`.
+fn line(text: &str, at: usize) -> usize {
+    1 + text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count()
+}

@@ -1,0 +1,145 @@
+//! Typed reading of raw values: each reader says what it expects, and complains with what it found and where.
+//!
+//! Limits are written here as in a configuration (`"64KiB"..="256MiB"`), so that a complaint quotes them as they are written.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Invalid;
+use super::raw::Raw;
+
+/// Longest text that a complaint quotes, in characters.
+const MAX_QUOTED: usize = 60;
+
+const BYTE_UNITS: [(&str, u64); 7] =
+    [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000), ("B", 1)];
+const TIME_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+
+impl Raw {
+    /// A text that is not empty.
+    pub(super) fn text(&self, path: &str) -> Result<String, Invalid> {
+        self.read(path, "a text that is not empty", |value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned))
+    }
+
+    /// A text that may be empty.
+    pub(super) fn optional_text(&self, path: &str) -> Result<String, Invalid> {
+        self.read(path, "a text", |value| value.as_str().map(str::to_owned))
+    }
+
+    pub(super) fn flag(&self, path: &str) -> Result<bool, Invalid> {
+        self.read(path, "true or false", Value::as_bool)
+    }
+
+    pub(super) fn whole<T: TryFrom<i64>>(&self, path: &str, range: RangeInclusive<i64>) -> Result<T, Invalid> {
+        let expected = match *range.end() {
+            i64::MAX => format!("a whole number from {}", range.start()),
+            end => format!("a whole number from {} to {end}", range.start()),
+        };
+        self.read(path, &expected, |value| T::try_from(value.as_i64().filter(|number| range.contains(number))?).ok())
+    }
+
+    /// A number from 0 to 1.
+    pub(super) fn share(&self, path: &str) -> Result<f64, Invalid> {
+        self.read(path, "a number from 0 to 1", |value| value.as_f64().filter(|share| (0.0..=1.0).contains(share)))
+    }
+
+    /// One of a few words; gives what it stands for.
+    pub(super) fn choice<T: Copy>(&self, path: &str, choices: &[(&str, T)]) -> Result<T, Invalid> {
+        let words: Vec<String> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
+        let find = |value: &Value| choices.iter().find(|(word, _)| value.as_str() == Some(word)).map(|(_, meaning)| *meaning);
+        self.read(path, &format!("one of {}", words.join(", ")), find)
+    }
+
+    /// A list of names for rules or the like: letters, digits, `-` and `_`, none twice.
+    pub(super) fn names(&self, path: &str) -> Result<Vec<String>, Invalid> {
+        let expected = "a list of different names, each of letters, digits, `-` and `_`";
+        let names: Vec<String> = self.read(path, expected, |value| {
+            let names = value.as_array()?.iter().map(|name| name.as_str().filter(|name| is_name(name)).map(str::to_owned));
+            names.collect::<Option<_>>()
+        })?;
+        // Their variables must differ as well: `a-b` and `a_b` would share theirs.
+        let variables: std::collections::BTreeSet<String> = names.iter().map(|name| super::environment::variable(name)).collect();
+        if variables.len() < names.len() || names.is_empty() { Err(self.complaint(path, expected)) } else { Ok(names) }
+    }
+
+    /// A number of bytes, such as `"4MiB"` or 4194304.
+    pub(super) fn bytes(&self, path: &str, range: RangeInclusive<&str>) -> Result<usize, Invalid> {
+        let limits = limits(&range, &BYTE_UNITS);
+        self.read(path, &format!("a size from {} to {}, such as \"4MiB\"", range.start(), range.end()), |value| {
+            let bytes = match value {
+                Value::String(text) => quantity(text, &BYTE_UNITS).or_else(|| text.parse().ok())?,
+                other => other.as_u64()?,
+            };
+            usize::try_from(bytes).ok().filter(|_| limits.contains(&bytes))
+        })
+    }
+
+    /// A length of time, such as `"60s"`.
+    pub(super) fn duration(&self, path: &str, range: RangeInclusive<&str>) -> Result<Duration, Invalid> {
+        let limits = limits(&range, &TIME_UNITS);
+        self.read(path, &format!("a duration from {} to {}, such as \"500ms\" or \"60s\"", range.start(), range.end()), |value| {
+            quantity(value.as_str()?, &TIME_UNITS).filter(|millis| limits.contains(millis)).map(Duration::from_millis)
+        })
+    }
+
+    /// An open table of texts; numbers and booleans are taken as they would be written.
+    pub(super) fn table(&self, table: &str) -> Result<BTreeMap<String, String>, Invalid> {
+        let text = |(key, _): (&str, _)| {
+            let read = |value: &Value| match value {
+                Value::String(text) => Some(text.clone()),
+                Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+                _ => None,
+            };
+            Ok((key.to_owned(), self.read(&format!("{table}.{key}"), "a text, a number, true or false", read)?))
+        };
+        self.members(table).map(text).collect()
+    }
+
+    /// A table that is passed on as it is.
+    pub(super) fn object(&self, path: &str) -> Result<Value, Invalid> {
+        self.read(path, "a table", |value| value.is_object().then(|| value.clone()))
+    }
+
+    /// That `path` has been found not to be what is expected.
+    pub(super) fn complaint(&self, path: &str, expected: impl Display) -> Invalid {
+        let setting = self.get(path);
+        Invalid(format!("`{path}` in {} is {}; expected {expected}", setting.origin, describe(&setting.value)))
+    }
+
+    fn read<T>(&self, path: &str, expected: &str, read: impl Fn(&Value) -> Option<T>) -> Result<T, Invalid> {
+        read(&self.get(path).value).ok_or_else(|| self.complaint(path, expected))
+    }
+}
+
+/// What was found, for a complaint.
+pub(super) fn describe(value: &Value) -> String {
+    match value {
+        Value::String(text) if text.chars().count() > MAX_QUOTED => {
+            format!("{:?}…", text.chars().take(MAX_QUOTED).collect::<String>())
+        }
+        Value::Object(_) => "a table".to_owned(),
+        Value::Array(items) if items.iter().any(|item| item.is_array() || item.is_object()) => "a list".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// `4MiB` as a number of the smallest unit.
+fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text.len() - text.trim_start_matches(|next: char| next.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
+    number.parse::<u64>().ok()?.checked_mul(*factor)
+}
+
+fn limits(range: &RangeInclusive<&str>, units: &[(&str, u64)]) -> RangeInclusive<u64> {
+    let limit = |text| quantity(text, units).expect("limits are written as a configuration is");
+    limit(range.start())..=limit(range.end())
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}

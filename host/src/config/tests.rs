@@ -1,0 +1,274 @@
+//! What a configuration means, and what is said of a wrong one.
+
+use super::*;
+
+const FILE: &str = "weir.toml";
+
+fn parse(text: &str) -> Result<Config, Invalid> {
+    Config::parse(text, Path::new(FILE), [])
+}
+
+fn with(text: &str, environment: &[(&str, &str)]) -> Result<Config, Invalid> {
+    let environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+    Config::parse(text, Path::new(FILE), environment)
+}
+
+fn complaint(result: Result<Config, Invalid>) -> String {
+    result.expect_err("the configuration is wrong").to_string()
+}
+
+#[test]
+fn the_file_in_the_root_says_the_defaults() {
+    let text = include_str!("../../../weir.toml");
+    assert_eq!(parse(text).unwrap(), Config::default());
+    // Also where keys are set to something else: each one is written in the file.
+    let written: toml::Table = text.parse().unwrap();
+    for (path, _) in flatten(defaults::DEFAULTS.parse().unwrap(), "") {
+        assert!(flatten(written.clone(), "").iter().any(|(known, _)| *known == path), "{path} is not in the file");
+    }
+}
+
+fn flatten(table: toml::Table, above: &str) -> Vec<(String, toml::Value)> {
+    let path = |key: &str| if above.is_empty() { key.to_owned() } else { format!("{above}.{key}") };
+    let flat = |(key, value): (String, toml::Value)| match value {
+        toml::Value::Table(inner) => flatten(inner, &path(&key)),
+        value => vec![(path(&key), value)],
+    };
+    table.into_iter().flat_map(flat).collect()
+}
+
+#[test]
+fn the_defaults_are_as_documented() {
+    let config = Config::default();
+    assert_eq!(config.kafka.brokers.as_deref(), Some("localhost:9092"));
+    assert_eq!(config.topics.counts, "device_type_count");
+    assert_eq!((config.batch.rows, config.batch.bytes, config.batch.linger), (5_000, 4 << 20, Duration::from_millis(5)));
+    assert_eq!(config.counts.every, Duration::from_secs(60));
+    let rules: Vec<&str> = config.rules.iter().map(|rule| rule.name.as_str()).collect();
+    assert_eq!(rules, ["validation", "utc-enrichment", "device-filter"]);
+    let Rule { file, drop, memory, deadline, config, .. } = &config.rules[1];
+    assert_eq!(file, Path::new("rules/dist/utc-enrichment.wasm"));
+    assert_eq!((*drop, *memory, *deadline, config), (false, 32 << 20, Duration::from_secs(1), &serde_json::json!({})));
+}
+
+#[test]
+fn every_key_can_be_written() {
+    let text = r#"
+        [kafka]
+        brokers = "embedded"
+        properties = { security.protocol = "SSL", "socket.timeout.ms" = 5000, enable.ssl.certificate.verification = false }
+        [topics]
+        settings = { "retention.ms" = "1000" }
+        [batch]
+        bytes = 1000000
+        [rules]
+        folder = "more"
+        pipeline = ["mine"]
+        [rule.mine]
+        on_reject = "drop"
+        [rule.mine.config]
+        deep = { list = [1, 2.5, true, "x", 2024-01-01] }
+    "#;
+    let config = Config::parse(text, Path::new("/etc/weir/weir.toml"), []).unwrap();
+    assert_eq!(config.kafka.brokers, None);
+    let properties: Vec<(&str, &str)> =
+        config.kafka.properties.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    assert_eq!(
+        properties,
+        [("enable.ssl.certificate.verification", "false"), ("security.protocol", "SSL"), ("socket.timeout.ms", "5000")]
+    );
+    assert_eq!(config.topics.settings["retention.ms"], "1000");
+    assert_eq!(config.batch.bytes, 1_000_000);
+    assert_eq!(config.rules[0].file, Path::new("/etc/weir/more/mine.wasm"));
+    assert!(config.rules[0].drop);
+    assert_eq!(config.rules[0].config, serde_json::json!({ "deep": { "list": [1, 2.5, true, "x", "2024-01-01"] } }));
+}
+
+#[test]
+fn an_absolute_path_stays() {
+    let config = parse("rule.validation.file = '/rules/v2.wasm'").unwrap();
+    assert_eq!(config.rules[0].file, Path::new("/rules/v2.wasm"));
+}
+
+#[test]
+fn complaints_name_the_key_the_place_and_the_remedy() {
+    let cases = [
+        ("\n[kafka]\nbrokres = 'x'", "unknown key `kafka.brokres` in weir.toml line 3; did you mean `kafka.brokers`?"),
+        ("brokers = 'x'", "unknown key `brokers` in weir.toml line 1; did you mean `kafka.brokers`?"),
+        ("[zebra]\ncrossing = 1", "unknown key `zebra.crossing` in weir.toml line 2"),
+        ("[topcis]", "unknown table `[topcis]` in weir.toml line 1; did you mean `topics`?"),
+        (
+            "[rule.validation]\nmemroy = 1",
+            "unknown key `rule.validation.memroy` in weir.toml line 2; did you mean `rule.validation.memory`?",
+        ),
+        (
+            "[rule.validaton]",
+            "`[rule.validaton]` in weir.toml line 1 is about a rule that `rules.pipeline` does not have; did you mean `validation`?",
+        ),
+        ("kafka = 3", "`kafka` in weir.toml line 1 is 3; expected a table"),
+        ("kafka.properties = 3", "`kafka.properties` in weir.toml line 1 is 3; expected a table"),
+        (
+            "kafka.properties.acks = []",
+            "`kafka.properties.acks` in weir.toml line 1 is []; expected a text, a number, true or false",
+        ),
+        (
+            "kafka.properties.\"group.id\" = 'x'",
+            "`kafka.properties.group.id` in weir.toml line 1 is \"x\"; expected `kafka.group` in its place",
+        ),
+        ("kafka.headers = 'yes'", "`kafka.headers` in weir.toml line 1 is \"yes\"; expected true or false"),
+        ("kafka.group = ''", "`kafka.group` in weir.toml line 1 is \"\"; expected a text that is not empty"),
+        ("batch.rows = 0", "`batch.rows` in weir.toml line 1 is 0; expected a whole number from 1 to 1000000"),
+        ("batch.rows = 'many'", "`batch.rows` in weir.toml line 1 is \"many\"; expected a whole number from 1 to 1000000"),
+        (
+            "batch.bytes = '4Mib'",
+            "`batch.bytes` in weir.toml line 1 is \"4Mib\"; expected a size from 64KiB to 256MiB, such as \"4MiB\"",
+        ),
+        (
+            "batch.bytes = 99999999999",
+            "`batch.bytes` in weir.toml line 1 is 99999999999; expected a size from 64KiB to 256MiB, such as \"4MiB\"",
+        ),
+        (
+            "counts.every = 60",
+            "`counts.every` in weir.toml line 1 is 60; expected a duration from 100ms to 24h, such as \"500ms\" or \"60s\"",
+        ),
+        (
+            "counts.every = '0s'",
+            "`counts.every` in weir.toml line 1 is \"0s\"; expected a duration from 100ms to 24h, such as \"500ms\" or \"60s\"",
+        ),
+        (
+            "topics.output = 'user-login'",
+            "`topics.output` in weir.toml line 1 is \"user-login\"; expected another topic than `topics.input`",
+        ),
+        (
+            "topics.input = 'a b'",
+            "`topics.input` in weir.toml line 1 is \"a b\"; expected a topic: at most 249 letters, digits, `.`, `-` and `_`",
+        ),
+        (
+            "rules.pipeline = []",
+            "`rules.pipeline` in weir.toml line 1 is []; expected a list of different names, each of letters, digits, `-` and `_`",
+        ),
+        (
+            "rules.pipeline = ['a-b', 'a_b']",
+            "`rules.pipeline` in weir.toml line 1 is [\"a-b\",\"a_b\"]; expected a list of different names, each of letters, digits, `-` and `_`",
+        ),
+        (
+            "rules.pipeline = ['../x']",
+            "`rules.pipeline` in weir.toml line 1 is [\"../x\"]; expected a list of different names, each of letters, digits, `-` and `_`",
+        ),
+        (
+            "rule.validation.on_reject = 'ignore'",
+            "`rule.validation.on_reject` in weir.toml line 1 is \"ignore\"; expected one of \"dead-letter\", \"drop\"",
+        ),
+        ("rule.validation.config = 3", "`rule.validation.config` in weir.toml line 1 is 3; expected a table"),
+        ("rule.validation.config.x = nan", "`rule.validation.config` in weir.toml line 1 is nan; expected a finite number"),
+        ("simulate.bad_share = 2", "`simulate.bad_share` in weir.toml line 1 is 2; expected a number from 0 to 1"),
+        (
+            "log.level = 'loud'",
+            "`log.level` in weir.toml line 1 is \"loud\"; expected one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\"",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(complaint(parse(text)), expected, "for {text}");
+    }
+}
+
+#[test]
+fn what_is_no_toml_is_refused_with_its_line() {
+    let complaint = complaint(parse("[kafka]\nbrokers = \n"));
+    assert!(complaint.starts_with("failed to parse weir.toml line 2: "), "{complaint}");
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let text = "[kafka]\nbrokers = 'a:1'\n[rule.validation.config]\nmin_app_version = '2.3'";
+    let config = with(
+        text,
+        &[
+            ("PATH", "/bin"),
+            ("WEIR_CONFIG", "elsewhere.toml"),
+            ("WEIR_KAFKA_BROKERS", "b:2,c:3"),
+            ("WEIR_KAFKA_HEADERS", "false"),
+            ("WEIR_KAFKA_PROPERTIES_SASL_MECHANISM", "PLAIN"),
+            ("WEIR_TOPICS_SETTINGS_RETENTION_MS", "1000"),
+            ("WEIR_TOPICS_PARTITIONS", "6"),
+            ("WEIR_BATCH_BYTES", "1MiB"),
+            ("WEIR_COUNTS_EVERY", "10s"),
+            ("WEIR_COUNTS_EMIT_EMPTY", "true"),
+            ("WEIR_LOG_LEVEL", "debug"),
+            ("WEIR_RULE_VALIDATION_ON_REJECT", "drop"),
+            ("WEIR_RULE_VALIDATION_CONFIG_MIN_APP_VERSION", "2.4"),
+            ("WEIR_RULE_UTC_ENRICHMENT_CONFIG_FORMAT", "%H:%M"),
+            ("WEIR_RULE_DEVICE_FILTER_CONFIG", "{ normalise = true }"),
+            ("WEIR_RULE_DEVICE_FILTER_CONFIG_ALLOWED", r#"["tv"]"#),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.kafka.brokers.as_deref(), Some("b:2,c:3"));
+    assert!(!config.kafka.headers);
+    assert_eq!(config.kafka.properties["sasl.mechanism"], "PLAIN");
+    assert_eq!(config.topics.settings["retention.ms"], "1000");
+    assert_eq!((config.topics.partitions, config.batch.bytes), (6, 1 << 20));
+    assert_eq!((config.counts.every, config.counts.emit_empty), (Duration::from_secs(10), true));
+    assert_eq!(config.log.level, LevelFilter::DEBUG);
+    assert!(config.rules[0].drop);
+    assert_eq!(config.rules[0].config, serde_json::json!({ "min_app_version": "2.4" }));
+    assert_eq!(config.rules[1].config, serde_json::json!({ "format": "%H:%M" }));
+    assert_eq!(config.rules[2].config, serde_json::json!({ "normalise": true, "allowed": ["tv"] }));
+}
+
+#[test]
+fn the_pipeline_may_be_a_list_or_toml() {
+    for text in ["validation, extra", r#"["validation", "extra"]"#] {
+        let config = with("", &[("WEIR_RULES_PIPELINE", text), ("WEIR_RULE_EXTRA_MEMORY", "2MiB")]).unwrap();
+        let rules: Vec<(&str, usize)> = config.rules.iter().map(|rule| (rule.name.as_str(), rule.memory)).collect();
+        assert_eq!(rules, [("validation", 32 << 20), ("extra", 2 << 20)]);
+    }
+}
+
+#[test]
+fn the_environment_may_leave_out_a_rule_that_the_file_describes() {
+    let config = with("[rule.device-filter]\non_reject = 'drop'", &[("WEIR_RULES_PIPELINE", "validation")]).unwrap();
+    assert_eq!(config.rules.len(), 1);
+}
+
+#[test]
+fn complaints_about_the_environment_name_the_variable() {
+    let cases = [
+        ("WEIR_KAFKA_BROKRES", "x", "unknown environment variable WEIR_KAFKA_BROKRES; did you mean `WEIR_KAFKA_BROKERS`?"),
+        ("WEIR_CONFIGS", "x", "unknown environment variable WEIR_CONFIGS; did you mean `WEIR_CONFIG`?"),
+        (
+            "WEIR_RULE_VALIDATION_ONREJECT",
+            "x",
+            "unknown environment variable WEIR_RULE_VALIDATION_ONREJECT; did you mean `WEIR_RULE_VALIDATION_ON_REJECT`?",
+        ),
+        (
+            "WEIR_BATCH_ROWS",
+            "many",
+            "`batch.rows` in the environment variable WEIR_BATCH_ROWS is \"many\"; expected a whole number from 1 to 1000000",
+        ),
+        (
+            "WEIR_RULES_PIPELINE",
+            "",
+            "`rules.pipeline` in the environment variable WEIR_RULES_PIPELINE is []; \
+             expected a list of different names, each of letters, digits, `-` and `_`",
+        ),
+    ];
+    for (name, value, expected) in cases {
+        assert_eq!(complaint(with("", &[(name, value)])), expected);
+    }
+}
+
+#[test]
+fn a_file_that_is_named_must_be_there() {
+    let complaint = complaint(Config::load(Some(Path::new("/nowhere/weir.toml")), []));
+    assert!(complaint.starts_with("failed to read the configuration /nowhere/weir.toml: "), "{complaint}");
+    let variable = [(FILE_VARIABLE.to_owned(), "/nowhere/other.toml".to_owned())];
+    let complaint = Config::load(None, variable).expect_err("it is not there").to_string();
+    assert!(complaint.starts_with("failed to read the configuration /nowhere/other.toml: "), "{complaint}");
+}
+
+#[test]
+fn passwords_are_not_shown() {
+    let config = parse("kafka.properties.\"sasl.password\" = 'secret'").unwrap();
+    assert!(!format!("{config:?}").contains("secret"));
+}

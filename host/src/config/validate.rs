@@ -1,0 +1,116 @@
+//! From raw to validated: types, limits, and what must hold between keys.
+//!
+//! Each limit stands beside its key. They are wide: they keep out what cannot work, not what is unwise.
+
+use std::path::Path;
+
+use tracing::level_filters::LevelFilter;
+
+use super::raw::Raw;
+use super::{Batch, Config, Counts, Invalid, Kafka, Log, Rule, Simulate, Topics};
+
+/// `kafka.brokers` for the broker inside the process.
+const EMBEDDED: &str = "embedded";
+/// Properties of librdkafka that have a key of their own here.
+const OWN_KEYS: [(&str, &str); 3] = [
+    ("kafka.properties.bootstrap.servers", "kafka.brokers"),
+    ("kafka.properties.metadata.broker.list", "kafka.brokers"),
+    ("kafka.properties.group.id", "kafka.group"),
+];
+const LEVELS: [(&str, LevelFilter); 6] = [
+    ("off", LevelFilter::OFF),
+    ("error", LevelFilter::ERROR),
+    ("warn", LevelFilter::WARN),
+    ("info", LevelFilter::INFO),
+    ("debug", LevelFilter::DEBUG),
+    ("trace", LevelFilter::TRACE),
+];
+/// Kafka's own limit on the name of a topic, in characters.
+const MAX_TOPIC_NAME: usize = 249;
+
+/// Relative paths start from `folder`.
+pub(super) fn validate(raw: &Raw, folder: &Path) -> Result<Config, Invalid> {
+    Ok(Config {
+        kafka: kafka(raw)?,
+        topics: topics(raw)?,
+        batch: Batch {
+            rows: raw.whole("batch.rows", 1..=1_000_000)?,
+            bytes: raw.bytes("batch.bytes", "64KiB"..="256MiB")?,
+            linger: raw.duration("batch.linger", "0ms"..="10s")?,
+        },
+        counts: Counts {
+            member: raw.text("counts.member")?,
+            every: raw.duration("counts.every", "100ms"..="24h")?,
+            emit_empty: raw.flag("counts.emit_empty")?,
+        },
+        rules: raw.names("rules.pipeline")?.into_iter().map(|name| rule(raw, folder, name)).collect::<Result<_, _>>()?,
+        log: Log { level: raw.choice("log.level", &LEVELS)? },
+        simulate: simulate(raw)?,
+    })
+}
+
+fn kafka(raw: &Raw) -> Result<Kafka, Invalid> {
+    if let Some((path, own)) = OWN_KEYS.iter().find(|(path, _)| raw.paths().any(|written| written == *path)) {
+        return Err(raw.complaint(path, format!("`{own}` in its place")));
+    }
+    Ok(Kafka {
+        brokers: Some(raw.text("kafka.brokers")?).filter(|brokers| brokers != EMBEDDED),
+        group: raw.text("kafka.group")?,
+        properties: raw.table("kafka.properties")?,
+        headers: raw.flag("kafka.headers")?,
+    })
+}
+
+fn topics(raw: &Raw) -> Result<Topics, Invalid> {
+    let topics = Topics {
+        input: topic(raw, "topics.input")?,
+        output: topic(raw, "topics.output")?,
+        rejected: topic(raw, "topics.rejected")?,
+        counts: topic(raw, "topics.counts")?,
+        create: raw.flag("topics.create")?,
+        partitions: raw.whole("topics.partitions", 1..=10_000)?,
+        replication: raw.whole("topics.replication", 1..=100)?,
+        settings: raw.table("topics.settings")?,
+    };
+    // Writing to the topic that is read would go round for ever.
+    let written = [("topics.output", &topics.output), ("topics.rejected", &topics.rejected), ("topics.counts", &topics.counts)];
+    match written.iter().find(|(_, name)| **name == topics.input) {
+        Some((path, _)) => Err(raw.complaint(path, "another topic than `topics.input`")),
+        None => Ok(topics),
+    }
+}
+
+fn topic(raw: &Raw, path: &str) -> Result<String, Invalid> {
+    let name = raw.text(path)?;
+    let legal = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
+    if legal && name.len() <= MAX_TOPIC_NAME && name != "." && name != ".." {
+        return Ok(name);
+    }
+    Err(raw.complaint(path, format!("a topic: at most {MAX_TOPIC_NAME} letters, digits, `.`, `-` and `_`")))
+}
+
+fn rule(raw: &Raw, folder: &Path, name: String) -> Result<Rule, Invalid> {
+    let key = |key: &str| format!("rule.{name}.{key}");
+    let file = match raw.optional_text(&key("file"))? {
+        file if file.is_empty() => Path::new(&raw.text("rules.folder")?).join(format!("{name}.wasm")),
+        file => file.into(),
+    };
+    Ok(Rule {
+        file: folder.join(file),
+        drop: raw.choice(&key("on_reject"), &[("dead-letter", false), ("drop", true)])?,
+        memory: raw.bytes(&key("memory"), "1MiB"..="4GiB")?,
+        deadline: raw.duration(&key("deadline"), "1ms"..="60s")?,
+        config: raw.object(&key("config"))?,
+        name,
+    })
+}
+
+fn simulate(raw: &Raw) -> Result<Simulate, Invalid> {
+    Ok(Simulate {
+        rate: raw.whole("simulate.rate", 0..=10_000_000)?,
+        count: raw.whole("simulate.count", 0..=i64::MAX)?,
+        seed: raw.whole("simulate.seed", 0..=i64::MAX)?,
+        bad_share: raw.share("simulate.bad_share")?,
+        users: raw.whole("simulate.users", 1..=1_000_000)?,
+    })
+}

@@ -1,0 +1,160 @@
+//! Every way in which a simulated login can be bad, as a table: a name, what it is, how often, and the edit that makes it so.
+//!
+//! What becomes of each is not said here: that is for the engine and its rules to show.
+
+use fastrand::Rng;
+
+/// How large a `huge-value` is, bytes: the default limit of a Kafka broker, less room for key and headers.
+const HUGE_BYTES: usize = 1_000_000;
+/// How deep `very-deep` is nested: far beyond any stack.
+const VERY_DEEP: usize = 100_000;
+/// How deep `deep-nesting` is nested: beyond what sane producers send.
+const DEEP: usize = 1_000;
+
+/// A way to be bad.
+#[derive(Debug)]
+pub struct Kind {
+    /// What it is called on the command line.
+    pub name: &'static str,
+    /// What is wrong.
+    pub about: &'static str,
+    /// How often it occurs relative to others; 0: only where it is asked for by name.
+    pub weight: usize,
+    pub(super) edit: Edit,
+}
+
+/// What is done to a good login.
+#[derive(Debug)]
+pub(super) enum Edit {
+    /// The member is left out.
+    Leave(&'static str),
+    /// The member's value is one of these, written as they are.
+    Set(&'static str, &'static [&'static str]),
+    /// The member's value stands between these.
+    Wrap(&'static str, &'static str, &'static str),
+    /// The member comes twice, the second time with this value.
+    Twice(&'static str, &'static str),
+    /// The message as a whole is changed.
+    Whole(fn(Vec<u8>, &mut Rng) -> Vec<u8>),
+    /// There is no value.
+    Tombstone,
+}
+
+const fn kind(weight: usize, name: &'static str, edit: Edit, about: &'static str) -> Kind {
+    Kind { name, about, weight, edit }
+}
+
+use Edit::{Leave, Set, Tombstone, Twice, Whole, Wrap};
+
+/// All kinds.
+pub static KINDS: &[Kind] = &[
+    kind(8, "missing-app-version", Leave("app_version"), "no `app_version`"),
+    kind(8, "missing-device-type", Leave("device_type"), "no `device_type`"),
+    kind(8, "missing-timestamp", Leave("timestamp"), "no `timestamp`"),
+    kind(2, "null-app-version", Set("app_version", &["null"]), "`app_version` is null"),
+    kind(2, "null-device-type", Set("device_type", &["null"]), "`device_type` is null"),
+    kind(2, "null-timestamp", Set("timestamp", &["null"]), "`timestamp` is null"),
+    kind(16, "old-version", Set("app_version", &[r#""2.2.9""#, r#""1.10.0""#, r#""0.9""#]), "`app_version` is lower than 2.3.0"),
+    kind(4, "pre-release", Set("app_version", &[r#""2.3.0-beta""#, r#""2.3.0-rc.1""#]), "`app_version` is a pre-release of 2.3.0"),
+    kind(4, "malformed-version", Set("app_version", &[r#""latest""#, r#""2..3""#, r#""""#, r#""v2.3.0""#]), "`app_version` is no version"),
+    kind(2, "number-version", Set("app_version", &["2.3", "3"]), "`app_version` is a JSON number"),
+    kind(6, "millis-timestamp", Wrap("timestamp", "", "000"), "`timestamp` is in milliseconds"),
+    kind(4, "malformed-timestamp", Set("timestamp", &[r#""yesterday""#, r#""2024-01-01T00:00:00Z""#, r#""""#]), "`timestamp` is text, but no number"),
+    kind(2, "negative-timestamp", Set("timestamp", &["-1"]), "`timestamp` is before the epoch"),
+    kind(2, "boolean-timestamp", Set("timestamp", &["true"]), "`timestamp` is a boolean"),
+    kind(2, "huge-integer", Wrap("timestamp", "", "000000000000000000"), "`timestamp` does not fit 64 bits"),
+    kind(16, "other-device", Set("device_type", &[r#""desktop""#, r#""web""#, r#""tv""#]), "`device_type` is another one"),
+    kind(2, "number-device", Set("device_type", &["7"]), "`device_type` is a number"),
+    kind(2, "object-device", Set("device_type", &[r#"{"os":"android"}"#]), "`device_type` is an object"),
+    kind(2, "lone-surrogate", Set("device_type", &[r#""\ud800""#]), "`device_type` has half of a surrogate pair, escaped"),
+    kind(1, "raw-nul", Set("device_type", &["\"andr\0id\""]), "a NUL byte in a string"),
+    kind(1, "raw-newline", Set("locale", &["\"en\nUS\""]), "a line feed in a string; more than one line"),
+    kind(1, "nan", Set("timestamp", &["NaN"]), "NaN for a number"),
+    kind(1, "leading-zero", Wrap("timestamp", "0", ""), "a number with a leading zero"),
+    kind(1, "duplicate-member", Twice("device_type", r#""iOS""#), "`device_type` twice"),
+    kind(2, "broken-json", Whole(unquoted), "names without quotes"),
+    kind(2, "truncated-json", Whole(truncated), "the end is missing"),
+    kind(1, "comment", Whole(commented), "a comment before the end"),
+    kind(1, "trailing-bytes", Whole(trailed), "more after the end"),
+    kind(1, "byte-order-mark", Whole(marked), "a byte order mark before the beginning"),
+    kind(1, "not-utf8", Whole(latin), "text in another encoding than UTF-8"),
+    kind(1, "not-json", Whole(prose), "plain text"),
+    kind(1, "not-an-object", Whole(listed), "an array around the login"),
+    kind(1, "deep-nesting", Whole(deep), "a member nested 1,000 deep"),
+    kind(0, "very-deep", Whole(very_deep), "a member nested 100,000 deep; only where it is named"),
+    kind(0, "huge-value", Whole(huge), "a member of a million bytes; only where it is named"),
+    kind(1, "empty-value", Whole(empty), "a value of no bytes"),
+    kind(1, "tombstone", Tombstone, "no value at all; no line"),
+];
+
+/// The kind of this name; otherwise a complaint with the nearest one.
+pub fn find(name: &str) -> Result<&'static Kind, String> {
+    let likeness = |kind: &&Kind| strsim::normalized_damerau_levenshtein(name, kind.name);
+    KINDS.iter().find(|kind| kind.name == name).ok_or_else(|| {
+        let nearest = KINDS.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+        let nearest = nearest.map_or(String::new(), |kind| format!("did you mean `{}`? ", kind.name));
+        format!("{nearest}`weir simulate --list-kinds` lists them all")
+    })
+}
+
+fn unquoted(value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
+    String::from_utf8_lossy(&value).replace("\":", ":").replace("{\"", "{").replace(",\"", ",").into_bytes()
+}
+
+fn truncated(mut value: Vec<u8>, rng: &mut Rng) -> Vec<u8> {
+    value.truncate(rng.usize(1..value.len()));
+    value
+}
+
+fn commented(value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
+    before_end(value, b"/* checked */")
+}
+
+fn trailed(mut value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
+    value.extend_from_slice(b" {}");
+    value
+}
+
+fn marked(value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
+    [b"\xef\xbb\xbf", value.as_slice()].concat()
+}
+
+fn latin(value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
+    before_end(value, b",\"city\":\"Z\xfcrich\"")
+}
+
+fn prose(_: Vec<u8>, _: &mut Rng) -> Vec<u8> {
+    b"user logged in".to_vec()
+}
+
+fn listed(value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
+    [b"[", value.as_slice(), b"]"].concat()
+}
+
+fn deep(value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
+    nested(value, DEEP)
+}
+
+fn very_deep(value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
+    nested(value, VERY_DEEP)
+}
+
+fn nested(value: Vec<u8>, depth: usize) -> Vec<u8> {
+    before_end(value, format!(",\"extra\":{}{}", "[".repeat(depth), "]".repeat(depth)).as_bytes())
+}
+
+fn huge(value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
+    before_end(value, format!(",\"extra\":\"{}\"", "x".repeat(HUGE_BYTES)).as_bytes())
+}
+
+fn empty(_: Vec<u8>, _: &mut Rng) -> Vec<u8> {
+    Vec::new()
+}
+
+/// Puts `insert` before the closing brace.
+fn before_end(mut value: Vec<u8>, insert: &[u8]) -> Vec<u8> {
+    value.pop();
+    value.extend_from_slice(insert);
+    value.push(b'}');
+    value
+}

@@ -1,0 +1,238 @@
+//! `weir simulate`: logins, some of them bad, at a rate, to Kafka or to standard output.
+//!
+//! [`Logins`] makes them up, [`bad`] is the table of what can be wrong with them, and [`produce`] hands them out in time. The
+//! demo and the benchmark use the same parts.
+
+pub mod bad;
+mod lines;
+mod logins;
+
+use std::io::{self, BufWriter, Write};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+pub use logins::{Logins, MEMBERS, Message, Options};
+
+use crate::cli;
+use crate::config::{self, Config};
+use crate::events::{self, Inbox};
+use crate::kafka::Feed;
+use crate::logging;
+use lines::Lines;
+
+/// How often progress is logged.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+/// Where there is no rate: after so many logins their timestamp is a second later.
+const UNPACED_PER_SECOND: u32 = 1_000;
+/// Where there is no rate: how many messages there are between two looks at clock and inbox.
+const UNPACED_STRIDE: u64 = 256;
+
+/// Where messages go.
+pub trait Outlet {
+    /// Takes a message, and waits while it cannot.
+    fn put(&mut self, message: &Message) -> anyhow::Result<()>;
+    /// Called before a pause: sends on what it has.
+    fn idle(&mut self) -> anyhow::Result<()>;
+    /// Sees everything off.
+    fn finish(&mut self) -> anyhow::Result<()>;
+}
+
+/// How many messages there were, and how many of them bad.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Produced {
+    pub messages: u64,
+    pub bad: u64,
+}
+
+/// Runs the command.
+pub fn simulate(args: &cli::Simulate) -> anyhow::Result<()> {
+    if args.list_kinds {
+        return list(&mut io::stdout().lock()).context("failed to write to standard output");
+    }
+    let mut config = args.file.load()?;
+    logging::start(&config.log);
+    override_by(&mut config, args);
+    let (sender, receiver) = mpsc::channel();
+    events::signals(sender)?;
+    let mut inbox = Inbox::new(receiver);
+    let logins = Logins::new(&options(&config.simulate, args)).take(bound(config.simulate.count));
+    let begun = Instant::now();
+    let produced = if args.to_stdout {
+        produce(logins, &mut Lines::new(BufWriter::new(io::stdout().lock())), config.simulate.rate, &mut inbox)?
+    } else {
+        produce(logins, &mut feed(&config)?, config.simulate.rate, &mut inbox)?
+    };
+    let Produced { messages, bad } = produced;
+    tracing::info!(messages, bad, seconds = format_args!("{:.1}", begun.elapsed().as_secs_f64()), "simulated");
+    Ok(())
+}
+
+/// Hands `logins` to `outlet`, `rate` a second (0: as fast as it takes them), until there are no more or a shutdown is asked
+/// for. What lags behind is caught up with.
+pub fn produce(
+    logins: impl Iterator<Item = Message>,
+    outlet: &mut dyn Outlet,
+    rate: u32,
+    inbox: &mut Inbox,
+) -> anyhow::Result<Produced> {
+    let mut produced = Produced::default();
+    let mut pace = Pace::new(rate);
+    for message in logins {
+        if !pace.wait(produced, outlet, inbox)? {
+            break;
+        }
+        outlet.put(&message)?;
+        produced.messages += 1;
+        produced.bad += u64::from(message.kind.is_some());
+    }
+    outlet.finish()?;
+    Ok(produced)
+}
+
+/// Keeps the rate, looks out for a shutdown, and tells of progress.
+struct Pace {
+    rate: u32,
+    begun: Instant,
+    told: Instant,
+}
+
+impl Pace {
+    fn new(rate: u32) -> Pace {
+        let now = Instant::now();
+        Pace { rate, begun: now, told: now }
+    }
+
+    /// Waits until the next message is due. Returns whether to go on.
+    fn wait(&mut self, produced: Produced, outlet: &mut dyn Outlet, inbox: &mut Inbox) -> anyhow::Result<bool> {
+        if self.rate == 0 && !produced.messages.is_multiple_of(UNPACED_STRIDE) {
+            return Ok(true);
+        }
+        if self.told.elapsed() >= PROGRESS_EVERY {
+            tracing::info!(messages = produced.messages, bad = produced.bad, "simulating");
+            self.told = Instant::now();
+        }
+        let early = self.due(produced.messages).saturating_sub(self.begun.elapsed());
+        if early.is_zero() {
+            return Ok(!inbox.stopping());
+        }
+        outlet.idle()?;
+        Ok(inbox.wait(early))
+    }
+
+    /// When message `index` is due, after the beginning.
+    fn due(&self, index: u64) -> Duration {
+        match u64::from(self.rate) {
+            0 => Duration::ZERO,
+            rate => Duration::from_secs(index / rate) + Duration::from_nanos(index % rate * 1_000_000_000 / rate),
+        }
+    }
+}
+
+/// What the command line says goes before the configuration.
+fn override_by(config: &mut Config, args: &cli::Simulate) {
+    let simulate = &mut config.simulate;
+    simulate.count = args.count.unwrap_or(simulate.count);
+    simulate.rate = args.rate.unwrap_or(simulate.rate);
+    simulate.seed = args.seed.unwrap_or(simulate.seed);
+    simulate.bad_share = args.only.map(|_| 1.0).or(args.bad_share).unwrap_or(simulate.bad_share);
+    config.kafka.brokers = args.brokers.clone().or(config.kafka.brokers.take());
+    config.topics.input = args.topic.clone().unwrap_or(std::mem::take(&mut config.topics.input));
+}
+
+fn options(simulate: &config::Simulate, args: &cli::Simulate) -> Options {
+    Options {
+        seed: simulate.seed,
+        start: args.start.unwrap_or_else(|| chrono::Utc::now().timestamp()),
+        per_second: if simulate.rate == 0 { UNPACED_PER_SECOND } else { simulate.rate },
+        bad_share: simulate.bad_share,
+        kinds: args.only.into_iter().chain(args.bad_kinds.iter().copied()).collect(),
+        users: simulate.users,
+    }
+}
+
+/// `count` as a bound of an iterator, 0 for none.
+fn bound(count: u64) -> usize {
+    usize::try_from(count).ok().filter(|count| *count > 0).unwrap_or(usize::MAX)
+}
+
+fn feed(config: &Config) -> anyhow::Result<Feed> {
+    let brokers = config.kafka.brokers.as_deref().context(
+        "failed to find a broker to produce to: the embedded one lives within `weir run` or `weir demo`; give --brokers or --to-stdout",
+    )?;
+    Feed::open(&config.kafka, brokers, &config.topics.input)
+}
+
+impl Outlet for Feed {
+    fn put(&mut self, message: &Message) -> anyhow::Result<()> {
+        self.send(&message.key, message.value.as_deref())
+    }
+
+    fn idle(&mut self) -> anyhow::Result<()> {
+        self.serve()
+    }
+
+    fn finish(&mut self) -> anyhow::Result<()> {
+        self.drain()
+    }
+}
+
+fn list(out: &mut dyn Write) -> io::Result<()> {
+    let width = bad::KINDS.iter().map(|kind| kind.name.len()).max().unwrap_or_default();
+    bad::KINDS.iter().try_for_each(|kind| writeln!(out, "{:width$}  {}", kind.name, kind.about))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inbox() -> (mpsc::Sender<events::Event>, Inbox) {
+        let (sender, receiver) = mpsc::channel();
+        (sender, Inbox::new(receiver))
+    }
+
+    fn logins(kind: &str, count: usize) -> impl Iterator<Item = Message> {
+        let kinds = vec![bad::find(kind).unwrap()];
+        Logins::new(&Options { bad_share: 1.0, kinds, ..Options::default() }).take(count)
+    }
+
+    #[test]
+    fn a_message_is_a_line() {
+        let mut lines = Lines::new(Vec::new());
+        let produced = produce(logins("old-version", 3), &mut lines, 0, &mut inbox().1).unwrap();
+        assert_eq!(produced, Produced { messages: 3, bad: 3 });
+        assert_eq!(String::from_utf8(lines.into_inner()).unwrap().lines().count(), 3);
+    }
+
+    #[test]
+    fn what_is_no_line_is_left_out() {
+        for (kind, expected) in [("tombstone", ""), ("raw-newline", ""), ("empty-value", "\n\n\n")] {
+            let mut lines = Lines::new(Vec::new());
+            produce(logins(kind, 3), &mut lines, 0, &mut inbox().1).unwrap();
+            assert_eq!(String::from_utf8(lines.into_inner()).unwrap(), expected, "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_shutdown_ends_it() {
+        let (sender, mut inbox) = inbox();
+        sender.send(events::Event::Shutdown).unwrap();
+        let produced = produce(logins("old-version", usize::MAX), &mut Lines::new(io::sink()), 1, &mut inbox).unwrap();
+        assert_eq!(produced.messages, 0);
+    }
+
+    #[test]
+    fn messages_are_due_at_their_rate() {
+        let pace = Pace::new(3);
+        assert_eq!(pace.due(0), Duration::ZERO);
+        assert_eq!(pace.due(1), Duration::from_nanos(333_333_333));
+        assert_eq!(pace.due(7), Duration::from_nanos(2_333_333_333));
+        assert_eq!(Pace::new(0).due(1_000), Duration::ZERO);
+    }
+
+    #[test]
+    fn no_count_is_no_bound() {
+        assert_eq!((bound(0), bound(5)), (usize::MAX, 5));
+    }
+}

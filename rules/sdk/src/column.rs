@@ -1,7 +1,8 @@
 //! How rows are packed: a column to read cells from, and a column to write cells into. Authors see neither.
 //!
-//! A column is checked to be UTF-8 as a whole, so that no cell needs a check of its own.
+//! Almost everything is always inlined: a call costs more in Wasm than what these functions do.
 
+use self::trust::{trusted_cell, trusted_text};
 use crate::abi::Column;
 
 /// What a cell holds. The discriminants are the contract's.
@@ -53,44 +54,61 @@ impl<'a> Cells<'a> {
         Cells { kinds, ends, text: trusted_text(bytes) }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn kind(&self, row: usize) -> Kind {
         Kind::of(self.kinds[row])
     }
 
     /// Whether the cell is of this kind: cheaper than to find out which kind it is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is(&self, row: usize, kind: Kind) -> bool {
         self.kinds[row] == kind as u8
     }
 
     /// Whether the cell is absent or null.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_missing(&self, row: usize) -> bool {
         self.kinds[row] <= Kind::Null as u8
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn text(&self, row: usize) -> &'a str {
-        &self.text[start(self.ends, row)..self.ends[row] as usize]
+        trusted_cell(self.text, start(self.ends, row), self.ends[row] as usize)
     }
 }
 
-/// The bytes of a column as text. All cells are UTF-8, so the whole column is.
+/// What the host promises, and checks, is taken on trust in Wasm: the host made the columns, holds the whole sandbox anyway,
+/// and the checks would cost as much as a cheap rule. Natively anyone can make a column, so there everything is checked.
 #[cfg(target_family = "wasm")]
-fn trusted_text(bytes: &[u8]) -> &str {
-    // SAFETY: the contract promises UTF-8 for every cell, and the host, which made this column, holds the whole sandbox
-    // anyway. The check would cost as much as a cheap rule.
-    unsafe { str::from_utf8_unchecked(bytes) }
+mod trust {
+    #[inline(always)]
+    pub(super) fn trusted_text(bytes: &[u8]) -> &str {
+        // SAFETY: `wit/rule.wit` promises UTF-8 for every cell, so that the whole column is UTF-8.
+        unsafe { str::from_utf8_unchecked(bytes) }
+    }
+
+    #[inline(always)]
+    pub(super) fn trusted_cell(text: &str, start: usize, end: usize) -> &str {
+        // SAFETY: `wit/rule.wit` promises that ends never decrease, that the last is the column's length, and that every cell
+        // is UTF-8 by itself, so that cells end between characters.
+        unsafe { text.get_unchecked(start..end) }
+    }
 }
 
-/// The bytes of a column as text. All cells are UTF-8, so the whole column is.
 #[cfg(not(target_family = "wasm"))]
-fn trusted_text(bytes: &[u8]) -> &str {
-    str::from_utf8(bytes).expect("the cells of a column are UTF-8")
+mod trust {
+    #[inline]
+    pub(super) fn trusted_text(bytes: &[u8]) -> &str {
+        str::from_utf8(bytes).expect("the cells of a column are UTF-8")
+    }
+
+    #[inline]
+    pub(super) fn trusted_cell(text: &str, start: usize, end: usize) -> &str {
+        &text[start..end]
+    }
 }
 
-#[inline]
+#[inline(always)]
 fn start(ends: &[u32], row: usize) -> usize {
     if row == 0 { 0 } else { ends[row - 1] as usize }
 }
@@ -111,7 +129,7 @@ impl Sheet {
     }
 
     /// Begins the cell of `row` anew. What is pushed next is its contents.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn begin(&mut self, row: usize, kind: Kind) -> &mut Sheet {
         self.kinds[row] = kind as u8;
         self.bytes.truncate(start(&self.ends, row));
@@ -125,19 +143,19 @@ impl Sheet {
     }
 
     /// Ends the cell of `row`, written or not. Rows are ended in ascending order.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn end(&mut self, row: usize) {
         self.ends[row] = u32::try_from(self.bytes.len()).expect("a column is below 4 GiB");
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_str(&mut self, piece: &str) {
         self.push(piece.as_bytes());
     }
 
     /// # Panics
     /// When `piece` is not ASCII.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_ascii(&mut self, piece: &[u8]) {
         assert!(is_ascii(piece), "push_ascii was given other bytes than ASCII");
         self.push(piece);
@@ -145,7 +163,7 @@ impl Sheet {
 
     /// Appends bytes. In Wasm a copy whose length is not known to the compiler is a call out of the sandbox, which costs more
     /// than most cells do. So a short piece is copied as its first and its last bytes, which overlap, and have a fixed length.
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, piece: &[u8]) {
         match piece.len() {
             4..=8 => self.push_ends::<4>(piece),
@@ -156,7 +174,7 @@ impl Sheet {
     }
 
     /// Appends a piece of `N` to `2 * N` bytes.
-    #[inline]
+    #[inline(always)]
     fn push_ends<const N: usize>(&mut self, piece: &[u8]) {
         if let (Some(first), Some(last)) = (piece.first_chunk::<N>(), piece.last_chunk::<N>()) {
             let end = self.bytes.len() + piece.len();
@@ -172,7 +190,7 @@ impl Sheet {
 }
 
 /// The same as the standard library's, without a loop for texts as long as a date.
-#[inline]
+#[inline(always)]
 fn is_ascii(piece: &[u8]) -> bool {
     const BEYOND: u128 = u128::from_ne_bytes([0x80; 16]);
     match (piece.first_chunk(), piece.last_chunk()) {

@@ -22,7 +22,7 @@ pub(crate) fn spelt(text: &str) -> Option<i64> {
 }
 
 /// The fast path: a few digits and nothing else.
-#[inline]
+#[inline(always)]
 fn digits(text: &str) -> Option<i64> {
     if text.is_empty() || text.len() > SAFE_DIGITS {
         return None;
@@ -40,7 +40,7 @@ fn digits(text: &str) -> Option<i64> {
 
 /// Eight digits at once: neighbours become pairs, pairs become fours, fours become the number. The first digit is in the
 /// lowest byte, so what stands to its right comes down by a shift.
-#[inline]
+#[inline(always)]
 fn eight(text: [u8; 8]) -> Option<i64> {
     let digits = u64::from_le_bytes(text) ^ 0x3030_3030_3030_3030;
     if (digits | digits.wrapping_add(0x0606_0606_0606_0606)) & 0xf0f0_f0f0_f0f0_f0f0 != 0 {

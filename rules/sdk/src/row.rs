@@ -1,6 +1,6 @@
 //! One message as a rule sees it: the members that it reads, the members that it writes, the batch's time.
 //!
-//! Nothing here allocates for a row. Reading gives slices of the batch, writing appends to one buffer per written member.
+//! Nothing here allocates for a row, and what is short is always inlined. Reading gives slices of the batch, writing appends to one buffer per written member.
 
 use std::fmt;
 
@@ -41,37 +41,37 @@ impl<'a> Input<'a> {
 
 /// Reading.
 impl<'a> Row<'a> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(index: usize, input: &'a Input<'a>, sheets: &'a mut [Sheet]) -> Row<'a> {
         Row { index, input, sheets }
     }
 
     /// What the member holds.
-    #[inline]
+    #[inline(always)]
     pub fn kind(&self, member: impl Key<Field>) -> Kind {
         self.cells(member).kind(self.index)
     }
 
     /// Whether the message lacks the member, or has `null` for it.
-    #[inline]
+    #[inline(always)]
     pub fn is_missing(&self, member: impl Key<Field>) -> bool {
         self.cells(member).is_missing(self.index)
     }
 
     /// The member as text, unescaped; none if it is no string.
-    #[inline]
+    #[inline(always)]
     pub fn text(&self, member: impl Key<Field>) -> Option<&'a str> {
         self.of_kind(member, Kind::Text)
     }
 
     /// The member as an integer, exact; none if it is no number, has a fraction or does not fit. `1.50e3` is 1500.
-    #[inline]
+    #[inline(always)]
     pub fn integer(&self, member: impl Key<Field>) -> Option<i64> {
         self.of_kind(member, Kind::Number).and_then(number::exact)
     }
 
     /// The member as a number, spelt as it was sent; none if it is no number.
-    #[inline]
+    #[inline(always)]
     pub fn number_text(&self, member: impl Key<Field>) -> Option<&'a str> {
         self.of_kind(member, Kind::Number)
     }
@@ -82,14 +82,14 @@ impl<'a> Row<'a> {
     }
 
     /// The member as a boolean; none if it is none.
-    #[inline]
+    #[inline(always)]
     pub fn boolean(&self, member: impl Key<Field>) -> Option<bool> {
         self.of_kind(member, Kind::Boolean).map(|text| text == "true")
     }
 
     /// The member as it was sent: JSON text, but for a string the string itself, unescaped. None if it is absent. Good as
     /// the detail of a rejection.
-    #[inline]
+    #[inline(always)]
     pub fn raw(&self, member: impl Key<Field>) -> Option<&'a str> {
         let cells = self.cells(member);
         match cells.kind(self.index) {
@@ -123,7 +123,7 @@ impl<'a> Row<'a> {
     }
 
     /// When the host began with this batch: milliseconds since the Unix epoch, UTC. The only time there is.
-    #[inline]
+    #[inline(always)]
     pub fn processed_at(&self) -> i64 {
         self.input.processed_at
     }
@@ -133,12 +133,12 @@ impl<'a> Row<'a> {
         self.index
     }
 
-    #[inline]
+    #[inline(always)]
     fn cells(&self, member: impl Key<Field>) -> &'a Cells<'a> {
         &self.input.columns[member.index(self.input.manifest)]
     }
 
-    #[inline]
+    #[inline(always)]
     fn of_kind(&self, member: impl Key<Field>, kind: Kind) -> Option<&'a str> {
         let cells = self.cells(member);
         cells.is(self.index, kind).then(|| cells.text(self.index))
@@ -148,19 +148,19 @@ impl<'a> Row<'a> {
 /// Writing. What is set last wins; what is not set stays as the message has it.
 impl Row<'_> {
     /// Writes a string.
-    #[inline]
+    #[inline(always)]
     pub fn set_text(&mut self, member: impl Key<Output>, text: &str) {
         self.begin(member, Kind::Text).push_str(text);
     }
 
     /// Writes a string piece by piece, without a `String` in between: `write!(row.text_writer(id), "{a}-{b}")`.
-    #[inline]
+    #[inline(always)]
     pub fn text_writer(&mut self, member: impl Key<Output>) -> TextWriter<'_> {
         TextWriter(self.begin(member, Kind::Text))
     }
 
     /// Writes an integer.
-    #[inline]
+    #[inline(always)]
     pub fn set_integer(&mut self, member: impl Key<Output>, value: i64) {
         let input = self.input;
         if value == input.processed_at {
@@ -177,13 +177,13 @@ impl Row<'_> {
     }
 
     /// Writes `true` or `false`.
-    #[inline]
+    #[inline(always)]
     pub fn set_boolean(&mut self, member: impl Key<Output>, value: bool) {
         self.begin(member, Kind::Boolean).push_str(if value { "true" } else { "false" });
     }
 
     /// Writes `null`.
-    #[inline]
+    #[inline(always)]
     pub fn set_null(&mut self, member: impl Key<Output>) {
         self.begin(member, Kind::Null);
     }
@@ -199,7 +199,7 @@ impl Row<'_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn begin(&mut self, member: impl Key<Output>, kind: Kind) -> &mut Sheet {
         self.sheets[member.index(self.input.manifest)].begin(self.index, kind)
     }
@@ -210,7 +210,7 @@ pub struct TextWriter<'a>(&'a mut Sheet);
 
 impl TextWriter<'_> {
     /// Appends a piece.
-    #[inline]
+    #[inline(always)]
     pub fn push_str(&mut self, piece: &str) {
         self.0.push_str(piece);
     }
@@ -219,7 +219,7 @@ impl TextWriter<'_> {
     ///
     /// # Panics
     /// When it is not ASCII.
-    #[inline]
+    #[inline(always)]
     pub fn push_ascii(&mut self, piece: &[u8]) {
         self.0.push_ascii(piece);
     }

@@ -1,6 +1,9 @@
 //! Weir: a rule engine for Kafka whose rules are sandboxed WebAssembly components.
 
+pub mod apply;
 pub mod backoff;
+pub mod build;
+pub mod check;
 pub mod cli;
 pub mod column;
 pub mod config;

@@ -1,0 +1,143 @@
+//! What is asked of cargo: which package is in a folder, and a core module made of it.
+//!
+//! A module is made with `cargo rustc --crate-type cdylib`, one package at a time. So a rule can be an ordinary library
+//! crate: were it declared as `cdylib` and `rlib`, as its unit tests and the benchmark need, cargo would leave out link-time
+//! optimisation without a word. And no feature of one rule's dependencies can reach into another rule.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+use super::toolchain::{TARGET, Toolchain};
+
+/// How rules are optimised, whatever their workspace's release profile says. Function names stay: a trap's backtrace is
+/// made of them.
+const PROFILE: [(&str, &str); 8] = [
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3"),
+    ("CARGO_PROFILE_RELEASE_LTO", "fat"),
+    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1"),
+    ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
+    ("CARGO_PROFILE_RELEASE_STRIP", "debuginfo"),
+    ("CARGO_PROFILE_RELEASE_DEBUG", "false"),
+    ("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "false"),
+    ("CARGO_PROFILE_RELEASE_INCREMENTAL", "false"),
+];
+
+/// A library crate that is to become a rule.
+pub(super) struct Package {
+    pub(super) name: String,
+    /// Root of its workspace, absolute. cargo is run there, so that the workspace's own settings hold.
+    pub(super) workspace: PathBuf,
+    id: String,
+    manifest: PathBuf,
+}
+
+/// The parts of `cargo metadata` that are used.
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<MetadataPackage>,
+    workspace_root: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct MetadataPackage {
+    name: String,
+    id: String,
+    manifest_path: PathBuf,
+    targets: Vec<Target>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    kind: Vec<String>,
+}
+
+impl Target {
+    fn is_library(&self) -> bool {
+        self.kind.iter().any(|kind| matches!(kind.as_str(), "lib" | "rlib" | "cdylib"))
+    }
+}
+
+/// The parts of a line of `cargo --message-format json` that are used.
+#[derive(Deserialize)]
+struct Message {
+    reason: String,
+    #[serde(default)]
+    package_id: String,
+    target: Option<Target>,
+    #[serde(default)]
+    filenames: Vec<PathBuf>,
+}
+
+impl Package {
+    /// The package in `folder`.
+    ///
+    /// # Errors
+    /// If there is no `Cargo.toml`, cargo cannot read it, or the package has no library.
+    pub(super) fn at(folder: &Path) -> Result<Package> {
+        let manifest = folder.join("Cargo.toml");
+        let manifest = manifest.canonicalize().with_context(|| format!("failed to find a crate in {}", folder.display()))?;
+        let mut command = cargo();
+        command.args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"]).arg(&manifest);
+        let metadata: Metadata = serde_json::from_slice(&run(command)?).context("failed to understand `cargo metadata`")?;
+        let Some(package) = metadata.packages.into_iter().find(|package| package.manifest_path == manifest) else {
+            bail!("{} is no package but a workspace; give the folder of one rule", manifest.display());
+        };
+        ensure!(package.targets.iter().any(Target::is_library), "{} has no library; put the rule into src/lib.rs", package.name);
+        Ok(Package { name: package.name, workspace: metadata.workspace_root, id: package.id, manifest })
+    }
+
+    /// Compiles the package with `toolchain` and tells where the module is.
+    ///
+    /// # Errors
+    /// If it does not compile; cargo has said why on standard error.
+    pub(super) fn compile(&self, toolchain: &Toolchain) -> Result<PathBuf> {
+        let mut command = cargo();
+        command.current_dir(&self.workspace).args(["rustc", "--release", "--lib", "--crate-type", "cdylib", "--target", TARGET]);
+        command.args(["--message-format", "json-render-diagnostics", "--manifest-path"]).arg(&self.manifest);
+        command.envs(PROFILE).env("CARGO_ENCODED_RUSTFLAGS", self.flags(toolchain));
+        toolchain.prepare(&mut command);
+        let output = run(command).with_context(|| format!("failed to compile {}", self.name))?;
+        let messages = output.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Message>(line).ok());
+        let files = messages.filter(|message| self.made(message)).flat_map(|message| message.filenames);
+        files.last().with_context(|| format!("cargo made no module of {}", self.name))
+    }
+
+    fn made(&self, message: &Message) -> bool {
+        message.reason == "compiler-artifact"
+            && message.package_id == self.id
+            && message.target.as_ref().is_some_and(Target::is_library)
+    }
+
+    /// The compiler's flags, in place of those of the environment: they hide where this machine keeps its sources, which
+    /// the text of panics would otherwise carry into the component.
+    fn flags(&self, toolchain: &Toolchain) -> OsString {
+        let registry = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
+        let hidden = [(Some(self.workspace.clone()), "/rule"), (registry, "/cargo"), (Some(toolchain.sources()), "/rust")];
+        let mut flags = OsString::new();
+        for (from, to) in hidden.into_iter().filter_map(|(from, to)| Some((from?, to))) {
+            flags.push(if flags.is_empty() { "--remap-path-prefix=" } else { "\x1f--remap-path-prefix=" });
+            flags.push(from);
+            flags.push("=");
+            flags.push(to);
+        }
+        flags
+    }
+}
+
+/// The cargo that started this program, or else the one on the path.
+fn cargo() -> Command {
+    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Runs `command`, whose standard error is ours, and returns its standard output.
+fn run(mut command: Command) -> Result<Vec<u8>> {
+    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let output = output.context("failed to start cargo; it comes with Rust, from https://rustup.rs")?;
+    ensure!(output.status.success(), "cargo failed ({})", output.status);
+    Ok(output.stdout)
+}

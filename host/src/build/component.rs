@@ -1,0 +1,98 @@
+//! A core module becomes a component, and a component is held against the contract in `wit/rule.wit`.
+//!
+//! Only types are looked at here: that a rule behaves is for `weir check` and the engine, which run it.
+
+use anyhow::{Context, Result, bail, ensure};
+use wit_component::ComponentEncoder;
+use wit_parser::decoding::{DecodedWasm, decode};
+use wit_parser::{Resolve, WorldId};
+
+/// The contract, as rule authors read it.
+const CONTRACT: &str = include_str!("../../../wit/rule.wit");
+
+/// Makes a component of a core module that was compiled with the bindings of `weir-rule`.
+pub(super) fn encode(module: &[u8]) -> Result<Vec<u8>> {
+    let mut encoder = ComponentEncoder::default();
+    encoder.validate(true).module(module).context("failed to read what `weir_rule::export!` left in the module")?;
+    encoder
+        .encode()
+        .context("a rule may import nothing but `weir:rule/log`; does a dependency need a clock, files or JavaScript?")
+}
+
+/// Checks that `component` is a rule: it imports nothing but what the contract offers, and exports what it asks for.
+///
+/// # Errors
+/// What is missing, too much or of another type.
+pub(super) fn check(component: &[u8]) -> Result<()> {
+    let (contract, world) = contract()?;
+    let DecodedWasm::Component(resolve, found) = decode(component)? else { bail!("it is no component") };
+    let offered = names(&contract, contract.worlds[world].imports.keys());
+    if let Some(import) = names(&resolve, resolve.worlds[found].imports.keys()).into_iter().find(|name| !offered.contains(name)) {
+        bail!("it imports `{import}`; a rule may import nothing but `weir:rule/log`");
+    }
+    let exported = names(&resolve, resolve.worlds[found].exports.keys());
+    ensure!(!exported.is_empty(), "it exports nothing; add `weir_rule::export!(YourRule);` to its lib.rs");
+    if let Some(missing) =
+        names(&contract, contract.worlds[world].exports.keys()).into_iter().find(|name| !exported.contains(name))
+    {
+        bail!("it does not export `{missing}`");
+    }
+    wit_component::targets(&contract, world, component, false)
+        .context("its types are not those of the contract; build it with the `weir-rule` of this version")
+}
+
+fn contract() -> Result<(Resolve, WorldId)> {
+    let mut resolve = Resolve::default();
+    let package = resolve.push_str("rule.wit", CONTRACT).context("failed to read the contract")?;
+    let world = resolve.select_world(&[package], Some("rule"))?;
+    Ok((resolve, world))
+}
+
+fn names<'a>(resolve: &Resolve, keys: impl Iterator<Item = &'a wit_parser::WorldKey>) -> Vec<String> {
+    keys.map(|key| resolve.name_world_key(key)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Checks the component that is written as `text` and returns the complaint.
+    fn complaint(text: &str) -> String {
+        format!("{:#}", check(&wat::parse_str(text).unwrap()).unwrap_err())
+    }
+
+    #[test]
+    fn without_exports_the_remedy_is_told() {
+        assert!(complaint("(component)").contains("weir_rule::export!(YourRule);"));
+    }
+
+    #[test]
+    fn an_import_that_the_contract_does_not_offer_is_named() {
+        let complaint = complaint(r#"(component (import "wasi:cli/environment@0.2.0" (instance)))"#);
+        assert!(complaint.contains("imports `wasi:cli/environment@0.2.0`"), "{complaint}");
+    }
+
+    #[test]
+    fn an_export_that_is_missing_is_named() {
+        let complaint = complaint(&exporting(&["configure"]));
+        assert!(complaint.contains("does not export `evaluate`"), "{complaint}");
+    }
+
+    #[test]
+    fn exports_of_another_type_are_refused() {
+        let complaint = complaint(&exporting(&["configure", "evaluate"]));
+        assert!(complaint.contains("not those of the contract"), "{complaint}");
+    }
+
+    #[test]
+    fn a_core_module_is_refused() {
+        assert!(check(&wat::parse_str("(module)").unwrap()).is_err());
+    }
+
+    /// A component that exports functions which take nothing and return nothing.
+    fn exporting(names: &[&str]) -> String {
+        let lifted: String =
+            names.iter().map(|name| format!(r#"(func (export "{name}") (canon lift (core func $i "f")))"#)).collect();
+        format!(r#"(component (core module $m (func (export "f"))) (core instance $i (instantiate $m)) {lifted})"#)
+    }
+}

@@ -1,0 +1,100 @@
+//! `weir build`: from the crate of a rule to the component that the engine runs.
+//!
+//! cargo compiles the crate for `wasm32-unknown-unknown` ([`cargo`], with a [`toolchain`] that can), the module becomes a
+//! component and is held against the contract ([`component`]), and the file is put in place in one step, so that whoever
+//! watches the folder never sees half of it.
+//!
+//! Two builds of the same sources by the same compiler give the same bytes, wherever their workspace is and whatever was
+//! built before or beside them. What this deliberately leaves out: running the rule (`weir check` does), and any language
+//! but Rust.
+
+mod cargo;
+mod component;
+mod toolchain;
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use self::cargo::Package;
+use self::toolchain::Toolchain;
+
+/// Builds the rule crates in `paths` and writes `out/NAME.wasm` for each, where NAME is the package's name. Says on standard
+/// output what it wrote; cargo speaks on standard error.
+///
+/// # Errors
+/// The first folder that holds no rule, does not compile or breaks the contract. Files written until then stay.
+pub fn build(paths: &[PathBuf], out: &Path) -> Result<()> {
+    let packages = paths.iter().map(|path| Package::at(path)).collect::<Result<Vec<_>>>()?;
+    fs::create_dir_all(out).with_context(|| format!("failed to create folder {}", out.display()))?;
+    let mut toolchains = BTreeMap::new();
+    for package in packages {
+        let started = Instant::now();
+        let file = out.join(format!("{}.wasm", package.name));
+        let toolchain = match toolchains.entry(package.workspace.clone()) {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(Toolchain::find(&package.workspace)?),
+        };
+        let bytes = build_one(&package, toolchain)?;
+        replace(&file, &bytes).with_context(|| format!("failed to write {}", file.display()))?;
+        println!("{}  {:.1} KB  {:.1} s", file.display(), bytes.len() as f64 / 1e3, started.elapsed().as_secs_f64());
+    }
+    Ok(())
+}
+
+/// The component of one package.
+fn build_one(package: &Package, toolchain: &Toolchain) -> Result<Vec<u8>> {
+    let module = package.compile(toolchain)?;
+    let module = fs::read(&module).with_context(|| format!("failed to read {}", module.display()))?;
+    let component = component::encode(&module).with_context(|| format!("failed to make a component of {}", package.name))?;
+    if let Err(error) = component::check(&component) {
+        bail!("{} is no rule: {error:#}", package.name);
+    }
+    Ok(component)
+}
+
+/// Puts `bytes` in place of `file`, at once and for good: a crash leaves the old file or the new one.
+fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
+    let part = file.with_extension(format!("wasm.{}.part", std::process::id()));
+    let written = fs::write(&part, bytes).and_then(|()| fs::rename(&part, file));
+    if written.is_err() {
+        let _ = fs::remove_file(&part); // The first error is the one to tell.
+    }
+    Ok(written?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_and_nothing_else_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("rule.wasm");
+        replace(&file, b"old").unwrap();
+        replace(&file, b"new").unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_replaced_leaves_no_part_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("rule.wasm");
+        fs::create_dir_all(file.join("in-the-way")).unwrap();
+        assert!(replace(&file, b"new").is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_without_a_crate_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = build(&[folder.path().to_owned()], &folder.path().join("dist")).unwrap_err();
+        assert!(error.to_string().contains(&folder.path().display().to_string()), "{error:#}");
+        assert!(!folder.path().join("dist").exists());
+    }
+}

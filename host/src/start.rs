@@ -12,9 +12,12 @@ use crate::logging;
 use crate::ruleset::RuleSet;
 use crate::run;
 use crate::snapshot::Shared;
-use crate::wasm::Runtime;
+use crate::wasm::{Cache, Runtime};
 
 /// Runs the command until a signal ends it.
+///
+/// # Errors
+/// If the rules cannot be loaded, or something is wrong with Kafka that waiting does not help.
 pub fn start(args: &cli::Run) -> anyhow::Result<()> {
     let config = args.file.load()?;
     logging::start(&config.log);
@@ -34,7 +37,7 @@ pub fn start(args: &cli::Run) -> anyhow::Result<()> {
 
 /// Compiles and proves the rules of `config`, and says which they are.
 pub(crate) fn load(config: &Config) -> anyhow::Result<RuleSet> {
-    let rules = RuleSet::load(&Runtime::new()?, config)?;
+    let rules = RuleSet::load(&Runtime::new(Cache::of_user())?, config)?;
     let names: Vec<String> = rules.manifests().map(|manifest| format!("{} {}", manifest.name, manifest.version)).collect();
     tracing::info!(ruleset = rules.hash(), "rules: {}", names.join(", "));
     Ok(rules)

@@ -3,8 +3,10 @@
 //! Only shapes and words stand here. What a command does stands in the module of its name, and what it does not say itself
 //! comes from the configuration ([`crate::config`]), which has every default.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config, Invalid};
@@ -225,6 +227,15 @@ pub struct Check {
 
     #[command(flatten)]
     pub file: ConfigFile,
+}
+
+/// Writes `text` to standard output, where results go.
+///
+/// # Errors
+/// If that cannot be written; a reader that has gone away is among the causes, and no reason to panic.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("failed to write to standard output")
 }
 
 /// A number from 0 to 1.

@@ -1,1 +1,39 @@
-fn main() {}
+//! The program: what was typed is dispatched, an error is printed once as a chain, and the exit code says which kind it was.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use weir::cli::{Cli, Command};
+use weir::config::Invalid;
+
+/// Exit code for bad usage or configuration; clap uses it as well.
+const BAD_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads our output has had enough, as `head` has: that is no failure of ours.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Where standard error is closed there is nobody to tell.
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            if error.is::<Invalid>() { ExitCode::from(BAD_USAGE) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run(args) => weir::start::start(&args),
+        Command::Demo(args) => weir::demo::demo(&args),
+        Command::Simulate(args) => weir::simulate::simulate(&args),
+        Command::Apply(args) => weir::apply::apply(&args, &args.file.load()?),
+        Command::Build(args) => weir::build::build(&args.paths, &args.out),
+        Command::Check(args) => weir::check::check(&args, &args.file.load()?),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -149,6 +149,15 @@ impl Default for Config {
     }
 }
 
+impl Rule {
+    /// A rule of which nothing is written but its name, in `NAME.wasm` of the current folder.
+    pub fn with_defaults(name: &str) -> Rule {
+        // The defaults of a rule are those of any other.
+        let any = Config::default().rules.swap_remove(0);
+        Rule { name: name.to_owned(), file: PathBuf::from(format!("{name}.wasm")), ..any }
+    }
+}
+
 /// The `WEIR_…` variables of this process.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     let readable = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {

@@ -4,6 +4,7 @@
 //! demo and the benchmark use the same parts.
 
 pub mod bad;
+mod feed;
 mod lines;
 mod logins;
 
@@ -13,13 +14,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+pub use feed::Feed;
 pub use logins::{Logins, MEMBERS, Message, Options};
 
 use crate::cli;
 use crate::config::{self, Config};
 use crate::events::{self, Inbox};
-use crate::kafka::Feed;
+use crate::kafka::topics;
 use crate::logging;
+
 use lines::Lines;
 
 /// How often progress is logged.
@@ -31,12 +34,12 @@ const UNPACED_STRIDE: u64 = 256;
 
 /// Where messages go.
 pub trait Outlet {
-    /// Takes a message, and waits while it cannot.
-    fn put(&mut self, message: &Message) -> anyhow::Result<()>;
+    /// Takes a message, and waits while it cannot, though not much longer than until `inbox` has a shutdown.
+    fn put(&mut self, message: &Message, inbox: &mut Inbox) -> anyhow::Result<()>;
     /// Called before a pause: sends on what it has.
     fn idle(&mut self) -> anyhow::Result<()>;
     /// Sees everything off.
-    fn finish(&mut self) -> anyhow::Result<()>;
+    fn finish(&mut self, inbox: &mut Inbox) -> anyhow::Result<()>;
 }
 
 /// How many messages there were, and how many of them bad.
@@ -62,7 +65,8 @@ pub fn simulate(args: &cli::Simulate) -> anyhow::Result<()> {
     let produced = if args.to_stdout {
         produce(logins, &mut Lines::new(BufWriter::new(io::stdout().lock())), config.simulate.rate, &mut inbox)?
     } else {
-        produce(logins, &mut feed(&config)?, config.simulate.rate, &mut inbox)?
+        let Some(mut feed) = feed(&config, &mut inbox)? else { return Ok(()) };
+        produce(logins, &mut feed, config.simulate.rate, &mut inbox)?
     };
     let Produced { messages, bad } = produced;
     tracing::info!(messages, bad, seconds = format_args!("{:.1}", begun.elapsed().as_secs_f64()), "simulated");
@@ -83,11 +87,11 @@ pub fn produce(
         if !pace.wait(produced, outlet, inbox)? {
             break;
         }
-        outlet.put(&message)?;
+        outlet.put(&message, inbox)?;
         produced.messages += 1;
         produced.bad += u64::from(message.kind.is_some());
     }
-    outlet.finish()?;
+    outlet.finish(inbox)?;
     Ok(produced)
 }
 
@@ -157,24 +161,14 @@ fn bound(count: u64) -> usize {
     usize::try_from(count).ok().filter(|count| *count > 0).unwrap_or(usize::MAX)
 }
 
-fn feed(config: &Config) -> anyhow::Result<Feed> {
+/// A way to the input topic, once the cluster is there. None if asked to stop before that.
+fn feed(config: &Config, inbox: &mut Inbox) -> anyhow::Result<Option<Feed>> {
     let brokers = config.kafka.brokers.as_deref().context(
         "failed to find a broker to produce to: the embedded one lives within `weir run` or `weir demo`; give --brokers or --to-stdout",
     )?;
-    Feed::open(&config.kafka, brokers, &config.topics.input)
-}
-
-impl Outlet for Feed {
-    fn put(&mut self, message: &Message) -> anyhow::Result<()> {
-        self.send(&message.key, message.value.as_deref())
-    }
-
-    fn idle(&mut self) -> anyhow::Result<()> {
-        self.serve()
-    }
-
-    fn finish(&mut self) -> anyhow::Result<()> {
-        self.drain()
+    match topics::prepare(config, brokers, inbox)? {
+        Some(_) => Feed::open(config, brokers).map(Some),
+        None => Ok(None),
     }
 }
 

@@ -1,0 +1,112 @@
+//! `weir demo`: an embedded broker, the simulator and the engine in one process, and a view of what they do.
+//!
+//! Three threads: the engine as `weir run` has it, the simulator as `weir simulate` has it, and this one, which shows their
+//! snapshot and ends the other two. There is no special path through the engine: what is seen here is what runs elsewhere.
+
+use std::io::{self, IsTerminal};
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, ScopedJoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+
+use crate::config::Config;
+use crate::events::{self, Event, Inbox};
+use crate::kafka::Embedded;
+use crate::ruleset::RuleSet;
+use crate::simulate::{self, Feed, Logins, Options, Produced};
+use crate::snapshot::{Shared, Snapshot};
+use crate::start::{load, now};
+use crate::{cli, logging, run, view};
+
+/// Length of a window: short, so that counts appear soon.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// Runs the command until `q`, a signal, or its time is over.
+///
+/// # Errors
+/// If the rules cannot be loaded, the broker cannot be started, or the engine stops by itself.
+pub fn demo(args: &cli::Demo) -> anyhow::Result<()> {
+    let mut config = args.file.load()?;
+    config.kafka.brokers = None;
+    config.counts.every = WINDOW;
+    config.simulate.rate = args.rate;
+    let until = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
+    let end = if io::stdout().is_terminal() && io::stdin().is_terminal() {
+        let log = logging::start_in_memory(&config.log);
+        play(&config, until, &mut |snapshot, watch| view::screen(snapshot, &log, watch))?
+    } else {
+        logging::start(&config.log);
+        play(&config, until, &mut |snapshot, watch| view::lines(snapshot, &mut io::stdout(), watch))?
+    };
+    view::farewell(&end, &mut io::stdout())
+}
+
+/// When to end the show.
+pub struct Watch<'a> {
+    inbox: Inbox,
+    until: Option<Instant>,
+    players: Vec<&'a dyn Fn() -> bool>,
+}
+
+impl Watch<'_> {
+    /// Waits for `time`. Returns whether to go on: no shutdown was asked for, time is left, and engine and simulator are at work.
+    pub fn wait(&mut self, time: Duration) -> bool {
+        let left = self.until.map_or(time, |until| until.saturating_duration_since(Instant::now()));
+        self.inbox.wait(time.min(left)) && !left.is_zero() && self.players.iter().all(|at_work| at_work())
+    }
+}
+
+type Show<'a> = &'a mut dyn FnMut(&Shared, &mut Watch<'_>) -> anyhow::Result<()>;
+
+/// Sets up the parts, lets `show` look at them until it returns, and ends them. Returns the last snapshot.
+fn play(config: &Config, until: Option<Instant>, show: Show<'_>) -> anyhow::Result<Snapshot> {
+    let rules = load(config)?;
+    let broker = Embedded::start(&config.topics)?;
+    let brokers = broker.bootstrap_servers()?;
+    let (signals, stop) = mpsc::channel();
+    events::signals(signals)?;
+    let snapshot = Shared::default();
+    thread::scope(|scope| {
+        let (stop_engine, events) = mpsc::channel();
+        let engine = scope.spawn(|| engine(config, &rules, &brokers, Inbox::new(events), &snapshot));
+        let (stop_simulator, events) = mpsc::channel();
+        let simulator = scope.spawn(|| simulator(config, &brokers, Inbox::new(events)));
+        let at_work: (&dyn Fn() -> bool, &dyn Fn() -> bool) = (&|| !engine.is_finished(), &|| !simulator.is_finished());
+        let mut watch = Watch { inbox: Inbox::new(stop), until, players: vec![at_work.0, at_work.1] };
+        let shown = show(&snapshot, &mut watch);
+        drop(watch);
+        // The simulator first, so that the engine has a chance to read what was produced.
+        let simulated = end(simulator, &stop_simulator, "simulator");
+        end(engine, &stop_engine, "engine")?;
+        simulated?;
+        shown
+    })?;
+    Ok(snapshot.get())
+}
+
+fn engine(config: &Config, rules: &RuleSet, brokers: &str, mut inbox: Inbox, snapshot: &Shared) -> anyhow::Result<()> {
+    run::run(config, rules, brokers, &mut inbox, snapshot, now).map(drop)
+}
+
+fn simulator(config: &Config, brokers: &str, mut inbox: Inbox) -> anyhow::Result<()> {
+    let simulate = &config.simulate;
+    let options = Options {
+        seed: simulate.seed,
+        start: now() / 1_000,
+        per_second: simulate.rate,
+        bad_share: simulate.bad_share,
+        kinds: Vec::new(),
+        users: simulate.users,
+    };
+    let Produced { messages, bad } = simulate::produce(Logins::new(&options), &mut Feed::open(config, brokers)?, simulate.rate, &mut inbox)?;
+    tracing::debug!(messages, bad, "simulated");
+    Ok(())
+}
+
+/// Asks a thread to stop, and waits for it.
+fn end(thread: ScopedJoinHandle<'_, anyhow::Result<()>>, stop: &Sender<Event>, name: &'static str) -> anyhow::Result<()> {
+    // A thread that has ended by itself does not listen; how it ended is seen below.
+    let _ = stop.send(Event::Shutdown);
+    thread.join().map_err(|_| anyhow!("the {name} panicked"))?.with_context(|| format!("the {name} stopped"))
+}

@@ -1,0 +1,71 @@
+//! Messages into Kafka, the user's id for a key.
+
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+
+use super::{Message, Outlet};
+use crate::config::Config;
+use crate::events::Inbox;
+use crate::kafka::{Failure, Publisher, publish};
+
+/// After so many messages their delivery reports are waited for, so that what failed is told and not only counted.
+const SETTLE_MESSAGES: u32 = 10_000;
+/// After this time too.
+const SETTLE_EVERY: Duration = Duration::from_secs(2);
+
+/// Produces messages to the input topic.
+pub struct Feed {
+    publisher: Publisher,
+    topic: String,
+    unsettled: u32,
+    settled: Instant,
+}
+
+impl Feed {
+    /// A feed for the input topic of `config` on `brokers`.
+    ///
+    /// # Errors
+    /// If the client does not take its settings.
+    pub fn open(config: &Config, brokers: &str) -> anyhow::Result<Feed> {
+        let topic = config.topics.input.clone();
+        Ok(Feed { publisher: Publisher::open(&config.kafka, brokers, &topic)?, topic, unsettled: 0, settled: Instant::now() })
+    }
+
+    fn settle(&mut self, inbox: &mut Inbox) -> anyhow::Result<()> {
+        self.unsettled = 0;
+        self.settled = Instant::now();
+        let outcome = self.publisher.finish(&mut || inbox.overdue());
+        self.explain(outcome)
+    }
+
+    fn explain(&self, outcome: Result<(), Failure>) -> anyhow::Result<()> {
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(Failure::Stop(error) | Failure::Wait(error)) => Err(error),
+            Err(Failure::GaveUp) => bail!("failed to deliver the last messages to topic {}: stopped before the broker answered", self.topic),
+        }
+    }
+}
+
+impl Outlet for Feed {
+    fn put(&mut self, message: &Message, inbox: &mut Inbox) -> anyhow::Result<()> {
+        let sent = publish::Message { key: Some(&message.key), value: message.value.as_deref(), timestamp: None };
+        let outcome = self.publisher.send(sent, &mut || inbox.overdue());
+        self.explain(outcome)?;
+        self.unsettled += 1;
+        match self.unsettled >= SETTLE_MESSAGES || self.settled.elapsed() >= SETTLE_EVERY {
+            true => self.settle(inbox),
+            false => Ok(()),
+        }
+    }
+
+    /// The client sends by itself.
+    fn idle(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    fn finish(&mut self, inbox: &mut Inbox) -> anyhow::Result<()> {
+        self.settle(inbox)
+    }
+}

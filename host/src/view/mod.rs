@@ -1,0 +1,13 @@
+//! What a person sees of a running engine: a screen on a terminal, plain lines elsewhere.
+//!
+//! Both read a [`Snapshot`](crate::snapshot::Snapshot) now and then and derive rates from what has changed since. Nothing that
+//! comes from messages reaches a terminal unescaped. Left out: steering the engine; a view only asks for the end.
+
+mod draw;
+mod plain;
+mod rates;
+mod screen;
+mod text;
+
+pub use plain::{farewell, lines};
+pub use screen::screen;

@@ -1,0 +1,88 @@
+//! Rates, derived from totals: a snapshot has no rates, for how long to look is for whoever looks to choose.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::snapshot::Snapshot;
+
+/// How many rates are remembered: what a sparkline may show.
+const REMEMBERED: usize = 120;
+
+/// What is counted up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) read: u64,
+    pub(super) written: u64,
+    pub(super) rejected: u64,
+}
+
+impl Totals {
+    pub(super) fn of(snapshot: &Snapshot) -> Totals {
+        Totals { read: snapshot.read, written: snapshot.written, rejected: snapshot.rejections() }
+    }
+
+    fn per_second_since(self, before: Totals, elapsed: Duration) -> Totals {
+        let rate = |now: u64, before: u64| (now.saturating_sub(before) as f64 / elapsed.as_secs_f64()).round() as u64;
+        Totals {
+            read: rate(self.read, before.read),
+            written: rate(self.written, before.written),
+            rejected: rate(self.rejected, before.rejected),
+        }
+    }
+}
+
+/// Rates per second, the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Rates {
+    totals: Totals,
+    rates: VecDeque<Totals>,
+}
+
+impl Rates {
+    /// Adds what has happened in the `elapsed` time since the last call.
+    pub(super) fn add(&mut self, snapshot: &Snapshot, elapsed: Duration) {
+        if elapsed.is_zero() {
+            return;
+        }
+        let totals = Totals::of(snapshot);
+        self.rates.push_back(totals.per_second_since(self.totals, elapsed));
+        self.totals = totals;
+        let excess = self.rates.len().saturating_sub(REMEMBERED);
+        self.rates.drain(..excess);
+    }
+
+    /// The rates in the time before the last call.
+    pub(super) fn last(&self) -> Totals {
+        self.rates.back().copied().unwrap_or_default()
+    }
+
+    /// The last `count` values of one rate.
+    pub(super) fn history(&self, count: usize, rate: impl Fn(&Totals) -> u64) -> Vec<u64> {
+        self.rates.iter().skip(self.rates.len().saturating_sub(count)).map(rate).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_what_was_added_in_a_second() {
+        let mut rates = Rates::default();
+        rates.add(&Snapshot { read: 100, written: 90, ..Snapshot::default() }, Duration::from_secs(2));
+        assert_eq!(rates.last(), Totals { read: 50, written: 45, rejected: 0 });
+        rates.add(&Snapshot { read: 400, written: 90, ..Snapshot::default() }, Duration::from_millis(500));
+        assert_eq!(rates.last(), Totals { read: 600, written: 0, rejected: 0 });
+        assert_eq!(rates.history(1, |rate| rate.read), [600]);
+        assert_eq!(rates.history(9, |rate| rate.read), [50, 600]);
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut rates = Rates::default();
+        for _ in 0..2 * REMEMBERED {
+            rates.add(&Snapshot::default(), Duration::from_secs(1));
+        }
+        assert_eq!(rates.history(usize::MAX, |rate| rate.read).len(), REMEMBERED);
+    }
+}

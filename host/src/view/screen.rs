@@ -1,0 +1,79 @@
+//! The view on a terminal: takes the screen, draws it anew several times a second, and gives it back.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use ratatui::DefaultTerminal;
+
+use super::draw::{self, Scene};
+use super::rates::Rates;
+use crate::demo::Watch;
+use crate::logging::Lines;
+use crate::snapshot::Shared;
+use crate::start::now;
+
+/// How often the screen is drawn. A person sees no more, and the engine is to have the processor.
+const FRAME: Duration = Duration::from_millis(200);
+/// How often rates are taken. Shorter, and they would flicker with the batches.
+const RATE: Duration = Duration::from_secs(1);
+
+/// Shows `shared` and the last lines of `log` until `q` or Ctrl-C is pressed, or `watch` says to end. The terminal is restored
+/// in any case, a panic included.
+///
+/// # Errors
+/// If the terminal cannot be used.
+pub fn screen(shared: &Shared, log: &Lines, watch: &mut Watch<'_>) -> anyhow::Result<()> {
+    let outcome = ratatui::try_init().and_then(|mut terminal| show(&mut terminal, shared, log, watch));
+    ratatui::restore();
+    outcome.context("failed to use the terminal: pipe the output through `cat` for plain lines")
+}
+
+fn show(terminal: &mut DefaultTerminal, shared: &Shared, log: &Lines, watch: &mut Watch<'_>) -> std::io::Result<()> {
+    let begun = Instant::now();
+    let mut rates = Rates::default();
+    let mut rated = begun;
+    while watch.wait(FRAME) {
+        let snapshot = shared.get();
+        if rated.elapsed() >= RATE {
+            rates.add(&snapshot, rated.elapsed());
+            rated = Instant::now();
+        }
+        let log = log.last(draw::LOG_LINES);
+        let scene = Scene { snapshot: &snapshot, rates: &rates, log: &log, uptime: begun.elapsed(), now: now() };
+        terminal.draw(|frame| draw::draw(&scene, frame))?;
+        if end_is_asked_for()? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Looks at the keys that were pressed, without waiting.
+fn end_is_asked_for() -> std::io::Result<bool> {
+    while event::poll(Duration::ZERO)? {
+        match event::read()? {
+            Event::Key(key) if ends(key) => return Ok(true),
+            _ => {}
+        }
+    }
+    Ok(false)
+}
+
+/// While the screen is taken Ctrl-C is a key like any other.
+fn ends(key: KeyEvent) -> bool {
+    let interrupt = key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
+    key.kind == KeyEventKind::Press && (interrupt || matches!(key.code, KeyCode::Char('q') | KeyCode::Esc))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn q_and_ctrl_c_end_it() {
+        let key = |code, modifiers| ends(KeyEvent::new(code, modifiers));
+        assert!(key(KeyCode::Char('q'), KeyModifiers::NONE) && key(KeyCode::Char('c'), KeyModifiers::CONTROL));
+        assert!(!key(KeyCode::Char('c'), KeyModifiers::NONE) && !key(KeyCode::Enter, KeyModifiers::NONE));
+    }
+}

@@ -1,0 +1,74 @@
+//! Text for people: numbers with separators, times, and data that cannot steer the terminal.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use chrono::DateTime;
+
+/// Escapes what would steer a terminal or turn the direction of what follows. The rest stays as it is.
+pub(super) fn harmless(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(steers) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for next in text.chars() {
+        match next {
+            next if steers(next) => out.extend(next.escape_default()),
+            next => out.push(next),
+        }
+    }
+    Cow::Owned(out)
+}
+
+fn steers(next: char) -> bool {
+    next.is_control() || matches!(next, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// `1234567` as `1,234,567`.
+pub(super) fn number(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `1:02:03`, or `2:03` if it is less than an hour.
+pub(super) fn uptime(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+}
+
+/// Milliseconds since the epoch as a time of day, UTC.
+pub(super) fn time_of_day(millis: i64) -> String {
+    DateTime::from_timestamp_millis(millis).map_or_else(|| millis.to_string(), |time| time.format("%H:%M:%S").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_does_not_steer_the_terminal() {
+        assert_eq!(harmless("plain äöü 日本"), "plain äöü 日本");
+        assert_eq!(harmless("a\x1b[2Jb\0\r\n\u{9b}c"), r"a\u{1b}[2Jb\u{0}\r\n\u{9b}c");
+        assert_eq!(harmless("\u{202e}txt"), r"\u{202e}txt");
+    }
+
+    #[test]
+    fn numbers_have_separators() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(number), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn times_are_short() {
+        assert_eq!(uptime(Duration::from_secs(63)), "1:03");
+        assert_eq!(uptime(Duration::from_secs(3_723)), "1:02:03");
+        assert_eq!(time_of_day(86_399_000), "23:59:59");
+    }
+}

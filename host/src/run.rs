@@ -158,7 +158,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
     fn turn(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
         if matches!(self.phase, Phase::Recovering) {
             self.source.rewind()?;
-            self.sink.learn_partitions(&self.source)?;
+            self.sink.learn_partitions()?;
             self.phase = Phase::Reading;
         }
         let patience = self.patience();
@@ -174,7 +174,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
                 // What other processes now have is theirs to count.
                 self.counts.retain(|partition| partitions.contains(&partition));
                 self.assigned(&partitions);
-                self.sink.learn_partitions(&self.source)
+                self.sink.learn_partitions()
             }
         }
     }

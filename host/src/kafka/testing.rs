@@ -1,5 +1,6 @@
 //! For tests: an embedded broker, and hands to write to it, read from it and break it.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 use std::time::{Duration, Instant};
 
@@ -53,7 +54,7 @@ impl Received {
 /// A configuration without rules.
 pub(crate) fn config() -> Config {
     Config {
-        kafka: config::Kafka { brokers: None, group: "weir".into(), properties: [].into(), headers: true },
+        kafka: config::Kafka { brokers: None, group: "weir".into(), properties: quick_rejoin(), headers: true },
         topics: config::Topics {
             input: "user-login".into(),
             output: "processed-user-login".into(),
@@ -70,8 +71,15 @@ pub(crate) fn config() -> Config {
     }
 }
 
+/// The mock broker lets a group form anew only a session's time-out after its last member has left.
+fn quick_rejoin() -> BTreeMap<String, String> {
+    [("session.timeout.ms", "1500"), ("heartbeat.interval.ms", "300")].map(|(name, value)| (name.into(), value.into())).into()
+}
+
 impl Broker {
     pub(crate) fn start(config: Config) -> Broker {
+        // Shown when a test fails. Only the first test of the process sets it.
+        let _ = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::DEBUG).try_init();
         let embedded = Embedded::start(&config.topics).unwrap();
         Broker { address: embedded.bootstrap_servers().unwrap(), config, embedded }
     }

@@ -1,1 +1,7 @@
-//! tbd
+//! The tests that see Weir from outside, in one binary. What one module promises is tested beside it, in `host/src`.
+
+mod contract;
+mod guest;
+mod hostile;
+mod json;
+mod tidy;

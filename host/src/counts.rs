@@ -49,7 +49,8 @@ impl Partition {
 
 /// What a name takes when written down as a JSON string, with its counters.
 fn state_bytes(name: &str) -> usize {
-    let escaped: usize = name.bytes().map(|byte| if byte < 0x20 { 6 } else { 1 + usize::from(matches!(byte, b'"' | b'\\')) }).sum();
+    let escaped: usize =
+        name.bytes().map(|byte| if byte < 0x20 { 6 } else { 1 + usize::from(matches!(byte, b'"' | b'\\')) }).sum();
     escaped + STATE_COUNTER_BYTES
 }
 
@@ -90,7 +91,8 @@ impl Window {
 
 /// `millis` since the epoch as RFC 3339 in UTC.
 fn instant(millis: i64) -> String {
-    DateTime::from_timestamp_millis(millis).map_or_else(|| millis.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+    DateTime::from_timestamp_millis(millis)
+        .map_or_else(|| millis.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }
 
 /// What a batch, or the passing of time, changes.
@@ -142,17 +144,20 @@ impl Counts {
     /// Closes the windows that have ended by `now`.
     pub fn tick(&self, now: i64) -> Delta {
         let start = now.div_euclid(self.every) * self.every;
-        let mut starts: Vec<i64> = self.partitions.values().map(|partition| partition.start).filter(|open| *open < start).collect();
+        let mut starts: Vec<i64> =
+            self.partitions.values().map(|partition| partition.start).filter(|open| *open < start).collect();
         starts.sort_unstable();
         starts.dedup();
-        let windows = starts.into_iter().map(|start| self.window(start)).filter(|window| self.emit_empty || !window.counts.is_empty());
+        let windows =
+            starts.into_iter().map(|start| self.window(start)).filter(|window| self.emit_empty || !window.counts.is_empty());
         Delta { windows: windows.collect(), start, added: Vec::new() }
     }
 
     /// The index in `added` for `partition`.
     fn position(&self, added: &mut Vec<Added>, partition: i32) -> usize {
         added.iter().position(|added| added.partition == partition).unwrap_or_else(|| {
-            let (names, state_bytes) = self.partitions.get(&partition).map_or((1, STATE_HEADER_BYTES), |known| (known.names.len(), known.state_bytes));
+            let (names, state_bytes) =
+                self.partitions.get(&partition).map_or((1, STATE_HEADER_BYTES), |known| (known.names.len(), known.state_bytes));
             added.push(Added { partition, names: Vec::new(), counts: vec![0; names], state_bytes });
             added.len() - 1
         })

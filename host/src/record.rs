@@ -187,12 +187,20 @@ impl Step {
         self.outputs.push(Output { record, value: None });
     }
 
-    /// Appends the message `record` with the value that `write` appends to the buffer it is given.
-    pub fn pass_with(&mut self, record: u32, write: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.bytes.len() as u32;
-        write(&mut self.bytes);
+    /// Appends the message `record` with the value that `write` appends to the buffer it is given. If `write` fails, nothing
+    /// is appended.
+    ///
+    /// # Errors
+    /// What `write` fails with.
+    pub fn pass_with<E>(&mut self, record: u32, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
+        let start = self.bytes.len();
+        if let Err(error) = write(&mut self.bytes) {
+            self.bytes.truncate(start);
+            return Err(error);
+        }
         let end = u32::try_from(self.bytes.len()).expect("a step is far below 4 GiB");
-        self.outputs.push(Output { record, value: Some(Span { start, end }) });
+        self.outputs.push(Output { record, value: Some(Span { start: start as u32, end }) });
+        Ok(())
     }
 
     /// The value that `output` goes on with. `batch` is the one that this step was made from.

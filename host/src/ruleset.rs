@@ -1,26 +1,135 @@
-//! An immutable set of compiled rules, loaded and proven off the data path, swapped as a whole.
+//! A set of compiled rules: loaded and proven off the data path, never changed, used as a whole.
+//!
+//! The unit is the set, not the rule: order, bytes and configuration together decide what becomes of a message, so one hash
+//! covers all of them. What is left out: when a set takes the place of another.
 
-use crate::config;
-use crate::pipeline::Pipeline;
+use std::fs;
+use std::path::Path;
 
-/// Compiled and proven rules in their order, with the hash over their bytes and configuration.
+use anyhow::{Context, ensure};
+use sha2::{Digest, Sha256};
+
+use crate::column::{Column, Kind};
+use crate::config::{self, Config};
+use crate::pipeline::{Evaluate, Manifest, Pipeline, Stage, View};
+use crate::wasm::{Component, Instance, Limits, MAX_COMPONENT_BYTES, Runtime};
+
+/// Compiled and proven rules in their order.
 pub struct RuleSet {
+    rules: Vec<Proven>,
+    counted: String,
     hash: String,
+}
+
+/// A rule that has shown that it loads, accepts its configuration and answers to a probe.
+pub struct Proven {
+    /// The compiled rule.
+    pub component: Component,
+    /// What the rule says of itself when it is configured with `config`.
+    pub manifest: Manifest,
+    /// Bytes of the component.
+    pub size: usize,
+    config: config::Rule,
 }
 
 impl RuleSet {
     /// Loads, compiles, configures and probes the rules of `config`.
-    pub fn load(_config: &config::Config) -> anyhow::Result<RuleSet> {
-        Ok(RuleSet { hash: String::new() })
+    ///
+    /// # Errors
+    /// If a file can't be read or is no rule, if a rule refuses its configuration or fails the probe, or if the rules can't
+    /// work together. The message names the file and the remedy.
+    pub fn load(runtime: &Runtime, config: &Config) -> anyhow::Result<RuleSet> {
+        let rules = config.rules.iter().map(|rule| prove(runtime, rule)).collect::<anyhow::Result<Vec<Proven>>>()?;
+        let set = RuleSet { hash: hash(&rules), rules, counted: config.counts.member.clone() };
+        set.instantiate()?;
+        Ok(set)
     }
 
-    /// Hash of the rules' order, bytes and configuration: 16 hexadecimal digits, as in the header `weir-ruleset`.
+    /// Hash over the order, bytes and configuration of the rules: 16 hexadecimal digits, as in the header `weir-ruleset`.
     pub fn hash(&self) -> &str {
         &self.hash
     }
 
-    /// A pipeline with fresh instances of the rules.
-    pub fn instantiate(&self) -> anyhow::Result<Pipeline<()>> {
-        anyhow::bail!("tbd")
+    /// What the rules say of themselves, in their order.
+    pub fn manifests(&self) -> impl Iterator<Item = &Manifest> {
+        self.rules.iter().map(|rule| &rule.manifest)
     }
+
+    /// A pipeline with fresh instances of the rules.
+    ///
+    /// # Errors
+    /// If the rules can't work together, or one fails to start.
+    pub fn instantiate(&self) -> anyhow::Result<Pipeline<Instance>> {
+        let stages = self.rules.iter().map(|rule| {
+            let (instance, manifest) = instantiate(&rule.component, &rule.config)?;
+            Ok(Stage { manifest, drop: rule.config.drop, rule: instance })
+        });
+        let stages = stages.collect::<anyhow::Result<Vec<_>>>()?;
+        Pipeline::new(stages, &self.counted).map_err(anyhow::Error::msg).context("the rules don't work together")
+    }
+}
+
+fn instantiate(component: &Component, rule: &config::Rule) -> anyhow::Result<(Instance, Manifest)> {
+    let limits = Limits { memory: rule.memory, deadline: rule.deadline };
+    Instance::new(component, &rule.name, &rule.config.to_string(), limits)
+        .with_context(|| format!("failed to start the rule `{}` of {}", rule.name, rule.file.display()))
+}
+
+/// Everything that a rule must show before it may see a message.
+///
+/// # Errors
+/// What it does not show, with the file and the remedy.
+pub fn prove(runtime: &Runtime, rule: &config::Rule) -> anyhow::Result<Proven> {
+    let bytes = read(&rule.file)?;
+    let component = runtime.load(&bytes).with_context(|| format!("{} can't be used as a rule", rule.file.display()))?;
+    let (mut instance, manifest) = instantiate(&component, rule)?;
+    probe(&mut instance, &manifest).with_context(|| format!("the rule of {} failed its probe", rule.file.display()))?;
+    Ok(Proven { component, manifest, size: bytes.len(), config: rule.clone() })
+}
+
+/// The bytes of a rule's file.
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    let metadata = fs::metadata(file).with_context(|| {
+        format!("failed to find the rule {}; build the rules with `make rules`, or set rules.folder", file.display())
+    })?;
+    let size = metadata.len();
+    let (is_file, max) = (metadata.is_file(), MAX_COMPONENT_BYTES);
+    ensure!(is_file && size <= max as u64, "{} must be a file of at most {max} bytes, and has {size}", file.display());
+    fs::read(file).with_context(|| format!("failed to read the rule {}", file.display()))
+}
+
+/// Lets a rule judge no row, and rows with a cell of every kind. It may reject them; it must not fail.
+fn probe(instance: &mut Instance, manifest: &Manifest) -> anyhow::Result<()> {
+    let mut probe = Column::default();
+    let cells: [(Kind, &[u8]); 8] = [
+        (Kind::Absent, b""),
+        (Kind::Null, b""),
+        (Kind::Boolean, b"true"),
+        (Kind::Number, b"-1e400"),
+        (Kind::Number, b"1700000000"),
+        (Kind::Text, b""),
+        (Kind::Text, "\u{0}\u{1f600}\"".as_bytes()),
+        (Kind::Composite, b"{\"a\":[]}"),
+    ];
+    for rows in [0, cells.len()] {
+        cells[probe.len()..rows].iter().for_each(|(kind, bytes)| probe.push(*kind, bytes));
+        let columns = vec![&probe; manifest.reads.len()];
+        let outcome = instance.evaluate(View { rows, processed_at: 0, columns: &columns });
+        outcome
+            .and_then(|outcome| outcome.check(manifest, rows))
+            .map_err(|fault| anyhow::anyhow!("with {rows} rows: {fault}"))?;
+    }
+    Ok(())
+}
+
+fn hash(rules: &[Proven]) -> String {
+    let mut hasher = Sha256::new();
+    for rule in rules {
+        let config = rule.config.config.to_string();
+        for part in [rule.config.name.as_bytes(), &rule.component.digest, config.as_bytes(), &[rule.config.drop.into()]] {
+            hasher.update((part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+    }
+    crate::wasm::hex(&hasher.finalize()[..8])
 }

@@ -1,0 +1,184 @@
+//! What a record costs: the engine with the rules in Wasm, the same engine with the same rules compiled natively, native
+//! Rust written by hand for these three rules, and native Rust as one would write it first.
+//!
+//! All four judge the same simulated logins, in batches, on one core, from the message in memory to the output in memory;
+//! they are first checked to give the same answers. Times are the best of several interleaved rounds, because what a shared
+//! machine adds is never negative. Needs the rules in `rules/dist`; `make bench` builds them.
+
+mod hand_written;
+mod idiomatic;
+mod native;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+use weir::config::{self, Config};
+use weir::counts::Counts;
+use weir::pipeline::{Evaluate, Pipeline};
+use weir::record::{Batch, Step};
+use weir::ruleset::RuleSet;
+use weir::simulate::{Logins, Options};
+use weir::wasm::Runtime;
+
+const RECORDS: usize = 100_000;
+const BATCH_ROWS: usize = 1_000;
+const ROUNDS: usize = 9;
+/// The clock of the first batch, milliseconds since the epoch; each later batch begins a millisecond after the one before.
+const BEGIN: i64 = 1_767_225_600_000;
+
+/// A way to judge logins.
+trait Contender {
+    /// Judges a batch and keeps the answers until the next one.
+    fn judge(&mut self, batch: &Batch);
+
+    /// The answers to the last batch.
+    fn answers(&self, batch: &Batch) -> Answers;
+
+    /// Passed records by device type, since the start.
+    fn counts(&self) -> BTreeMap<String, u64>;
+}
+
+/// What became of a batch, for comparison.
+#[derive(Debug, Default, PartialEq)]
+struct Answers {
+    /// (record, new value)
+    outputs: Vec<(u32, Vec<u8>)>,
+    /// (record, reason, detail)
+    rejections: Vec<(u32, String, Option<String>)>,
+}
+
+/// The engine, however its rules are run.
+struct Engine<R> {
+    pipeline: Pipeline<R>,
+    counts: Counts,
+    step: Step,
+}
+
+impl<R: Evaluate> Engine<R> {
+    fn new(pipeline: Pipeline<R>) -> Engine<R> {
+        Engine { pipeline, counts: Counts::new(60_000, false), step: Step::default() }
+    }
+}
+
+impl<R: Evaluate> Contender for Engine<R> {
+    fn judge(&mut self, batch: &Batch) {
+        self.pipeline.process(&self.counts, batch, &mut self.step);
+        self.counts.apply(&self.step.counts);
+    }
+
+    fn answers(&self, batch: &Batch) -> Answers {
+        let rejections = self.step.rejections.iter();
+        Answers {
+            outputs: self.step.outputs.iter().map(|output| (output.record, self.step.value(output, batch).to_vec())).collect(),
+            rejections: rejections.map(|rejection| (rejection.record, rejection.reason.to_string(), rejection.detail.clone())).collect(),
+        }
+    }
+
+    fn counts(&self) -> BTreeMap<String, u64> {
+        self.counts.totals()
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let batches = logins()?;
+    let bytes: usize = batches.iter().map(Batch::bytes).sum();
+    println!("{RECORDS} simulated logins of {} bytes each, batches of {BATCH_ROWS}, best of {ROUNDS} rounds", bytes / RECORDS);
+
+    let wasm = Engine::new(RuleSet::load(&Runtime::new(None)?, &configuration()?)?.instantiate()?);
+    let native = Engine::new(native::pipeline()?);
+    let mut contenders: [(&str, Box<dyn Contender>); 4] = [
+        ("wasm", Box::new(wasm)),
+        ("same_engine_native", Box::new(native)),
+        ("hand_written", Box::new(hand_written::HandWritten::default())),
+        ("idiomatic", Box::new(idiomatic::Idiomatic::default())),
+    ];
+    check_agreement(&mut contenders, &batches)?;
+    let nanos = measure(&mut contenders, &batches);
+
+    let [wasm, same_engine_native, hand_written, idiomatic] = nanos;
+    for ((name, _), nanos) in contenders.iter().zip(nanos) {
+        println!("{name:<20} {nanos:>7.1} ns/record   {:>5.2} x hand_written   {:>5.2} x idiomatic", nanos / hand_written, nanos / idiomatic);
+    }
+    let round = |nanos: f64| (nanos * 10.0).round() / 10.0;
+    println!(
+        "{}",
+        json!({ "wasm": round(wasm), "same_engine_native": round(same_engine_native), "hand_written": round(hand_written), "idiomatic": round(idiomatic) })
+    );
+    Ok(())
+}
+
+/// The default configuration, on the rules that were built here.
+fn configuration() -> anyhow::Result<Config> {
+    let dist = Path::new(env!("CARGO_MANIFEST_DIR")).join("../rules/dist");
+    let mut config = Config::load(None, config::environment())?;
+    for rule in &mut config.rules {
+        rule.file = PathBuf::from(&dist).join(format!("{}.wasm", rule.name));
+        ensure!(rule.file.exists(), "{} is missing; run `make rules`", rule.file.display());
+    }
+    Ok(config)
+}
+
+/// Simulated logins, a tenth of them bad. Of the bad ones, those on which two JSON libraries may disagree are left out.
+fn logins() -> anyhow::Result<Vec<Batch>> {
+    let options = Options { bad_kinds: BAD_KINDS.map(str::to_owned).to_vec(), ..Options::default() };
+    let mut logins = Logins::new(&options).context("failed to simulate logins")?;
+    let batches = (0..RECORDS / BATCH_ROWS).map(|index| {
+        let mut batch = Batch::new("user-login");
+        batch.processed_at = BEGIN + index as i64;
+        for (offset, login) in logins.by_ref().take(BATCH_ROWS).enumerate() {
+            batch.push(offset as i32 % 3, offset as i64, None, login.key.as_deref(), login.value.as_deref());
+        }
+        batch
+    });
+    Ok(batches.collect())
+}
+
+const BAD_KINDS: [&str; 6] = ["missing-app-version", "old-version", "malformed-version", "milliseconds", "other-device", "truncated-json"];
+
+/// Sees to it that all contenders do the same work.
+fn check_agreement(contenders: &mut [(&str, Box<dyn Contender>); 4], batches: &[Batch]) -> anyhow::Result<()> {
+    for batch in batches {
+        contenders.iter_mut().for_each(|(_, contender)| contender.judge(batch));
+        let answers: Vec<Answers> = contenders.iter().map(|(_, contender)| contender.answers(batch)).collect();
+        ensure!(answers[0] == answers[1], "the rules differ between Wasm and native");
+        ensure!(answers[0] == answers[2], "the rules written by hand differ: {}", difference(&answers[0], &answers[2]));
+        ensure!(alike(&answers[0], &answers[3]), "the idiomatic rules differ: {}", difference(&answers[0], &answers[3]));
+    }
+    let counts: Vec<BTreeMap<String, u64>> = contenders.iter().map(|(_, contender)| contender.counts()).collect();
+    ensure!(counts.iter().all(|count| *count == counts[0]), "the counts differ: {counts:?}");
+    Ok(())
+}
+
+/// Equal in value: a JSON library may spell what it writes otherwise, and words its errors otherwise.
+fn alike(engine: &Answers, other: &Answers) -> bool {
+    let values = |answers: &Answers| -> Vec<(u32, Option<Value>)> {
+        answers.outputs.iter().map(|(record, value)| (*record, serde_json::from_slice(value).ok())).collect()
+    };
+    let reasons = |answers: &Answers| -> Vec<(u32, String)> {
+        answers.rejections.iter().map(|(record, reason, _)| (*record, reason.clone())).collect()
+    };
+    values(engine) == values(other) && reasons(engine) == reasons(other)
+}
+
+fn difference(left: &Answers, right: &Answers) -> String {
+    let output = left.outputs.iter().zip(&right.outputs).find(|(left, right)| left != right);
+    let rejection = left.rejections.iter().zip(&right.rejections).find(|(left, right)| left != right);
+    let text = |(record, value): &(u32, Vec<u8>)| format!("{record} {}", String::from_utf8_lossy(value));
+    format!("{:?}, {rejection:?}", output.map(|(left, right)| (text(left), text(right))))
+}
+
+/// Nanoseconds a record, the best round of each.
+fn measure(contenders: &mut [(&str, Box<dyn Contender>); 4], batches: &[Batch]) -> [f64; 4] {
+    let mut best = [f64::INFINITY; 4];
+    for _ in 0..ROUNDS {
+        for ((_, contender), best) in contenders.iter_mut().zip(&mut best) {
+            let started = Instant::now();
+            batches.iter().for_each(|batch| contender.judge(batch));
+            *best = best.min(started.elapsed().as_nanos() as f64 / RECORDS as f64);
+        }
+    }
+    best
+}

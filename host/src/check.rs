@@ -1,0 +1,65 @@
+//! `weir check`: proves rule components as `weir run` would before it lets them see a message, and prints what they say of
+//! themselves.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+use crate::cli;
+use crate::config::{self, Config};
+use crate::pipeline::Manifest;
+use crate::ruleset::{self, Proven};
+use crate::wasm::Runtime;
+
+/// Runs the command.
+///
+/// # Errors
+/// If one of the files is no usable rule. Each is named with its fault.
+pub fn check(args: &cli::Check, config: &Config) -> anyhow::Result<()> {
+    let runtime = Runtime::new(None)?;
+    let mut refused = 0;
+    for file in &args.rules {
+        match prove(&runtime, file, config) {
+            Ok(report) => crate::cli::print(&report)?,
+            Err(error) => {
+                refused += 1;
+                eprintln!("{}: refused: {error:#}", file.display());
+            }
+        }
+    }
+    match refused {
+        0 => Ok(()),
+        _ => bail!("{refused} of {} files can't be used as rules", args.rules.len()),
+    }
+}
+
+fn prove(runtime: &Runtime, file: &Path, config: &Config) -> anyhow::Result<String> {
+    let rule = configuration(file, config)?;
+    let proven = ruleset::prove(runtime, &rule)?;
+    Ok(report(file, &rule, &proven))
+}
+
+/// How the configuration would run `file`: as the rule whose file or name it is, else with the defaults.
+fn configuration(file: &Path, config: &Config) -> anyhow::Result<config::Rule> {
+    let name = file.file_stem().and_then(|stem| stem.to_str()).context("the file's name is no name for a rule")?;
+    let same = |rule: &&config::Rule| rule.file.canonicalize().is_ok_and(|known| file.canonicalize().is_ok_and(|file| file == known));
+    let known = config.rules.iter().find(same).or_else(|| config.rules.iter().find(|rule| rule.name == name));
+    Ok(config::Rule { file: file.into(), ..known.cloned().unwrap_or_else(|| config::Rule::with_defaults(name)) })
+}
+
+fn report(file: &Path, rule: &config::Rule, proven: &Proven) -> String {
+    let Manifest { name, version, description, reads, writes, reasons } = &proven.manifest;
+    let list = |names: &[String]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+    let (config, memory, deadline) = (&rule.config, rule.memory, rule.deadline);
+    format!(
+        "{}: ok\n  rule     {name} {version}: {}\n  bytes    {}, SHA-256 {}\n  reads    {}\n  writes   {}\n  rejects  {}\n  \
+         config   {config}\n  limits   {memory} bytes of memory, {deadline:?} a batch\n",
+        file.display(),
+        description.escape_debug(),
+        proven.size,
+        crate::wasm::hex(&proven.component.digest),
+        list(reads),
+        list(writes),
+        list(reasons),
+    )
+}

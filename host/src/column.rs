@@ -1,0 +1,238 @@
+//! Packed columns: one member of every row of a batch, as the contract in `wit/rule.wit` lays it out.
+//!
+//! The host fills columns from messages and checks columns that come back from rules; [`Column::check`] is where nothing is
+//! believed. What this module leaves out: where cells come from ([`crate::json`]) and who reads them ([`crate::pipeline`]).
+
+use crate::json;
+
+/// What a cell holds. The bytes are those of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// The message has no such member.
+    Absent = 0,
+    /// `null`.
+    Null = 1,
+    /// `true` or `false`, as JSON text.
+    Boolean = 2,
+    /// A number, as the JSON text that was sent.
+    Number = 3,
+    /// A string, unescaped.
+    Text = 4,
+    /// An object or array, as the JSON text that was sent.
+    Composite = 5,
+}
+
+impl Kind {
+    /// The kind that `byte` stands for.
+    pub fn from_byte(byte: u8) -> Option<Kind> {
+        use Kind::{Absent, Boolean, Composite, Null, Number, Text};
+        [Absent, Null, Boolean, Number, Text, Composite].into_iter().find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// One member of every row of a batch: cell `i` is `bytes[ends[i - 1]..ends[i]]` and of the kind `kinds[i]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Column {
+    /// One [`Kind`] a row, as its byte.
+    pub kinds: Vec<u8>,
+    /// Where each cell ends in `bytes`.
+    pub ends: Vec<u32>,
+    /// The cells, one after the other.
+    pub bytes: Vec<u8>,
+}
+
+impl Column {
+    /// How many cells there are.
+    pub fn len(&self) -> usize {
+        self.kinds.len()
+    }
+
+    /// Whether there is no cell.
+    pub fn is_empty(&self) -> bool {
+        self.kinds.is_empty()
+    }
+
+    /// Forgets the cells and keeps the buffers.
+    pub fn clear(&mut self) {
+        self.kinds.clear();
+        self.ends.clear();
+        self.bytes.clear();
+    }
+
+    /// Appends a cell.
+    pub fn push(&mut self, kind: Kind, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        self.close(kind);
+    }
+
+    /// Appends a cell of what was added to `bytes` since the last one.
+    pub fn close(&mut self, kind: Kind) {
+        self.kinds.push(kind as u8);
+        self.ends.push(self.bytes.len() as u32);
+    }
+
+    /// The kind of cell `row`, as its byte.
+    pub fn kind(&self, row: usize) -> u8 {
+        self.kinds[row]
+    }
+
+    /// The bytes of cell `row`.
+    pub fn cell(&self, row: usize) -> &[u8] {
+        let start = if row == 0 { 0 } else { self.ends[row - 1] as usize };
+        &self.bytes[start..self.ends[row] as usize]
+    }
+
+    /// The text of cell `row`, if it is text.
+    pub fn text(&self, row: usize) -> Option<&str> {
+        (self.kinds[row] == Kind::Text as u8).then(|| std::str::from_utf8(self.cell(row)).ok()).flatten()
+    }
+
+    /// Appends cells `from..to` of `other`.
+    pub fn extend(&mut self, other: &Column, from: usize, to: usize) {
+        let first = if from == 0 { 0 } else { other.ends[from - 1] };
+        let last = if to == 0 { 0 } else { other.ends[to - 1] };
+        let base = self.bytes.len() as u32;
+        self.kinds.extend_from_slice(&other.kinds[from..to]);
+        self.ends.extend(other.ends[from..to].iter().map(|end| end - first + base));
+        self.bytes.extend_from_slice(&other.bytes[first as usize..last as usize]);
+    }
+
+    /// Takes out the cells of `rows`, which ascend.
+    pub fn remove(&mut self, rows: &[u32]) {
+        let (mut row, mut byte) = (rows.first().map_or(self.len(), |row| *row as usize), 0);
+        byte += if row == 0 { 0 } else { self.ends[row - 1] };
+        for (index, removed) in rows.iter().enumerate() {
+            let from = *removed as usize + 1;
+            let to = rows.get(index + 1).map_or(self.len(), |next| *next as usize);
+            let first = self.ends[from - 1];
+            let last = if to == from { first } else { self.ends[to - 1] };
+            self.kinds.copy_within(from..to, row);
+            self.bytes.copy_within(first as usize..last as usize, byte as usize);
+            for source in from..to {
+                self.ends[row] = self.ends[source] - first + byte;
+                row += 1;
+            }
+            byte += last - first;
+        }
+        self.kinds.truncate(row);
+        self.ends.truncate(row);
+        self.bytes.truncate(byte as usize);
+    }
+
+    /// Checks a column that came from outside and must have `rows` cells. Every later access relies on this.
+    ///
+    /// # Errors
+    /// What is wrong, with the row where there is one.
+    pub fn check(&self, rows: usize) -> Result<(), String> {
+        if self.kinds.len() != rows || self.ends.len() != rows {
+            return Err(format!("it has {} kinds and {} ends for {rows} rows", self.kinds.len(), self.ends.len()));
+        }
+        let mut start = 0;
+        let text = std::str::from_utf8(&self.bytes);
+        for (row, (kind, end)) in self.kinds.iter().zip(&self.ends).enumerate() {
+            let end = *end as usize;
+            if end < start || end > self.bytes.len() {
+                return Err(format!("in row {row} the cell ends at {end}, after {start} and within {} bytes", self.bytes.len()));
+            }
+            let cell = &self.bytes[start..end];
+            let sound = match Kind::from_byte(*kind) {
+                None => return Err(format!("in row {row} the kind is {kind}, which is none")),
+                Some(Kind::Absent | Kind::Null) => cell.is_empty(),
+                Some(Kind::Boolean) => matches!(cell, b"true" | b"false"),
+                Some(Kind::Number) => json::is_number(cell),
+                Some(Kind::Composite) => json::is_composite(cell),
+                Some(Kind::Text) => match &text {
+                    Ok(text) => text.is_char_boundary(start) && text.is_char_boundary(end),
+                    Err(_) => std::str::from_utf8(cell).is_ok(),
+                },
+            };
+            if !sound {
+                return Err(format!("in row {row} the cell is no {}: {}", name(*kind), excerpt(cell)));
+            }
+            start = end;
+        }
+        if start != self.bytes.len() {
+            return Err(format!("{} bytes follow the last cell", self.bytes.len() - start));
+        }
+        Ok(())
+    }
+}
+
+/// What a kind's cell must be, for a message.
+fn name(kind: u8) -> &'static str {
+    match Kind::from_byte(kind) {
+        Some(Kind::Boolean) => "`true` or `false`",
+        Some(Kind::Number) => "JSON number",
+        Some(Kind::Text) => "UTF-8 text",
+        Some(Kind::Composite) => "JSON object or array",
+        _ => "empty cell",
+    }
+}
+
+/// The beginning of `cell` in printable characters.
+fn excerpt(cell: &[u8]) -> String {
+    const MAX_EXCERPT_BYTES: usize = 64;
+    format!("`{}`", cell[..cell.len().min(MAX_EXCERPT_BYTES)].escape_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(cells: &[&str]) -> Column {
+        let mut column = Column::default();
+        cells.iter().for_each(|cell| column.push(Kind::Text, cell.as_bytes()));
+        column
+    }
+
+    #[test]
+    fn removing_rows_leaves_the_others() {
+        let cells = ["a", "", "ccc", "dd", "e", "ffff"];
+        for mask in 0..1 << cells.len() {
+            let removed: Vec<u32> = (0..cells.len() as u32).filter(|row| mask >> row & 1 == 1).collect();
+            let kept: Vec<&str> = (0..cells.len()).filter(|row| mask >> row & 1 == 0).map(|row| cells[row]).collect();
+            let mut found = column(&cells);
+            found.remove(&removed);
+            assert_eq!(found, column(&kept), "without {removed:?}");
+        }
+    }
+
+    #[test]
+    fn extending_copies_a_range() {
+        let mut found = column(&["x"]);
+        found.extend(&column(&["a", "bb", "ccc"]), 1, 3);
+        assert_eq!(found, column(&["x", "bb", "ccc"]));
+    }
+
+    #[test]
+    fn a_sound_column_passes() {
+        let mut sound = column(&["é", "android"]);
+        sound.push(Kind::Number, b"-1.5e3");
+        sound.push(Kind::Boolean, b"true");
+        sound.push(Kind::Composite, b"[1, {}]");
+        sound.push(Kind::Null, b"");
+        assert_eq!(sound.check(6), Ok(()));
+    }
+
+    #[test]
+    fn a_column_that_breaks_the_contract_is_named() {
+        let with = |change: fn(&mut Column)| {
+            let mut column = column(&["é", "b"]);
+            change(&mut column);
+            column.check(2).expect_err("the column is broken")
+        };
+        assert!(with(|column| column.kinds.truncate(1)).contains("1 kinds"));
+        assert!(with(|column| column.ends.push(3)).contains("3 ends"));
+        assert!(with(|column| column.ends[0] = 9).contains("ends at 9"));
+        assert!(with(|column| column.ends[1] = 1).contains("ends at 1"));
+        assert!(with(|column| column.ends[0] = 1).contains("no UTF-8"));
+        assert!(with(|column| column.bytes.push(b'x')).contains("1 bytes follow"));
+        assert!(with(|column| column.bytes[0] = 0xff).contains("no UTF-8"));
+        assert!(with(|column| column.kinds[1] = 6).contains("kind is 6"));
+        assert!(with(|column| column.kinds[1] = Kind::Number as u8).contains("no JSON number: `b`"));
+        assert!(with(|column| column.kinds[1] = Kind::Null as u8).contains("no empty cell"));
+        assert!(with(|column| column.kinds[1] = Kind::Boolean as u8).contains("`true` or `false`"));
+        assert!(with(|column| column.kinds[1] = Kind::Composite as u8).contains("JSON object or array"));
+    }
+}

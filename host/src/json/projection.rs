@@ -1,0 +1,155 @@
+//! Which members are wanted, as a tree of names.
+
+use super::scan::{Found, Problem, Scan};
+use super::text;
+use crate::column::Column;
+
+/// Index of a wanted member, or of an object on the way to one, in its [`Projection`]. The message itself is node 0.
+pub type Node = usize;
+
+/// The node of the message itself.
+pub(super) const ROOT: Node = 0;
+
+/// A member's place in the tree.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Branch {
+    pub(super) name: String,
+    /// `"name":`, escaped, as it is written into a message.
+    pub(super) label: Vec<u8>,
+    /// The name as an array index, if it is one.
+    index: Option<usize>,
+    pub(super) parent: Node,
+    pub(super) children: Vec<Node>,
+    /// Bit n: some child's name has n bytes (bit 63: 63 or more). Most members are told apart by this alone.
+    lengths: u64,
+}
+
+/// The members to take out of messages.
+#[derive(Clone, Debug)]
+pub struct Projection {
+    pub(super) branches: Vec<Branch>,
+}
+
+impl Default for Projection {
+    fn default() -> Projection {
+        Projection { branches: vec![Branch::default()] }
+    }
+}
+
+/// The bit for names of `len` bytes.
+fn length_bit(len: usize) -> u64 {
+    1 << len.min(63)
+}
+
+impl Projection {
+    /// Wants the member `name`: a top-level member's name, or a JSON Pointer (RFC 6901). The same member has the same node,
+    /// however it is named.
+    ///
+    /// # Errors
+    /// If a pointer is malformed.
+    pub fn want(&mut self, name: &str) -> Result<Node, String> {
+        let Some(pointer) = name.strip_prefix('/') else { return Ok(self.child_or_new(ROOT, name)) };
+        pointer.split('/').try_fold(ROOT, |node, token| Ok(self.child_or_new(node, &unescape_token(name, token)?)))
+    }
+
+    fn child_or_new(&mut self, parent: Node, name: &str) -> Node {
+        self.child(parent, name.as_bytes()).unwrap_or_else(|| {
+            let node = self.branches.len();
+            let mut label = Vec::new();
+            text::write_string(name.as_bytes(), &mut label);
+            label.push(b':');
+            let index = name.parse().ok().filter(|index: &usize| index.to_string() == name);
+            self.branches.push(Branch { name: name.into(), label, index, parent, ..Branch::default() });
+            self.branches[parent].children.push(node);
+            self.branches[parent].lengths |= length_bit(name.len());
+            node
+        })
+    }
+
+    /// How many nodes there are: what a layout needs room for.
+    pub fn nodes(&self) -> usize {
+        self.branches.len()
+    }
+
+    /// Whether `outer` is `inner` or an object around it.
+    pub fn contains(&self, outer: Node, inner: Node) -> bool {
+        outer == inner || (inner != ROOT && self.contains(outer, self.branches[inner].parent))
+    }
+
+    /// The name of `node` as a JSON Pointer, or plain at the top level.
+    pub fn name(&self, node: Node) -> String {
+        let branch = &self.branches[node];
+        match branch.parent {
+            ROOT => branch.name.clone(),
+            parent => format!("/{}/{}", self.name(parent).trim_start_matches('/'), branch.name),
+        }
+    }
+
+    /// The wanted member `name` of the object at `node`.
+    pub(super) fn child(&self, node: Node, name: &[u8]) -> Option<Node> {
+        let branch = &self.branches[node];
+        if branch.lengths & length_bit(name.len()) == 0 {
+            return None;
+        }
+        branch.children.iter().copied().find(|child| self.branches[*child].name.as_bytes() == name)
+    }
+
+    /// The wanted element `index` of the array at `node`.
+    pub(super) fn element(&self, node: Node, index: usize) -> Option<Node> {
+        self.branches[node].children.iter().copied().find(|child| self.branches[*child].index == Some(index))
+    }
+
+    /// Validates `message` and notes in `layout`, one entry a node, where the wanted members are.
+    ///
+    /// # Errors
+    /// What is wrong with the message. The layout is then of no use.
+    ///
+    /// # Panics
+    /// If `layout` has not [`nodes`](Self::nodes) entries.
+    pub fn scan(&self, message: &[u8], layout: &mut [Found]) -> Result<(), Problem> {
+        assert_eq!(layout.len(), self.nodes(), "one entry a node");
+        layout.fill(Found::default());
+        Scan::new(self, message, layout).message()
+    }
+
+    /// Appends the member that `found` names in `message` to `column`.
+    ///
+    /// # Errors
+    /// If the member is text with a lone surrogate, which no UTF-8 can hold.
+    pub fn push_cell(message: &[u8], found: Found, column: &mut Column) -> Result<(), Problem> {
+        found.push_cell(message, column)
+    }
+}
+
+/// A reference token of the JSON Pointer `pointer`, with `~1` and `~0` undone.
+fn unescape_token(pointer: &str, token: &str) -> Result<String, String> {
+    let sound = token.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+    if !sound {
+        return Err(format!("`{pointer}` is no JSON Pointer: `~` must be followed by 0 or 1"));
+    }
+    Ok(token.replace("~1", "/").replace("~0", "~"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_has_one_node_however_it_is_named() {
+        let mut projection = Projection::default();
+        let device = projection.want("device").unwrap();
+        assert_eq!(projection.want("/device"), Ok(device));
+        let os = projection.want("/device/os").unwrap();
+        assert_eq!(projection.want("/device/os"), Ok(os));
+        assert!(projection.contains(device, os) && !projection.contains(os, device));
+        assert_eq!((projection.name(device).as_str(), projection.name(os).as_str()), ("device", "/device/os"));
+    }
+
+    #[test]
+    fn pointers_are_unescaped_and_checked() {
+        let mut projection = Projection::default();
+        let node = projection.want("/a~1b~0c").unwrap();
+        assert_eq!(projection.branches[node].name, "a/b~c");
+        assert!(projection.want("/a~2").is_err());
+    }
+}

@@ -1,0 +1,337 @@
+//! The one pass over a message: strict validation by RFC 8259, and the places of the wanted members.
+
+use std::fmt;
+
+use super::projection::{Node, Projection, ROOT};
+use super::text;
+use crate::column::{Column, Kind};
+
+/// How deep objects and arrays may nest, the message itself included. Bounds the stack; other JSON readers stop there too.
+const MAX_DEPTH: usize = 128;
+
+/// Where a member's value stands in a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The first byte of the value.
+    pub start: u32,
+    /// One past its last byte.
+    pub end: u32,
+    /// What the value is. [`Kind::Absent`] if the message has no such member.
+    pub kind: Kind,
+    /// Whether the value is a string with escapes.
+    pub escaped: bool,
+}
+
+impl Default for Found {
+    fn default() -> Found {
+        Found { start: 0, end: 0, kind: Kind::Absent, escaped: false }
+    }
+}
+
+impl Found {
+    /// Whether the message has the member.
+    pub fn is_present(self) -> bool {
+        self.kind != Kind::Absent
+    }
+
+    pub(super) fn push_cell(self, message: &[u8], column: &mut Column) -> Result<(), Problem> {
+        let (start, end) = (self.start as usize, self.end as usize);
+        match self.kind {
+            Kind::Absent | Kind::Null => column.close(self.kind),
+            Kind::Text if self.escaped => {
+                text::unescape(&message[start + 1..end - 1], &mut column.bytes).ok_or(Problem::LoneSurrogate(start))?;
+                column.close(Kind::Text);
+            }
+            Kind::Text => column.push(Kind::Text, &message[start + 1..end - 1]),
+            _ => column.push(self.kind, &message[start..end]),
+        }
+        Ok(())
+    }
+}
+
+/// Why a message can't be processed. `Display` is the detail for a person; [`reason`](Problem::reason) the name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// The value has no bytes.
+    Empty,
+    /// The bytes from this offset on are not UTF-8.
+    NotUtf8(usize),
+    /// At this offset something else was expected.
+    Malformed(usize, &'static str),
+    /// Sound JSON, but no object.
+    NotAnObject,
+    /// A member that is read or written stands in its object twice.
+    Duplicate(String),
+    /// Nested deeper than [`MAX_DEPTH`].
+    TooDeep,
+    /// The string at this offset, which is read, has half of a surrogate pair.
+    LoneSurrogate(usize),
+}
+
+impl Problem {
+    /// The reason with which the message is rejected.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Problem::Empty => "empty_value",
+            Problem::NotUtf8(_) => "not_utf8",
+            Problem::Malformed(..) => "malformed_json",
+            Problem::NotAnObject => "not_an_object",
+            Problem::Duplicate(_) => "duplicate_member",
+            Problem::TooDeep => "too_deep",
+            Problem::LoneSurrogate(_) => "lone_surrogate",
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::Empty => write!(f, "the value is empty"),
+            Problem::NotUtf8(at) => write!(f, "byte {at} begins no UTF-8 character"),
+            Problem::Malformed(at, expected) => write!(f, "expected {expected} at byte {at}"),
+            Problem::NotAnObject => write!(f, "the message is JSON, but no object"),
+            Problem::Duplicate(name) => write!(f, "{name}"),
+            Problem::TooDeep => write!(f, "nested deeper than {MAX_DEPTH} levels"),
+            Problem::LoneSurrogate(at) => write!(f, "the string at byte {at} has half of a surrogate pair"),
+        }
+    }
+}
+
+/// A projection without even a root, for bytes that are only validated.
+static NOTHING: Projection = Projection { branches: Vec::new() };
+
+/// Whether `bytes` are a JSON number and nothing else.
+pub fn is_number(bytes: &[u8]) -> bool {
+    let mut scan = Scan::new(&NOTHING, bytes, &mut []);
+    matches!(scan.peek(), Some(b'-' | b'0'..=b'9')) && scan.number().is_ok() && scan.at == bytes.len()
+}
+
+/// Whether `bytes` are a JSON object or array and nothing else, not even white space around it.
+pub fn is_composite(bytes: &[u8]) -> bool {
+    let mut scan = Scan::new(&NOTHING, bytes, &mut []);
+    let composite = matches!(scan.peek(), Some(b'{' | b'['));
+    composite && std::str::from_utf8(bytes).is_ok() && scan.value(None, 0).is_ok() && scan.at == bytes.len()
+}
+
+/// What a value is, and whether it is a string with escapes.
+type Value = (Kind, bool);
+
+/// A position in a message.
+pub(super) struct Scan<'a> {
+    projection: &'a Projection,
+    bytes: &'a [u8],
+    at: usize,
+    layout: &'a mut [Found],
+}
+
+impl<'a> Scan<'a> {
+    pub(super) fn new(projection: &'a Projection, bytes: &'a [u8], layout: &'a mut [Found]) -> Scan<'a> {
+        Scan { projection, bytes, at: 0, layout }
+    }
+
+    /// The whole message: one object, with white space around it at most.
+    pub(super) fn message(&mut self) -> Result<(), Problem> {
+        if self.bytes.is_empty() {
+            return Err(Problem::Empty);
+        }
+        std::str::from_utf8(self.bytes).map_err(|error| Problem::NotUtf8(error.valid_up_to()))?;
+        self.white_space();
+        self.member(Some(ROOT), 0)?;
+        self.white_space();
+        if self.at < self.bytes.len() {
+            return self.expected("the end of the message");
+        }
+        match self.bytes[self.layout[ROOT].start as usize] {
+            b'{' => Ok(()),
+            _ => Err(Problem::NotAnObject),
+        }
+    }
+
+    /// A value; if it is a wanted one, notes where.
+    fn member(&mut self, node: Option<Node>, depth: usize) -> Result<(), Problem> {
+        let start = self.at;
+        let (kind, escaped) = self.value(node, depth)?;
+        if let Some(node) = node {
+            self.layout[node] = Found { start: start as u32, end: self.at as u32, kind, escaped };
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, node: Option<Node>, depth: usize) -> Result<Value, Problem> {
+        match self.peek() {
+            Some(b'"') => Ok((Kind::Text, self.string()?)),
+            Some(b'-' | b'0'..=b'9') => self.number().map(|()| (Kind::Number, false)),
+            Some(b'{') => self.object(node, depth + 1).map(|()| (Kind::Composite, false)),
+            Some(b'[') => self.array(node, depth + 1).map(|()| (Kind::Composite, false)),
+            Some(b't') => self.literal(b"true").map(|()| (Kind::Boolean, false)),
+            Some(b'f') => self.literal(b"false").map(|()| (Kind::Boolean, false)),
+            Some(b'n') => self.literal(b"null").map(|()| (Kind::Null, false)),
+            _ => self.expected("a JSON value"),
+        }
+    }
+
+    fn object(&mut self, node: Option<Node>, depth: usize) -> Result<(), Problem> {
+        if depth > MAX_DEPTH {
+            return Err(Problem::TooDeep);
+        }
+        self.at += 1;
+        self.white_space();
+        if self.take(b'}') {
+            return Ok(());
+        }
+        loop {
+            if self.peek() != Some(b'"') {
+                return self.expected("a member's name in double quotes");
+            }
+            let child = self.name(node)?;
+            self.white_space();
+            if !self.take(b':') {
+                return self.expected("`:`");
+            }
+            self.white_space();
+            self.member(child, depth)?;
+            self.white_space();
+            if self.take(b',') {
+                self.white_space();
+            } else if self.take(b'}') {
+                return Ok(());
+            } else {
+                return self.expected("`,` or `}`");
+            }
+        }
+    }
+
+    /// The name of a member of the object at `node`, as its node if it is wanted.
+    fn name(&mut self, node: Option<Node>) -> Result<Option<Node>, Problem> {
+        let start = self.at + 1;
+        let escaped = self.string()?;
+        let Some(node) = node else { return Ok(None) };
+        let name = &self.bytes[start..self.at - 1];
+        let child = if escaped {
+            let mut unescaped = Vec::new();
+            text::unescape(name, &mut unescaped).and_then(|()| self.projection.child(node, &unescaped))
+        } else {
+            self.projection.child(node, name)
+        };
+        match child {
+            Some(child) if self.layout[child].is_present() => Err(Problem::Duplicate(self.projection.name(child))),
+            child => Ok(child),
+        }
+    }
+
+    fn array(&mut self, node: Option<Node>, depth: usize) -> Result<(), Problem> {
+        if depth > MAX_DEPTH {
+            return Err(Problem::TooDeep);
+        }
+        self.at += 1;
+        self.white_space();
+        if self.take(b']') {
+            return Ok(());
+        }
+        for index in 0.. {
+            let element = node.and_then(|node| self.projection.element(node, index));
+            self.member(element, depth)?;
+            self.white_space();
+            if self.take(b']') {
+                break;
+            }
+            if !self.take(b',') {
+                return self.expected("`,` or `]`");
+            }
+            self.white_space();
+        }
+        Ok(())
+    }
+
+    /// A string, from quote to quote; true if it has escapes. That it is UTF-8 is known.
+    fn string(&mut self) -> Result<bool, Problem> {
+        let mut escaped = false;
+        self.at += 1;
+        loop {
+            self.at = text::next_special(self.bytes, self.at);
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(escaped);
+                }
+                Some(b'\\') => {
+                    escaped = true;
+                    self.escape()?;
+                }
+                Some(_) => return self.expected("an escape in place of a control character"),
+                None => return self.expected("the string's closing quote"),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<(), Problem> {
+        self.at += 1;
+        match self.peek() {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
+            Some(b'u') => {
+                let digits = self.bytes[self.at + 1..].iter().take(4).take_while(|byte| byte.is_ascii_hexdigit()).count();
+                self.at += 1 + digits;
+                if digits < 4 {
+                    return self.expected("four hexadecimal digits");
+                }
+            }
+            _ => return self.expected("an escape that JSON knows"),
+        }
+        Ok(())
+    }
+
+    fn number(&mut self) -> Result<(), Problem> {
+        self.take(b'-');
+        if !self.take(b'0') {
+            self.digits()?;
+        }
+        if self.take(b'.') {
+            self.digits()?;
+        }
+        if self.take(b'e') || self.take(b'E') {
+            let _signed = self.take(b'+') || self.take(b'-');
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), Problem> {
+        let start = self.at;
+        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+        if self.at == start { self.expected("a digit") } else { Ok(()) }
+    }
+
+    fn literal(&mut self, literal: &[u8]) -> Result<(), Problem> {
+        if !self.bytes[self.at..].starts_with(literal) {
+            return self.expected("a JSON value");
+        }
+        self.at += literal.len();
+        Ok(())
+    }
+
+    #[inline]
+    fn white_space(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    #[inline]
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    #[inline]
+    fn take(&mut self, byte: u8) -> bool {
+        let taken = self.peek() == Some(byte);
+        self.at += usize::from(taken);
+        taken
+    }
+
+    #[cold]
+    fn expected<T>(&self, what: &'static str) -> Result<T, Problem> {
+        Err(Problem::Malformed(self.at, what))
+    }
+}

@@ -1,0 +1,71 @@
+//! A broker within the process: librdkafka's mock cluster, for a demo and for tests without Docker or Kafka.
+//!
+//! It speaks the protocol on a port of the loopback interface, and it is not Kafka: it keeps at most 5 MiB a partition and
+//! silently drops the oldest data past that, it forgets everything when the process ends, it takes no part in transactions,
+//! and it knows no permissions. So it proves nothing about exactly-once, and it is no place for data.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
+
+use super::client::{Quiet, Troubles};
+use crate::config;
+
+/// A running broker with its topics. It ends when this is dropped.
+pub struct Embedded {
+    /// The mock cluster lives in a client and with it.
+    client: BaseProducer<Quiet>,
+}
+
+impl ProducerContext for Quiet {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
+impl Embedded {
+    /// Starts a broker on a free port and creates the topics, each with `topics.partitions` partitions.
+    ///
+    /// # Errors
+    /// If no port can be opened, or a topic name is not legal.
+    pub fn start(topics: &config::Topics) -> anyhow::Result<Embedded> {
+        let embedded = Embedded::empty()?;
+        for topic in [&topics.input, &topics.output, &topics.rejected, &topics.counts] {
+            embedded.create_topic(topic, topics.partitions)?;
+        }
+        Ok(embedded)
+    }
+
+    /// Starts a broker without topics.
+    fn empty() -> anyhow::Result<Embedded> {
+        let mut settings = ClientConfig::new();
+        settings.set_log_level(RDKafkaLogLevel::Error);
+        settings.set("test.mock.num.brokers", "1");
+        let context = Quiet(Arc::new(Troubles::silent()));
+        let client: BaseProducer<Quiet> = settings.create_with_context(context).context("failed to start the embedded broker")?;
+        super::native::form_groups_at_once(client.client());
+        Ok(Embedded { client })
+    }
+
+    fn create_topic(&self, topic: &str, partitions: i32) -> anyhow::Result<()> {
+        self.cluster()?
+            .create_topic(topic, partitions, 1)
+            .with_context(|| format!("failed to create topic {topic} on the embedded broker"))
+    }
+
+    /// Where clients find the broker, such as `127.0.0.1:34567`.
+    ///
+    /// # Errors
+    /// If the broker has not come up.
+    pub fn bootstrap_servers(&self) -> anyhow::Result<String> {
+        Ok(self.cluster()?.bootstrap_servers())
+    }
+
+    /// The cluster, to inject faults into.
+    pub(super) fn cluster(&self) -> anyhow::Result<MockCluster<'_, Quiet>> {
+        self.client.client().mock_cluster().context("failed to find the embedded broker: the client runs none")
+    }
+}

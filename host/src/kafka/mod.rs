@@ -1,0 +1,29 @@
+//! Kafka: the only place that names rdkafka, narrowed here to what the engine needs.
+//!
+//! In reading order: [`client`] has the settings and tells of trouble once, [`failure`] says which errors waiting can help,
+//! [`topics`] finds or creates the topics, [`source`] reads batches and commits their offsets, [`sink`] writes steps, as [`writer`]
+//! words them, and sees them delivered, [`publish`] is for those who only produce, [`embedded`] is a broker within the process, and [`native`] has
+//! the few calls of librdkafka that the Rust client lacks.
+//!
+//! Delivery is at least once: a step is sent, every delivery report is awaited, then the offsets are committed. These are
+//! three calls, so that a transaction can bracket them. The source is polled, its offsets are committed and its rebalances
+//! are served on one thread, the data loop's: a partition is never taken away while a batch of it is being worked on.
+
+pub mod client;
+pub mod embedded;
+pub mod failure;
+mod native;
+mod outbox;
+pub mod publish;
+pub mod sink;
+pub mod source;
+#[cfg(test)]
+mod testing;
+pub mod topics;
+pub mod writer;
+
+pub use embedded::Embedded;
+pub use failure::Failure;
+pub use publish::Publisher;
+pub use sink::Sink;
+pub use source::{Polled, Source};

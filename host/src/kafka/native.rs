@@ -1,0 +1,109 @@
+//! The few calls of librdkafka that the Rust client lacks, or in which it panics on data that others may send. All the unsafe
+//! code of the host's Kafka side is in this file.
+
+use std::borrow::Cow;
+use std::ffi::CStr;
+use std::ptr;
+use std::time::Duration;
+
+use rdkafka::bindings as rd;
+use rdkafka::client::{Client, ClientContext};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::BorrowedMessage;
+use rdkafka::topic_partition_list::TopicPartitionList;
+
+/// How often a wait asks whether it should go on.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Calls `each` with the name and value of every header of `message`, in order.
+///
+/// The client's own accessor panics on a name that is not UTF-8, which any producer may send. Here such a name is converted,
+/// with U+FFFD for what cannot be.
+pub(super) fn headers(message: &BorrowedMessage<'_>, mut each: impl FnMut(Cow<'_, str>, Option<&[u8]>)) {
+    let mut headers = ptr::null_mut();
+    // SAFETY: the message is alive for this whole function, and owns the headers that it hands out.
+    let code = unsafe { rd::rd_kafka_message_headers(message.ptr(), &raw mut headers) };
+    if code != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return;
+    }
+    for index in 0.. {
+        let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+        // SAFETY: as above; an index past the end is answered with an error.
+        let code = unsafe { rd::rd_kafka_header_get_all(headers, index, &raw mut name, &raw mut value, &raw mut size) };
+        if code != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return;
+        }
+        // SAFETY: on success the name is a terminated string, and the value null or `size` bytes, all owned by the message.
+        let (name, value) =
+            unsafe { (CStr::from_ptr(name), (!value.is_null()).then(|| std::slice::from_raw_parts(value.cast::<u8>(), size))) };
+        each(name.to_string_lossy(), value);
+    }
+}
+
+/// Commits `offsets` and waits for the answer, or until `give_up` says so: then the outcome is unknown, and none is returned.
+///
+/// The client's own synchronous commit waits for as long as the group's coordinator is away, up to a session's time-out.
+pub(super) fn commit<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    offsets: &TopicPartitionList,
+    mut give_up: impl FnMut() -> bool,
+) -> Option<RDKafkaErrorCode> {
+    let client = consumer.client().native_ptr();
+    // SAFETY: client and offsets outlive the calls. The queue is ours, and librdkafka counts its own references to it, so an
+    // answer that comes after the queue was given up is dropped. An event is read before it is destroyed.
+    unsafe {
+        let queue = rd::rd_kafka_queue_new(client);
+        let mut outcome = Some(rd::rd_kafka_commit_queue(client, offsets.ptr(), queue, None, ptr::null_mut()).into());
+        while outcome == Some(RDKafkaErrorCode::NoError) {
+            let event = rd::rd_kafka_queue_poll(queue, LOOK_EVERY.as_millis() as i32);
+            if !event.is_null() {
+                outcome = Some(worst(event));
+                rd::rd_kafka_event_destroy(event);
+                break;
+            }
+            if give_up() {
+                outcome = None;
+            }
+        }
+        rd::rd_kafka_queue_destroy(queue);
+        outcome
+    }
+}
+
+/// The error of a commit, or of the first partition that has one.
+///
+/// # Safety
+/// `event` is an answer to a commit.
+unsafe fn worst(event: *mut rd::rd_kafka_event_t) -> RDKafkaErrorCode {
+    // SAFETY: the list belongs to the event, which the caller keeps alive, and has `cnt` elements.
+    let (code, partitions) = unsafe {
+        let list = rd::rd_kafka_event_topic_partition_list(event);
+        let partitions = match list.is_null() {
+            true => &[][..],
+            false => std::slice::from_raw_parts((*list).elems, (*list).cnt as usize),
+        };
+        (rd::rd_kafka_event_error(event), partitions)
+    };
+    let codes = std::iter::once(code).chain(partitions.iter().map(|partition| partition.err));
+    codes.map(RDKafkaErrorCode::from).find(|code| *code != RDKafkaErrorCode::NoError).unwrap_or(RDKafkaErrorCode::NoError)
+}
+
+/// Lets groups of the mock cluster that `client` runs form at once, instead of after the 3 s in which a real broker waits for
+/// more members. Does nothing for a client without a mock cluster.
+pub(super) fn form_groups_at_once<C: ClientContext>(client: &Client<C>) {
+    // SAFETY: the mock cluster belongs to the client and lives as long.
+    unsafe {
+        let cluster = rd::rd_kafka_handle_mock_cluster(client.native_ptr());
+        if !cluster.is_null() {
+            rd::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0);
+        }
+    }
+}
+
+/// The name of `code` in the protocol, such as `TOPIC_AUTHORIZATION_FAILED`.
+pub(super) fn name(code: RDKafkaErrorCode) -> &'static str {
+    let Ok(code) = rd::rd_kafka_resp_err_t::try_from(code as i32) else { return "UNKNOWN" };
+    // SAFETY: librdkafka answers with a terminated ASCII string that lives as long as the program.
+    unsafe { CStr::from_ptr(rd::rd_kafka_err2name(code)) }.to_str().unwrap_or("UNKNOWN")
+}

@@ -1,0 +1,169 @@
+//! A producer that waits instead of failing when its queue is full, and that accounts for every delivery report.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::OwnedHeaders;
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+
+use super::Failure;
+use super::client::Troubles;
+use super::failure::refused;
+
+/// How long to wait for room in the queue before looking again.
+const ROOM: Duration = Duration::from_millis(5);
+/// How long to wait for delivery reports before looking again. It bounds what draining adds to the latency of a batch.
+const REPORT: Duration = Duration::from_millis(1);
+
+/// A message to be sent.
+pub(super) struct Outgoing<'a> {
+    pub(super) topic: &'a str,
+    /// Where to; none leaves it to the partitioner.
+    pub(super) partition: Option<i32>,
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) value: Option<&'a [u8]>,
+    pub(super) timestamp: Option<i64>,
+    pub(super) headers: Option<OwnedHeaders>,
+    /// Comes back with the delivery report if that is bad.
+    pub(super) tag: usize,
+}
+
+/// A message that was not delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Undelivered {
+    pub(super) tag: usize,
+    pub(super) partition: i32,
+    pub(super) code: RDKafkaErrorCode,
+}
+
+/// A producer, and how many of its delivery reports are outstanding.
+pub(super) struct Outbox {
+    settings: ClientConfig,
+    producer: BaseProducer<Reports>,
+    troubles: Arc<Troubles>,
+    sent: usize,
+}
+
+impl Outbox {
+    pub(super) fn open(settings: ClientConfig, troubles: Arc<Troubles>) -> anyhow::Result<Outbox> {
+        let producer = producer(&settings, &troubles)?;
+        Ok(Outbox { settings, producer, troubles, sent: 0 })
+    }
+
+    /// Hands a message over. A full queue is waited for. Returns why, if the message will never be taken.
+    pub(super) fn send(
+        &mut self,
+        outgoing: Outgoing<'_>,
+        give_up: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<RDKafkaErrorCode>, Failure> {
+        let topic = outgoing.topic;
+        let mut record: BaseRecord<'_, [u8], [u8], usize> = BaseRecord {
+            topic,
+            partition: outgoing.partition,
+            payload: outgoing.value,
+            key: outgoing.key,
+            timestamp: outgoing.timestamp,
+            headers: outgoing.headers,
+            delivery_opaque: outgoing.tag,
+        };
+        loop {
+            let (error, back) = match self.producer.send(record) {
+                Ok(()) => {
+                    self.sent += 1;
+                    return Ok(None);
+                }
+                Err(refused) => refused,
+            };
+            let code = error.rdkafka_error_code();
+            match code {
+                // Larger than the whole queue: waiting makes no room for it.
+                Some(RDKafkaErrorCode::QueueFull) if self.outstanding() == 0 => {
+                    return Ok(Some(RDKafkaErrorCode::MessageSizeTooLarge));
+                }
+                Some(RDKafkaErrorCode::QueueFull) if give_up() => return Err(Failure::GaveUp),
+                Some(RDKafkaErrorCode::QueueFull) => self.producer.poll(ROOM),
+                Some(code) if refused(code).is_some() => return Ok(Some(code)),
+                _ => return Err(Failure::from_client(&error, &format!("write to topic {topic}"))),
+            }
+            record = back;
+        }
+    }
+
+    /// Waits for all delivery reports and returns the bad ones.
+    pub(super) fn drain(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<Vec<Undelivered>, Failure> {
+        while self.outstanding() > 0 {
+            if give_up() {
+                return Err(Failure::GaveUp);
+            }
+            self.producer.poll(REPORT);
+        }
+        self.sent = 0;
+        Ok(self.producer.context().take())
+    }
+
+    /// Serves what is there to be served, without waiting.
+    pub(super) fn serve(&self) {
+        self.producer.poll(Duration::ZERO);
+    }
+
+    /// Replaces a producer that has met a fatal error; until then every send would fail.
+    pub(super) fn renew_if_dead(&mut self) -> anyhow::Result<()> {
+        if let Some((code, reason)) = self.producer.client().fatal_error() {
+            tracing::warn!(code = super::native::name(code), reason, "the producer is beyond repair; starting a new one");
+            self.producer = producer(&self.settings, &self.troubles)?;
+            self.sent = 0;
+        }
+        Ok(())
+    }
+
+    fn outstanding(&self) -> usize {
+        self.sent - self.producer.context().count.load(Ordering::Relaxed)
+    }
+}
+
+fn producer(settings: &ClientConfig, troubles: &Arc<Troubles>) -> anyhow::Result<BaseProducer<Reports>> {
+    let reports = Reports { troubles: troubles.clone(), count: AtomicUsize::new(0), bad: Mutex::default() };
+    settings.create_with_context(reports).context("failed to set up the producer: check `[kafka.properties]`")
+}
+
+/// Delivery reports since the last drain. They come in on the thread that polls.
+struct Reports {
+    troubles: Arc<Troubles>,
+    count: AtomicUsize,
+    bad: Mutex<Vec<Undelivered>>,
+}
+
+impl Reports {
+    fn take(&self) -> Vec<Undelivered> {
+        self.count.store(0, Ordering::Relaxed);
+        std::mem::take(&mut self.bad.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.troubles.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.troubles.hear(&error, reason);
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, tag: usize) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        if let Err((error, message)) = result {
+            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+            let partition = rdkafka::message::Message::partition(message);
+            self.bad.lock().unwrap_or_else(PoisonError::into_inner).push(Undelivered { tag, partition, code });
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! What is written about a step: outputs, dead letters and windows, with their headers and partitions.
+//!
+//! Outputs keep key, headers and timestamp. They go to the partition of the same number where input and output have equally
+//! many, else by key as Java clients would choose, else, without a key, to the input partition modulo their number: in each
+//! case messages of one input partition with one key stay in order.
+//!
+//! The headers listed here belong to this engine. On outputs, ones that are already there are replaced, so that a chain of
+//! engines names the last one. On dead letters all original headers stay where they are and ours follow: nothing is lost, and
+//! the last of a name is ours.
+
+use rdkafka::message::{Header, OwnedHeaders};
+
+use super::outbox::Outgoing;
+use crate::config::{self, Config};
+use crate::counts::Window;
+use crate::pipeline::Manifest;
+use crate::record::{Batch, Output, Rejection, Step};
+use crate::snapshot::rule_name;
+
+/// Hash of the rules in force.
+pub const RULESET: &str = "weir-ruleset";
+/// `topic/partition/offset` of the input message.
+pub const SOURCE: &str = "weir-source";
+/// Why a message was rejected: one of a small fixed set.
+pub const REASON: &str = "weir-reason";
+/// What exactly, for a person.
+pub const DETAIL: &str = "weir-detail";
+/// The rule that rejected it, or `weir`.
+pub const RULE: &str = "weir-rule";
+/// That rule's version.
+pub const RULE_VERSION: &str = "weir-rule-version";
+/// On a shortened dead letter: what is missing.
+pub const SHORTENED: &str = "weir-shortened";
+
+/// Headers on outputs that are replaced.
+const OURS: [&str; 7] = [RULESET, SOURCE, REASON, DETAIL, RULE, RULE_VERSION, SHORTENED];
+/// How much of a value, a key and the headers a shortened dead letter keeps, in bytes each: together well below any sensible
+/// `max.message.bytes`.
+const SHORT_BYTES: usize = 16 * 1024;
+/// Room for what most messages have, and ours.
+const HEADERS: usize = 8;
+
+/// A step that is to be committed, with all that is written about it.
+#[derive(Clone, Copy)]
+pub struct Work<'a> {
+    /// What was read; empty where only time has passed.
+    pub batch: &'a Batch,
+    /// What became of it.
+    pub step: &'a Step,
+    /// The rules, as `Rejection::rule` names them.
+    pub manifests: &'a [Manifest],
+    /// The hash of the rules.
+    pub ruleset: &'a str,
+}
+
+/// Where step and batch are written to, and how.
+pub(super) struct Writer {
+    pub(super) topics: config::Topics,
+    /// Add headers to outputs.
+    headers: bool,
+    pub(super) partitions: Partitions,
+}
+
+/// How many partitions the topics have.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Partitions {
+    pub(super) input: i32,
+    pub(super) output: i32,
+    pub(super) rejected: i32,
+    pub(super) counts: i32,
+}
+
+/// What a delivery report is about, as a number that goes through librdkafka: the kind, and the index of the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Output,
+    Letter,
+    Shortened,
+    Window,
+}
+
+const KINDS: [Kind; 4] = [Kind::Output, Kind::Letter, Kind::Shortened, Kind::Window];
+
+pub(super) fn tag(kind: Kind, record: u32) -> usize {
+    record as usize * KINDS.len() + kind as usize
+}
+
+pub(super) fn untag(tag: usize) -> (Kind, u32) {
+    (KINDS[tag % KINDS.len()], (tag / KINDS.len()) as u32)
+}
+
+impl Writer {
+    pub(super) fn new(config: &Config) -> Writer {
+        Writer { topics: config.topics.clone(), headers: config.kafka.headers, partitions: Partitions::default() }
+    }
+
+    /// The topic that messages of `kind` go to.
+    pub(super) fn topic(&self, kind: Kind) -> &str {
+        match kind {
+            Kind::Output => &self.topics.output,
+            Kind::Letter | Kind::Shortened => &self.topics.rejected,
+            Kind::Window => &self.topics.counts,
+        }
+    }
+
+    /// A message that passed.
+    pub(super) fn output<'a>(&'a self, work: Work<'a>, output: &Output) -> Outgoing<'a> {
+        let Work { batch, step, ruleset, .. } = work;
+        let index = output.record as usize;
+        let value = step.value(output, batch);
+        Outgoing {
+            topic: &self.topics.output,
+            partition: route(batch, index, self.partitions.input, self.partitions.output),
+            key: batch.key(index),
+            // A tombstone that passed stays one.
+            value: (!value.is_empty() || batch.value(index).is_some()).then_some(value),
+            timestamp: batch.records()[index].timestamp,
+            headers: self.output_headers(batch, index, ruleset),
+            tag: tag(Kind::Output, output.record),
+        }
+    }
+
+    /// The dead letter: the message as it came, and what is held against it. Without its timestamp if the broker refused the
+    /// message, since that may be why.
+    pub(super) fn letter<'a>(&'a self, work: Work<'a>, rejection: &Rejection, refused: bool) -> Outgoing<'a> {
+        let index = rejection.record as usize;
+        let headers = original_headers(work.batch, index, |_| true);
+        Outgoing {
+            topic: &self.topics.rejected,
+            partition: route(work.batch, index, self.partitions.input, self.partitions.rejected),
+            key: work.batch.key(index),
+            value: work.batch.value(index),
+            timestamp: work.batch.records()[index].timestamp.filter(|_| !refused),
+            headers: Some(letter_headers(headers, work, rejection)),
+            tag: tag(Kind::Letter, rejection.record),
+        }
+    }
+
+    /// The dead letter of a message that is too large for the topic of dead letters.
+    pub(super) fn shortened<'a>(&'a self, work: Work<'a>, rejection: &Rejection) -> Outgoing<'a> {
+        let index = rejection.record as usize;
+        let whole = self.letter(work, rejection, true);
+        let (value, key) = (whole.value.map_or(0, <[u8]>::len), whole.key.map_or(0, <[u8]>::len));
+        let headers: usize = work.batch.headers(index).map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len)).sum();
+        let note = format!("value of {value} bytes and key of {key} cut to {SHORT_BYTES}; headers of {headers} dropped if more");
+        let headers = match headers <= SHORT_BYTES {
+            true => original_headers(work.batch, index, |_| true),
+            false => OwnedHeaders::new_with_capacity(HEADERS),
+        };
+        Outgoing {
+            key: whole.key.map(cut),
+            value: whole.value.map(cut),
+            headers: Some(letter_headers(add(headers, SHORTENED, &note), work, rejection)),
+            tag: tag(Kind::Shortened, rejection.record),
+            ..whole
+        }
+    }
+
+    /// A window that has ended; `json` is what it says.
+    pub(super) fn window<'a>(&'a self, window: &Window, json: &'a str) -> Outgoing<'a> {
+        let first = window.partitions.first().copied().unwrap_or_default();
+        Outgoing {
+            topic: &self.topics.counts,
+            // Windows of one process follow each other in one partition, for as long as it has the same partitions.
+            partition: Some(first % self.partitions.counts.max(1)),
+            key: None,
+            value: Some(json.as_bytes()),
+            timestamp: Some(window.end),
+            headers: None,
+            tag: tag(Kind::Window, 0),
+        }
+    }
+
+    fn output_headers(&self, batch: &Batch, index: usize, ruleset: &str) -> Option<OwnedHeaders> {
+        if self.headers {
+            let headers = original_headers(batch, index, |name| !OURS.contains(&name));
+            return Some(add(add(headers, RULESET, ruleset), SOURCE, &source(batch, index)));
+        }
+        batch.headers(index).next().is_some().then(|| original_headers(batch, index, |_| true))
+    }
+}
+
+fn letter_headers(headers: OwnedHeaders, work: Work<'_>, rejection: &Rejection) -> OwnedHeaders {
+    let version = rejection.rule.and_then(|rule| work.manifests.get(rule));
+    let version = version.map_or(env!("CARGO_PKG_VERSION"), |manifest| manifest.version.as_str());
+    let mut headers = add(headers, REASON, &rejection.reason);
+    if let Some(detail) = &rejection.detail {
+        headers = add(headers, DETAIL, detail);
+    }
+    headers = add(headers, RULE, rule_name(rejection.rule, work.manifests));
+    headers = add(headers, RULE_VERSION, version);
+    headers = add(headers, RULESET, work.ruleset);
+    add(headers, SOURCE, &source(work.batch, rejection.record as usize))
+}
+
+/// The partition for a message from a topic with `input` partitions in one with `own`; none leaves it to the key.
+fn route(batch: &Batch, index: usize, input: i32, own: i32) -> Option<i32> {
+    let partition = batch.records()[index].partition;
+    if input == own && partition < own {
+        return Some(partition);
+    }
+    batch.key(index).is_none().then(|| partition % own.max(1))
+}
+
+fn source(batch: &Batch, index: usize) -> String {
+    let record = &batch.records()[index];
+    format!("{}/{}/{}", batch.topic, record.partition, record.offset)
+}
+
+fn original_headers(batch: &Batch, index: usize, keep: impl Fn(&str) -> bool) -> OwnedHeaders {
+    let kept = batch.headers(index).filter(|(name, _)| keep(name));
+    kept.fold(OwnedHeaders::new_with_capacity(HEADERS), |headers, (key, value)| insert(headers, key, value))
+}
+
+fn add(headers: OwnedHeaders, key: &str, value: &str) -> OwnedHeaders {
+    insert(headers, key, Some(value.as_bytes()))
+}
+
+fn insert(headers: OwnedHeaders, key: &str, value: Option<&[u8]>) -> OwnedHeaders {
+    headers.insert(Header { key, value })
+}
+
+fn cut(bytes: &[u8]) -> &[u8] {
+    &bytes[..bytes.len().min(SHORT_BYTES)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(partition: i32, key: Option<&[u8]>) -> Batch {
+        let mut batch = Batch::new("user-login");
+        batch.push(partition, 42, None, key, None);
+        batch
+    }
+
+    #[test]
+    fn equally_many_partitions_keep_the_number() {
+        assert_eq!(route(&batch(2, Some(b"key")), 0, 3, 3), Some(2));
+        assert_eq!(route(&batch(2, None), 0, 3, 3), Some(2));
+    }
+
+    #[test]
+    fn another_number_goes_by_key_or_else_by_partition() {
+        assert_eq!(route(&batch(2, Some(b"key")), 0, 3, 2), None);
+        assert_eq!(route(&batch(2, Some(b"")), 0, 3, 2), None, "an empty key is a key");
+        assert_eq!(route(&batch(2, None), 0, 3, 2), Some(0));
+        assert_eq!(route(&batch(3, Some(b"key")), 0, 3, 3), None, "a partition that was added since");
+    }
+
+    #[test]
+    fn tags_go_there_and_back() {
+        for kind in KINDS {
+            assert_eq!(untag(tag(kind, u32::MAX)), (kind, u32::MAX));
+        }
+    }
+
+    #[test]
+    fn the_source_names_topic_partition_and_offset() {
+        assert_eq!(source(&batch(2, None), 0), "user-login/2/42");
+    }
+}

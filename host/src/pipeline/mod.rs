@@ -1,0 +1,345 @@
+//! The pure core: a batch of messages in, a step of outputs, rejections and counts out.
+//!
+//! Each message is parsed once. The members that some rule reads become columns; each rule sees the rows that are left and
+//! the columns that it reads, with what earlier rules wrote; at the end what was written is spliced into the original bytes.
+//! A rule that fails on a batch is run again on halves of it until the rows it fails on are known: rules are pure, so this
+//! changes nothing for the others.
+//!
+//! There is no clock here, no Kafka and no Wasm: how a rule is run is behind [`Evaluate`], when it is behind
+//! [`Batch::processed_at`].
+
+mod metadata;
+mod plan;
+mod rows;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::column::{Column, Kind};
+use crate::counts::Counts;
+use crate::json::{Found, Projection, Splicer, Unwritable};
+use crate::record::{Batch, Rejection, Step};
+use plan::{Plan, Source};
+use rows::Rows;
+
+pub use plan::check_manifest;
+
+/// The reason with which a row is rejected that its rule failed on.
+pub const RULE_FAULT: &str = "rule_fault";
+/// Of a rejection's detail, what is kept: bytes of UTF-8. It becomes a header of the dead letter.
+pub const MAX_DETAIL_BYTES: usize = 1_024;
+
+/// What a rule says of itself, as in the contract.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manifest {
+    /// The rule's name.
+    pub name: String,
+    /// The rule's version.
+    pub version: String,
+    /// One line on what it does.
+    pub description: String,
+    /// The members it sees.
+    pub reads: Vec<String>,
+    /// The members it may write.
+    pub writes: Vec<String>,
+    /// The reasons for which it may reject a row.
+    pub reasons: Vec<String>,
+}
+
+/// The rows that a rule is to judge.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// How many rows there are; every column has as many cells.
+    pub rows: usize,
+    /// Milliseconds since the epoch.
+    pub processed_at: i64,
+    /// In the order of the manifest's `reads`.
+    pub columns: &'a [&'a Column],
+}
+
+/// What a rule made of rows. As it comes from the rule, nothing in it can be relied on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// (row, index of the reason, detail), rows ascending.
+    pub rejections: Vec<(u32, u32, Option<String>)>,
+    /// In the order of the manifest's `writes`.
+    pub columns: Vec<Column>,
+}
+
+impl Outcome {
+    /// Checks what a rule with `manifest` answered to `rows` rows.
+    ///
+    /// # Errors
+    /// The first promise of the contract that it breaks.
+    pub fn check(&self, manifest: &Manifest, rows: usize) -> Result<(), Fault> {
+        let fault = |problem: String| Err(Fault(problem));
+        if self.columns.len() != manifest.writes.len() {
+            let (found, declared) = (self.columns.len(), manifest.writes.len());
+            return fault(format!("the rule answered with {found} columns and declares {declared} writes"));
+        }
+        for (column, name) in self.columns.iter().zip(&manifest.writes) {
+            column.check(rows).or_else(|problem| fault(format!("the rule's column `{name}` breaks the contract: {problem}")))?;
+        }
+        let mut next = 0;
+        for (row, reason, _) in &self.rejections {
+            if *row < next || *row as usize >= rows {
+                return fault(format!("the rule rejected row {row} of {rows} twice, out of order or out of range"));
+            }
+            if *reason as usize >= manifest.reasons.len() {
+                return fault(format!(
+                    "the rule rejected row {row} for reason {reason}, and declares {}",
+                    manifest.reasons.len()
+                ));
+            }
+            next = row + 1;
+        }
+        Ok(())
+    }
+}
+
+/// Why a rule came to no result: it trapped, ran out of time, or answered with something that breaks the contract.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault(pub String);
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How a rule is run.
+pub trait Evaluate {
+    /// Judges rows. Must answer the same for the same rows, and be usable again after a fault.
+    ///
+    /// # Errors
+    /// If the rule fails. The pipeline finds out on which rows.
+    fn evaluate(&mut self, view: View<'_>) -> Result<Outcome, Fault>;
+}
+
+/// A rule in its place in a pipeline.
+#[derive(Debug)]
+pub struct Stage<R> {
+    /// What the rule says of itself. Checked with [`check_manifest`].
+    pub manifest: Manifest,
+    /// Whether what it rejects is dropped, not dead-lettered.
+    pub drop: bool,
+    /// How it is run.
+    pub rule: R,
+}
+
+/// Rules in their order, and what to read from messages for them.
+#[derive(Debug)]
+pub struct Pipeline<R> {
+    rules: Vec<R>,
+    manifests: Vec<Manifest>,
+    drops: Vec<bool>,
+    /// Reasons of each rule, ready to be put into rejections.
+    reasons: Vec<Vec<Arc<str>>>,
+    plan: Plan,
+    rows: Rows,
+    /// One entry a node of the projection, for each row that was parsed.
+    layouts: Vec<Found>,
+    splicer: Splicer,
+}
+
+impl<R: Evaluate> Pipeline<R> {
+    /// A pipeline of `stages`, which counts the values of the member `counted`.
+    ///
+    /// # Errors
+    /// If the rules can't work together: one writes inside what another reads or writes.
+    pub fn new(stages: Vec<Stage<R>>, counted: &str) -> Result<Pipeline<R>, String> {
+        let manifests: Vec<Manifest> = stages.iter().map(|stage| stage.manifest.clone()).collect();
+        let plan = Plan::new(&manifests, counted)?;
+        Ok(Pipeline {
+            reasons: manifests
+                .iter()
+                .map(|manifest| manifest.reasons.iter().map(|reason| reason.as_str().into()).collect())
+                .collect(),
+            rows: Rows::new(plan.slots.len()),
+            drops: stages.iter().map(|stage| stage.drop).collect(),
+            rules: stages.into_iter().map(|stage| stage.rule).collect(),
+            manifests,
+            plan,
+            layouts: Vec::new(),
+            splicer: Splicer::default(),
+        })
+    }
+
+    /// What the rules say of themselves, in their order. [`Rejection::rule`] is an index into this.
+    pub fn manifests(&self) -> &[Manifest] {
+        &self.manifests
+    }
+
+    /// Judges `batch`. `step` is cleared first; its buffers are used again. Changes nothing else but scratch buffers: the
+    /// caller commits the step and then applies its counts.
+    pub fn process(&mut self, counts: &Counts, batch: &Batch, step: &mut Step) {
+        step.clear();
+        self.parse(batch, step);
+        for index in 0..self.rules.len() {
+            self.judge(index, batch.processed_at, step);
+        }
+        self.assemble(batch, step);
+        step.counts = self.count(counts, batch);
+        step.rejections.sort_by_key(|rejection| rejection.record);
+    }
+
+    /// Messages into rows. What can't be parsed is rejected.
+    fn parse(&mut self, batch: &Batch, step: &mut Step) {
+        self.rows.clear();
+        self.layouts.clear();
+        let nodes = self.plan.projection.nodes();
+        for record in 0..batch.len() {
+            let Some(message) = batch.value(record) else {
+                step.rejections.push(refusal(record, "tombstone", "the message has no value".into()));
+                continue;
+            };
+            let start = self.layouts.len();
+            self.layouts.resize(start + nodes, Found::default());
+            let layout = &mut self.layouts[start..];
+            let parsed = self.plan.projection.scan(message, layout).and_then(|()| {
+                for (slot, source) in self.plan.slots.iter().enumerate() {
+                    let column = &mut self.rows.current[slot];
+                    match source {
+                        Source::Written => {}
+                        Source::Member(node) => Projection::push_cell(message, layout[*node], column)?,
+                        Source::Metadata(metadata) => metadata.push_cell(batch, record, column),
+                    }
+                }
+                Ok(())
+            });
+            match parsed {
+                Ok(()) => self.rows.push(record, start),
+                Err(problem) => {
+                    self.layouts.truncate(start);
+                    self.rows.undo_cells();
+                    step.rejections.push(refusal(record, problem.reason(), problem.to_string()));
+                }
+            }
+        }
+    }
+
+    /// Lets rule `index` judge the rows that are left.
+    fn judge(&mut self, index: usize, processed_at: i64, step: &mut Step) {
+        if self.rows.is_empty() {
+            return;
+        }
+        let manifest = &self.manifests[index];
+        let reads: Vec<&Column> = self.plan.reads[index].iter().map(|slot| &self.rows.current[*slot]).collect();
+        let view = View { rows: self.rows.len(), processed_at, columns: &reads };
+        let verdict = isolate(&mut self.rules[index], manifest, view);
+        let rejected: Vec<u32> = verdict.rejections.iter().map(|(row, ..)| *row).collect();
+        for (row, reason, detail) in verdict.rejections {
+            let (reason, detail) = match reason {
+                Reason::Listed(reason) => (self.reasons[index][reason as usize].clone(), detail),
+                Reason::Fault => (RULE_FAULT.into(), detail),
+            };
+            let drop = self.drops[index] && *reason != *RULE_FAULT;
+            let record = self.rows.record(row as usize) as u32;
+            step.rejections.push(Rejection { record, rule: Some(index), reason, detail: detail.map(bounded), drop });
+        }
+        for (slot, column) in self.plan.writes[index].iter().zip(verdict.columns) {
+            self.rows.write(*slot, column, self.plan.read_after(*slot, index));
+        }
+        self.rows.remove(&rejected, |slot| self.plan.read_after(slot, index));
+    }
+
+    /// Rows into outputs: the original bytes, with what was written spliced in.
+    fn assemble(&mut self, batch: &Batch, step: &mut Step) {
+        let Pipeline { plan, rows, layouts, splicer, .. } = self;
+        let mut refused = Vec::new();
+        for row in 0..rows.len() {
+            let record = rows.record(row);
+            if !rows.is_written(row) {
+                step.pass(record as u32);
+                continue;
+            }
+            let layout = &layouts[rows.layout(row)..][..plan.projection.nodes()];
+            let message = batch.value(record).unwrap_or_default();
+            let cell = |node| plan.slot_of(node).and_then(|slot| rows.written_cell(slot, row));
+            let spliced = step
+                .pass_with(record as u32, |out| splicer.write(&plan.projection, message, layout, &plan.written_nodes, cell, out));
+            if let Err(Unwritable(name)) = spliced {
+                refused.push(row as u32);
+                step.rejections.push(refusal(record, "unwritable_member", name));
+            }
+        }
+        rows.remove(&refused, |slot| slot == plan.counted);
+    }
+
+    fn count(&self, counts: &Counts, batch: &Batch) -> crate::counts::Delta {
+        let column = &self.rows.current[self.plan.counted];
+        let rows = (0..self.rows.len()).map(|row| (batch.records()[self.rows.record(row)].partition, column.text(row)));
+        counts.count(batch.processed_at, rows)
+    }
+}
+
+/// A rejection by the engine itself.
+fn refusal(record: usize, reason: &str, detail: String) -> Rejection {
+    Rejection { record: record as u32, rule: None, reason: reason.into(), detail: Some(bounded(detail)), drop: false }
+}
+
+fn bounded(mut detail: String) -> String {
+    detail.truncate(detail.floor_char_boundary(MAX_DETAIL_BYTES));
+    detail
+}
+
+/// Why a rule's row was rejected.
+enum Reason {
+    /// Index into the manifest's reasons, known to be in range.
+    Listed(u32),
+    /// The rule failed on this row.
+    Fault,
+}
+
+/// An outcome that keeps the contract.
+#[derive(Default)]
+struct Verdict {
+    rejections: Vec<(u32, Reason, Option<String>)>,
+    columns: Vec<Column>,
+}
+
+impl Verdict {
+    /// Believes an outcome only after everything in it was looked at.
+    fn checked(outcome: Outcome, manifest: &Manifest, rows: usize) -> Result<Verdict, Fault> {
+        outcome.check(manifest, rows)?;
+        let listed = outcome.rejections.into_iter().map(|(row, reason, detail)| (row, Reason::Listed(reason), detail));
+        Ok(Verdict { rejections: listed.collect(), columns: outcome.columns })
+    }
+}
+
+/// Runs `rule` on all rows; if it fails, on halves of them, down to the rows on which it fails.
+fn isolate<R: Evaluate>(rule: &mut R, manifest: &Manifest, view: View<'_>) -> Verdict {
+    let fault = match rule.evaluate(view).and_then(|outcome| Verdict::checked(outcome, manifest, view.rows)) {
+        Ok(verdict) => return verdict,
+        Err(fault) => fault,
+    };
+    if view.rows == 1 {
+        return Verdict { rejections: vec![(0, Reason::Fault, Some(fault.0))], columns: absent(manifest.writes.len()) };
+    }
+    let half = view.rows / 2;
+    let mut whole = Verdict::default();
+    for (from, to) in [(0, half), (half, view.rows)] {
+        let columns: Vec<Column> = view.columns.iter().map(|column| part(column, from, to)).collect();
+        let columns: Vec<&Column> = columns.iter().collect();
+        let verdict = isolate(rule, manifest, View { rows: to - from, columns: &columns, ..view });
+        whole.rejections.extend(verdict.rejections.into_iter().map(|(row, reason, detail)| (row + from as u32, reason, detail)));
+        match whole.columns.is_empty() {
+            true => whole.columns = verdict.columns,
+            false => whole.columns.iter_mut().zip(&verdict.columns).for_each(|(column, next)| column.extend(next, 0, next.len())),
+        }
+    }
+    whole
+}
+
+fn part(column: &Column, from: usize, to: usize) -> Column {
+    let mut part = Column::default();
+    part.extend(column, from, to);
+    part
+}
+
+/// Columns of one row in which nothing is written.
+fn absent(columns: usize) -> Vec<Column> {
+    let mut column = Column::default();
+    column.push(Kind::Absent, b"");
+    vec![column; columns]
+}

@@ -1,0 +1,144 @@
+//! The rows of a batch on their way through the rules: which messages are left, and their columns.
+
+use crate::column::{Column, Kind};
+
+/// The rows that no rule has rejected. All columns in use have one cell a row.
+#[derive(Debug)]
+pub(super) struct Rows {
+    /// Where each row comes from: index of its message, and where its layout begins.
+    origins: Vec<(u32, u32)>,
+    /// What readers of each slot see.
+    pub(super) current: Vec<Column>,
+    /// What was written to each slot; absent cells stand for the message's own. None if no rule wrote the slot.
+    written: Vec<Option<Column>>,
+}
+
+impl Rows {
+    pub(super) fn new(slots: usize) -> Rows {
+        Rows { origins: Vec::new(), current: vec![Column::default(); slots], written: vec![None; slots] }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.origins.clear();
+        self.current.iter_mut().for_each(Column::clear);
+        self.written.fill(None);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.origins.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.origins.is_empty()
+    }
+
+    /// Adds a row whose cells are in `current` already.
+    pub(super) fn push(&mut self, record: usize, layout: usize) {
+        self.origins.push((record as u32, layout as u32));
+    }
+
+    /// Takes back the cells that were added for a row that did not come to be.
+    pub(super) fn undo_cells(&mut self) {
+        let rows = self.len();
+        for column in &mut self.current {
+            column.kinds.truncate(rows);
+            column.ends.truncate(rows);
+            column.bytes.truncate(column.ends.last().map_or(0, |end| *end as usize));
+        }
+    }
+
+    /// The index of the message of `row`.
+    pub(super) fn record(&self, row: usize) -> usize {
+        self.origins[row].0 as usize
+    }
+
+    /// Where the layout of `row` begins.
+    pub(super) fn layout(&self, row: usize) -> usize {
+        self.origins[row].1 as usize
+    }
+
+    /// Takes over a column that a rule wrote. `visible` says whether somebody reads the slot later.
+    pub(super) fn write(&mut self, slot: usize, column: Column, visible: bool) {
+        if visible {
+            self.current[slot] = overlay(&self.current[slot], &column);
+        }
+        let written = &mut self.written[slot];
+        *written = Some(match written.take() {
+            Some(earlier) => overlay(&earlier, &column),
+            None => column,
+        });
+    }
+
+    /// Takes out `rows`, which ascend, from what is written and from the slots that are still `visible`.
+    pub(super) fn remove(&mut self, rows: &[u32], visible: impl Fn(usize) -> bool) {
+        if rows.is_empty() {
+            return;
+        }
+        let mut next = rows.iter().copied().peekable();
+        let mut row = 0;
+        self.origins.retain(|_| {
+            row += 1;
+            next.next_if_eq(&(row - 1)).is_none()
+        });
+        let current = self.current.iter_mut().enumerate().filter(|(slot, column)| visible(*slot) && !column.is_empty());
+        current.map(|(_, column)| column).chain(self.written.iter_mut().flatten()).for_each(|column| column.remove(rows));
+    }
+
+    /// Whether some rule wrote something into `row`.
+    pub(super) fn is_written(&self, row: usize) -> bool {
+        self.written.iter().flatten().any(|column| column.kind(row) != Kind::Absent as u8)
+    }
+
+    /// What was written to `slot` in `row`.
+    pub(super) fn written_cell(&self, slot: usize, row: usize) -> Option<(Kind, &[u8])> {
+        let column = self.written[slot].as_ref()?;
+        let kind = Kind::from_byte(column.kind(row)).filter(|kind| *kind != Kind::Absent)?;
+        Some((kind, column.cell(row)))
+    }
+}
+
+/// `lower` with the cells of `upper` over it, where those are not absent.
+fn overlay(lower: &Column, upper: &Column) -> Column {
+    if lower.is_empty() || !upper.kinds.contains(&(Kind::Absent as u8)) {
+        return upper.clone();
+    }
+    let mut merged = Column::default();
+    for row in 0..upper.len() {
+        let source = if upper.kind(row) == Kind::Absent as u8 { lower } else { upper };
+        merged.bytes.extend_from_slice(source.cell(row));
+        merged.kinds.push(source.kind(row));
+        merged.ends.push(merged.bytes.len() as u32);
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(cells: &[Option<&str>]) -> Column {
+        let mut column = Column::default();
+        for cell in cells {
+            column.push(cell.map_or(Kind::Absent, |_| Kind::Text), cell.unwrap_or_default().as_bytes());
+        }
+        column
+    }
+
+    #[test]
+    fn later_writes_lie_over_earlier_ones() {
+        let merged = overlay(&column(&[Some("a"), Some("b"), None]), &column(&[None, Some("x"), None]));
+        assert_eq!(merged, column(&[Some("a"), Some("x"), None]));
+    }
+
+    #[test]
+    fn removed_rows_take_their_cells_along() {
+        let mut rows = Rows::new(1);
+        rows.current[0] = column(&[Some("a"), Some("b"), Some("c")]);
+        (0..3).for_each(|row| rows.push(row, row * 10));
+        rows.write(0, column(&[None, Some("x"), None]), true);
+        rows.remove(&[0], |_| true);
+        assert_eq!(rows.current[0], column(&[Some("x"), Some("c")]));
+        assert_eq!((rows.record(0), rows.layout(1), rows.len()), (1, 20, 2));
+        assert!(rows.is_written(0) && !rows.is_written(1));
+    }
+}

@@ -1,0 +1,257 @@
+//! What observers may see of a running engine: totals, counts and the last messages, renewed once per batch.
+//!
+//! The data loop writes it, the terminal view and later the admin page read it, and neither waits for the other longer than
+//! a copy takes. All numbers are totals since the start of the process; rates are for the reader to derive. Only what is
+//! committed is counted here, so a replay does not count twice.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::counts::{Counts, Window};
+use crate::pipeline::Manifest;
+use crate::record::{Batch, Step};
+
+/// How many of the last messages are kept.
+pub const LAST_MESSAGES: usize = 12;
+/// How much of a message is kept, in bytes before the conversion to text.
+pub const PREVIEW_BYTES: usize = 320;
+/// The name under which the engine's own rejections stand, where a rule's name stands otherwise.
+pub const ENGINE: &str = "weir";
+
+/// The engine as it was after its last committed batch.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// What the data loop is doing.
+    pub state: State,
+    /// The hash of the rules in force, as in the header `weir-ruleset`.
+    pub ruleset: String,
+    /// The names of the rules, in the order of the pipeline.
+    pub rules: Vec<String>,
+    /// The input partitions that this process has.
+    pub partitions: Vec<i32>,
+    /// Committed batches.
+    pub batches: u64,
+    /// Messages read and committed: `written`, plus those rejected, whether dead-lettered or dropped.
+    pub read: u64,
+    /// Messages that passed every rule.
+    pub written: u64,
+    /// Messages that did not, by rule and reason, in the order in which they first occurred.
+    pub rejected: Vec<Rejected>,
+    /// Device types since the start.
+    pub totals: BTreeMap<String, u64>,
+    /// Device types in the window that is open.
+    pub open: BTreeMap<String, u64>,
+    /// When the open window ends: milliseconds since the epoch; none if it has counted nothing.
+    pub closes: Option<i64>,
+    /// The window that was sent last.
+    pub closed: Option<Window>,
+    /// The last messages with their verdicts, the oldest first, at most [`LAST_MESSAGES`].
+    pub last: VecDeque<Message>,
+}
+
+/// What the data loop is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// Not at work yet: reaching the cluster, or seeing to the topics.
+    #[default]
+    Connecting,
+    /// Reading and writing, or idle for want of messages.
+    Running,
+    /// Waiting before it tries again, and why.
+    Waiting(String),
+    /// Asked to stop: finishing what it has in hand.
+    Stopping,
+    /// Done.
+    Stopped,
+}
+
+/// How many messages one rule has rejected for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// The rule, or [`ENGINE`].
+    pub rule: String,
+    /// The reason, one of the rule's or the engine's fixed set.
+    pub reason: Arc<str>,
+    /// How many, dropped ones included.
+    pub messages: u64,
+}
+
+/// A message, shortened for showing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Where it came from.
+    pub partition: i32,
+    /// Where in the partition.
+    pub offset: i64,
+    /// The first [`PREVIEW_BYTES`] of its value: as written if it passed, as read if it did not. What is not UTF-8 is
+    /// replaced; control characters are left to whoever shows it.
+    pub text: String,
+    /// What became of it.
+    pub verdict: Verdict,
+}
+
+/// What became of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It passed every rule.
+    Passed,
+    /// It went no further.
+    Rejected {
+        /// The rule, or [`ENGINE`].
+        rule: String,
+        /// The reason.
+        reason: Arc<str>,
+        /// What exactly, for a person.
+        detail: Option<String>,
+    },
+}
+
+/// A snapshot that the data loop and its observers share.
+#[derive(Clone, Debug, Default)]
+pub struct Shared(Arc<Mutex<Snapshot>>);
+
+impl Shared {
+    /// A copy of what is known now.
+    pub fn get(&self) -> Snapshot {
+        self.lock().clone()
+    }
+
+    /// Changes what is known. Keep `change` short: the data loop waits on the same lock.
+    pub fn update(&self, change: impl FnOnce(&mut Snapshot)) {
+        change(&mut self.lock());
+    }
+
+    /// A snapshot is plain numbers, still of use after a reader or writer has panicked.
+    fn lock(&self) -> MutexGuard<'_, Snapshot> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Snapshot {
+    /// Adds a committed batch and what became of it. `counts` already has the step applied.
+    pub fn add(&mut self, batch: &Batch, step: &Step, manifests: &[Manifest], counts: &Counts) {
+        self.batches += u64::from(!batch.is_empty());
+        self.read += batch.len() as u64;
+        self.written += step.outputs.len() as u64;
+        for rejection in &step.rejections {
+            self.reject(rule_name(rejection.rule, manifests), &rejection.reason);
+        }
+        self.totals = counts.totals();
+        self.open = counts.open();
+        self.closes = counts.next_close();
+        if let Some(window) = step.counts.windows.last() {
+            self.closed = Some(window.clone());
+        }
+        self.preview(batch, step, manifests);
+    }
+
+    /// Takes back what [`Snapshot::add`] took for written, of outputs that the broker refused for these reasons.
+    pub fn divert(&mut self, reasons: &[&'static str]) {
+        self.written -= reasons.len() as u64;
+        for reason in reasons {
+            self.reject(ENGINE, &Arc::from(*reason));
+        }
+    }
+
+    /// All messages that did not pass.
+    pub fn rejections(&self) -> u64 {
+        self.rejected.iter().map(|rejected| rejected.messages).sum()
+    }
+
+    fn reject(&mut self, rule: &str, reason: &Arc<str>) {
+        match self.rejected.iter_mut().find(|known| known.rule == rule && known.reason == *reason) {
+            Some(known) => known.messages += 1,
+            None => self.rejected.push(Rejected { rule: rule.into(), reason: reason.clone(), messages: 1 }),
+        }
+    }
+
+    /// Keeps the last messages of the batch, in its order.
+    fn preview(&mut self, batch: &Batch, step: &Step, manifests: &[Manifest]) {
+        let passed = step.outputs.iter().rev().take(LAST_MESSAGES).map(|output| {
+            let text = shorten(step.value(output, batch));
+            (output.record, text, Verdict::Passed)
+        });
+        let rejected = step.rejections.iter().rev().take(LAST_MESSAGES).map(|rejection| {
+            let rule = rule_name(rejection.rule, manifests).to_string();
+            let verdict = Verdict::Rejected { rule, reason: rejection.reason.clone(), detail: rejection.detail.clone() };
+            (rejection.record, shorten(batch.value(rejection.record as usize).unwrap_or_default()), verdict)
+        });
+        let mut last: Vec<_> = passed.chain(rejected).collect();
+        last.sort_unstable_by_key(|(record, ..)| *record);
+        for (record, text, verdict) in last {
+            let record = &batch.records()[record as usize];
+            self.last.push_back(Message { partition: record.partition, offset: record.offset, text, verdict });
+        }
+        let excess = self.last.len().saturating_sub(LAST_MESSAGES);
+        self.last.drain(..excess);
+    }
+}
+
+/// The name of the rule at `index` of the pipeline, or the engine's.
+pub fn rule_name(index: Option<usize>, manifests: &[Manifest]) -> &str {
+    index.and_then(|index| manifests.get(index)).map_or(ENGINE, |manifest| manifest.name.as_str())
+}
+
+fn shorten(value: &[u8]) -> String {
+    String::from_utf8_lossy(&value[..value.len().min(PREVIEW_BYTES)]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Rejection;
+
+    fn batch(values: &[&str]) -> Batch {
+        let mut batch = Batch::new("user-login");
+        for (offset, value) in values.iter().enumerate() {
+            batch.push(0, offset as i64, None, None, Some(value.as_bytes()));
+        }
+        batch
+    }
+
+    fn rejection(record: u32, rule: Option<usize>, reason: &str) -> Rejection {
+        Rejection { record, rule, reason: reason.into(), detail: None, drop: false }
+    }
+
+    #[test]
+    fn totals_are_kept_by_rule_and_reason() {
+        let manifests = [Manifest { name: "validation".into(), ..Manifest::default() }];
+        let mut step = Step::default();
+        step.pass(1);
+        step.rejections = vec![rejection(0, Some(0), "missing_field"), rejection(2, None, "not_json")];
+        let mut snapshot = Snapshot::default();
+        for _ in 0..2 {
+            snapshot.add(&batch(&["a", "b", "c"]), &step, &manifests, &Counts::new(1_000, false));
+        }
+        assert_eq!((snapshot.batches, snapshot.read, snapshot.written, snapshot.rejections()), (2, 6, 2, 4));
+        let rejected: Vec<_> =
+            snapshot.rejected.iter().map(|known| (known.rule.as_str(), &*known.reason, known.messages)).collect();
+        assert_eq!(rejected, [("validation", "missing_field", 2), (ENGINE, "not_json", 2)]);
+    }
+
+    #[test]
+    fn the_last_messages_stand_in_the_order_of_the_batch() {
+        let mut step = Step::default();
+        step.pass(0);
+        step.pass_with(2, |out| out.extend_from_slice(b"C"));
+        step.rejections = vec![rejection(1, None, "not_json")];
+        let mut snapshot = Snapshot::default();
+        snapshot.add(&batch(&["a", "b", "c"]), &step, &[], &Counts::new(1_000, false));
+        let texts: Vec<_> = snapshot.last.iter().map(|message| message.text.as_str()).collect();
+        assert_eq!(texts, ["a", "b", "C"]);
+        for _ in 0..LAST_MESSAGES {
+            snapshot.add(&batch(&["a", "b", "c"]), &step, &[], &Counts::new(1_000, false));
+        }
+        assert_eq!(snapshot.last.len(), LAST_MESSAGES);
+        assert_eq!(snapshot.last.back().map(|message| message.offset), Some(2));
+    }
+
+    #[test]
+    fn long_messages_are_shortened() {
+        let mut step = Step::default();
+        step.pass(0);
+        let mut snapshot = Snapshot::default();
+        snapshot.add(&batch(&[&"x".repeat(PREVIEW_BYTES + 1)]), &step, &[], &Counts::new(1_000, false));
+        assert_eq!(snapshot.last[0].text.len(), PREVIEW_BYTES);
+    }
+}

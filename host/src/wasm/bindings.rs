@@ -1,0 +1,8 @@
+//! The contract in Rust: the one `bindgen!` of the host. Columns cross as borrowed slices, so that a batch is copied once,
+//! into the guest.
+
+wasmtime::component::bindgen!({
+    path: "../wit",
+    world: "rule",
+    ownership: Borrowing { duplicate_if_necessary: true },
+});

@@ -1,0 +1,15 @@
+//! Rules as WebAssembly components: the only room that names wasmtime.
+//!
+//! [`Runtime`] compiles bytes into a [`Component`] and checks that it is a rule: imports nothing but `log`, exports
+//! `configure` and `evaluate`. [`Instance`] runs one, in a store of its own with limits on time, memory and results. What is
+//! left out: whether a result keeps the contract, which is checked in [`crate::pipeline`] for every way to run a rule.
+
+mod bindings;
+mod cache;
+mod instance;
+mod runtime;
+
+pub use cache::Cache;
+pub use instance::{Instance, Limits};
+pub(crate) use runtime::hex;
+pub use runtime::{Component, MAX_COMPONENT_BYTES, Runtime};

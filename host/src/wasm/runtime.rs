@@ -1,0 +1,152 @@
+//! Compiling components, and checking that they are rules.
+
+use std::hash::{Hash, Hasher};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{bail, ensure};
+use sha2::{Digest, Sha256};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{HasSelf, Linker};
+use wasmtime::error::Context as _;
+use wasmtime::{Config, Engine, OptLevel};
+
+use super::bindings::{Rule, RulePre};
+use super::cache::Cache;
+use super::instance::Guest;
+
+/// Largest component that is compiled. Compilation takes time and memory in proportion; honest rules have some 100 KiB.
+pub const MAX_COMPONENT_BYTES: usize = 8 << 20;
+/// How often the clock of the deadlines ticks.
+pub(super) const TICK: Duration = Duration::from_millis(10);
+/// The import that a component may have.
+const LOG: &str = "weir:rule/log@0.1.0";
+/// The contract's types, which a component names by an import that gives it nothing.
+const TYPES: &str = "weir:rule/types@0.1.0";
+
+/// What compiles and links components. Clones share it.
+#[derive(Clone)]
+pub struct Runtime {
+    engine: Engine,
+    linker: Linker<Guest>,
+    cache: Option<Cache>,
+}
+
+/// A compiled component that is known to be a rule. Clones share it.
+#[derive(Clone)]
+pub struct Component {
+    pub(super) engine: Engine,
+    pub(super) pre: RulePre<Guest>,
+    /// SHA-256 of the component's bytes.
+    pub digest: [u8; 32],
+}
+
+impl Runtime {
+    /// A runtime that looks for compiled components in `cache` and keeps them there.
+    ///
+    /// # Errors
+    /// If this machine can't run compiled Wasm.
+    pub fn new(cache: Option<Cache>) -> anyhow::Result<Runtime> {
+        let mut config = Config::new();
+        config.cranelift_opt_level(OptLevel::Speed).epoch_interruption(true).concurrency_support(false);
+        let engine = Engine::new(&config).context("failed to set up wasmtime")?;
+        tick(&engine).context("failed to start the clock of the deadlines")?;
+        let mut linker = Linker::new(&engine);
+        Rule::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest| guest).context("failed to link the contract's imports")?;
+        Ok(Runtime { engine, linker, cache })
+    }
+
+    /// Compiles the bytes of a component and checks that it is a rule.
+    ///
+    /// # Errors
+    /// If the bytes are no component, if it imports anything but `log`, or lacks an export. The message says which.
+    pub fn load(&self, bytes: &[u8]) -> anyhow::Result<Component> {
+        check_bytes(bytes)?;
+        let digest: [u8; 32] = Sha256::digest(bytes).into();
+        let component = self.compile(bytes, &digest)?;
+        for (import, item) in component.component_type().imports(&self.engine) {
+            let known = [LOG, TYPES].contains(&import) && matches!(item.ty, ComponentItem::ComponentInstance(_));
+            ensure!(known, "it imports `{import}`, and a rule may import nothing but `{LOG}`; remove what needs it");
+        }
+        let pre = self.linker.instantiate_pre(&component).context("its import `log` is not that of the contract wit/rule.wit")?;
+        let pre =
+            RulePre::new(pre).context("it is no rule: it must export `configure` and `evaluate` as wit/rule.wit has them")?;
+        Ok(Component { engine: self.engine.clone(), pre, digest })
+    }
+
+    fn compile(&self, bytes: &[u8], digest: &[u8; 32]) -> anyhow::Result<wasmtime::component::Component> {
+        let compile = || {
+            let component = wasmtime::component::Component::from_binary(&self.engine, bytes);
+            component.context("it is no sound WebAssembly component")
+        };
+        let Some(cache) = &self.cache else { return Ok(compile()?) };
+        let key = self.cache_key(digest);
+        if let Some(path) = cache.find(&key) {
+            // SAFETY: the cache's folder belongs to this user alone, as `Cache` has checked, and so holds nothing but what
+            // `store` put there; the key covers the component's bytes and everything that shaped the compiled code.
+            match unsafe { wasmtime::component::Component::deserialize_file(&self.engine, &path) } {
+                Ok(component) => return Ok(component),
+                Err(error) => tracing::debug!("compiling anew what the cache can't give: {error:#}"),
+            }
+        }
+        let component = compile()?;
+        let stored = component.serialize().map_err(anyhow::Error::from).and_then(|compiled| cache.store(&key, &compiled));
+        if let Err(error) = stored {
+            tracing::debug!("compiled rules are not cached: {error:#}");
+        }
+        Ok(component)
+    }
+
+    fn cache_key(&self, digest: &[u8; 32]) -> String {
+        let mut hasher = Sha256Hasher(Sha256::new());
+        hasher.write(env!("CARGO_PKG_VERSION").as_bytes());
+        self.engine.precompile_compatibility_hash().hash(&mut hasher);
+        hasher.write(digest);
+        hex(&hasher.0.finalize())
+    }
+}
+
+/// The first `bytes` in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Lets wasmtime's compatibility hash flow into SHA-256.
+struct Sha256Hasher(Sha256);
+
+impl Hasher for Sha256Hasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        u64::from_le_bytes(self.0.clone().finalize()[..8].try_into().expect("8 of 32 bytes"))
+    }
+}
+
+/// Refuses what need not be compiled to be refused.
+fn check_bytes(bytes: &[u8]) -> anyhow::Result<()> {
+    const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
+    let size = bytes.len();
+    ensure!(size <= MAX_COMPONENT_BYTES, "it has {size} bytes, and at most {MAX_COMPONENT_BYTES} are allowed");
+    ensure!(size > 0, "it is empty");
+    if Engine::detect_precompiled(bytes).is_some() {
+        bail!("it is machine code that wasmtime compiled before, which is never trusted; hand in the .wasm component");
+    }
+    ensure!(bytes.starts_with(b"\0asm"), "it is no WebAssembly: it does not begin with \\0asm");
+    ensure!(!bytes.starts_with(CORE_MODULE), "it is a core module and no component; build it with `weir build`");
+    Ok(())
+}
+
+/// Advances the engine's epoch until the engine is gone.
+fn tick(engine: &Engine) -> std::io::Result<()> {
+    let engine = engine.weak();
+    let ticker = move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            thread::sleep(TICK);
+        }
+    };
+    thread::Builder::new().name("weir-epoch".into()).spawn(ticker).map(|_detached| ())
+}

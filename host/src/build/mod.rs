@@ -15,22 +15,20 @@ mod toolchain;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
 use self::cargo::Package;
 use self::toolchain::Toolchain;
-use crate::cli;
 
-/// Builds the rule crates in `args.paths` and writes `NAME.wasm` into `args.out` for each, where NAME is the package's name.
-/// Says on standard output what it wrote; cargo speaks on standard error.
+/// Builds the rule crates in `paths` and writes `out/NAME.wasm` for each, where NAME is the package's name. Says on standard
+/// output what it wrote; cargo speaks on standard error.
 ///
 /// # Errors
 /// The first folder that holds no rule, does not compile or breaks the contract. Files written until then stay.
-pub fn build(args: &cli::Build) -> Result<()> {
-    let cli::Build { paths, out } = args;
+pub fn build(paths: &[PathBuf], out: &Path) -> Result<()> {
     let packages = paths.iter().map(|path| Package::at(path)).collect::<Result<Vec<_>>>()?;
     fs::create_dir_all(out).with_context(|| format!("failed to create folder {}", out.display()))?;
     let mut toolchains = BTreeMap::new();

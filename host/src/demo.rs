@@ -99,7 +99,8 @@ fn simulator(config: &Config, brokers: &str, mut inbox: Inbox) -> anyhow::Result
         kinds: Vec::new(),
         users: simulate.users,
     };
-    let Produced { messages, bad } = simulate::produce(Logins::new(&options), &mut Feed::open(config, brokers)?, simulate.rate, &mut inbox)?;
+    let Produced { messages, bad } =
+        simulate::produce(Logins::new(&options), &mut Feed::open(config, brokers)?, simulate.rate, &mut inbox)?;
     tracing::debug!(messages, bad, "simulated");
     Ok(())
 }

@@ -112,11 +112,12 @@ impl Raw {
     }
 
     fn refuse_unknown(&self, written: &Written) -> Result<(), Invalid> {
-        let keys = written.settings.iter().map(|(path, setting)| (path, &setting.origin));
         let known_table = |path: &str| self.paths().any(|known| below(known, path).is_some());
-        for (path, origin) in keys.filter(|(path, _)| !self.settings.contains_key(*path) && !in_open_table(path)) {
+        let unknown = |path: &String| !self.settings.contains_key(path) && !in_open_table(path);
+        if let Some((path, setting)) = written.settings.iter().find(|(path, _)| unknown(path)) {
+            let origin = &setting.origin;
             if known_table(path) || OPEN_TABLES.contains(&path.as_str()) {
-                let found = super::read::describe(&written.settings[path].value);
+                let found = super::read::describe(&setting.value);
                 return Err(Invalid(format!("`{path}` in {origin} is {found}; expected a table")));
             }
             return Err(Invalid(format!("unknown key `{path}` in {origin}{}", suggestion(path, self.paths()))));

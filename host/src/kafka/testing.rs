@@ -51,24 +51,12 @@ impl Received {
     }
 }
 
-/// A configuration without rules.
+/// A configuration without rules, for the embedded broker.
 pub(crate) fn config() -> Config {
-    Config {
-        kafka: config::Kafka { brokers: None, group: "weir".into(), properties: quick_rejoin(), headers: true },
-        topics: config::Topics {
-            input: "user-login".into(),
-            output: "processed-user-login".into(),
-            rejected: "user-login-rejected".into(),
-            counts: "device_type_count".into(),
-            create: true,
-            partitions: 3,
-            replication: 1,
-            settings: [].into(),
-        },
-        batch: config::Batch { rows: 1_000, bytes: 4 << 20, linger: Duration::from_millis(5) },
-        counts: config::Counts { member: "device_type".into(), every: Duration::from_secs(60), emit_empty: false },
-        rules: Vec::new(),
-    }
+    let mut config = Config { rules: Vec::new(), ..Config::default() };
+    config.kafka.brokers = None;
+    config.kafka.properties = quick_rejoin();
+    config
 }
 
 /// The mock broker lets a group form anew only a session's time-out after its last member has left.

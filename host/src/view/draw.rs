@@ -77,9 +77,12 @@ fn title<'a>(scene: &'a Scene<'_>) -> Line<'a> {
     ])
 }
 
+/// Name, number and colour of a rate.
+type Card = (&'static str, fn(&Totals) -> u64, Color);
+
 fn draw_rates(scene: &Scene<'_>, frame: &mut Frame<'_>, area: Rect) {
     let (totals, last) = (Totals::of(scene.snapshot), scene.rates.last());
-    let cards: [(&str, fn(&Totals) -> u64, Color); 3] = [
+    let cards: [Card; 3] = [
         ("in", |totals| totals.read, Color::Blue),
         ("out", |totals| totals.written, PASSED),
         ("rejected", |totals| totals.rejected, REJECTED),
@@ -166,7 +169,8 @@ mod tests {
 
     fn snapshot() -> Snapshot {
         let message = |offset, text: &str, verdict| Message { partition: 1, offset, text: text.into(), verdict };
-        let rejected = Verdict::Rejected { rule: "validation".into(), reason: "missing_field".into(), detail: Some("timestamp".into()) };
+        let rejected =
+            Verdict::Rejected { rule: "validation".into(), reason: "missing_field".into(), detail: Some("timestamp".into()) };
         Snapshot {
             state: State::Running,
             ruleset: "0123456789abcdef".into(),

@@ -47,7 +47,9 @@ pub fn farewell(snapshot: &Snapshot, out: &mut dyn Write) -> anyhow::Result<()> 
         number(snapshot.rejections()),
         snapshot.ruleset
     )];
-    lines.extend(snapshot.rejected.iter().map(|known| format!("  {:>9}  {} {}", number(known.messages), known.rule, known.reason)));
+    lines.extend(
+        snapshot.rejected.iter().map(|known| format!("  {:>9}  {} {}", number(known.messages), known.rule, known.reason)),
+    );
     lines.push(format!("device types: {}", counts(&snapshot.totals)));
     lines.iter().try_for_each(|line| writeln!(out, "{line}")).context(FAILED)
 }

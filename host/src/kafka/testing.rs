@@ -12,8 +12,9 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 pub(crate) use rdkafka::types::{RDKafkaApiKey as Request, RDKafkaRespErr as Code};
 
 use super::Embedded;
-use super::client::{self, Quiet};
+use super::client;
 use super::outbox::{Outbox, Outgoing};
+use super::troubles::Quiet;
 use super::writer::header_list;
 use crate::config::{self, Config};
 

@@ -14,7 +14,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 
 use super::Failure;
-use super::client::{self, Quiet, Troubles};
+use super::client;
+use super::troubles::{Quiet, Troubles};
 use crate::backoff::Backoff;
 use crate::config::{self, Config};
 use crate::events::Inbox;

@@ -141,7 +141,7 @@ struct Engine<'a, C> {
 impl<C: Fn() -> i64> Engine<'_, C> {
     fn run(&mut self, inbox: &mut Inbox) -> anyhow::Result<()> {
         loop {
-            match inbox.next() {
+            match inbox.pop() {
                 Some(Event::Shutdown) => return Ok(()),
                 None => {}
             }

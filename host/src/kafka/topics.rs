@@ -155,7 +155,8 @@ impl Clients {
         for result in results.map_err(|error| Failure::from_client(&error, &format!("create topics {}", missing.join(", "))))? {
             match result {
                 Ok(topic) => {
-                    tracing::info!(topic, partitions = topics.partitions, replication = topics.replication, "topic created")
+                    let config::Topics { partitions, replication, .. } = topics;
+                    tracing::info!(topic, partitions, replication, "topic created");
                 }
                 // Another process was faster.
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}

@@ -27,6 +27,8 @@ use crate::wasm::{Cache, Runtime};
 
 /// Longest line that is read, in bytes. No broker takes messages of this size.
 const MAX_LINE_BYTES: usize = 64 << 20;
+/// What standard output is called in messages.
+const STANDARD_OUTPUT: &str = "standard output";
 /// How often a long run says how far it is, on a terminal.
 const PROGRESS: Duration = Duration::from_secs(1);
 
@@ -47,6 +49,7 @@ pub fn apply(args: &cli::Apply, config: &Config) -> anyhow::Result<()> {
         rejected: args.rejected.as_deref().map(Output::create).transpose()?,
         counts: args.counts.as_deref().map(Output::create).transpose()?,
     };
+    files.refuse_sharing()?;
     let mut run = Run { config, processed_at: args.processed_at, pipeline: &mut pipeline, totals: Totals::default() };
     let closed_early = match run.all(input, &mut files) {
         Err(error) if is_broken_pipe(&error) => true,
@@ -236,6 +239,18 @@ struct Files {
 }
 
 impl Files {
+    /// Refuses two outputs in one file: each would write over the other.
+    fn refuse_sharing(&self) -> anyhow::Result<()> {
+        let open: Vec<&Output> =
+            [Some(&self.output), self.rejected.as_ref(), self.counts.as_ref()].into_iter().flatten().collect();
+        for (index, output) in open.iter().enumerate() {
+            if let Some(other) = open[..index].iter().find(|other| output.overwrites(other)) {
+                bail!("{} and {} are one file; write to different ones", other.name, output.name);
+            }
+        }
+        Ok(())
+    }
+
     fn finish(&mut self, counts: &Counts) -> anyhow::Result<()> {
         if let Some(file) = &mut self.counts {
             file.line(json!({ "device_type_counts": counts.totals() }).to_string().as_bytes())?;
@@ -253,12 +268,19 @@ struct Output {
 impl Output {
     fn create(path: &Path) -> anyhow::Result<Output> {
         let (name, file) = match is_standard(path) {
-            true => ("standard output".to_owned(), standard(io::stdout())?),
+            true => (STANDARD_OUTPUT.to_owned(), standard(io::stdout())?),
             false => {
                 (path.display().to_string(), File::create(path).with_context(|| format!("failed to create {}", path.display()))?)
             }
         };
         Ok(Output { name, writer: BufWriter::with_capacity(1 << 18, file) })
+    }
+
+    /// Whether both are the same file with a position for each. Standard output has one position, however often it is used.
+    fn overwrites(&self, other: &Output) -> bool {
+        let (Ok(own), Ok(others)) = (self.writer.get_ref().metadata(), other.writer.get_ref().metadata()) else { return false };
+        let standard = self.name == STANDARD_OUTPUT && other.name == STANDARD_OUTPUT;
+        own.is_file() && own.dev() == others.dev() && own.ino() == others.ino() && !standard
     }
 
     fn line(&mut self, line: &[u8]) -> anyhow::Result<()> {

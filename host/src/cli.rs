@@ -28,7 +28,7 @@ Examples:
   weir simulate --count 5 --to-stdout | weir apply
   weir run --config weir.toml
 
-Every key of weir.toml can be overridden by the environment: `kafka.brokers` by WEIR_KAFKA_BROKERS,
+Every key of weir.toml can be overridden by the environment: `kafka.brokers` by WEIR_KAFKA_BROKERS, \
 `counts.every` by WEIR_COUNTS_EVERY, and so on.
 
 Exit codes: 0 well, 1 failed, 2 bad usage or configuration.";
@@ -195,7 +195,7 @@ pub struct Apply {
 /// Build rule crates into WebAssembly components
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-A rule is a Rust library crate of type `cdylib` that uses `weir-rule`. Each is built for wasm32-unknown-unknown and
+A rule is a Rust library crate of type `cdylib` that uses `weir-rule`. Each is built for wasm32-unknown-unknown and \
 written to DIR/NAME.wasm, where NAME is the name of the package.
 
 Examples:
@@ -214,7 +214,7 @@ pub struct Build {
 /// Prove rule components: contract, imports, manifest, limits
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-Prints what each rule reads, writes and rejects for. A rule that the configuration names is configured as it says,
+Prints what each rule reads, writes and rejects for. A rule that the configuration names is configured as it says, \
 any other one with an empty object. Fails if one of them would be refused by `weir run`.
 
 Examples:

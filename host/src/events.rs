@@ -16,6 +16,9 @@ pub const FINISH_GRACE: Duration = Duration::from_secs(4);
 /// How long leaving the consumer group may take.
 pub const CLOSE_GRACE: Duration = Duration::from_secs(3);
 
+/// A signal that comes again within this time is the same one: `timeout` signals its child and then its group, and so twice.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
+
 /// Something that the data loop is told. Closed on purpose: whoever adds to it sees every place that has to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -85,7 +88,8 @@ impl Inbox {
     }
 }
 
-/// Sends [`Event::Shutdown`] on the first SIGTERM or SIGINT, and ends the process at once on the second.
+/// Sends [`Event::Shutdown`] on the first SIGTERM or SIGINT, and ends the process at once on the next, unless that follows so
+/// soon that it must be the same.
 ///
 /// # Errors
 /// If the handlers cannot be installed.
@@ -104,18 +108,25 @@ pub fn signals(events: Sender<Event>) -> anyhow::Result<()> {
 }
 
 async fn watch(events: Sender<Event>, mut terminate: Signal, mut interrupt: Signal) {
-    for again in [false, true] {
+    let mut asked: Option<Instant> = None;
+    loop {
         let number = tokio::select! {
             _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
             _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
         };
-        if again {
-            tracing::warn!(signal = number, "stopping at once");
-            std::process::exit(128 + number);
+        match asked {
+            None => {
+                asked = Some(Instant::now());
+                tracing::info!(signal = number, "stopping after the batch in hand; a second signal stops at once");
+                // Nobody listens any more if the engine has ended by itself; the second signal still works.
+                let _ = events.send(Event::Shutdown);
+            }
+            Some(since) if since.elapsed() < SAME_SIGNAL => {}
+            Some(_) => {
+                tracing::warn!(signal = number, "stopping at once");
+                std::process::exit(128 + number);
+            }
         }
-        tracing::info!(signal = number, "stopping after the batch in hand; a second signal stops at once");
-        // Nobody listens any more if the engine has ended by itself; the second signal still works.
-        let _ = events.send(Event::Shutdown);
     }
 }
 

@@ -93,8 +93,9 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
         format!("failed to find the rule {}; build the rules with `make rules`, or set rules.folder", file.display())
     })?;
     let size = metadata.len();
-    let (is_file, max) = (metadata.is_file(), MAX_COMPONENT_BYTES);
-    ensure!(is_file && size <= max as u64, "{} must be a file of at most {max} bytes, and has {size}", file.display());
+    ensure!(metadata.is_file(), "{} must be a file, a component as `weir build` makes it", file.display());
+    let max = MAX_COMPONENT_BYTES;
+    ensure!(size <= max as u64, "{} must be a file of at most {max} bytes, and has {size}", file.display());
     fs::read(file).with_context(|| format!("failed to read the rule {}", file.display()))
 }
 

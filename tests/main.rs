@@ -1,8 +1,14 @@
 //! The tests that see Weir from outside, in one binary. What one module promises is tested beside it, in `host/src`.
 
 mod build;
+mod cli;
 mod contract;
+mod end_to_end;
 mod guest;
 mod hostile;
 mod json;
+mod kafka;
+mod oracle;
+mod poison;
+mod program;
 mod tidy;

@@ -1,0 +1,127 @@
+//! Hands of the tests on a broker: they write messages, and read what is there.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use crate::program::PATIENCE;
+
+/// The partitions of every topic, by the default configuration.
+pub const PARTITIONS: i32 = 3;
+/// More than any message of the tests, in bytes.
+const LARGEST_MESSAGE: &str = "4000000";
+
+/// A message as it is written or was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    pub partition: i32,
+    pub offset: i64,
+    pub timestamp: Option<i64>,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Record {
+    /// The text of the last header of that name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers.iter().rev().find(|(known, _)| known == name)?;
+        std::str::from_utf8(value.as_deref()?).ok()
+    }
+
+    /// Where it came from, by its header `weir-source`: partition and offset in the input topic.
+    pub fn source(&self) -> (i32, i64) {
+        let source = self.header("weir-source").and_then(|source| source.strip_prefix("user-login/"));
+        let (partition, offset) = source.and_then(|source| source.split_once('/')).unwrap_or_else(|| panic!("{self:?}"));
+        (partition.parse().unwrap(), offset.parse().unwrap())
+    }
+
+    /// Where it is: partition and offset.
+    pub fn place(&self) -> (i32, i64) {
+        (self.partition, self.offset)
+    }
+
+    /// The value, as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(self.value.as_deref().unwrap_or_default()).unwrap()
+    }
+}
+
+/// Writes `records` to `topic`, and returns when they are there.
+pub fn write(brokers: &str, topic: &str, records: &[Record]) {
+    let producer: BaseProducer = settings(brokers).set("message.max.bytes", LARGEST_MESSAGE).create().unwrap();
+    for record in records {
+        let headers = record
+            .headers
+            .iter()
+            .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: value.as_ref() }));
+        let mut message = BaseRecord::<[u8], [u8]>::to(topic).partition(record.partition).headers(headers);
+        message.key = record.key.as_deref();
+        message.payload = record.value.as_deref();
+        message.timestamp = record.timestamp;
+        producer.send(message).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(PATIENCE).unwrap();
+}
+
+/// Reads a topic from its beginning.
+pub struct Reader {
+    consumer: BaseConsumer,
+    topic: &'static str,
+    /// What was read so far. Those of one partition stand in their order.
+    pub records: Vec<Record>,
+}
+
+impl Reader {
+    pub fn open(brokers: &str, topic: &'static str) -> Reader {
+        let mut settings = settings(brokers);
+        settings.set("group.id", "tests").set("enable.auto.commit", "false").set("fetch.message.max.bytes", LARGEST_MESSAGE);
+        let consumer: BaseConsumer = settings.create().unwrap();
+        let mut partitions = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            partitions.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+        }
+        consumer.assign(&partitions).unwrap();
+        Reader { consumer, topic, records: Vec::new() }
+    }
+
+    /// Reads on until `enough` of what was read, and returns all of it.
+    pub fn until(&mut self, what: &str, mut enough: impl FnMut(&[Record]) -> bool) -> &[Record] {
+        let until = Instant::now() + PATIENCE;
+        while !enough(&self.records) {
+            let (read, topic) = (self.records.len(), self.topic);
+            assert!(Instant::now() < until, "within {PATIENCE:?} {what} did not arrive at {topic}; {read} messages did");
+            if let Some(message) = self.consumer.poll(Duration::from_millis(50)) {
+                self.records.push(record(&message.unwrap()));
+            }
+        }
+        &self.records
+    }
+
+    /// Reads on until there are `count` messages.
+    pub fn count(&mut self, count: usize) -> &[Record] {
+        self.until(&format!("all of {count} messages"), |records| records.len() >= count)
+    }
+}
+
+fn settings(brokers: &str) -> ClientConfig {
+    let mut settings = ClientConfig::new();
+    settings.set("bootstrap.servers", brokers);
+    settings
+}
+
+fn record(message: &impl Message<Headers = impl Headers>) -> Record {
+    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
+    Record {
+        partition: message.partition(),
+        offset: message.offset(),
+        timestamp: message.timestamp().to_millis(),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().map(<[u8]>::to_vec),
+        headers: headers.map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect(),
+    }
+}

@@ -1,0 +1,181 @@
+//! The built program: how tests start it, listen to it, and make sure that it ends.
+//!
+//! It runs in a folder of its own that looks like a checkout after `make rules`, and it sees nothing of the environment that
+//! the tests were started in.
+
+use std::fmt;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::contract::built;
+
+/// How long anything may take before a test fails. Generous: only what is broken takes so long.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a process may take to end once it is asked to.
+pub const GRACE: Duration = Duration::from_secs(10);
+/// How often [`eventually`] looks.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Looks until there is something to see, and returns it.
+///
+/// # Panics
+/// If there is nothing within [`PATIENCE`].
+pub fn eventually<T>(what: impl fmt::Display, mut look: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(Instant::now() < until, "within {PATIENCE:?} it did not happen that {what}");
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// A folder with the built rules in `rules/dist`.
+pub fn checkout() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("rules")).unwrap();
+    let dist = built("validation").canonicalize().unwrap();
+    symlink(dist.parent().unwrap(), folder.path().join("rules/dist")).unwrap();
+    folder
+}
+
+/// `program`, to be started in `folder` with a clean environment. `weir` is found on its path.
+pub fn command(program: &str, folder: &Path) -> Command {
+    let weir = Path::new(env!("CARGO_BIN_EXE_weir"));
+    let mut command = Command::new(program);
+    command.current_dir(folder).env_clear();
+    command.env("PATH", format!("{}:/usr/bin:/bin", weir.parent().unwrap().display()));
+    command.env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
+    command
+}
+
+/// A running `weir`. It is killed when this is dropped, so that a failed test leaves nothing behind.
+pub struct Weir {
+    child: Child,
+    /// What it has written so far, line by line: standard output and standard error.
+    lines: Arc<Mutex<Vec<String>>>,
+    listeners: Vec<thread::JoinHandle<()>>,
+    _folder: TempDir,
+}
+
+/// How a `weir` has ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub lines: Vec<String>,
+}
+
+impl Weir {
+    /// Starts `weir` with `arguments`, split at blanks, and `variables` in its environment.
+    pub fn start(arguments: &str, variables: &[(&str, &str)]) -> Weir {
+        let folder = checkout();
+        let mut command = command(env!("CARGO_BIN_EXE_weir"), folder.path());
+        command.args(arguments.split_whitespace()).envs(variables.iter().copied());
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let listeners =
+            vec![listen(child.stdout.take().unwrap(), lines.clone()), listen(child.stderr.take().unwrap(), lines.clone())];
+        Weir { child, lines, listeners, _folder: folder }
+    }
+
+    /// What it has written so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
+    }
+
+    /// Waits for a line that contains `words`.
+    pub fn line(&mut self, words: &str) -> String {
+        eventually(format_args!("`{words}` is written"), || {
+            let found = self.lines().into_iter().find(|line| line.contains(words));
+            let ended = found.is_none().then(|| self.child.try_wait().unwrap()).flatten();
+            assert!(ended.is_none(), "it ended ({ended:?}) without writing `{words}`: {:#?}", self.lines());
+            found
+        })
+    }
+
+    /// The value of `name=` in a line that contains it.
+    pub fn field(&mut self, name: &str) -> String {
+        let line = self.line(&format!("{name}="));
+        let (_, rest) = line.split_once(&format!("{name}=")).unwrap();
+        rest.split_whitespace().next().unwrap().trim_matches('"').to_owned()
+    }
+
+    /// The process as the kernel sees it: a file of `/proc/PID`.
+    pub fn proc(&self, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap()
+    }
+
+    /// How long it has kept a processor busy.
+    pub fn processor_time(&self) -> Duration {
+        // After the name in parentheses, which may hold anything, utime and stime are fields 12 and 13 (proc_pid_stat(5)),
+        // in hundredths of a second.
+        let stat = self.proc("stat");
+        let fields = stat.rsplit_once(')').unwrap().1.split_whitespace().skip(11).take(2);
+        Duration::from_millis(10 * fields.map(|ticks| ticks.parse::<u64>().unwrap()).sum::<u64>())
+    }
+
+    /// Memory that is really there, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = self.proc("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Sends SIGTERM.
+    pub fn signal(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    /// Sends SIGTERM, and sees it end within [`GRACE`].
+    pub fn stop(self) -> Ended {
+        self.signal();
+        let asked = Instant::now();
+        let ended = self.end();
+        assert!(asked.elapsed() < GRACE, "it took {:?} to stop: {:#?}", asked.elapsed(), ended.lines);
+        ended
+    }
+
+    /// Waits until it ends by itself.
+    pub fn end(mut self) -> Ended {
+        let status: ExitStatus = eventually("it ends", || self.child.try_wait().unwrap());
+        // What it wrote is complete once both streams are closed.
+        self.listeners.drain(..).for_each(|listener| listener.join().unwrap());
+        Ended { code: status.code(), lines: self.lines() }
+    }
+}
+
+impl Drop for Weir {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Ended {
+    /// The value of `name=` in the last line that has it, a number.
+    pub fn number(&self, name: &str) -> u64 {
+        let name = format!("{name}=");
+        let value = self.lines.iter().rev().find_map(|line| Some(line.split_once(&name)?.1));
+        let value = value.unwrap_or_else(|| panic!("`{name}` is not in {:#?}", self.lines));
+        value.split_whitespace().next().unwrap().parse().unwrap()
+    }
+}
+
+fn listen(stream: impl Read + Send + 'static, lines: Arc<Mutex<Vec<String>>>) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        for line in BufReader::new(stream).split(b'\n') {
+            lines.lock().unwrap().push(String::from_utf8_lossy(&line.unwrap()).into_owned());
+        }
+    })
+}

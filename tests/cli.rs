@@ -117,19 +117,20 @@ fn check(name: &str) {
     if std::env::var_os("RENEW").is_some() {
         fs::write(file, replayed).unwrap();
     } else if expected != replayed {
-        panic!("tests/cli/{name}.txt comes out otherwise from here on:\n{}", difference(&expected, &replayed));
+        panic!("tests/cli/{name}.txt comes out otherwise:\n{}", difference(&expected, &replayed));
     }
 }
 
-/// The first line that differs, with the command that it belongs to and some of what follows.
+/// The first line that differs, below the command that it belongs to.
 fn difference(expected: &str, replayed: &str) -> String {
-    const SHOWN: usize = 12;
-    let (expected, replayed): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), replayed.lines().collect());
-    let first = expected.iter().zip(&replayed).take_while(|(expected, replayed)| expected == replayed).count();
-    let from = replayed[..first].iter().rposition(|line| line.starts_with('$')).unwrap_or(first);
-    let part =
-        |lines: &[&str]| lines[from..].iter().take(first - from + SHOWN).map(|line| format!("  {line}\n")).collect::<String>();
-    format!("expected\n{}replayed\n{}", part(&expected), part(&replayed))
+    let (mut expected, mut replayed) = (expected.lines(), replayed.lines());
+    let mut command = "";
+    loop {
+        match (expected.next(), replayed.next()) {
+            (Some(line), Some(same)) if line == same => command = if line.starts_with('$') { line } else { command },
+            (line, other) => return format!("{command}\n- {}\n+ {}", line.unwrap_or_default(), other.unwrap_or_default()),
+        }
+    }
 }
 
 macro_rules! transcripts {

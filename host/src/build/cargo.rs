@@ -98,6 +98,7 @@ impl Package {
     pub(super) fn compile(&self, toolchain: &Toolchain) -> Result<PathBuf> {
         let mut command = cargo();
         command.current_dir(&self.workspace).args(["rustc", "--release", "--lib", "--crate-type", "cdylib", "--target", TARGET]);
+        command.args(["--config", "profile.release.package.\"*\".opt-level=\"z\"", "--config", "profile.release.package.weir-rule.opt-level=3"]);
         command.args(["--message-format", "json-render-diagnostics", "--manifest-path"]).arg(&self.manifest);
         command.envs(PROFILE).env("CARGO_ENCODED_RUSTFLAGS", self.flags(toolchain));
         toolchain.prepare(&mut command);

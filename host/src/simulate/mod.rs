@@ -6,7 +6,7 @@
 pub mod bad;
 mod feed;
 mod lines;
-mod logins;
+pub mod logins;
 
 use std::io::{self, BufWriter, Write};
 use std::sync::mpsc;

@@ -18,7 +18,7 @@ use super::toolchain::{TARGET, Toolchain};
 /// How rules are optimised, whatever their workspace's release profile says. Function names stay: a trap's backtrace is
 /// made of them.
 const PROFILE: [(&str, &str); 8] = [
-    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3"),
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "2"),
     ("CARGO_PROFILE_RELEASE_LTO", "fat"),
     ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1"),
     ("CARGO_PROFILE_RELEASE_PANIC", "abort"),

@@ -35,7 +35,7 @@ pub(super) enum Edit {
     /// The member comes twice, the second time with this value.
     Twice(&'static str, &'static str),
     /// The message as a whole is changed.
-    Whole(fn(Vec<u8>, &mut Rng) -> Vec<u8>),
+    Whole(fn(&mut Vec<u8>, &mut Rng)),
     /// There is no value.
     Tombstone,
 }
@@ -55,11 +55,26 @@ pub static KINDS: &[Kind] = &[
     kind(2, "null-device-type", Set("device_type", &["null"]), "`device_type` is null"),
     kind(2, "null-timestamp", Set("timestamp", &["null"]), "`timestamp` is null"),
     kind(16, "old-version", Set("app_version", &[r#""2.2.9""#, r#""1.10.0""#, r#""0.9""#]), "`app_version` is lower than 2.3.0"),
-    kind(4, "pre-release", Set("app_version", &[r#""2.3.0-beta""#, r#""2.3.0-rc.1""#]), "`app_version` is a pre-release of 2.3.0"),
-    kind(4, "malformed-version", Set("app_version", &[r#""latest""#, r#""2..3""#, r#""""#, r#""v2.3.0""#]), "`app_version` is no version"),
+    kind(
+        4,
+        "pre-release",
+        Set("app_version", &[r#""2.3.0-beta""#, r#""2.3.0-rc.1""#]),
+        "`app_version` is a pre-release of 2.3.0",
+    ),
+    kind(
+        4,
+        "malformed-version",
+        Set("app_version", &[r#""latest""#, r#""2..3""#, r#""""#, r#""v2.3.0""#]),
+        "`app_version` is no version",
+    ),
     kind(2, "number-version", Set("app_version", &["2.3", "3"]), "`app_version` is a JSON number"),
     kind(6, "millis-timestamp", Wrap("timestamp", "", "000"), "`timestamp` is in milliseconds"),
-    kind(4, "malformed-timestamp", Set("timestamp", &[r#""yesterday""#, r#""2024-01-01T00:00:00Z""#, r#""""#]), "`timestamp` is text, but no number"),
+    kind(
+        4,
+        "malformed-timestamp",
+        Set("timestamp", &[r#""yesterday""#, r#""2024-01-01T00:00:00Z""#, r#""""#]),
+        "`timestamp` is text, but no number",
+    ),
     kind(2, "negative-timestamp", Set("timestamp", &["-1"]), "`timestamp` is before the epoch"),
     kind(2, "boolean-timestamp", Set("timestamp", &["true"]), "`timestamp` is a boolean"),
     kind(2, "huge-integer", Wrap("timestamp", "", "000000000000000000"), "`timestamp` does not fit 64 bits"),
@@ -97,64 +112,62 @@ pub fn find(name: &str) -> Result<&'static Kind, String> {
     })
 }
 
-fn unquoted(value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
-    String::from_utf8_lossy(&value).replace("\":", ":").replace("{\"", "{").replace(",\"", ",").into_bytes()
+fn unquoted(value: &mut Vec<u8>, _: &mut Rng) {
+    *value = String::from_utf8_lossy(value).replace("\":", ":").replace("{\"", "{").replace(",\"", ",").into_bytes();
 }
 
-fn truncated(mut value: Vec<u8>, rng: &mut Rng) -> Vec<u8> {
+fn truncated(value: &mut Vec<u8>, rng: &mut Rng) {
     value.truncate(rng.usize(1..value.len()));
-    value
 }
 
-fn commented(value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
-    before_end(value, b"/* checked */")
+fn commented(value: &mut Vec<u8>, _: &mut Rng) {
+    before_end(value, b"/* checked */");
 }
 
-fn trailed(mut value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
+fn trailed(value: &mut Vec<u8>, _: &mut Rng) {
     value.extend_from_slice(b" {}");
-    value
 }
 
-fn marked(value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
-    [b"\xef\xbb\xbf", value.as_slice()].concat()
+fn marked(value: &mut Vec<u8>, _: &mut Rng) {
+    value.splice(..0, *b"\xef\xbb\xbf");
 }
 
-fn latin(value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
-    before_end(value, b",\"city\":\"Z\xfcrich\"")
+fn latin(value: &mut Vec<u8>, _: &mut Rng) {
+    before_end(value, b",\"city\":\"Z\xfcrich\"");
 }
 
-fn prose(_: Vec<u8>, _: &mut Rng) -> Vec<u8> {
-    b"user logged in".to_vec()
+fn prose(value: &mut Vec<u8>, _: &mut Rng) {
+    *value = b"user logged in".to_vec();
 }
 
-fn listed(value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
-    [b"[", value.as_slice(), b"]"].concat()
+fn listed(value: &mut Vec<u8>, _: &mut Rng) {
+    value.insert(0, b'[');
+    value.push(b']');
 }
 
-fn deep(value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
-    nested(value, DEEP)
+fn deep(value: &mut Vec<u8>, _: &mut Rng) {
+    nest(value, DEEP);
 }
 
-fn very_deep(value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
-    nested(value, VERY_DEEP)
+fn very_deep(value: &mut Vec<u8>, _: &mut Rng) {
+    nest(value, VERY_DEEP);
 }
 
-fn nested(value: Vec<u8>, depth: usize) -> Vec<u8> {
-    before_end(value, format!(",\"extra\":{}{}", "[".repeat(depth), "]".repeat(depth)).as_bytes())
+fn nest(value: &mut Vec<u8>, depth: usize) {
+    before_end(value, format!(",\"extra\":{}{}", "[".repeat(depth), "]".repeat(depth)).as_bytes());
 }
 
-fn huge(value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
-    before_end(value, format!(",\"extra\":\"{}\"", "x".repeat(HUGE_BYTES)).as_bytes())
+fn huge(value: &mut Vec<u8>, _: &mut Rng) {
+    before_end(value, format!(",\"extra\":\"{}\"", "x".repeat(HUGE_BYTES)).as_bytes());
 }
 
-fn empty(_: Vec<u8>, _: &mut Rng) -> Vec<u8> {
-    Vec::new()
+fn empty(value: &mut Vec<u8>, _: &mut Rng) {
+    value.clear();
 }
 
 /// Puts `insert` before the closing brace.
-fn before_end(mut value: Vec<u8>, insert: &[u8]) -> Vec<u8> {
+fn before_end(value: &mut Vec<u8>, insert: &[u8]) {
     value.pop();
     value.extend_from_slice(insert);
     value.push(b'}');
-    value
 }

@@ -43,7 +43,9 @@ impl Feed {
         match outcome {
             Ok(()) => Ok(()),
             Err(Failure::Stop(error) | Failure::Wait(error)) => Err(error),
-            Err(Failure::GaveUp) => bail!("failed to deliver the last messages to topic {}: stopped before the broker answered", self.topic),
+            Err(Failure::GaveUp) => {
+                bail!("failed to deliver the last messages to topic {}: stopped before the broker answered", self.topic)
+            }
         }
     }
 }

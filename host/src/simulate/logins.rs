@@ -157,7 +157,11 @@ impl Login<'_> {
     fn write_edited(&self, edit: &Edit, rng: &mut Rng) -> Option<Vec<u8>> {
         match edit {
             Edit::Tombstone => return None,
-            Edit::Whole(change) => return Some(change(self.write(), rng)),
+            Edit::Whole(change) => {
+                let mut value = self.write();
+                change(&mut value, rng);
+                return Some(value);
+            }
             _ => {}
         }
         let mut out = Vec::with_capacity(Login::CAPACITY);
@@ -265,7 +269,10 @@ mod tests {
     #[test]
     fn the_same_options_give_the_same_messages() {
         let bytes = |seed| -> Vec<_> {
-            Logins::new(&Options { seed, bad_share: 0.5, ..Options::default() }).take(5_000).map(|message| message.value).collect()
+            Logins::new(&Options { seed, bad_share: 0.5, ..Options::default() })
+                .take(5_000)
+                .map(|message| message.value)
+                .collect()
         };
         assert_eq!(bytes(7), bytes(7));
         assert_ne!(bytes(7), bytes(8));
@@ -284,7 +291,8 @@ mod tests {
     #[test]
     fn the_share_of_bad_ones_is_as_asked() {
         for (bad_share, expected) in [(0.0, 0..=0), (0.1, 900..=1_100), (1.0, 10_000..=10_000)] {
-            let bad = Logins::new(&Options { bad_share, ..Options::default() }).take(10_000).filter(|message| message.kind.is_some());
+            let bad =
+                Logins::new(&Options { bad_share, ..Options::default() }).take(10_000).filter(|message| message.kind.is_some());
             assert!(expected.contains(&bad.count()), "{bad_share}");
         }
     }

@@ -16,8 +16,8 @@ COPY rules/sdk/Cargo.toml rules/sdk/
 COPY rules/validation/Cargo.toml rules/validation/
 COPY rules/utc-enrichment/Cargo.toml rules/utc-enrichment/
 COPY rules/device-filter/Cargo.toml rules/device-filter/
-RUN mkdir -p host/src host/benches \
- && touch host/src/lib.rs host/benches/engine.rs \
+RUN mkdir host/src \
+ && touch host/src/lib.rs \
  && echo 'fn main() {}' > host/src/main.rs \
  && for rule in rules/*; do mkdir "$rule/src" && touch "$rule/src/lib.rs"; done \
  && cargo build --locked --release --package weir

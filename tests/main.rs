@@ -1,5 +1,6 @@
 //! The tests that see Weir from outside, in one binary. What one module promises is tested beside it, in `host/src`.
 
+mod build;
 mod contract;
 mod guest;
 mod hostile;

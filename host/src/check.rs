@@ -1,6 +1,7 @@
 //! `weir check`: proves rule components as `weir run` would before it lets them see a message, and prints what they say of
 //! themselves.
 
+use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -20,7 +21,7 @@ pub fn check(args: &cli::Check, config: &Config) -> anyhow::Result<()> {
     let mut refused = 0;
     for file in &args.rules {
         match prove(&runtime, file, config) {
-            Ok(report) => crate::cli::print(&report)?,
+            Ok(report) => io::stdout().write_all(report.as_bytes()).context("failed to write to standard output")?,
             Err(error) => {
                 refused += 1;
                 eprintln!("{}: refused: {error:#}", file.display());
@@ -44,7 +45,17 @@ fn configuration(file: &Path, config: &Config) -> anyhow::Result<config::Rule> {
     let name = file.file_stem().and_then(|stem| stem.to_str()).context("the file's name is no name for a rule")?;
     let same = |rule: &&config::Rule| rule.file.canonicalize().is_ok_and(|known| file.canonicalize().is_ok_and(|file| file == known));
     let known = config.rules.iter().find(same).or_else(|| config.rules.iter().find(|rule| rule.name == name));
-    Ok(config::Rule { file: file.into(), ..known.cloned().unwrap_or_else(|| config::Rule::with_defaults(name)) })
+    let rule = match known {
+        Some(rule) => rule.clone(),
+        None => alone(name)?,
+    };
+    Ok(config::Rule { file: file.into(), ..rule })
+}
+
+/// The defaults for a rule called `name`.
+fn alone(name: &str) -> anyhow::Result<config::Rule> {
+    let pipeline = format!("rules.pipeline = [{}]", serde_json::Value::from(name));
+    Config::parse(&pipeline, Path::new(""), [])?.rules.pop().context("a pipeline of one rule has one")
 }
 
 fn report(file: &Path, rule: &config::Rule, proven: &Proven) -> String {

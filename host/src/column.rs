@@ -25,9 +25,17 @@ pub enum Kind {
 
 impl Kind {
     /// The kind that `byte` stands for.
+    #[inline]
     pub fn from_byte(byte: u8) -> Option<Kind> {
-        use Kind::{Absent, Boolean, Composite, Null, Number, Text};
-        [Absent, Null, Boolean, Number, Text, Composite].into_iter().find(|kind| *kind as u8 == byte)
+        Some(match byte {
+            0 => Kind::Absent,
+            1 => Kind::Null,
+            2 => Kind::Boolean,
+            3 => Kind::Number,
+            4 => Kind::Text,
+            5 => Kind::Composite,
+            _ => return None,
+        })
     }
 }
 
@@ -83,9 +91,19 @@ impl Column {
         &self.bytes[start..self.ends[row] as usize]
     }
 
-    /// The text of cell `row`, if it is text.
-    pub fn text(&self, row: usize) -> Option<&str> {
-        (self.kinds[row] == Kind::Text as u8).then(|| std::str::from_utf8(self.cell(row)).ok()).flatten()
+    /// The cells in order: their kinds as bytes, and their bytes.
+    pub fn cells(&self) -> impl Iterator<Item = (u8, &[u8])> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let cells = starts.zip(&self.ends).map(|(start, end)| &self.bytes[start as usize..*end as usize]);
+        self.kinds.iter().copied().zip(cells)
+    }
+
+    /// For each cell its text, if it is text.
+    pub fn texts(&self) -> impl Iterator<Item = Option<&str>> {
+        let text = std::str::from_utf8(&self.bytes).unwrap_or_default();
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let texts = starts.zip(&self.ends).map(|(start, end)| text.get(start as usize..*end as usize));
+        self.kinds.iter().zip(texts).map(|(kind, text)| text.filter(|_| *kind == Kind::Text as u8))
     }
 
     /// Appends cells `from..to` of `other`.

@@ -233,11 +233,11 @@ mod tests {
     fn the_last_messages_stand_in_the_order_of_the_batch() {
         let mut step = Step::default();
         step.pass(0);
-        let write = |out: &mut Vec<u8>| -> Result<(), ()> {
+        let written: Result<(), ()> = step.pass_with(2, |out| {
             out.extend_from_slice(b"C");
             Ok(())
-        };
-        step.pass_with(2, write).unwrap();
+        });
+        written.unwrap();
         step.rejections = vec![rejection(1, None, "not_json")];
         let mut snapshot = Snapshot::default();
         snapshot.add(&batch(&["a", "b", "c"]), &step, &[], &Counts::new(1_000, false));

@@ -13,14 +13,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use serde_json::{Value, json};
 use weir::config::{self, Config};
 use weir::counts::Counts;
 use weir::pipeline::{Evaluate, Pipeline};
 use weir::record::{Batch, Step};
 use weir::ruleset::RuleSet;
-use weir::simulate::{Logins, Options};
+use weir::simulate::bad;
+use weir::simulate::logins::{Logins, Options};
 use weir::wasm::Runtime;
 
 const RECORDS: usize = 100_000;
@@ -123,20 +124,20 @@ fn configuration() -> anyhow::Result<Config> {
 
 /// Simulated logins, a tenth of them bad. Of the bad ones, those on which two JSON libraries may disagree are left out.
 fn logins() -> anyhow::Result<Vec<Batch>> {
-    let options = Options { bad_kinds: BAD_KINDS.map(str::to_owned).to_vec(), ..Options::default() };
-    let mut logins = Logins::new(&options).context("failed to simulate logins")?;
+    let kinds = BAD_KINDS.iter().map(|name| bad::find(name)).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
+    let mut logins = Logins::new(&Options { kinds, ..Options::default() });
     let batches = (0..RECORDS / BATCH_ROWS).map(|index| {
         let mut batch = Batch::new("user-login");
         batch.processed_at = BEGIN + index as i64;
         for (offset, login) in logins.by_ref().take(BATCH_ROWS).enumerate() {
-            batch.push(offset as i32 % 3, offset as i64, None, login.key.as_deref(), login.value.as_deref());
+            batch.push(offset as i32 % 3, offset as i64, None, Some(&login.key), login.value.as_deref());
         }
         batch
     });
     Ok(batches.collect())
 }
 
-const BAD_KINDS: [&str; 6] = ["missing-app-version", "old-version", "malformed-version", "milliseconds", "other-device", "truncated-json"];
+const BAD_KINDS: [&str; 6] = ["missing-app-version", "old-version", "malformed-version", "millis-timestamp", "other-device", "truncated-json"];
 
 /// Sees to it that all contenders do the same work.
 fn check_agreement(contenders: &mut [(&str, Box<dyn Contender>); 4], batches: &[Batch]) -> anyhow::Result<()> {

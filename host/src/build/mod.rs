@@ -89,12 +89,4 @@ mod tests {
         assert!(replace(&file, b"new").is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
-
-    #[test]
-    fn a_folder_without_a_crate_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let error = build(&[folder.path().to_owned()], &folder.path().join("dist")).unwrap_err();
-        assert!(error.to_string().contains(&folder.path().display().to_string()), "{error:#}");
-        assert!(!folder.path().join("dist").exists());
-    }
 }

@@ -35,7 +35,7 @@ pub struct Splicer {
 type Cell<'a> = (Kind, &'a [u8]);
 
 impl Splicer {
-    /// Appends `message` to `out` with the members `writes` set to what `cell` has for them; members for which it has none
+    /// Appends `message` to `out` with the members `writes`, which ascend, set to what `cell` has for them; members for which it has none
     /// stay as they are. A member that is there is replaced where it stands; a new one is added at the end of its object,
     /// and objects that are missing around it are made.
     ///
@@ -50,6 +50,10 @@ impl Splicer {
         cell: impl Fn(Node) -> Option<Cell<'c>>,
         out: &mut Vec<u8>,
     ) -> Result<(), Unwritable> {
+        if writes.iter().all(|node| projection.branches[*node].parent == ROOT && !layout[*node].is_present()) {
+            append(projection, message, layout[ROOT], writes, cell, out);
+            return Ok(());
+        }
         self.edits.clear();
         for node in writes.iter().copied().filter(|node| cell(*node).is_some()) {
             let edit = edit(projection, message, layout, node)?;
@@ -64,8 +68,7 @@ impl Splicer {
             match cell(edit.node) {
                 Some(cell) => write_value(cell, out),
                 None => {
-                    let object = &message[layout[edit.node].start as usize..edit.from];
-                    let mut comma = object[1..].iter().any(|byte| !byte.is_ascii_whitespace());
+                    let mut comma = has_members(message, layout[edit.node]);
                     add_members(projection, layout, edit.node, &cell, &mut comma, out);
                 }
             }
@@ -74,6 +77,35 @@ impl Splicer {
         out.extend_from_slice(&message[at..]);
         Ok(())
     }
+}
+
+/// The common case by itself: all members are new and stand at the top level.
+fn append<'c>(
+    projection: &Projection,
+    message: &[u8],
+    object: Found,
+    writes: &[Node],
+    cell: impl Fn(Node) -> Option<Cell<'c>>,
+    out: &mut Vec<u8>,
+) {
+    let (before, after) = message.split_at(object.end as usize - 1);
+    out.extend_from_slice(before);
+    let mut comma = has_members(message, object);
+    for (node, cell) in writes.iter().filter_map(|node| Some((*node, cell(*node)?))) {
+        if comma {
+            out.push(b',');
+        }
+        comma = true;
+        out.extend_from_slice(&projection.branches[node].label);
+        write_value(cell, out);
+    }
+    out.extend_from_slice(after);
+}
+
+/// Whether the object that stands at `found` in `message` has members.
+fn has_members(message: &[u8], found: Found) -> bool {
+    let inside = &message[found.start as usize + 1..found.end as usize - 1];
+    inside.iter().any(|byte| !byte.is_ascii_whitespace())
 }
 
 /// The edit that writes `node`: in its place, or at the end of the innermost object around it that the message has.

@@ -18,7 +18,7 @@ pub mod publish;
 pub mod sink;
 pub mod source;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod topics;
 pub mod writer;
 

@@ -106,6 +106,12 @@ impl Outbox {
         Ok(self.producer.context().take())
     }
 
+    /// How many partitions `topic` has.
+    pub(super) fn partitions(&self, topic: &str) -> Result<i32, Failure> {
+        let found = super::topics::partitions(self.producer.client(), topic)?;
+        found.ok_or_else(|| Failure::of(RDKafkaErrorCode::UnknownTopicOrPartition, &format!("describe topic {topic}")))
+    }
+
     /// Serves what is there to be served, without waiting.
     pub(super) fn serve(&self) {
         self.producer.poll(Duration::ZERO);

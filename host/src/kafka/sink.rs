@@ -52,13 +52,15 @@ impl Sink {
     }
 
     /// Asks how many partitions the topics have. To be called with every assignment, which follows every change of the input.
-    pub fn learn_partitions(&mut self, source: &Source) -> Result<(), Failure> {
+    /// It asks as a producer, since on a consumer's connection the question would queue up behind a fetch that waits for data.
+    pub fn learn_partitions(&mut self) -> Result<(), Failure> {
         let topics = &self.writer.topics;
+        let count = |topic| self.outbox.partitions(topic);
         self.writer.partitions = Partitions {
-            input: source.partitions(&topics.input)?,
-            output: source.partitions(&topics.output)?,
-            rejected: source.partitions(&topics.rejected)?,
-            counts: source.partitions(&topics.counts)?,
+            input: count(&topics.input)?,
+            output: count(&topics.output)?,
+            rejected: count(&topics.rejected)?,
+            counts: count(&topics.counts)?,
         };
         Ok(())
     }

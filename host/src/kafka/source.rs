@@ -191,12 +191,6 @@ impl Source {
         Ok(list)
     }
 
-    /// How many partitions `topic` has. Asked through the consumer, whose questions create no topics.
-    pub fn partitions(&self, topic: &str) -> Result<i32, Failure> {
-        let found = super::topics::partitions(self.consumer.client(), topic)?;
-        found.ok_or_else(|| Failure::of(RDKafkaErrorCode::UnknownTopicOrPartition, &format!("describe topic {topic}")))
-    }
-
     /// The partitions that are read.
     pub fn assigned(&self) -> Vec<i32> {
         self.assigned.iter().copied().collect()

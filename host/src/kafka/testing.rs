@@ -1,1 +1,193 @@
+//! For tests: an embedded broker, and hands to write to it, read from it and break it.
 
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Message;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+pub(crate) use rdkafka::types::{RDKafkaApiKey as Request, RDKafkaRespErr as Code};
+
+use super::Embedded;
+use super::client::{self, Quiet};
+use super::outbox::{Outbox, Outgoing};
+use super::writer::header_list;
+use crate::config::{self, Config};
+
+/// How long anything may take before a test fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An embedded broker with the topics of a configuration.
+pub(crate) struct Broker {
+    pub(crate) config: Config,
+    pub(crate) address: String,
+    embedded: Embedded,
+}
+
+/// A message as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Received {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) timestamp: Option<i64>,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Received {
+    /// The value as text.
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(self.value.as_deref().unwrap_or_default()).unwrap()
+    }
+
+    /// The last header of that name.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers.iter().rev().find(|(known, _)| known == name)?;
+        std::str::from_utf8(value.as_deref()?).ok()
+    }
+}
+
+/// A configuration without rules.
+pub(crate) fn config() -> Config {
+    Config {
+        kafka: config::Kafka { brokers: None, group: "weir".into(), properties: quick_rejoin(), headers: true },
+        topics: config::Topics {
+            input: "user-login".into(),
+            output: "processed-user-login".into(),
+            rejected: "user-login-rejected".into(),
+            counts: "device_type_count".into(),
+            create: true,
+            partitions: 3,
+            replication: 1,
+            settings: [].into(),
+        },
+        batch: config::Batch { rows: 1_000, bytes: 4 << 20, linger: Duration::from_millis(5) },
+        counts: config::Counts { member: "device_type".into(), every: Duration::from_secs(60), emit_empty: false },
+        rules: Vec::new(),
+    }
+}
+
+/// The mock broker lets a group form anew only a session's time-out after its last member has left.
+fn quick_rejoin() -> BTreeMap<String, String> {
+    [("session.timeout.ms", "1500"), ("heartbeat.interval.ms", "300")].map(|(name, value)| (name.into(), value.into())).into()
+}
+
+impl Broker {
+    pub(crate) fn start(config: Config) -> Broker {
+        // Shown when a test fails. Only the first test of the process sets it.
+        let _ = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::DEBUG).try_init();
+        let embedded = Embedded::start(&config.topics).unwrap();
+        Broker { address: embedded.bootstrap_servers().unwrap(), config, embedded }
+    }
+
+    /// Breaks the next requests of a kind, one with each of `errors`.
+    pub(crate) fn fail(&self, requests: Request, errors: &[Code]) {
+        self.cluster().request_errors(requests, errors);
+    }
+
+    pub(crate) fn cluster(&self) -> MockCluster<'_, Quiet> {
+        self.embedded.cluster().unwrap()
+    }
+
+    /// Writes messages to the input, given as (partition, key, value), and returns when they are there.
+    pub(crate) fn produce(&self, messages: &[(i32, Option<&str>, Option<&[u8]>)]) {
+        self.produce_with(messages, &[], None);
+    }
+
+    pub(crate) fn produce_with(
+        &self,
+        messages: &[(i32, Option<&str>, Option<&[u8]>)],
+        headers: &[(&str, &[u8])],
+        timestamp: Option<i64>,
+    ) {
+        let settings = client::producer_settings(&config().kafka, &self.address).unwrap();
+        let mut outbox = Outbox::open(settings, Default::default()).unwrap();
+        for (partition, key, value) in messages {
+            let outgoing = Outgoing {
+                topic: &self.config.topics.input,
+                partition: Some(*partition),
+                key: key.map(str::as_bytes),
+                value: *value,
+                timestamp,
+                headers: (!headers.is_empty()).then(|| header_list(headers.iter().map(|(name, value)| (*name, Some(*value))))),
+                tag: 0,
+            };
+            assert_eq!(outbox.send(outgoing, &mut || false).unwrap(), None);
+        }
+        assert_eq!(outbox.drain(&mut || false).unwrap(), []);
+    }
+
+    /// Writes a message with a header of any name to the input; the Rust client takes only UTF-8.
+    pub(crate) fn produce_with_raw_header(&self, partition: i32, value: &[u8], name: &CStr) {
+        use rdkafka::bindings::{rd_kafka_producev, rd_kafka_vtype_t as vtype};
+        let settings = client::producer_settings(&config().kafka, &self.address).unwrap();
+        let producer: BaseProducer = settings.create().unwrap();
+        let topic = CString::new(self.config.topics.input.as_str()).unwrap();
+        // SAFETY: every tag is followed by what it asks for, and librdkafka copies all of it.
+        let code = unsafe {
+            rd_kafka_producev(
+                producer.client().native_ptr(),
+                vtype::RD_KAFKA_VTYPE_TOPIC,
+                topic.as_ptr(),
+                vtype::RD_KAFKA_VTYPE_PARTITION,
+                partition,
+                vtype::RD_KAFKA_VTYPE_MSGFLAGS,
+                rdkafka::bindings::RD_KAFKA_MSG_F_COPY,
+                vtype::RD_KAFKA_VTYPE_VALUE,
+                value.as_ptr(),
+                value.len(),
+                vtype::RD_KAFKA_VTYPE_HEADER,
+                name.as_ptr(),
+                c"1".as_ptr(),
+                1_isize,
+                vtype::RD_KAFKA_VTYPE_END,
+            )
+        };
+        assert_eq!(code, Code::RD_KAFKA_RESP_ERR_NO_ERROR);
+        producer.flush(PATIENCE).unwrap();
+    }
+
+    /// Reads `topic` from its beginning until it has given `count` messages, and returns them by partition and offset.
+    pub(crate) fn read(&self, topic: &str, count: usize) -> Vec<Received> {
+        let mut settings = client::settings(&self.config.kafka, &self.address).unwrap();
+        settings.set("group.id", "reader").set("enable.auto.commit", "false").set("auto.offset.reset", "earliest");
+        let consumer: BaseConsumer = settings.create().unwrap();
+        let mut partitions = TopicPartitionList::new();
+        for partition in 0..self.config.topics.partitions {
+            partitions.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+        }
+        consumer.assign(&partitions).unwrap();
+        let mut received = Vec::new();
+        let until = Instant::now() + PATIENCE;
+        while received.len() < count {
+            assert!(Instant::now() < until, "{count} messages expected on {topic}, but only {received:?} came");
+            if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
+                let mut headers = Vec::new();
+                super::native::headers(&message, |name, value| headers.push((name.into_owned(), value.map(<[u8]>::to_vec))));
+                received.push(Received {
+                    partition: message.partition(),
+                    offset: message.offset(),
+                    timestamp: message.timestamp().to_millis(),
+                    key: message.key().map(<[u8]>::to_vec),
+                    value: message.payload().map(<[u8]>::to_vec),
+                    headers,
+                });
+            }
+        }
+        received.sort_by_key(|message| (message.partition, message.offset));
+        received
+    }
+}
+
+/// Waits until `condition` holds.
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < until, "{what} did not happen within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

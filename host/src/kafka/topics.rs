@@ -86,6 +86,8 @@ struct Clients {
     admin: AdminClient<Quiet>,
     troubles: Arc<Troubles>,
     runtime: tokio::runtime::Runtime,
+    /// The embedded broker never answers what it does not know.
+    embedded: bool,
 }
 
 impl ConsumerContext for Quiet {}
@@ -101,6 +103,7 @@ impl Clients {
             admin: settings.create_with_context(Quiet(troubles.clone())).context(refused)?,
             troubles,
             runtime: tokio::runtime::Builder::new_current_thread().build().context("failed to start a runtime")?,
+            embedded: kafka.brokers.is_none(),
         })
     }
 
@@ -177,6 +180,9 @@ impl Clients {
 
     /// The smallest `max.message.bytes` of the topics that are written to. A cluster may refuse to tell; then the default holds.
     fn largest_batch(&self, topics: &config::Topics) -> Option<u32> {
+        if self.embedded {
+            return None;
+        }
         let written = [&topics.output, &topics.rejected, &topics.counts].map(|topic| ResourceSpecifier::Topic(topic));
         let options = AdminOptions::new().request_timeout(Some(ANSWER));
         let described = self.block_on(self.admin.describe_configs(&written, &options));

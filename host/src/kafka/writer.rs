@@ -208,16 +208,16 @@ fn source(batch: &Batch, index: usize) -> String {
 }
 
 fn original_headers(batch: &Batch, index: usize, keep: impl Fn(&str) -> bool) -> OwnedHeaders {
-    let kept = batch.headers(index).filter(|(name, _)| keep(name));
-    kept.fold(OwnedHeaders::new_with_capacity(HEADERS), |headers, (key, value)| insert(headers, key, value))
+    header_list(batch.headers(index).filter(|(name, _)| keep(name)))
+}
+
+/// Headers as the client takes them.
+pub(super) fn header_list<'a>(headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>) -> OwnedHeaders {
+    headers.fold(OwnedHeaders::new_with_capacity(HEADERS), |list, (key, value)| list.insert(Header { key, value }))
 }
 
 fn add(headers: OwnedHeaders, key: &str, value: &str) -> OwnedHeaders {
-    insert(headers, key, Some(value.as_bytes()))
-}
-
-fn insert(headers: OwnedHeaders, key: &str, value: Option<&[u8]>) -> OwnedHeaders {
-    headers.insert(Header { key, value })
+    headers.insert(Header { key, value: Some(value) })
 }
 
 fn cut(bytes: &[u8]) -> &[u8] {

@@ -137,7 +137,7 @@ pub struct Pipeline<R> {
     reasons: Vec<Vec<Arc<str>>>,
     plan: Plan,
     rows: Rows,
-    /// One entry a node of the projection, for each row that was parsed.
+    /// One entry a node of the projection, for each message of the batch. Only grows.
     layouts: Vec<Found>,
     splicer: Splicer,
 }
@@ -186,16 +186,14 @@ impl<R: Evaluate> Pipeline<R> {
     /// Messages into rows. What can't be parsed is rejected.
     fn parse(&mut self, batch: &Batch, step: &mut Step) {
         self.rows.clear();
-        self.layouts.clear();
         let nodes = self.plan.projection.nodes();
+        self.layouts.resize(self.layouts.len().max(batch.len() * nodes), Found::default());
         for record in 0..batch.len() {
             let Some(message) = batch.value(record) else {
                 step.rejections.push(refusal(record, "tombstone", "the message has no value".into()));
                 continue;
             };
-            let start = self.layouts.len();
-            self.layouts.resize(start + nodes, Found::default());
-            let layout = &mut self.layouts[start..];
+            let layout = &mut self.layouts[record * nodes..][..nodes];
             let parsed = self.plan.projection.scan(message, layout).and_then(|()| {
                 for (slot, source) in self.plan.slots.iter().enumerate() {
                     let column = &mut self.rows.current[slot];
@@ -208,9 +206,8 @@ impl<R: Evaluate> Pipeline<R> {
                 Ok(())
             });
             match parsed {
-                Ok(()) => self.rows.push(record, start),
+                Ok(()) => self.rows.push(record),
                 Err(problem) => {
-                    self.layouts.truncate(start);
                     self.rows.undo_cells();
                     step.rejections.push(refusal(record, problem.reason(), problem.to_string()));
                 }
@@ -253,7 +250,8 @@ impl<R: Evaluate> Pipeline<R> {
                 step.pass(record as u32);
                 continue;
             }
-            let layout = &layouts[rows.layout(row)..][..plan.projection.nodes()];
+            let nodes = plan.projection.nodes();
+            let layout = &layouts[record * nodes..][..nodes];
             let message = batch.value(record).unwrap_or_default();
             let cell = |node| plan.slot_of(node).and_then(|slot| rows.written_cell(slot, row));
             let spliced = step
@@ -267,9 +265,8 @@ impl<R: Evaluate> Pipeline<R> {
     }
 
     fn count(&self, counts: &Counts, batch: &Batch) -> crate::counts::Delta {
-        let column = &self.rows.current[self.plan.counted];
-        let rows = (0..self.rows.len()).map(|row| (batch.records()[self.rows.record(row)].partition, column.text(row)));
-        counts.count(batch.processed_at, rows)
+        let partitions = (0..self.rows.len()).map(|row| batch.records()[self.rows.record(row)].partition);
+        counts.count(batch.processed_at, partitions.zip(self.rows.current[self.plan.counted].texts()))
     }
 }
 

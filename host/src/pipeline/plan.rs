@@ -35,7 +35,7 @@ pub(super) struct Plan {
     pub(super) writes: Vec<Vec<usize>>,
     /// The slot whose values are counted.
     pub(super) counted: usize,
-    /// The nodes that some rule writes, in the order of the rules.
+    /// The nodes that some rule writes, ascending.
     pub(super) written_nodes: Vec<Node>,
     /// For each slot the last rule that reads it; the number of rules if it is counted.
     last_reader: Vec<Option<usize>>,
@@ -65,6 +65,7 @@ impl Plan {
         }
         plan.counted = plan.read(counted, manifests.len()).map_err(|problem| format!("counts.member: {problem}"))?;
         plan.check_overlaps()?;
+        plan.written_nodes.sort_unstable();
         Ok(plan)
     }
 

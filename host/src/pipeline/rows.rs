@@ -5,36 +5,39 @@ use crate::column::{Column, Kind};
 /// The rows that no rule has rejected. All columns in use have one cell a row.
 #[derive(Debug)]
 pub(super) struct Rows {
-    /// Where each row comes from: index of its message, and where its layout begins.
-    origins: Vec<(u32, u32)>,
+    /// The index of each row's message.
+    records: Vec<u32>,
     /// What readers of each slot see.
     pub(super) current: Vec<Column>,
     /// What was written to each slot; absent cells stand for the message's own. None if no rule wrote the slot.
     written: Vec<Option<Column>>,
+    /// Whether some rule wrote into every row.
+    all_written: bool,
 }
 
 impl Rows {
     pub(super) fn new(slots: usize) -> Rows {
-        Rows { origins: Vec::new(), current: vec![Column::default(); slots], written: vec![None; slots] }
+        Rows { records: Vec::new(), current: vec![Column::default(); slots], written: vec![None; slots], all_written: false }
     }
 
     pub(super) fn clear(&mut self) {
-        self.origins.clear();
+        self.records.clear();
         self.current.iter_mut().for_each(Column::clear);
         self.written.fill(None);
+        self.all_written = false;
     }
 
     pub(super) fn len(&self) -> usize {
-        self.origins.len()
+        self.records.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.origins.is_empty()
+        self.records.is_empty()
     }
 
     /// Adds a row whose cells are in `current` already.
-    pub(super) fn push(&mut self, record: usize, layout: usize) {
-        self.origins.push((record as u32, layout as u32));
+    pub(super) fn push(&mut self, record: usize) {
+        self.records.push(record as u32);
     }
 
     /// Takes back the cells that were added for a row that did not come to be.
@@ -49,12 +52,7 @@ impl Rows {
 
     /// The index of the message of `row`.
     pub(super) fn record(&self, row: usize) -> usize {
-        self.origins[row].0 as usize
-    }
-
-    /// Where the layout of `row` begins.
-    pub(super) fn layout(&self, row: usize) -> usize {
-        self.origins[row].1 as usize
+        self.records[row] as usize
     }
 
     /// Takes over a column that a rule wrote. `visible` says whether somebody reads the slot later.
@@ -62,6 +60,7 @@ impl Rows {
         if visible {
             self.current[slot] = overlay(&self.current[slot], &column);
         }
+        self.all_written |= !column.kinds.contains(&(Kind::Absent as u8));
         let written = &mut self.written[slot];
         *written = Some(match written.take() {
             Some(earlier) => overlay(&earlier, &column),
@@ -76,7 +75,7 @@ impl Rows {
         }
         let mut next = rows.iter().copied().peekable();
         let mut row = 0;
-        self.origins.retain(|_| {
+        self.records.retain(|_| {
             row += 1;
             next.next_if_eq(&(row - 1)).is_none()
         });
@@ -86,7 +85,7 @@ impl Rows {
 
     /// Whether some rule wrote something into `row`.
     pub(super) fn is_written(&self, row: usize) -> bool {
-        self.written.iter().flatten().any(|column| column.kind(row) != Kind::Absent as u8)
+        self.all_written || self.written.iter().flatten().any(|column| column.kind(row) != Kind::Absent as u8)
     }
 
     /// What was written to `slot` in `row`.
@@ -134,11 +133,11 @@ mod tests {
     fn removed_rows_take_their_cells_along() {
         let mut rows = Rows::new(1);
         rows.current[0] = column(&[Some("a"), Some("b"), Some("c")]);
-        (0..3).for_each(|row| rows.push(row, row * 10));
+        (0..3).for_each(|row| rows.push(row));
         rows.write(0, column(&[None, Some("x"), None]), true);
         rows.remove(&[0], |_| true);
         assert_eq!(rows.current[0], column(&[Some("x"), Some("c")]));
-        assert_eq!((rows.record(0), rows.layout(1), rows.len()), (1, 20, 2));
+        assert_eq!((rows.record(0), rows.record(1), rows.len()), (1, 2, 2));
         assert!(rows.is_written(0) && !rows.is_written(1));
     }
 }

@@ -1,1 +1,170 @@
-//! tbd
+//! Keeps messages whose `device_type` is in a list, whatever its case, and rejects all others, other JSON types included.
+//!
+//! With `normalise` it also rewrites the spelling to the one in the list; otherwise the bytes stay as they were sent.
+
+use serde::Deserialize;
+use weir_rule::{About, Field, Manifest, Output, Reason, Row, Rule, Verdict};
+
+/// What a deployment may configure.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The device types to keep, in any case.
+    pub allowed: Vec<String>,
+    /// Rewrite `device_type` to its spelling in `allowed`.
+    pub normalise: bool,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config { allowed: vec!["android".to_owned(), "iOS".to_owned()], normalise: false }
+    }
+}
+
+/// The rule.
+pub struct DeviceFilter {
+    allowed: Vec<Device>,
+    device_type: Field,
+    normalised: Option<Output>,
+    unsupported: Reason,
+}
+
+/// A device type that is kept.
+struct Device {
+    spelling: String,
+    lowercase: String,
+}
+
+impl Rule for DeviceFilter {
+    const ABOUT: About = weir_rule::about!();
+    type Config = Config;
+
+    fn configure(config: Config, manifest: &mut Manifest) -> Result<DeviceFilter, String> {
+        if config.allowed.is_empty() {
+            return Err(
+                "failed to read `allowed`: it is empty and would reject everything, list at least one device type".to_owned()
+            );
+        }
+        Ok(DeviceFilter {
+            allowed: config.allowed.into_iter().map(Device::new).collect(),
+            device_type: manifest.reads("device_type"),
+            normalised: config.normalise.then(|| manifest.writes("device_type")),
+            unsupported: manifest.rejects("unsupported_device_type"),
+        })
+    }
+
+    #[inline]
+    fn evaluate(&self, row: &mut Row<'_>) -> Verdict {
+        let Some((sent, device)) = row.text(self.device_type).and_then(|sent| Some((sent, self.find(sent)?))) else {
+            return row.reject(self.unsupported, self.device_type);
+        };
+        if let Some(output) = self.normalised
+            && sent != device.spelling
+        {
+            row.set_text(output, &device.spelling);
+        }
+        Verdict::Keep
+    }
+}
+
+impl DeviceFilter {
+    #[inline]
+    fn find(&self, sent: &str) -> Option<&Device> {
+        self.allowed.iter().find(|device| device.lowercase.eq_ignore_ascii_case(sent)).or_else(|| self.find_unicode(sent))
+    }
+
+    /// Only a name beyond ASCII can still match once ASCII's case was ignored.
+    #[cold]
+    fn find_unicode(&self, sent: &str) -> Option<&Device> {
+        if sent.is_ascii() {
+            return None;
+        }
+        let lowercase = sent.to_lowercase();
+        self.allowed.iter().find(|device| device.lowercase == lowercase)
+    }
+}
+
+impl Device {
+    fn new(spelling: String) -> Device {
+        Device { lowercase: spelling.to_lowercase(), spelling }
+    }
+}
+
+weir_rule::export!(DeviceFilter);
+
+#[cfg(test)]
+mod tests {
+    use weir_rule::serde_json::{Value, json};
+    use weir_rule::test::{Harness, Judged};
+
+    use super::*;
+
+    fn judge(config: Value, device_type: Value) -> Judged {
+        Harness::<DeviceFilter>::new(config).unwrap().judge(json!({ "device_type": device_type }))
+    }
+
+    #[test]
+    fn keeps_android_and_ios_in_any_case() {
+        for name in ["android", "iOS", "ANDROID", "ios", "IOS", "Android"] {
+            assert!(judge(json!({}), json!(name)).is_kept(), "{name}");
+        }
+    }
+
+    #[test]
+    fn rejects_other_devices_with_what_was_sent() {
+        for name in ["windows", "", " iOS", "androi", "androidd", "і\u{4f}S"] {
+            let judged = judge(json!({}), json!(name));
+            assert_eq!((judged.reason(), judged.detail()), (Some("unsupported_device_type"), Some(name)));
+        }
+    }
+
+    #[test]
+    fn rejects_other_json_types_too() {
+        let cases =
+            [(json!(7), "7"), (json!(true), "true"), (Value::Null, "null"), (json!(["iOS"]), "[\"iOS\"]"), (json!({}), "{}")];
+        for (sent, detail) in cases {
+            let judged = judge(json!({}), sent);
+            assert_eq!((judged.reason(), judged.detail()), (Some("unsupported_device_type"), Some(detail)));
+        }
+    }
+
+    #[test]
+    fn rejects_a_missing_device_type_without_a_detail() {
+        let judged = Harness::<DeviceFilter>::new(json!({})).unwrap().judge(json!({}));
+        assert_eq!((judged.reason(), judged.detail()), (Some("unsupported_device_type"), None));
+    }
+
+    #[test]
+    fn the_detail_is_bounded_and_cuts_no_character() {
+        let judged = judge(json!({}), json!("é".repeat(10_000)));
+        assert_eq!(judged.detail().unwrap().len(), 1_024);
+        assert_eq!(judge(json!({}), json!("€".repeat(10_000))).detail().unwrap().len(), 1_023);
+    }
+
+    #[test]
+    fn ignores_case_beyond_ascii() {
+        let allowed = json!({ "allowed": ["Téléphone", "K"] });
+        assert!(judge(allowed.clone(), json!("TÉLÉPHONE")).is_kept());
+        assert!(judge(allowed.clone(), json!("\u{212a}")).is_kept(), "the Kelvin sign is a K");
+        assert!(!judge(allowed, json!("telephone")).is_kept());
+    }
+
+    #[test]
+    fn leaves_the_spelling_alone_unless_told_to_normalise() {
+        assert!(Harness::<DeviceFilter>::new(json!({})).unwrap().manifest().writes.is_empty());
+        let normalise = json!({ "normalise": true });
+        assert_eq!(judge(normalise.clone(), json!("ANDROID")).written("device_type"), Some(json!("android")));
+        assert_eq!(judge(normalise.clone(), json!("ios")).written("device_type"), Some(json!("iOS")));
+        assert_eq!(judge(normalise, json!("iOS")).written("device_type"), None, "it is spelt right already");
+    }
+
+    #[test]
+    fn refuses_a_configuration_that_cannot_be_meant() {
+        for (config, named) in
+            [(json!({ "allowed": [] }), "`allowed`"), (json!({ "alowed": ["iOS"] }), "`alowed`"), (json!([]), "configuration")]
+        {
+            let error = Harness::<DeviceFilter>::new(config).err().unwrap();
+            assert!(error.contains(named), "{error}");
+        }
+    }
+}

@@ -1,1 +1,88 @@
-//! tbd
+//! Rejects what the rest of the pipeline can't use: a message that lacks a member, comes from an app that is too old, or has
+//! an impossible timestamp.
+//!
+//! The first thing that is wrong is the reason: members in the order of `required`, then `app_version`, then `timestamp`. A
+//! member that is not required and is missing (or null) is not looked at. A version is text: the number `2.3` is malformed,
+//! because as a number it equals 2.30.
+
+mod version;
+
+use std::cmp::Ordering;
+
+use serde::Deserialize;
+use weir_rule::{About, Field, Manifest, Reason, Row, Rule, Verdict, time};
+
+use crate::version::Version;
+
+/// What a deployment may configure.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The members that every message must have: by name, nested ones by JSON Pointer.
+    pub required: Vec<String>,
+    /// The oldest `app_version` to accept.
+    pub min_app_version: String,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        let required = ["app_version", "device_type", "timestamp"].map(str::to_owned).to_vec();
+        Config { required, min_app_version: "2.3.0".to_owned() }
+    }
+}
+
+/// The rule.
+pub struct Validation {
+    required: Vec<Field>,
+    app_version: Field,
+    timestamp: Field,
+    oldest: Version,
+    missing_field: Reason,
+    old_app_version: Reason,
+    malformed_app_version: Reason,
+    malformed_timestamp: Reason,
+}
+
+impl Rule for Validation {
+    const ABOUT: About = weir_rule::about!();
+    type Config = Config;
+
+    fn configure(config: Config, manifest: &mut Manifest) -> Result<Validation, String> {
+        let oldest = Version::parse(&config.min_app_version).ok_or_else(|| {
+            format!("failed to read `min_app_version`: `{}` is no version, write one like 2.3.0", config.min_app_version)
+        })?;
+        Ok(Validation {
+            required: config.required.iter().map(|name| manifest.reads(name)).collect(),
+            app_version: manifest.reads("app_version"),
+            timestamp: manifest.reads("timestamp"),
+            oldest,
+            missing_field: manifest.rejects("missing_field"),
+            old_app_version: manifest.rejects("old_app_version"),
+            malformed_app_version: manifest.rejects("malformed_app_version"),
+            malformed_timestamp: manifest.rejects("malformed_timestamp"),
+        })
+    }
+
+    #[inline]
+    fn evaluate(&self, row: &mut Row<'_>) -> Verdict {
+        if let Some(missing) = self.required.iter().find(|member| row.is_missing(**member)) {
+            return Verdict::reject_with(self.missing_field, row.name(*missing));
+        }
+        if !row.is_missing(self.app_version) {
+            match row.text(self.app_version).and_then(|version| self.oldest.compare(version)) {
+                Some(Ordering::Equal | Ordering::Greater) => {}
+                Some(Ordering::Less) => return row.reject(self.old_app_version, self.app_version),
+                None => return row.reject(self.malformed_app_version, self.app_version),
+            }
+        }
+        if !row.is_missing(self.timestamp) && time::epoch_seconds(row, self.timestamp).is_none() {
+            return row.reject(self.malformed_timestamp, self.timestamp);
+        }
+        Verdict::Keep
+    }
+}
+
+weir_rule::export!(Validation);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,39 @@
+# The vocabulary of this project. `make` alone lists it.
+
+RULES := validation utc-enrichment device-filter
+CARGO ?= cargo
+WEIR  := $(CARGO) run --release --package weir --
+# `docker compose` where it is there, else `docker-compose`.
+COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+
+.DEFAULT_GOAL := help
+.PHONY: help deps rules run test lint bench up down
+
+help: ## List these targets
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+rules: deps ## Build the rules into rules/dist
+	$(WEIR) build $(RULES:%=rules/%) --out rules/dist
+
+run: rules ## Watch logins flow through the rules: no Kafka, no Docker
+	$(WEIR) demo
+
+test: rules ## Run every test: needs neither Kafka nor Docker
+	$(CARGO) test --release --workspace
+
+lint: deps ## Check the formatting, and let clippy complain
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets -- --deny warnings
+
+bench: rules ## Measure the engine against native code
+	$(CARGO) bench --package weir --bench engine
+
+up: rules ## Start the whole path on a real Kafka in Docker; http://localhost:8080 shows the topics
+	$(COMPOSE) up --build --detach
+	@echo 'started; "$(COMPOSE) logs --follow weir" shows what it does, "make down" stops it'
+
+down: ## Stop what `make up` started; Kafka's data stays in its volume
+	$(COMPOSE) down
+
+deps: ## Look for a compiler and libraries, and install with apt-get what is missing
+	@scripts/deps

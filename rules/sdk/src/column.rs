@@ -1,0 +1,202 @@
+//! How rows are packed: a column to read cells from, and a column to write cells into. Authors see neither.
+//!
+//! Almost everything is always inlined: a call costs more in Wasm than what these functions do.
+
+use self::trust::{trusted_cell, trusted_text};
+use crate::abi::Column;
+
+/// What a cell holds. The discriminants are the contract's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// The message has no such member.
+    Absent = 0,
+    /// `null`.
+    Null = 1,
+    /// `true` or `false`.
+    Boolean = 2,
+    /// A number, as exact as it was spelt.
+    Number = 3,
+    /// A string.
+    Text = 4,
+    /// An object or an array.
+    Composite = 5,
+}
+
+impl Kind {
+    #[inline]
+    pub(crate) fn of(byte: u8) -> Kind {
+        match byte {
+            0 => Kind::Absent,
+            1 => Kind::Null,
+            2 => Kind::Boolean,
+            3 => Kind::Number,
+            4 => Kind::Text,
+            5 => Kind::Composite,
+            other => panic!("a cell has the kind {other}, which this version of weir-rule does not know: build the rule anew"),
+        }
+    }
+}
+
+/// A column of a batch, to read from.
+pub(crate) struct Cells<'a> {
+    kinds: &'a [u8],
+    ends: &'a [u32],
+    text: &'a str,
+}
+
+impl<'a> Cells<'a> {
+    /// # Panics
+    /// When the column does not have `rows` cells or, natively, is not UTF-8.
+    pub(crate) fn new(column: &'a Column, rows: usize) -> Cells<'a> {
+        let Column { kinds, ends, bytes } = column;
+        assert!(kinds.len() == rows && ends.len() == rows, "a column has another number of cells than the batch has rows");
+        Cells { kinds, ends, text: trusted_text(bytes) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn kind(&self, row: usize) -> Kind {
+        Kind::of(self.kinds[row])
+    }
+
+    /// Whether the cell is of this kind: cheaper than to find out which kind it is.
+    #[inline(always)]
+    pub(crate) fn is(&self, row: usize, kind: Kind) -> bool {
+        self.kinds[row] == kind as u8
+    }
+
+    /// Whether the cell is absent or null.
+    #[inline(always)]
+    pub(crate) fn is_missing(&self, row: usize) -> bool {
+        self.kinds[row] <= Kind::Null as u8
+    }
+
+    #[inline(always)]
+    pub(crate) fn text(&self, row: usize) -> &'a str {
+        trusted_cell(self.text, start(self.ends, row), self.ends[row] as usize)
+    }
+}
+
+/// What the host promises, and checks, is taken on trust in Wasm: the host made the columns, holds the whole sandbox anyway,
+/// and the checks would cost as much as a cheap rule. Natively anyone can make a column, so there everything is checked.
+#[cfg(target_family = "wasm")]
+mod trust {
+    #[inline(always)]
+    pub(super) fn trusted_text(bytes: &[u8]) -> &str {
+        // SAFETY: `wit/rule.wit` promises UTF-8 for every cell, so that the whole column is UTF-8.
+        unsafe { str::from_utf8_unchecked(bytes) }
+    }
+
+    #[inline(always)]
+    pub(super) fn trusted_cell(text: &str, start: usize, end: usize) -> &str {
+        // SAFETY: `wit/rule.wit` promises that ends never decrease, that the last is the column's length, and that every cell
+        // is UTF-8 by itself, so that cells end between characters.
+        unsafe { text.get_unchecked(start..end) }
+    }
+}
+
+#[cfg(not(target_family = "wasm"))]
+mod trust {
+    #[inline]
+    pub(super) fn trusted_text(bytes: &[u8]) -> &str {
+        str::from_utf8(bytes).expect("the cells of a column are UTF-8")
+    }
+
+    #[inline]
+    pub(super) fn trusted_cell(text: &str, start: usize, end: usize) -> &str {
+        &text[start..end]
+    }
+}
+
+#[inline(always)]
+fn start(ends: &[u32], row: usize) -> usize {
+    if row == 0 { 0 } else { ends[row - 1] as usize }
+}
+
+/// A column of an outcome, to write into, row after row. A cell that is not written is absent.
+pub(crate) struct Sheet {
+    kinds: Vec<u8>,
+    ends: Vec<u32>,
+    bytes: Vec<u8>,
+}
+
+impl Sheet {
+    /// What a cell is expected to take, in bytes: a date and time. More costs a reallocation, less some memory.
+    const TYPICAL_CELL: usize = 24;
+
+    pub(crate) fn new(rows: usize) -> Sheet {
+        Sheet { kinds: vec![0; rows], ends: vec![0; rows], bytes: Vec::with_capacity(rows * Self::TYPICAL_CELL) }
+    }
+
+    /// Begins the cell of `row` anew. What is pushed next is its contents.
+    #[inline(always)]
+    pub(crate) fn begin(&mut self, row: usize, kind: Kind) -> &mut Sheet {
+        self.kinds[row] = kind as u8;
+        self.bytes.truncate(start(&self.ends, row));
+        self
+    }
+
+    /// Makes the cell of `row` absent, whatever was written into it.
+    #[cold]
+    pub(crate) fn forget(&mut self, row: usize) {
+        self.begin(row, Kind::Absent);
+    }
+
+    /// Ends the cell of `row`, written or not. Rows are ended in ascending order.
+    #[inline(always)]
+    pub(crate) fn end(&mut self, row: usize) {
+        self.ends[row] = u32::try_from(self.bytes.len()).expect("a column is below 4 GiB");
+    }
+
+    #[inline(always)]
+    pub(crate) fn push_str(&mut self, piece: &str) {
+        self.push(piece.as_bytes());
+    }
+
+    /// # Panics
+    /// When `piece` is not ASCII.
+    #[inline(always)]
+    pub(crate) fn push_ascii(&mut self, piece: &[u8]) {
+        assert!(is_ascii(piece), "push_ascii was given other bytes than ASCII");
+        self.push(piece);
+    }
+
+    /// Appends bytes. In Wasm a copy whose length is not known to the compiler is a call out of the sandbox, which costs more
+    /// than most cells do. So a short piece is copied as its first and its last bytes, which overlap, and have a fixed length.
+    #[inline(always)]
+    fn push(&mut self, piece: &[u8]) {
+        match piece.len() {
+            4..=8 => self.push_ends::<4>(piece),
+            9..=16 => self.push_ends::<8>(piece),
+            17..=32 => self.push_ends::<16>(piece),
+            _ => self.bytes.extend_from_slice(piece),
+        }
+    }
+
+    /// Appends a piece of `N` to `2 * N` bytes.
+    #[inline(always)]
+    fn push_ends<const N: usize>(&mut self, piece: &[u8]) {
+        if let (Some(first), Some(last)) = (piece.first_chunk::<N>(), piece.last_chunk::<N>()) {
+            let end = self.bytes.len() + piece.len();
+            self.bytes.extend_from_slice(first);
+            self.bytes.truncate(end - N);
+            self.bytes.extend_from_slice(last);
+        }
+    }
+
+    pub(crate) fn into_column(self) -> Column {
+        Column { kinds: self.kinds, ends: self.ends, bytes: self.bytes }
+    }
+}
+
+/// The same as the standard library's, without a loop for texts as long as a date.
+#[inline(always)]
+fn is_ascii(piece: &[u8]) -> bool {
+    const BEYOND: u128 = u128::from_ne_bytes([0x80; 16]);
+    match (piece.first_chunk(), piece.last_chunk()) {
+        (Some(first), Some(last)) if piece.len() <= 32 => {
+            (u128::from_ne_bytes(*first) | u128::from_ne_bytes(*last)) & BEYOND == 0
+        }
+        _ => piece.is_ascii(),
+    }
+}

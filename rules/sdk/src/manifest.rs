@@ -1,0 +1,146 @@
+//! What a rule says of itself, and the handles by which it then names its members and reasons.
+//!
+//! A handle is an index: using one on a row costs no comparison of names. Names work as well, for tests and first drafts.
+
+use crate::About;
+
+/// How many entries `reads`, `writes` and `reasons` may have each: the contract's bound.
+const MAX_ENTRIES: usize = 64;
+
+/// What a rule reads, writes and rejects for. [`Rule::configure`](crate::Rule::configure) fills it.
+///
+/// Declaring a name twice gives the same handle twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    #[doc(hidden)]
+    pub name: String,
+    #[doc(hidden)]
+    pub version: String,
+    #[doc(hidden)]
+    pub description: String,
+    #[doc(hidden)]
+    pub reads: Vec<String>,
+    #[doc(hidden)]
+    pub writes: Vec<String>,
+    #[doc(hidden)]
+    pub reasons: Vec<String>,
+}
+
+/// A member that the rule reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field(u32);
+
+/// A member that the rule may write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Output(u32);
+
+/// A reason for which the rule may reject a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reason(pub(crate) u32);
+
+impl Manifest {
+    pub(crate) fn new(about: About) -> Manifest {
+        Manifest {
+            name: about.name.to_owned(),
+            version: about.version.to_owned(),
+            description: about.description.to_owned(),
+            reads: Vec::new(),
+            writes: Vec::new(),
+            reasons: Vec::new(),
+        }
+    }
+
+    /// Declares that the rule wants to see a member: `device_type`, nested as JSON Pointer `/device/os`, or metadata such as
+    /// `@key` or `@header/trace-id`.
+    pub fn reads(&mut self, name: &str) -> Field {
+        Field(declare(&mut self.reads, name))
+    }
+
+    /// Declares that the rule may write a member. Metadata can't be written.
+    pub fn writes(&mut self, name: &str) -> Output {
+        Output(declare(&mut self.writes, name))
+    }
+
+    /// Declares a reason for rejections: lower-case letters, digits and underscores, because it labels metrics.
+    pub fn rejects(&mut self, reason: &str) -> Reason {
+        Reason(declare(&mut self.reasons, reason))
+    }
+
+    /// Checks what the host would refuse, so that the harness refuses it too.
+    ///
+    /// # Errors
+    /// Which declaration breaks which bound.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        for (what, names) in [("reads", &self.reads), ("writes", &self.writes), ("reasons", &self.reasons)] {
+            if names.len() > MAX_ENTRIES {
+                return Err(format!("the rule declares {} {what}, at most {MAX_ENTRIES} are allowed", names.len()));
+            }
+            if names.iter().any(String::is_empty) {
+                return Err(format!("the rule declares an empty name in its {what}, give it a name"));
+            }
+        }
+        if let Some(name) = self.writes.iter().find(|name| name.starts_with('@')) {
+            return Err(format!("the rule declares that it writes `{name}`, but metadata can't be written"));
+        }
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        if let Some(reason) = self.reasons.iter().find(|reason| !reason.bytes().all(allowed)) {
+            return Err(format!("the rule declares the reason `{reason}`, use lower-case letters, digits and underscores"));
+        }
+        Ok(())
+    }
+}
+
+/// The index of `name` in `names`, where it is added if it is new.
+fn declare(names: &mut Vec<String>, name: &str) -> u32 {
+    let index = names.iter().position(|known| known == name).unwrap_or_else(|| {
+        names.push(name.to_owned());
+        names.len() - 1
+    });
+    index as u32
+}
+
+/// Names a member: a handle (fast) or its name (looked up in the manifest).
+pub trait Key<Handle>: Copy {
+    /// The index of what is named.
+    ///
+    /// # Panics
+    /// When the manifest declares no such name.
+    #[doc(hidden)]
+    fn index(self, manifest: &Manifest) -> usize;
+}
+
+impl Key<Field> for Field {
+    #[inline]
+    fn index(self, _: &Manifest) -> usize {
+        self.0 as usize
+    }
+}
+
+impl Key<Output> for Output {
+    #[inline]
+    fn index(self, _: &Manifest) -> usize {
+        self.0 as usize
+    }
+}
+
+impl Key<Field> for &str {
+    fn index(self, manifest: &Manifest) -> usize {
+        find("reads", &manifest.reads, self)
+    }
+}
+
+impl Key<Output> for &str {
+    fn index(self, manifest: &Manifest) -> usize {
+        find("writes", &manifest.writes, self)
+    }
+}
+
+/// Where `name` stands among the names that were declared with `manifest.METHOD(..)`.
+pub(crate) fn find(method: &str, declared: &[String], name: &str) -> usize {
+    declared.iter().position(|known| known == name).unwrap_or_else(|| undeclared(method, declared, name))
+}
+
+#[cold]
+fn undeclared(method: &str, declared: &[String], name: &str) -> ! {
+    panic!("`{name}` is not declared: call manifest.{method}(\"{name}\") in configure; declared are {declared:?}")
+}

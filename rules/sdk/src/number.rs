@@ -1,0 +1,176 @@
+//! Integers out of JSON numbers, exactly: no way through `f64`, which would round beyond 2^53.
+
+/// How many digits always fit an `i64`.
+const SAFE_DIGITS: usize = 18;
+
+/// The value of a JSON number that is an integer and fits; `1.50e3` is 1500, `0.5` is none.
+#[inline]
+pub(crate) fn exact(text: &str) -> Option<i64> {
+    digits(text).or_else(|| whole(text).filter(|whole| whole.exact).map(|whole| whole.value))
+}
+
+/// The value of a JSON number with its fraction cut off, if that fits: `-1.9` is -1, `1e19` is none.
+#[inline]
+pub(crate) fn truncated(text: &str) -> Option<i64> {
+    digits(text).or_else(|| whole(text).map(|whole| whole.value))
+}
+
+/// The value of a text that is an integer: an optional sign and decimal digits, nothing else.
+#[inline]
+pub(crate) fn spelt(text: &str) -> Option<i64> {
+    digits(text).or_else(|| text.parse().ok())
+}
+
+/// The fast path: a few digits and nothing else.
+#[inline(always)]
+fn digits(text: &str) -> Option<i64> {
+    if text.is_empty() || text.len() > SAFE_DIGITS {
+        return None;
+    }
+    let (chunks, rest) = text.as_bytes().as_chunks();
+    let mut value = 0;
+    for chunk in chunks {
+        value = value * 100_000_000 + eight(*chunk)?;
+    }
+    for byte in rest {
+        value = value * 10 + byte.is_ascii_digit().then(|| i64::from(byte - b'0'))?;
+    }
+    Some(value)
+}
+
+/// Eight digits at once: neighbours become pairs, pairs become fours, fours become the number. The first digit is in the
+/// lowest byte, so what stands to its right comes down by a shift.
+#[inline(always)]
+fn eight(text: [u8; 8]) -> Option<i64> {
+    let digits = u64::from_le_bytes(text) ^ 0x3030_3030_3030_3030;
+    if (digits | digits.wrapping_add(0x0606_0606_0606_0606)) & 0xf0f0_f0f0_f0f0_f0f0 != 0 {
+        return None;
+    }
+    let pairs = (digits * 10 + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    Some(((fours * 10_000 + (fours >> 32)) & 0xffff_ffff) as i64)
+}
+
+/// The part of a number before its point, and whether nothing but zeros stood behind it.
+struct Whole {
+    value: i64,
+    exact: bool,
+}
+
+/// Moves the decimal point by the exponent and takes what stands before it.
+#[cold]
+fn whole(text: &str) -> Option<Whole> {
+    let (negative, text) = text.strip_prefix('-').map_or((false, text), |text| (true, text));
+    let (mantissa, exponent) = match text.find(['e', 'E']) {
+        Some(at) => (&text[..at], saturating(&text[at + 1..])),
+        None => (text, 0),
+    };
+    let (before, after) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let point = exponent.saturating_add(before.len() as i64);
+
+    let mut whole = Whole { value: 0, exact: true };
+    let mut place = 0;
+    for byte in before.bytes().chain(after.bytes()) {
+        let digit = i64::from(char::from(byte).to_digit(10)?);
+        if place < point {
+            whole.value = whole.value.checked_mul(10)?.checked_sub(digit)?; // below zero, where `i64` has one value more
+        } else {
+            whole.exact &= digit == 0;
+        }
+        place += 1;
+    }
+    if whole.value != 0 {
+        for _ in place..point {
+            whole.value = whole.value.checked_mul(10)?;
+        }
+    }
+    if !negative {
+        whole.value = whole.value.checked_neg()?;
+    }
+    Some(whole)
+}
+
+/// An exponent, however long; far out it makes no difference how far.
+fn saturating(exponent: &str) -> i64 {
+    let far = if exponent.starts_with('-') { i64::MIN } else { i64::MAX };
+    exponent.parse().unwrap_or(far)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_integer_is_exact_however_it_is_spelt() {
+        let cases = [
+            ("0", 0),
+            ("-0", 0),
+            ("-0.0", 0),
+            ("1.50e3", 1500),
+            ("1500E-2", 15),
+            ("1.7e9", 1_700_000_000),
+            ("0e99999999999999999999", 0),
+            ("9007199254740993", 9_007_199_254_740_993),
+            ("9223372036854775807", i64::MAX),
+            ("-9223372036854775808", i64::MIN),
+            ("922337203685477580.7e1", i64::MAX),
+            ("0.0000000000000000000000001e25", 1),
+        ];
+        for (text, value) in cases {
+            assert_eq!(exact(text), Some(value), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_digits_are_digits_wherever_they_stand() {
+        for length in 1..=SAFE_DIGITS {
+            let number = &"987654321012345678"[..length];
+            assert_eq!(digits(number), number.parse().ok(), "{number}");
+            for (place, byte) in (0..length).flat_map(|place| (0..=127).map(move |byte| (place, byte))) {
+                let mut text = number.as_bytes().to_vec();
+                text[place] = byte;
+                let text = String::from_utf8(text).unwrap();
+                let expected = byte.is_ascii_digit().then(|| text.parse().unwrap());
+                assert_eq!(digits(&text), expected, "{text:?}");
+            }
+        }
+        assert_eq!(digits("1234567é"), None);
+    }
+
+    #[test]
+    fn what_is_no_integer_or_does_not_fit_is_none() {
+        for text in [
+            "0.5",
+            "-1.5",
+            "1e-1",
+            "9223372036854775808",
+            "-9223372036854775809",
+            "1e19",
+            "1e99999999999999999999",
+            "1e-99999999999999999999",
+        ] {
+            assert_eq!(exact(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn truncation_goes_towards_zero() {
+        let cases =
+            [("0.5", 0), ("-0.5", 0), ("1.999", 1), ("-1.999", -1), ("17e-1", 1), ("1e-99999999999999999999", 0), ("12", 12)];
+        for (text, value) in cases {
+            assert_eq!(truncated(text), Some(value), "{text}");
+        }
+        assert_eq!(truncated("1e19"), None);
+    }
+
+    #[test]
+    fn an_integer_in_a_text_has_a_sign_and_digits_only() {
+        assert_eq!(spelt("1700000000"), Some(1_700_000_000));
+        assert_eq!(spelt("-12"), Some(-12));
+        assert_eq!(spelt("+12"), Some(12));
+        assert_eq!(spelt("0000000000000000000000012"), Some(12));
+        for text in ["", " 1", "1 ", "1.0", "1e3", "-", "0x10", "9223372036854775808", "１"] {
+            assert_eq!(spelt(text), None, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! One message as a rule sees it: the members that it reads, the members that it writes, the batch's time.
+//!
+//! Nothing here allocates for a row, and what is short is always inlined. Reading gives slices of the batch, writing appends to one buffer per written member.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::abi::Batch;
+use crate::column::{Cells, Sheet};
+use crate::{Cause, Field, Key, Kind, Manifest, Output, Verdict, number};
+
+/// One row of a batch. Members are named by the handles that the manifest gave, or by their names.
+///
+/// # Panics
+/// All methods panic on a name that the manifest does not declare; the message lists those that it does.
+pub struct Row<'a> {
+    index: usize,
+    input: &'a Input<'a>,
+    sheets: &'a mut [Sheet],
+}
+
+/// What all rows of a batch have in common.
+pub(crate) struct Input<'a> {
+    manifest: &'a Manifest,
+    processed_at: i64,
+    processed_at_text: String,
+    columns: Vec<Cells<'a>>,
+}
+
+impl<'a> Input<'a> {
+    /// # Panics
+    /// When the batch does not have a column for each read, or a column not a cell for each row.
+    pub(crate) fn new(manifest: &'a Manifest, batch: &'a Batch) -> Input<'a> {
+        assert!(batch.columns.len() == manifest.reads.len(), "the batch has another number of columns than the manifest reads");
+        let columns = batch.columns.iter().map(|column| Cells::new(column, batch.rows as usize)).collect();
+        let processed_at_text = itoa::Buffer::new().format(batch.processed_at).to_owned();
+        Input { manifest, processed_at: batch.processed_at, processed_at_text, columns }
+    }
+}
+
+/// Reading.
+impl<'a> Row<'a> {
+    #[inline(always)]
+    pub(crate) fn new(index: usize, input: &'a Input<'a>, sheets: &'a mut [Sheet]) -> Row<'a> {
+        Row { index, input, sheets }
+    }
+
+    /// What the member holds.
+    #[inline(always)]
+    pub fn kind(&self, member: impl Key<Field>) -> Kind {
+        self.cells(member).kind(self.index)
+    }
+
+    /// Whether the message lacks the member, or has `null` for it.
+    #[inline(always)]
+    pub fn is_missing(&self, member: impl Key<Field>) -> bool {
+        self.cells(member).is_missing(self.index)
+    }
+
+    /// The member as text, unescaped; none if it is no string.
+    #[inline(always)]
+    pub fn text(&self, member: impl Key<Field>) -> Option<&'a str> {
+        self.of_kind(member, Kind::Text)
+    }
+
+    /// The member as an integer, exact; none if it is no number, has a fraction or does not fit. `1.50e3` is 1500.
+    #[inline(always)]
+    pub fn integer(&self, member: impl Key<Field>) -> Option<i64> {
+        self.of_kind(member, Kind::Number).and_then(number::exact)
+    }
+
+    /// The member as a number, spelt as it was sent; none if it is no number.
+    #[inline(always)]
+    pub fn number_text(&self, member: impl Key<Field>) -> Option<&'a str> {
+        self.of_kind(member, Kind::Number)
+    }
+
+    /// The member as the nearest `f64`; none if it is no number.
+    pub fn float(&self, member: impl Key<Field>) -> Option<f64> {
+        self.of_kind(member, Kind::Number).and_then(|text| text.parse().ok())
+    }
+
+    /// The member as a boolean; none if it is none.
+    #[inline(always)]
+    pub fn boolean(&self, member: impl Key<Field>) -> Option<bool> {
+        self.of_kind(member, Kind::Boolean).map(|text| text == "true")
+    }
+
+    /// The member as it was sent: JSON text, but for a string the string itself, unescaped. None if it is absent. Good as
+    /// the detail of a rejection.
+    #[inline(always)]
+    pub fn raw(&self, member: impl Key<Field>) -> Option<&'a str> {
+        let cells = self.cells(member);
+        match cells.kind(self.index) {
+            Kind::Absent => None,
+            Kind::Null => Some("null"),
+            Kind::Boolean | Kind::Number | Kind::Text | Kind::Composite => Some(cells.text(self.index)),
+        }
+    }
+
+    /// The member as a JSON value, which allocates; none if it is absent. For objects and arrays.
+    pub fn json(&self, member: impl Key<Field>) -> Option<Value> {
+        let text = self.raw(member)?;
+        match self.kind(member) {
+            Kind::Text => Some(Value::from(text)),
+            _ => Some(serde_json::from_str(text).expect("the host sends valid JSON")),
+        }
+    }
+
+    /// The name under which a member was declared.
+    pub fn name(&self, member: impl Key<Field>) -> &'a str {
+        &self.input.manifest.reads[member.index(self.input.manifest)]
+    }
+
+    /// A rejection whose detail is what the member holds, as [`Row::raw`] gives it.
+    #[cold]
+    pub fn reject(&self, reason: impl Into<Cause>, member: impl Key<Field>) -> Verdict {
+        match self.raw(member) {
+            Some(value) => Verdict::reject_with(reason, value),
+            None => Verdict::reject(reason),
+        }
+    }
+
+    /// When the host began with this batch: milliseconds since the Unix epoch, UTC. The only time there is.
+    #[inline(always)]
+    pub fn processed_at(&self) -> i64 {
+        self.input.processed_at
+    }
+
+    /// Which row of its batch this is, counted from 0. For messages to people: the answer must not depend on it.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    #[inline(always)]
+    fn cells(&self, member: impl Key<Field>) -> &'a Cells<'a> {
+        &self.input.columns[member.index(self.input.manifest)]
+    }
+
+    #[inline(always)]
+    fn of_kind(&self, member: impl Key<Field>, kind: Kind) -> Option<&'a str> {
+        let cells = self.cells(member);
+        cells.is(self.index, kind).then(|| cells.text(self.index))
+    }
+}
+
+/// Writing. What is set last wins; what is not set stays as the message has it.
+impl Row<'_> {
+    /// Writes a string.
+    #[inline(always)]
+    pub fn set_text(&mut self, member: impl Key<Output>, text: &str) {
+        self.begin(member, Kind::Text).push_str(text);
+    }
+
+    /// Writes a string piece by piece, without a `String` in between: `write!(row.text_writer(id), "{a}-{b}")`.
+    #[inline(always)]
+    pub fn text_writer(&mut self, member: impl Key<Output>) -> TextWriter<'_> {
+        TextWriter(self.begin(member, Kind::Text))
+    }
+
+    /// Writes an integer.
+    #[inline(always)]
+    pub fn set_integer(&mut self, member: impl Key<Output>, value: i64) {
+        let input = self.input;
+        if value == input.processed_at {
+            // The number that is written most often, and the same for all rows.
+            self.begin(member, Kind::Number).push_str(&input.processed_at_text);
+        } else {
+            self.begin(member, Kind::Number).push_str(itoa::Buffer::new().format(value));
+        }
+    }
+
+    /// Writes a number, or `null` for NaN and the infinities, which JSON does not have.
+    pub fn set_float(&mut self, member: impl Key<Output>, value: f64) {
+        self.set_json(member, &Value::from(value));
+    }
+
+    /// Writes `true` or `false`.
+    #[inline(always)]
+    pub fn set_boolean(&mut self, member: impl Key<Output>, value: bool) {
+        self.begin(member, Kind::Boolean).push_str(if value { "true" } else { "false" });
+    }
+
+    /// Writes `null`.
+    #[inline(always)]
+    pub fn set_null(&mut self, member: impl Key<Output>) {
+        self.begin(member, Kind::Null);
+    }
+
+    /// Writes any JSON value.
+    pub fn set_json(&mut self, member: impl Key<Output>, value: &Value) {
+        match value {
+            Value::Null => self.set_null(member),
+            Value::Bool(value) => self.set_boolean(member, *value),
+            Value::Number(_) => self.begin(member, Kind::Number).push_str(&value.to_string()),
+            Value::String(text) => self.set_text(member, text),
+            Value::Array(_) | Value::Object(_) => self.begin(member, Kind::Composite).push_str(&value.to_string()),
+        }
+    }
+
+    #[inline(always)]
+    fn begin(&mut self, member: impl Key<Output>, kind: Kind) -> &mut Sheet {
+        self.sheets[member.index(self.input.manifest)].begin(self.index, kind)
+    }
+}
+
+/// Where a text is written piece by piece, also by `write!`, which can't fail here.
+pub struct TextWriter<'a>(&'a mut Sheet);
+
+impl TextWriter<'_> {
+    /// Appends a piece.
+    #[inline(always)]
+    pub fn push_str(&mut self, piece: &str) {
+        self.0.push_str(piece);
+    }
+
+    /// Appends a piece that is ASCII: cheaper than to make a `str` of it.
+    ///
+    /// # Panics
+    /// When it is not ASCII.
+    #[inline(always)]
+    pub fn push_ascii(&mut self, piece: &[u8]) {
+        self.0.push_ascii(piece);
+    }
+}
+
+impl fmt::Write for TextWriter<'_> {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        self.push_str(piece);
+        Ok(())
+    }
+}

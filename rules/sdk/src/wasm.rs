@@ -1,0 +1,71 @@
+//! The exports of a component: the bindings made from `wit/rule.wit`, and the two functions behind them.
+//!
+//! The bindings use the types of [`crate::abi`] themselves, so nothing is converted at the boundary. The only state is the
+//! loaded rule, which never changes once it is configured.
+
+use std::cell::OnceCell;
+use std::panic;
+
+use crate::Rule;
+use crate::abi::{Batch, Loaded, Manifest, Outcome};
+use crate::log::Level;
+
+#[allow(clippy::undocumented_unsafe_blocks, unreachable_pub, missing_docs, reason = "generated code")]
+pub mod bindings {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "rule",
+        with: { "weir:rule/types@0.1.0": crate::abi },
+        pub_export_macro: true,
+        export_macro_name: "export_world",
+    });
+}
+
+pub use bindings::{Guest, export_world};
+
+/// Where a component keeps its rule.
+pub type Slot<R> = OnceCell<Loaded<R>>;
+
+/// `configure` of the contract.
+///
+/// # Errors
+/// What is wrong with the configuration.
+pub fn configure<R: Rule>(slot: &Slot<R>, config: &str) -> Result<Manifest, String> {
+    panic::set_hook(Box::new(report));
+    let (loaded, manifest) = Loaded::configure(config)?;
+    match slot.set(loaded) {
+        Ok(()) => Ok(manifest),
+        Err(_) => Err("failed to configure the rule: it is configured already, make a new instance".to_owned()),
+    }
+}
+
+/// `evaluate` of the contract.
+///
+/// # Panics
+/// When the rule was not configured.
+pub fn evaluate<R: Rule>(slot: &Slot<R>, batch: &Batch) -> Outcome {
+    slot.get().expect("the host configures a rule before it evaluates").evaluate(batch)
+}
+
+/// Tells the host why the rule is about to trap.
+fn report(info: &panic::PanicHookInfo<'_>) {
+    let what = info.payload_as_str().unwrap_or("a panic without a message");
+    let message = match info.location() {
+        Some(place) => format!("{what}, at {place}"),
+        None => what.to_owned(),
+    };
+    log(Level::Panic, &message);
+}
+
+/// Hands a line to the host.
+pub(crate) fn log(level: Level, message: &str) {
+    use bindings::weir::rule::log;
+    let level = match level {
+        Level::Debug => log::Level::Debug,
+        Level::Info => log::Level::Info,
+        Level::Warn => log::Level::Warn,
+        Level::Error => log::Level::Error,
+        Level::Panic => log::Level::Panic,
+    };
+    log::log(level, message);
+}

@@ -80,8 +80,10 @@ fn each_rule_rejects_for_its_reasons_and_the_others_go_on() {
     let messages: Vec<&[u8]> = messages.iter().map(String::as_bytes).collect();
     let (outputs, rejections) = judge(&configuration(|_| ()), &messages);
     assert_eq!(outputs.iter().map(|(record, _)| *record).collect::<Vec<_>>(), [0, 7]);
-    let rejections: Vec<_> =
-        rejections.iter().map(|(record, rule, reason, detail)| (*record, rule.as_str(), reason.as_str(), detail.as_deref())).collect();
+    let rejections: Vec<_> = rejections
+        .iter()
+        .map(|(record, rule, reason, detail)| (*record, rule.as_str(), reason.as_str(), detail.as_deref()))
+        .collect();
     assert_eq!(
         rejections,
         [
@@ -100,8 +102,7 @@ fn members_that_are_there_are_replaced_where_they_stand() {
     let config = configuration(|config| config.rules[2].config = json!({"normalise": true}));
     let message = br#"{"processed_time":"old","device_type":"IOS","app_version":"3","timestamp":0,"timestamp_in_utc":null}"#;
     let (outputs, _) = judge(&config, &[message]);
-    let expected =
-        r#"{"processed_time":1767225600000,"device_type":"iOS","app_version":"3","timestamp":0,"timestamp_in_utc":"1970-01-01 00:00:00"}"#;
+    let expected = r#"{"processed_time":1767225600000,"device_type":"iOS","app_version":"3","timestamp":0,"timestamp_in_utc":"1970-01-01 00:00:00"}"#;
     assert_eq!(outputs[0].1, expected);
 }
 
@@ -121,7 +122,8 @@ fn members_inside_objects_are_read_and_written() {
     let config = configuration(|config| {
         config.rules.truncate(2);
         config.rules[0].config = json!({"required": ["/event/at"]});
-        config.rules[1].config = json!({"timestamp": "/event/at", "timestamp_in_utc": "/event/utc", "processed_time": "/weir/at"});
+        config.rules[1].config =
+            json!({"timestamp": "/event/at", "timestamp_in_utc": "/event/utc", "processed_time": "/weir/at"});
     });
     let (outputs, _) = judge(&config, &[br#"{"event":{"at":0}}"#]);
     assert_eq!(outputs[0].1, r#"{"event":{"at":0,"utc":"1970-01-01 00:00:00"},"weir":{"at":1767225600000}}"#);

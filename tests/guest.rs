@@ -118,5 +118,8 @@ fn component(wat: &str) -> Vec<u8> {
     let (package, _) = resolve.push_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../wit")).expect("the contract parses");
     let world = resolve.select_world(&[package], Some("rule")).expect("the contract has the world `rule`");
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).expect("metadata fits");
-    ComponentEncoder::default().module(&module).and_then(|encoder| encoder.encode()).expect("the guest keeps the contract's types")
+    ComponentEncoder::default()
+        .module(&module)
+        .and_then(|encoder| encoder.encode())
+        .expect("the guest keeps the contract's types")
 }

@@ -69,7 +69,9 @@ fn only_the_rows_that_a_rule_traps_on_are_rejected() {
 fn a_trap_is_named() {
     assert!(fault("(i32.div_u (i32.const 1) (i32.const 0))", "", false).contains("divide by zero"));
     assert!(fault("(i32.load (i32.const -4))", "", false).contains("out of bounds"));
-    assert!(fault("(call $deeper)", "(func $deeper (result i32) (i32.add (call $deeper) (i32.const 1)))", false).contains("stack"));
+    assert!(
+        fault("(call $deeper)", "(func $deeper (result i32) (i32.add (call $deeper) (i32.const 1)))", false).contains("stack")
+    );
 }
 
 #[test]
@@ -130,9 +132,21 @@ fn broken_promises_are_faults_that_name_what_was_broken() {
     let cases = [
         ("(call $outcome (i32.const 0) (i32.const 0))", true, "0 columns"),
         ("(call $outcome (i32.const 0) (i32.const 1))", true, "`y` breaks the contract"),
-        ("(call $column (i32.const 4) (i32.const 9) (i32.const 1)) (call $outcome (i32.const 0) (i32.const 1))", true, "ends at 9"),
-        ("(call $column (i32.const 9) (i32.const 0) (i32.const 0)) (call $outcome (i32.const 0) (i32.const 1))", true, "kind is 9"),
-        ("(call $column (i32.const 3) (i32.const 1) (i32.const 1)) (call $outcome (i32.const 0) (i32.const 1))", true, "JSON number"),
+        (
+            "(call $column (i32.const 4) (i32.const 9) (i32.const 1)) (call $outcome (i32.const 0) (i32.const 1))",
+            true,
+            "ends at 9",
+        ),
+        (
+            "(call $column (i32.const 9) (i32.const 0) (i32.const 0)) (call $outcome (i32.const 0) (i32.const 1))",
+            true,
+            "kind is 9",
+        ),
+        (
+            "(call $column (i32.const 3) (i32.const 1) (i32.const 1)) (call $outcome (i32.const 0) (i32.const 1))",
+            true,
+            "JSON number",
+        ),
         (
             "(i32.store8 (i32.const 608) (i32.const 255)) (call $column (i32.const 4) (i32.const 1) (i32.const 1)) (call $outcome (i32.const 0) (i32.const 1))",
             true,

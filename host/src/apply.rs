@@ -174,9 +174,19 @@ struct Input {
 
 impl Input {
     fn open(path: &Path) -> anyhow::Result<Input> {
-        let file = if is_standard(path) { standard(io::stdin())? } else { File::open(path).with_context(|| format!("failed to open the input {}", path.display()))? };
+        let file = if is_standard(path) {
+            standard(io::stdin())?
+        } else {
+            File::open(path).with_context(|| format!("failed to open the input {}", path.display()))?
+        };
         let reader = Box::new(BufReader::with_capacity(1 << 18, file.try_clone().context("failed to read the input")?));
-        Ok(Input { name: if is_standard(path) { "standard input".into() } else { path.display().to_string() }, file, reader, lines: 0, line: Vec::new() })
+        Ok(Input {
+            name: if is_standard(path) { "standard input".into() } else { path.display().to_string() },
+            file,
+            reader,
+            lines: 0,
+            line: Vec::new(),
+        })
     }
 
     /// Refuses to write over the file that is read: it would be empty before its first line was seen.
@@ -244,7 +254,9 @@ impl Output {
     fn create(path: &Path) -> anyhow::Result<Output> {
         let (name, file) = match is_standard(path) {
             true => ("standard output".to_owned(), standard(io::stdout())?),
-            false => (path.display().to_string(), File::create(path).with_context(|| format!("failed to create {}", path.display()))?),
+            false => {
+                (path.display().to_string(), File::create(path).with_context(|| format!("failed to create {}", path.display()))?)
+            }
         };
         Ok(Output { name, writer: BufWriter::with_capacity(1 << 18, file) })
     }

@@ -43,7 +43,8 @@ fn prove(runtime: &Runtime, file: &Path, config: &Config) -> anyhow::Result<Stri
 /// How the configuration would run `file`: as the rule whose file or name it is, else with the defaults.
 fn configuration(file: &Path, config: &Config) -> anyhow::Result<config::Rule> {
     let name = file.file_stem().and_then(|stem| stem.to_str()).context("the file's name is no name for a rule")?;
-    let same = |rule: &&config::Rule| rule.file.canonicalize().is_ok_and(|known| file.canonicalize().is_ok_and(|file| file == known));
+    let same =
+        |rule: &&config::Rule| rule.file.canonicalize().is_ok_and(|known| file.canonicalize().is_ok_and(|file| file == known));
     let known = config.rules.iter().find(same).or_else(|| config.rules.iter().find(|rule| rule.name == name));
     let rule = match known {
         Some(rule) => rule.clone(),

@@ -38,7 +38,7 @@ impl Inbox {
     }
 
     /// The next event, if there is one.
-    pub fn next(&mut self) -> Option<Event> {
+    pub fn pop(&mut self) -> Option<Event> {
         self.look();
         self.seen.pop_front()
     }
@@ -133,8 +133,8 @@ mod tests {
         sender.send(Event::Shutdown).unwrap();
         assert!(!inbox.wait(Duration::from_secs(3600)));
         assert!(inbox.stopping() && !inbox.overdue(), "the batch in hand has some time left");
-        assert_eq!(inbox.next(), Some(Event::Shutdown), "waiting does not swallow events");
-        assert_eq!(inbox.next(), None);
+        assert_eq!(inbox.pop(), Some(Event::Shutdown), "waiting does not swallow events");
+        assert_eq!(inbox.pop(), None);
     }
 
     #[test]
@@ -142,6 +142,6 @@ mod tests {
         let (_, receiver) = mpsc::channel();
         let mut inbox = Inbox::new(receiver);
         assert!(inbox.wait(Duration::from_millis(1)));
-        assert_eq!(inbox.next(), None);
+        assert_eq!(inbox.pop(), None);
     }
 }

@@ -17,6 +17,7 @@ pub mod pipeline;
 pub mod record;
 pub mod ruleset;
 pub mod run;
+pub mod simulate;
 pub mod snapshot;
 pub mod start;
 pub mod view;

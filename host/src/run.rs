@@ -14,8 +14,8 @@ use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::counts::Counts;
 use crate::events::{CLOSE_GRACE, Event, Inbox};
-use crate::kafka::client::Troubles;
 use crate::kafka::sink::Work;
+use crate::kafka::troubles::Troubles;
 use crate::kafka::{Failure, Polled, Sink, Source, topics};
 use crate::pipeline::Manifest;
 use crate::record::{Batch, Step};
@@ -141,7 +141,7 @@ struct Engine<'a, C> {
 impl<C: Fn() -> i64> Engine<'_, C> {
     fn run(&mut self, inbox: &mut Inbox) -> anyhow::Result<()> {
         loop {
-            match inbox.next() {
+            match inbox.pop() {
                 Some(Event::Shutdown) => return Ok(()),
                 None => {}
             }
@@ -167,13 +167,15 @@ impl<C: Fn() -> i64> Engine<'_, C> {
             // The batch is empty.
             Polled::Nothing => self.tick(inbox),
             Polled::Revoked => {
-                self.assigned(&[]);
+                tracing::info!(topic = %self.source.topic(), "partitions revoked");
+                self.snapshot.update(|snapshot| snapshot.partitions.clear());
                 Ok(())
             }
             Polled::Assigned(partitions) => {
                 // What other processes now have is theirs to count.
                 self.counts.retain(|partition| partitions.contains(&partition));
-                self.assigned(&partitions);
+                tracing::info!(topic = %self.source.topic(), ?partitions, "partitions assigned");
+                self.snapshot.update(|snapshot| snapshot.partitions = partitions);
                 self.sink.learn_partitions()
             }
         }
@@ -219,11 +221,6 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         });
     }
 
-    fn assigned(&self, partitions: &[i32]) {
-        tracing::info!(topic = %self.source.topic(), ?partitions, "partitions assigned");
-        self.snapshot.update(|snapshot| snapshot.partitions = partitions.to_vec());
-    }
-
     /// Drops the step and waits before the batch is read again.
     fn pause(&mut self, error: &anyhow::Error, inbox: &mut Inbox) {
         self.phase = Phase::Recovering;
@@ -235,317 +232,4 @@ impl<C: Fn() -> i64> Engine<'_, C> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::sync::atomic::{AtomicI64, Ordering};
-    use std::sync::mpsc::{self, Sender};
-    use std::thread::{self, ScopedJoinHandle};
-    use std::time::Instant;
-
-    use super::*;
-    use crate::kafka::testing::{Broker, Code, Received, Request, config, eventually};
-    use crate::kafka::writer;
-    use crate::record::Rejection;
-    use crate::snapshot::Snapshot;
-
-    /// Stands in for the rules: `bad…` is rejected, `drop…` dropped, `+…` written as `added…`, all else passes as it is. What
-    /// passes is counted under its first word.
-    fn judge(counts: &Counts, batch: &Batch, step: &mut Step) {
-        step.clear();
-        let mut passed = Vec::new();
-        for record in 0..batch.len() as u32 {
-            let value = batch.value(record as usize).map(|value| std::str::from_utf8(value).unwrap());
-            let reject = |drop| Rejection { record, rule: Some(0), reason: "bad".into(), detail: Some("why".into()), drop };
-            match value {
-                Some(value) if value.starts_with("bad") => step.rejections.push(reject(false)),
-                Some(value) if value.starts_with("drop") => step.rejections.push(reject(true)),
-                None => step.rejections.push(Rejection { rule: None, ..reject(false) }),
-                Some(value) => {
-                    passed.push((batch.records()[record as usize].partition, value.split(' ').next()));
-                    match value.strip_prefix('+') {
-                        Some(rest) => step
-                            .pass_with(record, |out| {
-                                out.extend_from_slice(format!("added{rest}").as_bytes());
-                                Ok::<(), ()>(())
-                            })
-                            .unwrap(),
-                        None => step.pass(record),
-                    }
-                }
-            }
-        }
-        step.counts = counts.count(batch.processed_at, passed.into_iter());
-    }
-
-    /// A run in a thread of its own. It is asked to stop when this is dropped, so that a failed test ends.
-    struct Running<'scope> {
-        events: Sender<Event>,
-        snapshot: Shared,
-        thread: Option<ScopedJoinHandle<'scope, anyhow::Result<()>>>,
-    }
-
-    impl<'scope> Running<'scope> {
-        fn start<'env>(
-            scope: &'scope thread::Scope<'scope, 'env>,
-            broker: &'env Broker,
-            clock: &'env AtomicI64,
-        ) -> Running<'scope> {
-            Running::at(scope, &broker.config, &broker.address, clock)
-        }
-
-        fn at<'env>(
-            scope: &'scope thread::Scope<'scope, 'env>,
-            config: &'env Config,
-            address: &'env str,
-            clock: &'env AtomicI64,
-        ) -> Running<'scope> {
-            let (events, receiver) = mpsc::channel();
-            let snapshot = Shared::default();
-            let shared = snapshot.clone();
-            let thread = scope.spawn(move || {
-                let manifest = Manifest { name: "rule".into(), version: "1.2.3".into(), ..Manifest::default() };
-                let judge = Judge { process: Box::new(judge), manifests: vec![manifest], hash: "cafe".into() };
-                serve(config, judge, address, &mut Inbox::new(receiver), &shared, || clock.load(Ordering::Relaxed))
-            });
-            Running { events, snapshot, thread: Some(thread) }
-        }
-
-        fn until(&self, what: &str, condition: impl Fn(&Snapshot) -> bool) {
-            eventually(what, || condition(&self.snapshot.get()));
-        }
-
-        fn stop(mut self) -> anyhow::Result<Snapshot> {
-            self.events.send(Event::Shutdown).unwrap();
-            self.join()
-        }
-
-        /// Waits for a run that ends by itself.
-        fn join(&mut self) -> anyhow::Result<Snapshot> {
-            self.thread.take().unwrap().join().unwrap().map(|()| self.snapshot.get())
-        }
-    }
-
-    impl Drop for Running<'_> {
-        fn drop(&mut self) {
-            let _ = self.events.send(Event::Shutdown);
-        }
-    }
-
-    fn text(message: &Received) -> (i32, &str) {
-        (message.partition, message.text())
-    }
-
-    #[test]
-    fn messages_arrive_with_key_headers_timestamp_and_partition() {
-        let broker = Broker::start(config());
-        let clock = AtomicI64::new(1_000);
-        broker.produce_with(
-            &[
-                (2, Some("k"), Some(b"+x")),
-                (2, None, Some(b"plain")),
-                (1, Some("k"), Some(b"bad")),
-                (0, None, None),
-                (0, None, Some(b"drop")),
-            ],
-            &[("a", b"1"), ("a", b"2"), (writer::SOURCE, b"elsewhere/0/7")],
-            Some(1_700_000_000_123),
-        );
-        thread::scope(|scope| {
-            let running = Running::start(scope, &broker, &clock);
-            running.until("all five are committed", |snapshot| snapshot.read == 5);
-            let snapshot = running.stop().unwrap();
-            assert_eq!((snapshot.written, snapshot.rejections()), (2, 3));
-        });
-        let output = broker.read("processed-user-login", 2);
-        assert_eq!(output.iter().map(text).collect::<Vec<_>>(), [(2, "addedx"), (2, "plain")]);
-        assert_eq!(output[0].key.as_deref(), Some(&b"k"[..]));
-        assert_eq!(output[1].key, None);
-        assert_eq!(output[0].timestamp, Some(1_700_000_000_123));
-        let names: Vec<_> = output[0].headers.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["a", "a", writer::RULESET, writer::SOURCE], "ours replace their namesakes");
-        assert_eq!((output[0].header(writer::RULESET), output[0].header(writer::SOURCE)), (Some("cafe"), Some("user-login/2/0")));
-
-        let letters = broker.read("user-login-rejected", 2);
-        let [tombstone, bad] = &letters[..] else { panic!("{letters:?}") };
-        assert_eq!((bad.partition, bad.text(), bad.key.as_deref()), (1, "bad", Some(&b"k"[..])));
-        assert_eq!(bad.headers[2], (writer::SOURCE.into(), Some(b"elsewhere/0/7".to_vec())), "original headers stay");
-        let header = |name| bad.header(name);
-        assert_eq!(
-            (header(writer::REASON), header(writer::DETAIL), header(writer::RULE)),
-            (Some("bad"), Some("why"), Some("rule"))
-        );
-        assert_eq!((header(writer::RULE_VERSION), header(writer::RULESET)), (Some("1.2.3"), Some("cafe")));
-        assert_eq!(header(writer::SOURCE), Some("user-login/1/0"));
-        assert_eq!((tombstone.value.as_ref(), tombstone.header(writer::RULE)), (None, Some("weir")));
-    }
-
-    #[test]
-    fn a_restart_goes_on_where_the_last_run_stopped() {
-        let broker = Broker::start(config());
-        let clock = AtomicI64::new(1_000);
-        for round in 1..=3_u64 {
-            broker.produce(&[(0, None, Some(format!("round {round}").as_bytes()))]);
-            thread::scope(|scope| {
-                let running = Running::start(scope, &broker, &clock);
-                running.until("the message is committed", |snapshot| snapshot.read == 1);
-                assert_eq!(running.stop().unwrap().read, 1, "in round {round}");
-            });
-        }
-        let output = broker.read("processed-user-login", 3);
-        assert_eq!(output.iter().map(Received::text).collect::<Vec<_>>(), ["round 1", "round 2", "round 3"]);
-    }
-
-    #[test]
-    fn a_window_is_sent_after_its_end_though_nothing_arrives() {
-        let broker = Broker::start(config());
-        let clock = AtomicI64::new(60_000);
-        broker.produce(&[(0, None, Some(b"iOS a")), (1, None, Some(b"android b")), (2, None, Some(b"iOS c"))]);
-        thread::scope(|scope| {
-            let running = Running::start(scope, &broker, &clock);
-            running.until("all are committed", |snapshot| snapshot.read == 3);
-            assert_eq!(running.snapshot.get().closed, None, "the window is still open");
-            clock.store(120_000, Ordering::Relaxed);
-            running.until("the window is closed", |snapshot| snapshot.closed.is_some());
-            let snapshot = running.stop().unwrap();
-            assert!(snapshot.open.is_empty());
-            assert_eq!(snapshot.totals, BTreeMap::from([("android".into(), 1), ("iOS".into(), 2)]));
-        });
-        let windows = broker.read("device_type_count", 1);
-        assert_eq!(windows[0].timestamp, Some(120_000));
-        assert!(windows[0].text().contains(r#""counts":{"android":1,"iOS":2}"#), "{}", windows[0].text());
-    }
-
-    #[test]
-    fn a_failed_commit_is_read_again_and_counted_once() {
-        let broker = Broker::start(config());
-        let clock = AtomicI64::new(60_000);
-        broker.fail(Request::OffsetCommit, &[Code::RD_KAFKA_RESP_ERR_INVALID_COMMIT_OFFSET_SIZE; 2]);
-        broker.produce(&[(0, None, Some(b"iOS a")), (0, None, Some(b"iOS b"))]);
-        thread::scope(|scope| {
-            let running = Running::start(scope, &broker, &clock);
-            running.until("both are committed", |snapshot| snapshot.read >= 2);
-            let snapshot = running.stop().unwrap();
-            assert_eq!((snapshot.read, snapshot.written), (2, 2));
-            assert_eq!(snapshot.totals["iOS"], 2);
-        });
-        let written = broker.read("processed-user-login", 6);
-        let texts: Vec<_> = written.iter().map(Received::text).collect();
-        assert_eq!(texts, ["iOS a", "iOS b", "iOS a", "iOS b", "iOS a", "iOS b"], "at least once, and in order");
-    }
-
-    /// Lets the broker refuse what is written about one message `refusals` times, and returns its dead letter.
-    fn letter_after(refusals: usize) -> Received {
-        let broker = Broker::start(config());
-        let clock = AtomicI64::new(60_000);
-        broker.produce(&[(0, Some("k"), Some(b"iOS large"))]);
-        broker.fail(Request::Produce, &vec![Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; refusals]);
-        thread::scope(|scope| {
-            let running = Running::start(scope, &broker, &clock);
-            running.until("the message is committed", |snapshot| snapshot.read == 1);
-            let snapshot = running.stop().unwrap();
-            assert_eq!((snapshot.written, snapshot.rejections()), (0, 1));
-        });
-        broker.read("user-login-rejected", 1).remove(0)
-    }
-
-    #[test]
-    fn what_the_broker_finds_too_large_becomes_a_dead_letter() {
-        let letter = letter_after(1);
-        assert_eq!((letter.text(), letter.header(writer::REASON)), ("iOS large", Some("message_too_large")));
-        assert_eq!((letter.header(writer::RULE), letter.header(writer::SOURCE)), (Some("weir"), Some("user-login/0/0")));
-        assert_eq!(letter.header(writer::SHORTENED), None);
-    }
-
-    #[test]
-    fn a_dead_letter_that_is_too_large_is_shortened() {
-        let letter = letter_after(2);
-        assert_eq!(letter.header(writer::REASON), Some("message_too_large"));
-        assert!(letter.header(writer::SHORTENED).unwrap().starts_with("value of 9 bytes"), "{letter:?}");
-    }
-
-    #[test]
-    fn what_the_client_finds_too_large_is_shortened_without_a_detour() {
-        let mut config = config();
-        config.kafka.properties.insert("message.max.bytes".into(), "20000".into());
-        let broker = Broker::start(config);
-        let clock = AtomicI64::new(60_000);
-        let large = [b"iOS ", &[b'x'; 30_000][..]].concat();
-        broker.produce(&[(0, None, Some(b"iOS a")), (0, Some("k"), Some(&large)), (0, None, Some(b"iOS b"))]);
-        thread::scope(|scope| {
-            let running = Running::start(scope, &broker, &clock);
-            running.until("all are committed", |snapshot| snapshot.read == 3);
-            running.stop().unwrap();
-        });
-        let letter = broker.read("user-login-rejected", 1).remove(0);
-        assert_eq!((letter.key.as_deref(), letter.value.map(|value| value.len())), (Some(&b"k"[..]), Some(16 * 1024)));
-        assert_eq!(broker.read("processed-user-login", 2).iter().map(Received::text).collect::<Vec<_>>(), ["iOS a", "iOS b"]);
-    }
-
-    #[test]
-    fn a_header_name_that_is_not_utf8_is_converted() {
-        let broker = Broker::start(config());
-        let clock = AtomicI64::new(60_000);
-        broker.produce_with_raw_header(0, b"iOS a", c"caf\xe9");
-        thread::scope(|scope| {
-            let running = Running::start(scope, &broker, &clock);
-            running.until("the message is committed", |snapshot| snapshot.read == 1);
-            running.stop().unwrap();
-        });
-        assert_eq!(broker.read("processed-user-login", 1)[0].header("caf\u{fffd}"), Some("1"));
-    }
-
-    #[test]
-    fn a_shutdown_takes_less_than_ten_seconds_though_the_broker_is_gone() {
-        let broker = Broker::start(config());
-        let clock = AtomicI64::new(60_000);
-        broker.produce(&[(0, None, Some(b"iOS a"))]);
-        thread::scope(|scope| {
-            let running = Running::start(scope, &broker, &clock);
-            running.until("the first is committed", |snapshot| snapshot.read == 1);
-            broker.cluster().broker_down(-1).unwrap();
-            // An ended window has to be sent, which cannot be done now: the loop waits for the broker.
-            clock.store(120_000, Ordering::Relaxed);
-            thread::sleep(Duration::from_millis(300));
-            let asked = Instant::now();
-            running.stop().unwrap();
-            assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
-        });
-    }
-
-    #[test]
-    fn a_missing_permission_ends_the_run_with_the_topic_named() {
-        let broker = Broker::start(config());
-        broker.cluster().topic_error("processed-user-login", Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED).unwrap();
-        let clock = AtomicI64::new(0);
-        thread::scope(|scope| {
-            let error = Running::start(scope, &broker, &clock).join().unwrap_err().to_string();
-            assert!(error.contains("processed-user-login") && error.contains("AUTHORIZATION"), "{error}");
-        });
-    }
-
-    #[test]
-    fn a_missing_topic_that_is_not_to_be_created_is_named() {
-        let mut broker = Broker::start(config());
-        broker.config.topics.rejected = "nowhere".into();
-        broker.config.topics.create = false;
-        let clock = AtomicI64::new(0);
-        thread::scope(|scope| {
-            let error = Running::start(scope, &broker, &clock).join().unwrap_err().to_string();
-            assert!(error.contains("nowhere") && error.contains("topics.create"), "{error}");
-        });
-    }
-
-    #[test]
-    fn an_unreachable_broker_is_waited_for_until_a_shutdown() {
-        let config = config();
-        let clock = AtomicI64::new(0);
-        thread::scope(|scope| {
-            let running = Running::at(scope, &config, "127.0.0.1:1", &clock);
-            thread::sleep(Duration::from_secs(3));
-            let asked = Instant::now();
-            let snapshot = running.stop().unwrap();
-            assert_eq!((snapshot.state, snapshot.read), (State::Connecting, 0));
-            assert!(asked.elapsed() < Duration::from_secs(10));
-        });
-    }
-}
+mod tests;

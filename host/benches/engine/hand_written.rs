@@ -82,7 +82,8 @@ impl Contender for HandWritten {
     fn answers(&self, _: &Batch) -> Answers {
         let starts = std::iter::once(0).chain(self.outputs.iter().map(|(_, end)| *end));
         let outputs = self.outputs.iter().zip(starts).map(|((record, end), start)| (*record, self.bytes[start..*end].to_vec()));
-        let rejections = self.rejections.iter().map(|(record, reason, detail)| (*record, (*reason).to_owned(), Some(detail.clone())));
+        let rejections =
+            self.rejections.iter().map(|(record, reason, detail)| (*record, (*reason).to_owned(), Some(detail.clone())));
         Answers { outputs: outputs.collect(), rejections: rejections.collect() }
     }
 
@@ -100,7 +101,8 @@ impl HandWritten {
             let raw = &message[found.start as usize..found.end as usize];
             String::from_utf8_lossy(if found.kind == Kind::Text { text(found) } else { raw }).into_owned()
         };
-        let [app_version, device_type, timestamp] = [self.app_version, self.device_type, self.timestamp].map(|node| self.layout[node]);
+        let [app_version, device_type, timestamp] =
+            [self.app_version, self.device_type, self.timestamp].map(|node| self.layout[node]);
         for (found, name) in [(app_version, "app_version"), (device_type, "device_type"), (timestamp, "timestamp")] {
             if matches!(found.kind, Kind::Absent | Kind::Null) {
                 return Err(("missing_field", name.to_owned()));
@@ -119,7 +121,8 @@ impl HandWritten {
         let Some(seconds) = seconds.filter(|seconds| *seconds <= LAST_SECOND) else {
             return Err(("malformed_timestamp", detail(timestamp)));
         };
-        let known = device_type.kind == Kind::Text && DEVICES.iter().any(|device| device.as_bytes().eq_ignore_ascii_case(text(device_type)));
+        let known = device_type.kind == Kind::Text
+            && DEVICES.iter().any(|device| device.as_bytes().eq_ignore_ascii_case(text(device_type)));
         if !known {
             return Err(("unsupported_device_type", detail(device_type)));
         }
@@ -166,7 +169,9 @@ fn utc(seconds: u64) -> [u8; 19] {
     let month = if month < 10 { month + 3 } else { month - 9 };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     let mut text = *b"0000-00-00 00:00:00";
-    for (at, number) in [(0, year / 100), (2, year % 100), (5, month), (8, day), (11, second / 3_600), (14, second / 60 % 60), (17, second % 60)] {
+    for (at, number) in
+        [(0, year / 100), (2, year % 100), (5, month), (8, day), (11, second / 3_600), (14, second / 60 % 60), (17, second % 60)]
+    {
         text[at] += (number / 10) as u8;
         text[at + 1] += (number % 10) as u8;
     }

@@ -60,7 +60,9 @@ fn judge(message: &[u8], processed_at: i64) -> Result<(String, Vec<u8>), Rejecti
         Value::String(text) => text.parse().ok(),
         _ => None,
     };
-    let time = timestamp.filter(|seconds| (0..=253_402_300_799).contains(seconds)).and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+    let time = timestamp
+        .filter(|seconds| (0..=253_402_300_799).contains(seconds))
+        .and_then(|seconds| DateTime::from_timestamp(seconds, 0));
     let Some(time) = time else { return Err(("malformed_timestamp", login["timestamp"].to_string())) };
     let device = login["device_type"].as_str().unwrap_or_default().to_owned();
     if !["android", "iOS"].iter().any(|known| known.eq_ignore_ascii_case(&device)) {

@@ -74,7 +74,9 @@ impl<R: Evaluate> Contender for Engine<R> {
         let rejections = self.step.rejections.iter();
         Answers {
             outputs: self.step.outputs.iter().map(|output| (output.record, self.step.value(output, batch).to_vec())).collect(),
-            rejections: rejections.map(|rejection| (rejection.record, rejection.reason.to_string(), rejection.detail.clone())).collect(),
+            rejections: rejections
+                .map(|rejection| (rejection.record, rejection.reason.to_string(), rejection.detail.clone()))
+                .collect(),
         }
     }
 
@@ -101,7 +103,11 @@ fn main() -> anyhow::Result<()> {
 
     let [wasm, same_engine_native, hand_written, idiomatic] = nanos;
     for ((name, _), nanos) in contenders.iter().zip(nanos) {
-        println!("{name:<20} {nanos:>7.1} ns/record   {:>5.2} x hand_written   {:>5.2} x idiomatic", nanos / hand_written, nanos / idiomatic);
+        println!(
+            "{name:<20} {nanos:>7.1} ns/record   {:>5.2} x hand_written   {:>5.2} x idiomatic",
+            nanos / hand_written,
+            nanos / idiomatic
+        );
     }
     let round = |nanos: f64| (nanos * 10.0).round() / 10.0;
     println!(
@@ -137,7 +143,8 @@ fn logins() -> anyhow::Result<Vec<Batch>> {
     Ok(batches.collect())
 }
 
-const BAD_KINDS: [&str; 6] = ["missing-app-version", "old-version", "malformed-version", "millis-timestamp", "other-device", "truncated-json"];
+const BAD_KINDS: [&str; 6] =
+    ["missing-app-version", "old-version", "malformed-version", "millis-timestamp", "other-device", "truncated-json"];
 
 /// Sees to it that all contenders do the same work.
 fn check_agreement(contenders: &mut [(&str, Box<dyn Contender>); 4], batches: &[Batch]) -> anyhow::Result<()> {

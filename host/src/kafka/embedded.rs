@@ -11,7 +11,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
 
-use super::client::{Quiet, Troubles};
+use super::troubles::{Quiet, Troubles};
 use crate::config;
 
 /// A running broker with its topics. It ends when this is dropped.

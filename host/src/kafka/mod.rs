@@ -1,9 +1,9 @@
 //! Kafka: the only place that names rdkafka, narrowed here to what the engine needs.
 //!
-//! In reading order: [`client`] has the settings and tells of trouble once, [`failure`] says which errors waiting can help,
-//! [`topics`] finds or creates the topics, [`source`] reads batches and commits their offsets, [`sink`] writes steps, as [`writer`]
-//! words them, and sees them delivered, [`publish`] is for those who only produce, [`embedded`] is a broker within the process, and [`native`] has
-//! the few calls of librdkafka that the Rust client lacks.
+//! In reading order: [`client`] has the settings, [`troubles`] tells of trouble once, [`failure`] says which errors waiting
+//! can help, [`topics`] finds or creates the topics, [`source`] reads batches and commits their offsets, [`sink`] writes steps,
+//! as [`writer`] words them, and sees them delivered, `outbox` is the producer below it, [`publish`] is for those who only
+//! produce, [`embedded`] is a broker within the process, and `native` has the few calls that the Rust client lacks.
 //!
 //! Delivery is at least once: a step is sent, every delivery report is awaited, then the offsets are committed. These are
 //! three calls, so that a transaction can bracket them. The source is polled, its offsets are committed and its rebalances
@@ -20,6 +20,7 @@ pub mod source;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod topics;
+pub mod troubles;
 pub mod writer;
 
 pub use embedded::Embedded;

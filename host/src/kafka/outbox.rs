@@ -12,8 +12,8 @@ use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 
 use super::Failure;
-use super::client::Troubles;
 use super::failure::refused;
+use super::troubles::Troubles;
 
 /// How long to wait for room in the queue before looking again.
 const ROOM: Duration = Duration::from_millis(5);

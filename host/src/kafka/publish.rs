@@ -5,9 +5,10 @@ use std::sync::Arc;
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::Failure;
-use super::client::{self, Troubles};
+use super::client;
 use super::failure::refused;
 use super::outbox::{Outbox, Outgoing};
+use super::troubles::Troubles;
 use crate::config;
 
 /// Produces to one topic.

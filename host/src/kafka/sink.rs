@@ -11,10 +11,11 @@ use std::sync::Arc;
 use anyhow::anyhow;
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::client::{self, Troubles};
+use super::client;
 use super::failure::{self, Failure};
 use super::outbox::{Outbox, Undelivered};
 use super::source::{Source, extents};
+use super::troubles::Troubles;
 pub use super::writer::Work;
 use super::writer::{Kind, Partitions, Writer, untag};
 use crate::config::Config;

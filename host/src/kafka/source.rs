@@ -22,8 +22,9 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::Failure;
-use super::client::{self, Troubles};
+use super::client;
 use super::native;
+use super::troubles::Troubles;
 use crate::config::{self, Config};
 use crate::record::Batch;
 

@@ -12,8 +12,9 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 pub(crate) use rdkafka::types::{RDKafkaApiKey as Request, RDKafkaRespErr as Code};
 
 use super::Embedded;
-use super::client::{self, Quiet};
+use super::client;
 use super::outbox::{Outbox, Outgoing};
+use super::troubles::Quiet;
 use super::writer::header_list;
 use crate::config::{self, Config};
 
@@ -26,6 +27,9 @@ pub(crate) struct Broker {
     pub(crate) address: String,
     embedded: Embedded,
 }
+
+/// A message to be written to the input: partition, key, value.
+pub(crate) type Input<'a> = (i32, Option<&'a str>, Option<&'a [u8]>);
 
 /// A message as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,22 +57,11 @@ impl Received {
 
 /// A configuration without rules.
 pub(crate) fn config() -> Config {
-    Config {
-        kafka: config::Kafka { brokers: None, group: "weir".into(), properties: quick_rejoin(), headers: true },
-        topics: config::Topics {
-            input: "user-login".into(),
-            output: "processed-user-login".into(),
-            rejected: "user-login-rejected".into(),
-            counts: "device_type_count".into(),
-            create: true,
-            partitions: 3,
-            replication: 1,
-            settings: [].into(),
-        },
-        batch: config::Batch { rows: 1_000, bytes: 4 << 20, linger: Duration::from_millis(5) },
-        counts: config::Counts { member: "device_type".into(), every: Duration::from_secs(60), emit_empty: false },
-        rules: Vec::new(),
-    }
+    let mut config = Config { rules: Vec::new(), ..Config::default() };
+    config.kafka = config::Kafka { brokers: None, properties: quick_rejoin(), ..config.kafka };
+    config.topics.partitions = 3;
+    config.counts.every = Duration::from_secs(60);
+    config
 }
 
 /// The mock broker lets a group form anew only a session's time-out after its last member has left.
@@ -94,16 +87,11 @@ impl Broker {
     }
 
     /// Writes messages to the input, given as (partition, key, value), and returns when they are there.
-    pub(crate) fn produce(&self, messages: &[(i32, Option<&str>, Option<&[u8]>)]) {
+    pub(crate) fn produce(&self, messages: &[Input<'_>]) {
         self.produce_with(messages, &[], None);
     }
 
-    pub(crate) fn produce_with(
-        &self,
-        messages: &[(i32, Option<&str>, Option<&[u8]>)],
-        headers: &[(&str, &[u8])],
-        timestamp: Option<i64>,
-    ) {
+    pub(crate) fn produce_with(&self, messages: &[Input<'_>], headers: &[(&str, &[u8])], timestamp: Option<i64>) {
         let settings = client::producer_settings(&config().kafka, &self.address).unwrap();
         let mut outbox = Outbox::open(settings, Default::default()).unwrap();
         for (partition, key, value) in messages {

@@ -14,7 +14,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 
 use super::Failure;
-use super::client::{self, Quiet, Troubles};
+use super::client;
+use super::troubles::{Quiet, Troubles};
 use crate::backoff::Backoff;
 use crate::config::{self, Config};
 use crate::events::Inbox;
@@ -154,7 +155,8 @@ impl Clients {
         for result in results.map_err(|error| Failure::from_client(&error, &format!("create topics {}", missing.join(", "))))? {
             match result {
                 Ok(topic) => {
-                    tracing::info!(topic, partitions = topics.partitions, replication = topics.replication, "topic created")
+                    let config::Topics { partitions, replication, .. } = topics;
+                    tracing::info!(topic, partitions, replication, "topic created");
                 }
                 // Another process was faster.
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}

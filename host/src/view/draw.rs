@@ -78,10 +78,12 @@ fn title<'a>(scene: &'a Scene<'_>) -> Line<'a> {
     ])
 }
 
+/// Name, number and colour of a rate.
+type Card = (&'static str, fn(&Totals) -> u64, Color);
+
 fn draw_rates(scene: &Scene<'_>, frame: &mut Frame<'_>, area: Rect) {
     let (totals, last) = (Totals::of(scene.snapshot), scene.rates.last());
-    type Pick = fn(&Totals) -> u64;
-    let cards: [(&str, Pick, Color); 3] = [
+    let cards: [Card; 3] = [
         ("in", |totals| totals.read, Color::Blue),
         ("out", |totals| totals.written, PASSED),
         ("rejected", |totals| totals.rejected, REJECTED),

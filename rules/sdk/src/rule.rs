@@ -40,8 +40,8 @@ impl About {
     /// # Panics
     /// When that is not so; in a `const`, as in [`Rule::ABOUT`], that is a compile error.
     pub const fn new(name: &'static str, version: &'static str, description: &'static str) -> About {
-        assert!(0 < name.len() && name.len() <= 64, "a rule's name has 1 to 64 bytes");
-        assert!(0 < version.len() && version.len() <= 64, "a rule's version has 1 to 64 bytes");
+        assert!(!name.is_empty() && name.len() <= 64, "a rule's name has 1 to 64 bytes");
+        assert!(!version.is_empty() && version.len() <= 64, "a rule's version has 1 to 64 bytes");
         let mut at = 0;
         while at < name.len() {
             let byte = name.as_bytes()[at];

@@ -1,0 +1,188 @@
+//! What librdkafka has to complain about, told once: with fields, and not again for a minute.
+//!
+//! A dead broker makes every client of the process complain several times a second, with the same words or nearly so. Here
+//! that becomes one line that names the broker, and one when it is over.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+/// How long the same trouble is not told again.
+const QUIET: Duration = Duration::from_secs(60);
+/// How many different troubles are remembered.
+const MAX_TOLD: usize = 64;
+
+/// The troubles of all clients of a process, so that they are told once and not once per client.
+#[derive(Debug, Default)]
+pub struct Troubles {
+    /// Leaves the telling to the owner, who asks for [`Troubles::last`].
+    silent: bool,
+    /// No broker could be reached when last heard of.
+    down: AtomicBool,
+    last: Mutex<Option<(RDKafkaErrorCode, String)>>,
+    told: Mutex<HashMap<String, Told>>,
+}
+
+#[derive(Debug)]
+struct Told {
+    at: Instant,
+    since: u64,
+}
+
+impl Troubles {
+    /// Troubles that are kept, not told.
+    pub fn silent() -> Troubles {
+        Troubles { silent: true, ..Troubles::default() }
+    }
+
+    /// What was last heard, such as `Connect to ipv4#127.0.0.1:9092 failed: Connection refused`.
+    pub fn last(&self) -> Option<(RDKafkaErrorCode, String)> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says so if no broker could be reached before. To be called when something went well.
+    pub fn over(&self) {
+        if self.down.swap(false, Ordering::Relaxed) {
+            tracing::info!("kafka can be reached again");
+        }
+    }
+
+    pub(super) fn hear(&self, error: &KafkaError, reason: &str) {
+        let Some(code) = error.rdkafka_error_code() else { return };
+        if code == RDKafkaErrorCode::AllBrokersDown {
+            self.down.store(true, Ordering::Relaxed);
+            return;
+        }
+        let (broker, reason) = parse(reason);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((code, reason.to_string()));
+        if self.silent || told_elsewhere(code) {
+            return;
+        }
+        // One broker has several reasons at a time, one per address and attempt: the code is enough to tell them apart.
+        let key = format!("{code:?} {}", broker.unwrap_or(reason));
+        if let Some(again) = self.due(key) {
+            let code = super::native::name(code);
+            tracing::warn!(broker, code, reason, again, "kafka trouble");
+        }
+    }
+
+    /// How often `key` was heard since it was last told, if it is time to tell it.
+    fn due(&self, key: String) -> Option<u64> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() >= MAX_TOLD && !told.contains_key(&key) {
+            told.clear();
+        }
+        let now = Instant::now();
+        match told.get_mut(&key) {
+            Some(known) if now.duration_since(known.at) < QUIET => {
+                known.since += 1;
+                None
+            }
+            known => {
+                let again = known.map_or(0, |known| known.since);
+                told.insert(key, Told { at: now, since: 0 });
+                Some(again)
+            }
+        }
+    }
+
+    pub(super) fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        let warning = (level as i32) <= RDKafkaLogLevel::Warning as i32;
+        // FAIL and ERROR come as errors too; CONFWARN is about properties of consumers that producers do not need; what is
+        // tried again at once is no trouble yet.
+        let idle = matches!(facility, "FAIL" | "ERROR" | "CONFWARN") || message.ends_with("retrying");
+        if self.silent || !warning || idle {
+            tracing::debug!(facility, "{message}");
+        } else if let Some(again) = self.due(format!("{facility} {}", parse(message).1)) {
+            tracing::warn!(facility, again, "{message}");
+        }
+    }
+}
+
+/// Errors that also reach the caller, who tells them with what it was doing.
+fn told_elsewhere(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::UnknownTopicOrPartition
+            | Code::UnknownTopic
+            | Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::Fatal
+    )
+}
+
+/// Splits `localhost:9092/bootstrap: Connect to … failed: Connection refused (after 0ms in state CONNECT)` into the broker's
+/// address and the reason without what differs from one attempt to the next.
+fn parse(reason: &str) -> (Option<&str>, &str) {
+    let reason = reason.split(" (after ").next().unwrap_or(reason).trim();
+    let reason = reason.strip_prefix("GroupCoordinator: ").unwrap_or(reason);
+    let Some((name, rest)) = reason.split_once(": ") else { return (None, reason) };
+    let address = name.rsplit("://").next().unwrap_or(name);
+    let address = address.split('/').next().unwrap_or(address);
+    let port = address.rsplit_once(':').map_or("", |(_, port)| port);
+    if port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) || address.contains(' ') {
+        return (None, reason);
+    }
+    (Some(address), rest)
+}
+
+/// A client's context that only tells of trouble.
+#[derive(Clone, Debug)]
+pub struct Quiet(pub Arc<Troubles>);
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.0.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.0.hear(&error, reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_split_into_broker_and_rest() {
+        let refused = "Connect to ipv4#127.0.0.1:1 failed: Connection refused";
+        assert_eq!(
+            parse(&format!("127.0.0.1:1/bootstrap: {refused} (after 0ms in state CONNECT)")),
+            (Some("127.0.0.1:1"), refused)
+        );
+        assert_eq!(parse(&format!("sasl_ssl://kafka:9093/1: {refused}, 3 identical error(s) suppressed")).0, Some("kafka:9093"));
+        assert_eq!(parse(&format!("GroupCoordinator: kafka:9093: {refused}")), (Some("kafka:9093"), refused));
+        assert_eq!(parse("1/1 brokers are down"), (None, "1/1 brokers are down"));
+        assert_eq!(parse("note: nothing here is an address"), (None, "note: nothing here is an address"));
+    }
+
+    #[test]
+    fn the_same_trouble_is_told_once() {
+        let troubles = Troubles::default();
+        assert_eq!(troubles.due("a".into()), Some(0));
+        assert_eq!(troubles.due("a".into()), None);
+        assert_eq!(troubles.due("b".into()), Some(0));
+        for index in 0..10 * MAX_TOLD {
+            troubles.due(index.to_string());
+        }
+        assert!(troubles.told.lock().unwrap().len() <= MAX_TOLD);
+    }
+
+    #[test]
+    fn an_outage_is_over_once() {
+        let troubles = Troubles::silent();
+        troubles
+            .hear(&KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure), "kafka:1/bootstrap: Connect failed (after 0ms)");
+        troubles.hear(&KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
+        assert_eq!(troubles.last().unwrap().1, "Connect failed");
+        troubles.over();
+        assert!(!troubles.down.load(Ordering::Relaxed));
+    }
+}

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 use weir::column::{Column, Kind};
-use weir::json::{Found, Projection, Splicer};
+use weir::json::{Found, Projection, Splicer, Writes};
 
 /// JSON values of every kind, nested a little.
 fn values() -> impl Strategy<Value = Value> {
@@ -100,8 +100,11 @@ proptest! {
         };
         for message in spellings(&Value::Object(object.clone())) {
             projection.scan(message.as_bytes(), &mut layout).unwrap();
+            let mut column = Column::default();
+            column.push(cell.0, cell.1);
+            let writes = Writes { columns: &[(node, &column)], row: 0 };
             let mut out = Vec::new();
-            Splicer::default().write(&projection, message.as_bytes(), &layout, &[node], |_| Some(cell), &mut out).unwrap();
+            Splicer::default().write(&projection, message.as_bytes(), &layout, writes, &mut out).unwrap();
             let mut expected = object.clone();
             expected.insert("b".to_owned(), written.clone());
             prop_assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), Value::Object(expected));

@@ -21,6 +21,11 @@ use crate::{cli, logging, run, view};
 
 /// Length of a window: short, so that counts appear soon.
 const WINDOW: Duration = Duration::from_secs(10);
+/// The embedded broker lets a fetch wait its full time even if messages come in: half a second by default, and the view jerks.
+const FETCH_WAIT_MILLIS: &str = "50";
+
+/// How often the simulator looks whether the engine is ready.
+const READY_EVERY: Duration = Duration::from_millis(50);
 
 /// Runs the command until `q`, a signal, or its time is over.
 ///
@@ -29,6 +34,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 pub fn demo(args: &cli::Demo) -> anyhow::Result<()> {
     let mut config = args.file.load()?;
     config.kafka.brokers = None;
+    config.kafka.properties.entry("fetch.wait.max.ms".to_owned()).or_insert(FETCH_WAIT_MILLIS.to_owned());
     config.counts.every = WINDOW;
     config.simulate.rate = args.rate;
     let until = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
@@ -46,14 +52,15 @@ pub fn demo(args: &cli::Demo) -> anyhow::Result<()> {
 pub struct Watch<'a> {
     inbox: Inbox,
     until: Option<Instant>,
-    players: Vec<&'a dyn Fn() -> bool>,
+    /// Whether engine and simulator are at work.
+    players: [&'a dyn Fn() -> bool; 2],
 }
 
 impl Watch<'_> {
     /// Waits for `time`. Returns whether to go on: no shutdown was asked for, time is left, and engine and simulator are at work.
     pub fn wait(&mut self, time: Duration) -> bool {
         let left = self.until.map_or(time, |until| until.saturating_duration_since(Instant::now()));
-        self.inbox.wait(time.min(left)) && !left.is_zero() && self.players.iter().all(|at_work| at_work())
+        self.inbox.wait(time.min(left)) && time <= left && self.players.iter().all(|at_work| at_work())
     }
 }
 
@@ -71,11 +78,9 @@ fn play(config: &Config, until: Option<Instant>, show: Show<'_>) -> anyhow::Resu
         let (stop_engine, events) = mpsc::channel();
         let engine = scope.spawn(|| engine(config, &rules, &brokers, Inbox::new(events), &snapshot));
         let (stop_simulator, events) = mpsc::channel();
-        let simulator = scope.spawn(|| simulator(config, &brokers, Inbox::new(events)));
-        let at_work: (&dyn Fn() -> bool, &dyn Fn() -> bool) = (&|| !engine.is_finished(), &|| !simulator.is_finished());
-        let mut watch = Watch { inbox: Inbox::new(stop), until, players: vec![at_work.0, at_work.1] };
-        let shown = show(&snapshot, &mut watch);
-        drop(watch);
+        let simulator = scope.spawn(|| simulator(config, &brokers, Inbox::new(events), &snapshot));
+        let players: [&dyn Fn() -> bool; 2] = [&|| !engine.is_finished(), &|| !simulator.is_finished()];
+        let shown = show(&snapshot, &mut Watch { inbox: Inbox::new(stop), until, players });
         // The simulator first, so that the engine has a chance to read what was produced.
         let simulated = end(simulator, &stop_simulator, "simulator");
         end(engine, &stop_engine, "engine")?;
@@ -89,7 +94,13 @@ fn engine(config: &Config, rules: &RuleSet, brokers: &str, mut inbox: Inbox, sna
     run::run(config, rules, brokers, &mut inbox, snapshot, now).map(drop)
 }
 
-fn simulator(config: &Config, brokers: &str, mut inbox: Inbox) -> anyhow::Result<()> {
+fn simulator(config: &Config, brokers: &str, mut inbox: Inbox, snapshot: &Shared) -> anyhow::Result<()> {
+    // A backlog from before the engine was ready would dwarf every rate that is shown.
+    while snapshot.get().partitions.is_empty() {
+        if !inbox.wait(READY_EVERY) {
+            return Ok(());
+        }
+    }
     let simulate = &config.simulate;
     let options = Options {
         seed: simulate.seed,

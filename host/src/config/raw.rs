@@ -112,18 +112,15 @@ impl Raw {
     }
 
     fn refuse_unknown(&self, written: &Written) -> Result<(), Invalid> {
-        let known_table = |path: &str| self.paths().any(|known| below(known, path).is_some());
-        let unknown = |path: &String| !self.settings.contains_key(path) && !in_open_table(path);
-        if let Some((path, setting)) = written.settings.iter().find(|(path, _)| unknown(path)) {
-            let origin = &setting.origin;
-            if known_table(path) || OPEN_TABLES.contains(&path.as_str()) {
-                let found = super::read::describe(&setting.value);
-                return Err(Invalid(format!("`{path}` in {origin} is {found}; expected a table")));
-            }
-            return Err(Invalid(format!("unknown key `{path}` in {origin}{}", suggestion(path, self.paths()))));
+        let known_table = |path: &str| OPEN_TABLES.contains(&path) || self.paths().any(|known| below(known, path).is_some());
+        let unknown_key = |path: &str| !self.settings.contains_key(path) && !in_open_table(path);
+        if let Some((path, Setting { value, origin })) = written.settings.iter().find(|(path, _)| unknown_key(path)) {
+            return Err(Invalid(match known_table(path) {
+                true => format!("`{path}` in {origin} is {}; expected a table", super::read::describe(value)),
+                false => format!("unknown key `{path}` in {origin}{}", suggestion(path, self.paths())),
+            }));
         }
-        let unknown_table = |path: &str| !known_table(path) && !in_open_table(path) && !OPEN_TABLES.contains(&path);
-        match written.tables.iter().find(|(path, _)| unknown_table(path)) {
+        match written.tables.iter().find(|(path, _)| !known_table(path) && !in_open_table(path)) {
             Some((path, origin)) => {
                 Err(Invalid(format!("unknown table `[{path}]` in {origin}{}", suggestion(path, self.tables()))))
             }

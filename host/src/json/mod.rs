@@ -11,5 +11,5 @@ mod text;
 
 pub use projection::{Node, Projection};
 pub use scan::{Found, Problem, is_composite, is_number};
-pub use splice::{Splicer, Unwritable};
+pub use splice::{Splicer, Unwritable, Writes};
 pub use text::write_string;

@@ -134,7 +134,9 @@ impl<'a> Scan<'a> {
         if self.bytes.is_empty() {
             return Err(Problem::Empty);
         }
-        std::str::from_utf8(self.bytes).map_err(|error| Problem::NotUtf8(error.valid_up_to()))?;
+        if !self.bytes.is_ascii() {
+            std::str::from_utf8(self.bytes).map_err(|error| Problem::NotUtf8(error.valid_up_to()))?;
+        }
         self.white_space();
         self.member(Some(ROOT), 0)?;
         self.white_space();

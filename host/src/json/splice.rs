@@ -5,7 +5,7 @@ use std::fmt;
 use super::projection::{Node, Projection, ROOT};
 use super::scan::Found;
 use super::text;
-use crate::column::Kind;
+use crate::column::{Column, Kind};
 
 /// A member that can't be written because what should hold it is no object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,31 +31,55 @@ pub struct Splicer {
     edits: Vec<Edit>,
 }
 
-/// A written value: its kind and, for text, the unescaped string, else the JSON text.
-type Cell<'a> = (Kind, &'a [u8]);
+/// What is written into a message: cell `row` of each column, for its member. Absent cells write nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Writes<'a> {
+    /// The members, ascending, with their columns.
+    pub columns: &'a [(Node, &'a Column)],
+    /// The row of all columns.
+    pub row: usize,
+}
+
+impl<'a> Writes<'a> {
+    /// The members that are written, with the kind of the value and its bytes: unescaped for text, else JSON.
+    fn iter(self) -> impl Iterator<Item = (Node, Kind, &'a [u8])> {
+        self.columns.iter().filter_map(move |(node, column)| {
+            let kind = Kind::from_byte(column.kind(self.row)).filter(|kind| *kind != Kind::Absent)?;
+            Some((*node, kind, column.cell(self.row)))
+        })
+    }
+
+    fn get(self, node: Node) -> Option<(Kind, &'a [u8])> {
+        self.iter().find(|(other, ..)| *other == node).map(|(_, kind, bytes)| (kind, bytes))
+    }
+
+    /// Whether `node` or a member inside it is written.
+    fn within(self, projection: &Projection, node: Node) -> bool {
+        self.iter().any(|(written, ..)| projection.contains(node, written))
+    }
+}
 
 impl Splicer {
-    /// Appends `message` to `out` with the members `writes`, which ascend, set to what `cell` has for them; members for which it has none
-    /// stay as they are. A member that is there is replaced where it stands; a new one is added at the end of its object,
-    /// and objects that are missing around it are made.
+    /// Appends `message` to `out` with `writes` in it. A member that is there is replaced where it stands; a new one is added
+    /// at the end of its object, and objects that are missing around it are made.
     ///
     /// # Errors
     /// If an object is needed where the message has something else. Nothing has been appended then.
-    pub fn write<'c>(
+    pub fn write(
         &mut self,
         projection: &Projection,
         message: &[u8],
         layout: &[Found],
-        writes: &[Node],
-        cell: impl Fn(Node) -> Option<Cell<'c>>,
+        writes: Writes<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), Unwritable> {
-        if writes.iter().all(|node| projection.branches[*node].parent == ROOT && !layout[*node].is_present()) {
-            append(projection, message, layout[ROOT], writes, cell, out);
+        let is_new = |node: Node| projection.branches[node].parent == ROOT && !layout[node].is_present();
+        if writes.columns.iter().all(|(node, _)| is_new(*node)) {
+            append(projection, message, layout[ROOT], writes, out);
             return Ok(());
         }
         self.edits.clear();
-        for node in writes.iter().copied().filter(|node| cell(*node).is_some()) {
+        for (node, ..) in writes.iter() {
             let edit = edit(projection, message, layout, node)?;
             if !self.edits.iter().any(|known| known.node == edit.node) {
                 self.edits.push(edit);
@@ -65,11 +89,11 @@ impl Splicer {
         let mut at = 0;
         for edit in &self.edits {
             out.extend_from_slice(&message[at..edit.from]);
-            match cell(edit.node) {
-                Some(cell) => write_value(cell, out),
+            match writes.get(edit.node) {
+                Some((kind, bytes)) => write_value(kind, bytes, out),
                 None => {
                     let mut comma = has_members(message, layout[edit.node]);
-                    add_members(projection, layout, edit.node, &cell, &mut comma, out);
+                    add_members(projection, layout, edit.node, writes, &mut comma, out);
                 }
             }
             at = edit.to;
@@ -80,24 +104,17 @@ impl Splicer {
 }
 
 /// The common case by itself: all members are new and stand at the top level.
-fn append<'c>(
-    projection: &Projection,
-    message: &[u8],
-    object: Found,
-    writes: &[Node],
-    cell: impl Fn(Node) -> Option<Cell<'c>>,
-    out: &mut Vec<u8>,
-) {
+fn append(projection: &Projection, message: &[u8], object: Found, writes: Writes<'_>, out: &mut Vec<u8>) {
     let (before, after) = message.split_at(object.end as usize - 1);
     out.extend_from_slice(before);
     let mut comma = has_members(message, object);
-    for (node, cell) in writes.iter().filter_map(|node| Some((*node, cell(*node)?))) {
+    for (node, kind, bytes) in writes.iter() {
         if comma {
             out.push(b',');
         }
         comma = true;
         out.extend_from_slice(&projection.branches[node].label);
-        write_value(cell, out);
+        write_value(kind, bytes, out);
     }
     out.extend_from_slice(after);
 }
@@ -127,16 +144,9 @@ fn edit(projection: &Projection, message: &[u8], layout: &[Found], node: Node) -
 
 /// Writes the members of `node` that the message has not and that are written, each after a comma but for the first of an
 /// empty object.
-fn add_members<'c>(
-    projection: &Projection,
-    layout: &[Found],
-    node: Node,
-    cell: &impl Fn(Node) -> Option<Cell<'c>>,
-    comma: &mut bool,
-    out: &mut Vec<u8>,
-) {
+fn add_members(projection: &Projection, layout: &[Found], node: Node, writes: Writes<'_>, comma: &mut bool, out: &mut Vec<u8>) {
     for child in projection.branches[node].children.iter().copied().filter(|child| !layout[*child].is_present()) {
-        if !is_written(projection, child, cell) {
+        if !writes.within(projection, child) {
             continue;
         }
         if *comma {
@@ -144,23 +154,19 @@ fn add_members<'c>(
         }
         *comma = true;
         out.extend_from_slice(&projection.branches[child].label);
-        match cell(child) {
-            Some(cell) => write_value(cell, out),
+        match writes.get(child) {
+            Some((kind, bytes)) => write_value(kind, bytes, out),
             None => {
                 out.push(b'{');
-                add_members(projection, layout, child, cell, &mut false, out);
+                add_members(projection, layout, child, writes, &mut false, out);
                 out.push(b'}');
             }
         }
     }
 }
 
-/// Whether `node` or a member inside it is written.
-fn is_written<'c>(projection: &Projection, node: Node, cell: &impl Fn(Node) -> Option<Cell<'c>>) -> bool {
-    cell(node).is_some() || projection.branches[node].children.iter().any(|child| is_written(projection, *child, cell))
-}
-
-fn write_value((kind, bytes): Cell<'_>, out: &mut Vec<u8>) {
+#[inline]
+fn write_value(kind: Kind, bytes: &[u8], out: &mut Vec<u8>) {
     match kind {
         Kind::Text => text::write_string(bytes, out),
         Kind::Absent | Kind::Null => out.extend_from_slice(b"null"),
@@ -179,9 +185,18 @@ mod tests {
         let mut layout = vec![Found::default(); projection.nodes()];
         projection.scan(message.as_bytes(), &mut layout).map_err(|problem| problem.to_string())?;
         let mut out = Vec::new();
-        let cell = |node| nodes.iter().position(|other| *other == node).map(|index| (Kind::Number, writes[index].1.as_bytes()));
-        Splicer::default().write(&projection, message.as_bytes(), &layout, &nodes, cell, &mut out).map_err(|error| error.0)?;
+        let columns: Vec<Column> = writes.iter().map(|(_, json)| number(json)).collect();
+        let mut columns: Vec<(Node, &Column)> = nodes.into_iter().zip(&columns).collect();
+        columns.sort_by_key(|(node, _)| *node);
+        let writes = Writes { columns: &columns, row: 0 };
+        Splicer::default().write(&projection, message.as_bytes(), &layout, writes, &mut out).map_err(|error| error.0)?;
         Ok(String::from_utf8(out).unwrap())
+    }
+
+    fn number(json: &str) -> Column {
+        let mut column = Column::default();
+        column.push(Kind::Number, json.as_bytes());
+        column
     }
 
     #[test]

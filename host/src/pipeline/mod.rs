@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crate::column::{Column, Kind};
 use crate::counts::Counts;
-use crate::json::{Found, Projection, Splicer, Unwritable};
+use crate::json::{Found, Node, Projection, Splicer, Unwritable, Writes};
 use crate::record::{Batch, Rejection, Step};
 use plan::{Plan, Source};
 use rows::Rows;
@@ -243,19 +243,19 @@ impl<R: Evaluate> Pipeline<R> {
     /// Rows into outputs: the original bytes, with what was written spliced in.
     fn assemble(&mut self, batch: &Batch, step: &mut Step) {
         let Pipeline { plan, rows, layouts, splicer, .. } = self;
+        let nodes = plan.projection.nodes();
         let mut refused = Vec::new();
+        let columns: Vec<(Node, &Column)> =
+            plan.written.iter().filter_map(|(node, slot)| Some((*node, rows.written(*slot)?))).collect();
         for row in 0..rows.len() {
             let record = rows.record(row);
             if !rows.is_written(row) {
                 step.pass(record as u32);
                 continue;
             }
-            let nodes = plan.projection.nodes();
-            let layout = &layouts[record * nodes..][..nodes];
-            let message = batch.value(record).unwrap_or_default();
-            let cell = |node| plan.slot_of(node).and_then(|slot| rows.written_cell(slot, row));
-            let spliced = step
-                .pass_with(record as u32, |out| splicer.write(&plan.projection, message, layout, &plan.written_nodes, cell, out));
+            let (message, layout) = (batch.value(record).unwrap_or_default(), &layouts[record * nodes..][..nodes]);
+            let writes = Writes { columns: &columns, row };
+            let spliced = step.pass_with(record as u32, |out| splicer.write(&plan.projection, message, layout, writes, out));
             if let Err(Unwritable(name)) = spliced {
                 refused.push(row as u32);
                 step.rejections.push(refusal(record, "unwritable_member", name));

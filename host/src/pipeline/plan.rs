@@ -35,8 +35,8 @@ pub(super) struct Plan {
     pub(super) writes: Vec<Vec<usize>>,
     /// The slot whose values are counted.
     pub(super) counted: usize,
-    /// The nodes that some rule writes, ascending.
-    pub(super) written_nodes: Vec<Node>,
+    /// The nodes that some rule writes, ascending, with their slots.
+    pub(super) written: Vec<(Node, usize)>,
     /// For each slot the last rule that reads it; the number of rules if it is counted.
     last_reader: Vec<Option<usize>>,
     /// For each node its slot.
@@ -52,7 +52,7 @@ impl Plan {
             reads: Vec::new(),
             writes: Vec::new(),
             counted: 0,
-            written_nodes: Vec::new(),
+            written: Vec::new(),
             last_reader: Vec::new(),
             slot_of_node: Vec::new(),
         };
@@ -65,7 +65,7 @@ impl Plan {
         }
         plan.counted = plan.read(counted, manifests.len()).map_err(|problem| format!("counts.member: {problem}"))?;
         plan.check_overlaps()?;
-        plan.written_nodes.sort_unstable();
+        plan.written.sort_unstable();
         Ok(plan)
     }
 
@@ -75,7 +75,7 @@ impl Plan {
     }
 
     /// The slot of a node.
-    pub(super) fn slot_of(&self, node: Node) -> Option<usize> {
+    fn slot_of(&self, node: Node) -> Option<usize> {
         self.slot_of_node.get(node).copied().flatten()
     }
 
@@ -102,10 +102,11 @@ impl Plan {
             return Err(format!("it writes `{name}`, and metadata can't be written"));
         }
         let node = self.projection.want(name)?;
-        if !self.written_nodes.contains(&node) {
-            self.written_nodes.push(node);
+        let slot = self.slot_of(node).unwrap_or_else(|| self.push_node(node, Source::Written));
+        if !self.written.contains(&(node, slot)) {
+            self.written.push((node, slot));
         }
-        Ok(self.slot_of(node).unwrap_or_else(|| self.push_node(node, Source::Written)))
+        Ok(slot)
     }
 
     fn push_node(&mut self, node: Node, source: Source) -> usize {
@@ -124,7 +125,7 @@ impl Plan {
     /// Refuses a written member with another one inside or around it: who reads the one would not see a change of the other.
     fn check_overlaps(&self) -> Result<(), String> {
         let used = || (0..self.projection.nodes()).filter(|node| self.slot_of(*node).is_some());
-        for written in &self.written_nodes {
+        for (written, _) in &self.written {
             let overlaps = |node: &Node| {
                 node != written && (self.projection.contains(*node, *written) || self.projection.contains(*written, *node))
             };

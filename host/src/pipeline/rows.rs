@@ -88,11 +88,9 @@ impl Rows {
         self.all_written || self.written.iter().flatten().any(|column| column.kind(row) != Kind::Absent as u8)
     }
 
-    /// What was written to `slot` in `row`.
-    pub(super) fn written_cell(&self, slot: usize, row: usize) -> Option<(Kind, &[u8])> {
-        let column = self.written[slot].as_ref()?;
-        let kind = Kind::from_byte(column.kind(row)).filter(|kind| *kind != Kind::Absent)?;
-        Some((kind, column.cell(row)))
+    /// What was written to `slot`.
+    pub(super) fn written(&self, slot: usize) -> Option<&Column> {
+        self.written[slot].as_ref()
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) enum Edit {
     /// The member comes twice, the second time with this value.
     Twice(&'static str, &'static str),
     /// The message as a whole is changed.
-    Whole(fn(Vec<u8>, &mut Rng) -> Vec<u8>),
+    Whole(fn(&mut Vec<u8>, &mut Rng)),
     /// There is no value.
     Tombstone,
 }
@@ -112,64 +112,62 @@ pub fn find(name: &str) -> Result<&'static Kind, String> {
     })
 }
 
-fn unquoted(value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
-    String::from_utf8_lossy(&value).replace("\":", ":").replace("{\"", "{").replace(",\"", ",").into_bytes()
+fn unquoted(value: &mut Vec<u8>, _: &mut Rng) {
+    *value = String::from_utf8_lossy(value).replace("\":", ":").replace("{\"", "{").replace(",\"", ",").into_bytes();
 }
 
-fn truncated(mut value: Vec<u8>, rng: &mut Rng) -> Vec<u8> {
+fn truncated(value: &mut Vec<u8>, rng: &mut Rng) {
     value.truncate(rng.usize(1..value.len()));
-    value
 }
 
-fn commented(value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
-    before_end(value, b"/* checked */")
+fn commented(value: &mut Vec<u8>, _: &mut Rng) {
+    before_end(value, b"/* checked */");
 }
 
-fn trailed(mut value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
+fn trailed(value: &mut Vec<u8>, _: &mut Rng) {
     value.extend_from_slice(b" {}");
-    value
 }
 
-fn marked(value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
-    [b"\xef\xbb\xbf", value.as_slice()].concat()
+fn marked(value: &mut Vec<u8>, _: &mut Rng) {
+    value.splice(..0, *b"\xef\xbb\xbf");
 }
 
-fn latin(value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
-    before_end(value, b",\"city\":\"Z\xfcrich\"")
+fn latin(value: &mut Vec<u8>, _: &mut Rng) {
+    before_end(value, b",\"city\":\"Z\xfcrich\"");
 }
 
-fn prose(_: Vec<u8>, _: &mut Rng) -> Vec<u8> {
-    b"user logged in".to_vec()
+fn prose(value: &mut Vec<u8>, _: &mut Rng) {
+    *value = b"user logged in".to_vec();
 }
 
-fn listed(value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
-    [b"[", value.as_slice(), b"]"].concat()
+fn listed(value: &mut Vec<u8>, _: &mut Rng) {
+    value.insert(0, b'[');
+    value.push(b']');
 }
 
-fn deep(value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
-    nested(value, DEEP)
+fn deep(value: &mut Vec<u8>, _: &mut Rng) {
+    nest(value, DEEP);
 }
 
-fn very_deep(value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
-    nested(value, VERY_DEEP)
+fn very_deep(value: &mut Vec<u8>, _: &mut Rng) {
+    nest(value, VERY_DEEP);
 }
 
-fn nested(value: Vec<u8>, depth: usize) -> Vec<u8> {
-    before_end(value, format!(",\"extra\":{}{}", "[".repeat(depth), "]".repeat(depth)).as_bytes())
+fn nest(value: &mut Vec<u8>, depth: usize) {
+    before_end(value, format!(",\"extra\":{}{}", "[".repeat(depth), "]".repeat(depth)).as_bytes());
 }
 
-fn huge(value: Vec<u8>, _: &mut Rng) -> Vec<u8> {
-    before_end(value, format!(",\"extra\":\"{}\"", "x".repeat(HUGE_BYTES)).as_bytes())
+fn huge(value: &mut Vec<u8>, _: &mut Rng) {
+    before_end(value, format!(",\"extra\":\"{}\"", "x".repeat(HUGE_BYTES)).as_bytes());
 }
 
-fn empty(_: Vec<u8>, _: &mut Rng) -> Vec<u8> {
-    Vec::new()
+fn empty(value: &mut Vec<u8>, _: &mut Rng) {
+    value.clear();
 }
 
 /// Puts `insert` before the closing brace.
-fn before_end(mut value: Vec<u8>, insert: &[u8]) -> Vec<u8> {
+fn before_end(value: &mut Vec<u8>, insert: &[u8]) {
     value.pop();
     value.extend_from_slice(insert);
     value.push(b'}');
-    value
 }

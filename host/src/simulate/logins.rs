@@ -157,7 +157,11 @@ impl Login<'_> {
     fn write_edited(&self, edit: &Edit, rng: &mut Rng) -> Option<Vec<u8>> {
         match edit {
             Edit::Tombstone => return None,
-            Edit::Whole(change) => return Some(change(self.write(), rng)),
+            Edit::Whole(change) => {
+                let mut value = self.write();
+                change(&mut value, rng);
+                return Some(value);
+            }
             _ => {}
         }
         let mut out = Vec::with_capacity(Login::CAPACITY);

@@ -6,7 +6,7 @@
 pub mod bad;
 mod feed;
 mod lines;
-mod logins;
+pub mod logins;
 
 use std::io::{self, BufWriter, Write};
 use std::sync::mpsc;
@@ -26,7 +26,7 @@ use crate::logging;
 use lines::Lines;
 
 /// How often progress is logged.
-const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+const PROGRESS_EVERY: Duration = Duration::from_secs(30);
 /// Where there is no rate: after so many logins their timestamp is a second later.
 const UNPACED_PER_SECOND: u32 = 1_000;
 /// Where there is no rate: how many messages there are between two looks at clock and inbox.

@@ -11,9 +11,10 @@ use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, BorderType, Paragraph, Sparkline};
 
+use super::by_frequency;
 use super::rates::{Rates, Totals};
-use super::text::{harmless, number, uptime};
-use crate::snapshot::{Message, Snapshot, State, Verdict};
+use super::text::{harmless, middle_out, number, uptime};
+use crate::snapshot::{Message, Rejected, Snapshot, State, Verdict};
 
 /// How many lines of the log are shown.
 pub(super) const LOG_LINES: usize = 3;
@@ -51,9 +52,9 @@ pub(super) fn draw(scene: &Scene<'_>, frame: &mut Frame<'_>) {
     draw_rates(scene, frame, rates);
     let [rejections, devices] = middle.layout(&Layout::horizontal([Constraint::Percentage(60), Constraint::Percentage(40)]));
     frame.render_widget(Paragraph::new(rejection_lines(scene.snapshot)).block(block("rejected, by rule and reason")), rejections);
-    frame.render_widget(Paragraph::new(device_lines(scene)).block(block("device types")), devices);
-    let room = messages.height.saturating_sub(2) as usize;
-    frame.render_widget(Paragraph::new(message_lines(scene.snapshot, room)).block(block("last messages")), messages);
+    frame.render_widget(Paragraph::new(device_lines(scene)).block(block(&window_title(scene))), devices);
+    let inner = block("").inner(messages);
+    frame.render_widget(Paragraph::new(message_lines(scene.snapshot, inner)).block(block("last messages")), messages);
     let lines: Vec<Line<'_>> = scene.log.iter().map(|line| Line::styled(harmless(line), QUIET)).collect();
     frame.render_widget(Paragraph::new(lines), log);
     frame.render_widget(Line::from(vec![" q ".reversed(), " or Ctrl-C to stop".into()]), hint);
@@ -100,10 +101,9 @@ fn draw_rates(scene: &Scene<'_>, frame: &mut Frame<'_>, area: Rect) {
 }
 
 fn rejection_lines(snapshot: &Snapshot) -> Vec<Line<'_>> {
-    let mut rejected: Vec<_> = snapshot.rejected.iter().collect();
-    rejected.sort_by(|a, b| b.messages.cmp(&a.messages).then(a.reason.cmp(&b.reason)));
+    let rejected = by_frequency(snapshot);
     let most = rejected.first().map_or(0, |known| known.messages);
-    let line = |known: &&crate::snapshot::Rejected| {
+    let line = |known: &&Rejected| {
         Line::from(vec![
             Span::raw(format!("{:>9} ", number(known.messages))),
             Span::styled(format!("{:<BAR$} ", bar(known.messages, most)), REJECTED),
@@ -114,10 +114,16 @@ fn rejection_lines(snapshot: &Snapshot) -> Vec<Line<'_>> {
     if rejected.is_empty() { vec![Line::styled("none so far", QUIET)] } else { rejected.iter().map(line).collect() }
 }
 
+fn window_title(scene: &Scene<'_>) -> String {
+    match scene.snapshot.closes {
+        Some(closes) => format!("device types, window ends in {} s", (closes - scene.now).max(0).div_euclid(1_000)),
+        None => "device types".to_owned(),
+    }
+}
+
 fn device_lines<'a>(scene: &'a Scene<'_>) -> Vec<Line<'a>> {
-    let Snapshot { totals, open, closes, .. } = scene.snapshot;
-    let closes = closes.map_or(String::new(), |closes| format!(" ({} s left)", (closes - scene.now).max(0) / 1_000));
-    let head = Line::styled(format!("{:>11} {:>8}  in this window{closes}", "in all", "window"), QUIET);
+    let Snapshot { totals, open, .. } = scene.snapshot;
+    let head = Line::styled(format!("{:>11} {:>8}", "in all", "window"), QUIET);
     let most = totals.values().max().copied().unwrap_or_default();
     let mut devices: Vec<_> = totals.iter().collect();
     devices.sort_by(|a, b| b.1.cmp(a.1));
@@ -134,19 +140,27 @@ fn device_line<'a>(name: &'a str, total: u64, most: u64, open: &BTreeMap<String,
     ])
 }
 
-fn message_lines(snapshot: &Snapshot, room: usize) -> Vec<Line<'_>> {
+/// As many of the last messages as there are rows in `area`.
+fn message_lines(snapshot: &Snapshot, area: Rect) -> Vec<Line<'_>> {
     let line = |message: &Message| {
-        let place = Span::styled(format!("{}/{} ", message.partition, message.offset), QUIET);
-        let verdict = match &message.verdict {
-            Verdict::Passed => Span::styled("passed  ", PASSED),
-            Verdict::Rejected { rule, reason, detail } => {
-                let detail = detail.as_ref().map_or(String::new(), |detail| format!(" ({})", harmless(detail)));
-                Span::styled(format!("{} by {}{detail}  ", harmless(reason), harmless(rule)), REJECTED)
-            }
-        };
-        Line::from(vec![place, verdict, Span::raw(harmless(&message.text).into_owned())])
+        let place = format!("{}/{} ", message.partition, message.offset);
+        let (verdict, colour) = verdict(&message.verdict);
+        let room = (area.width as usize).saturating_sub(place.len() + verdict.chars().count());
+        let text = middle_out(&harmless(&message.text), room);
+        Line::from(vec![Span::styled(place, QUIET), Span::styled(verdict, colour), Span::raw(text)])
     };
-    snapshot.last.iter().rev().take(room).rev().map(line).collect()
+    let skipped = snapshot.last.len().saturating_sub(area.height as usize);
+    snapshot.last.iter().skip(skipped).map(line).collect()
+}
+
+fn verdict(verdict: &Verdict) -> (String, Color) {
+    match verdict {
+        Verdict::Passed => ("passed  ".to_owned(), PASSED),
+        Verdict::Rejected { rule, reason, detail } => {
+            let detail = detail.as_ref().map_or(String::new(), |detail| format!(" ({})", harmless(detail)));
+            (format!("{} by {}{detail}  ", harmless(reason), harmless(rule)), REJECTED)
+        }
+    }
 }
 
 fn block(title: &str) -> Block<'_> {
@@ -165,7 +179,6 @@ mod tests {
     use ratatui::backend::TestBackend;
 
     use super::*;
-    use crate::snapshot::Rejected;
 
     fn snapshot() -> Snapshot {
         let message = |offset, text: &str, verdict| Message { partition: 1, offset, text: text.into(), verdict };
@@ -204,7 +217,7 @@ mod tests {
             "12,345/s  12,345 in all",
             "1,345 ████████████████ missing_field  validation",
             "7,000       70  android",
-            "(7 s left)",
+            "window ends in 7 s",
             r#"1/7 passed  {"a":1}"#,
             r"1/8 missing_field by validation (timestamp)  \u{1b}[2J\u{9b}31m\u{0}",
             r"a line of \u{1b}[31mlog",

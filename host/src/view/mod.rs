@@ -9,5 +9,14 @@ mod rates;
 mod screen;
 mod text;
 
+use crate::snapshot::{Rejected, Snapshot};
+
 pub use plain::{farewell, lines};
 pub use screen::screen;
+
+/// Rejections, the most frequent first.
+fn by_frequency(snapshot: &Snapshot) -> Vec<&Rejected> {
+    let mut rejected: Vec<&Rejected> = snapshot.rejected.iter().collect();
+    rejected.sort_by(|a, b| b.messages.cmp(&a.messages).then_with(|| (&a.rule, &a.reason).cmp(&(&b.rule, &b.reason))));
+    rejected
+}

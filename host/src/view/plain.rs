@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use super::by_frequency;
 use super::rates::Rates;
 use super::text::{harmless, number, time_of_day};
 use crate::counts::Window;
@@ -47,9 +48,10 @@ pub fn farewell(snapshot: &Snapshot, out: &mut dyn Write) -> anyhow::Result<()> 
         number(snapshot.rejections()),
         snapshot.ruleset
     )];
-    lines.extend(
-        snapshot.rejected.iter().map(|known| format!("  {:>9}  {} {}", number(known.messages), known.rule, known.reason)),
-    );
+    lines.extend(by_frequency(snapshot).iter().map(|known| {
+        let (rule, reason) = (harmless(&known.rule), harmless(&known.reason));
+        format!("  {:>9}  {rule} {reason}", number(known.messages))
+    }));
     lines.push(format!("device types: {}", counts(&snapshot.totals)));
     lines.iter().try_for_each(|line| writeln!(out, "{line}")).context(FAILED)
 }

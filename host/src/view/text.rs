@@ -24,6 +24,18 @@ fn steers(next: char) -> bool {
     next.is_control() || matches!(next, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// `text` in at most `room` characters: what is too much is left out near the beginning, for rules write at the end.
+pub(super) fn middle_out(text: &str, room: usize) -> String {
+    const HEAD: usize = 20;
+    let length = text.chars().count();
+    if length <= room {
+        return text.to_owned();
+    }
+    let head = HEAD.min(room / 3);
+    let tail = (room - head).saturating_sub(1);
+    text.chars().take(head).chain(['…']).chain(text.chars().skip(length - tail)).take(room).collect()
+}
+
 /// `1234567` as `1,234,567`.
 pub(super) fn number(number: u64) -> String {
     let digits = number.to_string();
@@ -58,6 +70,13 @@ mod tests {
         assert_eq!(harmless("plain äöü 日本"), "plain äöü 日本");
         assert_eq!(harmless("a\x1b[2Jb\0\r\n\u{9b}c"), r"a\u{1b}[2Jb\u{0}\r\n\u{9b}c");
         assert_eq!(harmless("\u{202e}txt"), r"\u{202e}txt");
+    }
+
+    #[test]
+    fn beginning_and_end_stay() {
+        assert_eq!(middle_out("short", 5), "short");
+        assert_eq!(middle_out("0123456789abc", 9), "012…89abc");
+        assert_eq!([0, 1, 2].map(|room| middle_out("abc", room)), ["", "…", "…c"]);
     }
 
     #[test]

@@ -99,21 +99,21 @@ mod tests {
 
     use super::*;
 
-    fn judge(config: Value, device_type: Value) -> Judged {
+    fn judge(config: Value, device_type: &Value) -> Judged {
         Harness::<DeviceFilter>::new(config).unwrap().judge(json!({ "device_type": device_type }))
     }
 
     #[test]
     fn keeps_android_and_ios_in_any_case() {
         for name in ["android", "iOS", "ANDROID", "ios", "IOS", "Android"] {
-            assert!(judge(json!({}), json!(name)).is_kept(), "{name}");
+            assert!(judge(json!({}), &json!(name)).is_kept(), "{name}");
         }
     }
 
     #[test]
     fn rejects_other_devices_with_what_was_sent() {
         for name in ["windows", "", " iOS", "androi", "androidd", "і\u{4f}S"] {
-            let judged = judge(json!({}), json!(name));
+            let judged = judge(json!({}), &json!(name));
             assert_eq!((judged.reason(), judged.detail()), (Some("unsupported_device_type"), Some(name)));
         }
     }
@@ -123,7 +123,7 @@ mod tests {
         let cases =
             [(json!(7), "7"), (json!(true), "true"), (Value::Null, "null"), (json!(["iOS"]), "[\"iOS\"]"), (json!({}), "{}")];
         for (sent, detail) in cases {
-            let judged = judge(json!({}), sent);
+            let judged = judge(json!({}), &sent);
             assert_eq!((judged.reason(), judged.detail()), (Some("unsupported_device_type"), Some(detail)));
         }
     }
@@ -136,26 +136,26 @@ mod tests {
 
     #[test]
     fn the_detail_is_bounded_and_cuts_no_character() {
-        let judged = judge(json!({}), json!("é".repeat(10_000)));
+        let judged = judge(json!({}), &json!("é".repeat(10_000)));
         assert_eq!(judged.detail().unwrap().len(), 1_024);
-        assert_eq!(judge(json!({}), json!("€".repeat(10_000))).detail().unwrap().len(), 1_023);
+        assert_eq!(judge(json!({}), &json!("€".repeat(10_000))).detail().unwrap().len(), 1_023);
     }
 
     #[test]
     fn ignores_case_beyond_ascii() {
         let allowed = json!({ "allowed": ["Téléphone", "K"] });
-        assert!(judge(allowed.clone(), json!("TÉLÉPHONE")).is_kept());
-        assert!(judge(allowed.clone(), json!("\u{212a}")).is_kept(), "the Kelvin sign is a K");
-        assert!(!judge(allowed, json!("telephone")).is_kept());
+        assert!(judge(allowed.clone(), &json!("TÉLÉPHONE")).is_kept());
+        assert!(judge(allowed.clone(), &json!("\u{212a}")).is_kept(), "the Kelvin sign is a K");
+        assert!(!judge(allowed, &json!("telephone")).is_kept());
     }
 
     #[test]
     fn leaves_the_spelling_alone_unless_told_to_normalise() {
         assert!(Harness::<DeviceFilter>::new(json!({})).unwrap().manifest().writes.is_empty());
         let normalise = json!({ "normalise": true });
-        assert_eq!(judge(normalise.clone(), json!("ANDROID")).written("device_type"), Some(json!("android")));
-        assert_eq!(judge(normalise.clone(), json!("ios")).written("device_type"), Some(json!("iOS")));
-        assert_eq!(judge(normalise, json!("iOS")).written("device_type"), None, "it is spelt right already");
+        assert_eq!(judge(normalise.clone(), &json!("ANDROID")).written("device_type"), Some(json!("android")));
+        assert_eq!(judge(normalise.clone(), &json!("ios")).written("device_type"), Some(json!("iOS")));
+        assert_eq!(judge(normalise, &json!("iOS")).written("device_type"), None, "it is spelt right already");
     }
 
     #[test]

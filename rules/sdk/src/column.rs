@@ -153,12 +153,12 @@ impl Sheet {
         self.push(piece.as_bytes());
     }
 
-    /// # Panics
-    /// When `piece` is not ASCII.
+    /// Appends a piece and gives its bytes to change.
     #[inline(always)]
-    pub(crate) fn push_ascii(&mut self, piece: &[u8]) {
-        assert!(is_ascii(piece), "push_ascii was given other bytes than ASCII");
-        self.push(piece);
+    pub(crate) fn push_template(&mut self, piece: &str) -> &mut [u8] {
+        let start = self.bytes.len();
+        self.push_str(piece);
+        &mut self.bytes[start..]
     }
 
     /// Appends bytes. In Wasm a copy whose length is not known to the compiler is a call out of the sandbox, which costs more
@@ -186,17 +186,5 @@ impl Sheet {
 
     pub(crate) fn into_column(self) -> Column {
         Column { kinds: self.kinds, ends: self.ends, bytes: self.bytes }
-    }
-}
-
-/// The same as the standard library's, without a loop for texts as long as a date.
-#[inline(always)]
-fn is_ascii(piece: &[u8]) -> bool {
-    const BEYOND: u128 = u128::from_ne_bytes([0x80; 16]);
-    match (piece.first_chunk(), piece.last_chunk()) {
-        (Some(first), Some(last)) if piece.len() <= 32 => {
-            (u128::from_ne_bytes(*first) | u128::from_ne_bytes(*last)) & BEYOND == 0
-        }
-        _ => piece.is_ascii(),
     }
 }

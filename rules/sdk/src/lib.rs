@@ -19,6 +19,8 @@ mod row;
 mod rule;
 #[cfg(not(target_family = "wasm"))]
 pub mod test;
+#[cfg(test)]
+mod tests;
 pub mod time;
 mod verdict;
 #[cfg(target_family = "wasm")]

@@ -215,13 +215,11 @@ impl TextWriter<'_> {
         self.0.push_str(piece);
     }
 
-    /// Appends a piece that is ASCII: cheaper than to make a `str` of it.
-    ///
-    /// # Panics
-    /// When it is not ASCII.
+    /// Appends a piece and gives its bytes, to fill in what differs from row to row: cheaper than many pieces. They must
+    /// stay UTF-8, or the host takes it for a fault of the rule.
     #[inline(always)]
-    pub fn push_ascii(&mut self, piece: &[u8]) {
-        self.0.push_ascii(piece);
+    pub fn push_template(&mut self, template: &str) -> &mut [u8] {
+        self.0.push_template(template)
     }
 }
 

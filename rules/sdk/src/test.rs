@@ -25,6 +25,7 @@ impl<R: Rule> Harness<R> {
     ///
     /// # Errors
     /// What the rule says is wrong with the configuration.
+    #[expect(clippy::needless_pass_by_value, reason = "so that tests can write `new(json!({..}))`")]
     pub fn new(config: Value) -> Result<Harness<R>, String> {
         let (loaded, manifest) = Loaded::configure(&config.to_string())?;
         Ok(Harness { loaded, manifest, processed_at: 0 })
@@ -79,6 +80,7 @@ impl Record {
 
     /// Adds metadata: `.meta("@key", "abc")`. `@partition`, `@offset` and `@timestamp` are numbers, all else is text.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "so that tests can write `meta(\"@offset\", 7)`")]
     pub fn meta(mut self, name: &str, value: impl ToString) -> Record {
         assert!(name.starts_with('@'), "`{name}` is no metadata, their names begin with @");
         let kind = if matches!(name, "@partition" | "@offset" | "@timestamp") { Kind::Number } else { Kind::Text };

@@ -11,7 +11,7 @@ use weir_rule::TextWriter;
 
 /// A format string, taken apart once.
 pub(crate) enum Format {
-    /// Fixed-width numbers and ASCII.
+    /// Fixed-width numbers and literals.
     Template(Template),
     /// Anything else that chrono knows.
     Chrono(Vec<Item<'static>>),
@@ -51,13 +51,9 @@ fn with_chrono(items: &[Item<'_>], seconds: i64, text: &mut impl Write) -> Optio
     write!(text, "{}", DateTime::from_timestamp(seconds, 0)?.format_with_items(items.iter())).ok()
 }
 
-/// The longest template: what is copied for every row, in bytes.
-const LONGEST: usize = 32;
-
 /// A text with holes for numbers of two digits.
 pub(crate) struct Template {
-    text: [u8; LONGEST],
-    length: usize,
+    text: String,
     holes: Vec<Hole>,
 }
 
@@ -70,15 +66,15 @@ struct Hole {
 impl Template {
     /// The template of a format; none if it needs more than templates can do.
     fn of(items: &[Item<'_>]) -> Option<Template> {
-        let mut template = Template { text: [b'0'; LONGEST], length: 0, holes: Vec::new() };
+        let mut template = Template { text: String::new(), holes: Vec::new() };
         for item in items {
             match item {
-                Item::Literal(text) | Item::Space(text) => template.push(text)?,
-                Item::OwnedLiteral(text) | Item::OwnedSpace(text) => template.push(text)?,
+                Item::Literal(text) | Item::Space(text) => template.text.push_str(text),
+                Item::OwnedLiteral(text) | Item::OwnedSpace(text) => template.text.push_str(text),
                 Item::Numeric(numeric, Pad::Zero) => {
                     for pair in pairs_of(numeric)? {
-                        template.holes.push(Hole { at: template.length, pair });
-                        template.push("00")?;
+                        template.holes.push(Hole { at: template.text.len(), pair });
+                        template.text.push_str("00");
                     }
                 }
                 Item::Numeric(..) | Item::Fixed(_) | Item::Error => return None,
@@ -87,24 +83,15 @@ impl Template {
         Some(template)
     }
 
-    fn push(&mut self, text: &str) -> Option<()> {
-        let end = self.length + text.len();
-        self.text.get_mut(self.length..end).filter(|_| text.is_ascii())?.copy_from_slice(text.as_bytes());
-        self.length = end;
-        Some(())
-    }
-
     #[inline]
     fn write(&self, seconds: i64, writer: &mut TextWriter<'_>) {
         let pairs = pairs(&Civil::of(seconds));
-        let mut text = self.text;
+        let text = writer.push_template(&self.text);
         for hole in &self.holes {
-            if let (Some([tens, ones]), Some(pair)) = (text.get_mut(hole.at..hole.at + 2), pairs.get(hole.pair)) {
-                *tens = b'0' + pair / 10;
-                *ones = b'0' + pair % 10;
-            }
+            let pair = pairs[hole.pair];
+            text[hole.at] = b'0' + pair / 10;
+            text[hole.at + 1] = b'0' + pair % 10;
         }
-        writer.push_ascii(&text[..self.length]);
     }
 }
 
@@ -183,10 +170,12 @@ mod tests {
 
     #[test]
     fn only_fixed_width_formats_are_templates() {
-        for format in ["%Y-%m-%d %H:%M:%S", "%FT%TZ", "%d/%m/%Y", "", "at %H h"] {
+        for format in
+            ["%Y-%m-%d %H:%M:%S", "%FT%TZ", "%d/%m/%Y", "", "à %H h", "a text that is longer than a template is by rights, %Y"]
+        {
             assert!(matches!(Format::parse(format), Ok(Format::Template(_))), "{format}");
         }
-        for format in ["%-d", "%e", "%B", "%j", "%Y é", "%+", "%s", "a text that is longer than a template %Y"] {
+        for format in ["%-d", "%e", "%B", "%j", "%+", "%s"] {
             assert!(matches!(Format::parse(format), Ok(Format::Chrono(_))), "{format}");
         }
     }

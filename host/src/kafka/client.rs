@@ -6,6 +6,7 @@
 //! Memory is bounded here: what is fetched ahead by [`FETCHED_AHEAD_KIB`], what waits to be sent by [`UNSENT_KIB`].
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::bail;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -125,6 +126,11 @@ const ALIASES: &[(&str, &str)] = &[
     ("linger.ms", "queue.buffering.max.ms"),
     ("compression.type", "compression.codec"),
 ];
+
+/// `wait` in whole milliseconds, rounded up. The client waits for whole ones only and spends the rest asking without a pause.
+pub(super) fn whole_millis(wait: Duration) -> Duration {
+    Duration::from_millis(wait.as_micros().div_ceil(1_000) as u64)
+}
 
 fn set_unless_given(settings: &mut ClientConfig, kafka: &config::Kafka, name: &str, value: &str) {
     let alias = ALIASES.iter().find(|(known, _)| *known == name).map(|(_, alias)| *alias);

@@ -95,7 +95,7 @@ impl Source {
                 return Ok(self.change(change));
             }
             let rest = until.saturating_duration_since(Instant::now());
-            match self.consumer.poll(rest) {
+            match self.consumer.poll(client::whole_millis(rest)) {
                 Some(Ok(message)) => {
                     if batch.is_empty() {
                         until = Instant::now() + self.limits.linger;

@@ -69,23 +69,27 @@ impl Column {
     }
 
     /// Appends a cell.
+    #[inline]
     pub fn push(&mut self, kind: Kind, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
         self.close(kind);
     }
 
     /// Appends a cell of what was added to `bytes` since the last one.
+    #[inline]
     pub fn close(&mut self, kind: Kind) {
         self.kinds.push(kind as u8);
         self.ends.push(self.bytes.len() as u32);
     }
 
     /// The kind of cell `row`, as its byte.
+    #[inline]
     pub fn kind(&self, row: usize) -> u8 {
         self.kinds[row]
     }
 
     /// The bytes of cell `row`.
+    #[inline]
     pub fn cell(&self, row: usize) -> &[u8] {
         let start = if row == 0 { 0 } else { self.ends[row - 1] as usize };
         &self.bytes[start..self.ends[row] as usize]

@@ -21,8 +21,6 @@ use crate::{cli, logging, run, view};
 
 /// Length of a window: short, so that counts appear soon.
 const WINDOW: Duration = Duration::from_secs(10);
-/// The embedded broker lets a fetch wait its full time even if messages come in: half a second by default, and the view jerks.
-const FETCH_WAIT_MILLIS: &str = "50";
 
 /// How often the simulator looks whether the engine is ready.
 const READY_EVERY: Duration = Duration::from_millis(50);
@@ -34,7 +32,6 @@ const READY_EVERY: Duration = Duration::from_millis(50);
 pub fn demo(args: &cli::Demo) -> anyhow::Result<()> {
     let mut config = args.file.load()?;
     config.kafka.brokers = None;
-    config.kafka.properties.entry("fetch.wait.max.ms".to_owned()).or_insert(FETCH_WAIT_MILLIS.to_owned());
     config.counts.every = WINDOW;
     config.simulate.rate = args.rate;
     let until = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));

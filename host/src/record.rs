@@ -17,6 +17,7 @@ pub struct Span {
 
 impl Span {
     /// The bytes that this span names in `arena`.
+    #[inline]
     pub fn of(self, arena: &[u8]) -> &[u8] {
         &arena[self.start as usize..self.end as usize]
     }
@@ -118,6 +119,7 @@ impl Batch {
     }
 
     /// The value of message `index`; none for a tombstone.
+    #[inline]
     pub fn value(&self, index: usize) -> Option<&[u8]> {
         self.records[index].value.map(|span| span.of(&self.arena))
     }

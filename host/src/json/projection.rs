@@ -86,11 +86,16 @@ impl Projection {
     }
 
     /// The wanted member `name` of the object at `node`.
+    #[inline]
     pub(super) fn child(&self, node: Node, name: &[u8]) -> Option<Node> {
         let branch = &self.branches[node];
         if branch.lengths & length_bit(name.len()) == 0 {
             return None;
         }
+        self.child_of_length(branch, name)
+    }
+
+    fn child_of_length(&self, branch: &Branch, name: &[u8]) -> Option<Node> {
         branch.children.iter().copied().find(|child| self.branches[*child].name.as_bytes() == name)
     }
 

@@ -150,6 +150,7 @@ impl<'a> Scan<'a> {
     }
 
     /// A value; if it is a wanted one, notes where.
+    #[inline]
     fn member(&mut self, node: Option<Node>, depth: usize) -> Result<(), Problem> {
         let start = self.at;
         let (kind, escaped) = self.value(node, depth)?;
@@ -246,6 +247,7 @@ impl<'a> Scan<'a> {
     }
 
     /// A string, from quote to quote; true if it has escapes. That it is UTF-8 is known.
+    #[inline]
     fn string(&mut self) -> Result<bool, Problem> {
         let mut escaped = false;
         self.at += 1;
@@ -299,9 +301,7 @@ impl<'a> Scan<'a> {
 
     fn digits(&mut self) -> Result<(), Problem> {
         let start = self.at;
-        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
-            self.at += 1;
-        }
+        self.at += self.bytes[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
         if self.at == start { self.expected("a digit") } else { Ok(()) }
     }
 

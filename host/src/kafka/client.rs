@@ -92,6 +92,10 @@ pub fn consumer_settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result
     ] {
         set_unless_given(&mut settings, kafka, name, value);
     }
+    if kafka.brokers.is_none() {
+        // The embedded broker lets a fetch wait its full time even if messages come in; half a second is the default.
+        set_unless_given(&mut settings, kafka, "fetch.wait.max.ms", "50");
+    }
     settings.set("group.id", &kafka.group);
     settings.set("enable.auto.commit", "false");
     settings.set("enable.auto.offset.store", "false");

@@ -102,6 +102,8 @@ pub struct Delta {
     pub windows: Vec<Window>,
     /// Start of the window into which the rows fall.
     start: i64,
+    /// Whether the open windows were closed early, and go on from nothing.
+    flushed: bool,
     added: Vec<Added>,
 }
 
@@ -144,13 +146,24 @@ impl Counts {
     /// Closes the windows that have ended by `now`.
     pub fn tick(&self, now: i64) -> Delta {
         let start = now.div_euclid(self.every) * self.every;
+        let windows = self.windows_before(start).filter(|window| self.emit_empty || !window.counts.is_empty());
+        Delta { windows: windows.collect(), start, ..Delta::default() }
+    }
+
+    /// Closes all windows, also those that have not ended: for the time when this process stops counting. What others, or
+    /// this process later, count of such a window comes in a window of the same start.
+    pub fn flush(&self) -> Delta {
+        let windows = self.windows_before(i64::MAX).filter(|window| !window.counts.is_empty());
+        Delta { windows: windows.collect(), flushed: true, ..Delta::default() }
+    }
+
+    /// The open windows that began before `before`.
+    fn windows_before(&self, before: i64) -> impl Iterator<Item = Window> {
         let mut starts: Vec<i64> =
-            self.partitions.values().map(|partition| partition.start).filter(|open| *open < start).collect();
+            self.partitions.values().map(|partition| partition.start).filter(|start| *start < before).collect();
         starts.sort_unstable();
         starts.dedup();
-        let windows =
-            starts.into_iter().map(|start| self.window(start)).filter(|window| self.emit_empty || !window.counts.is_empty());
-        Delta { windows: windows.collect(), start, added: Vec::new() }
+        starts.into_iter().map(|start| self.window(start))
     }
 
     /// The index in `added` for `partition`.
@@ -180,6 +193,9 @@ impl Counts {
         for partition in self.partitions.values_mut().filter(|partition| partition.start < delta.start) {
             partition.start = delta.start;
             partition.window.fill(0);
+        }
+        if delta.flushed {
+            self.partitions.values_mut().for_each(|partition| partition.window.fill(0));
         }
         for added in &delta.added {
             let partition = self.partitions.entry(added.partition).or_insert_with(|| Partition::new(delta.start));
@@ -284,6 +300,19 @@ mod tests {
             message,
             r#"{"device_type_counts":{"iOS":1},"window":{"start":"1970-01-01T00:00:00Z","end":"1970-01-01T00:01:00Z","counts":{"iOS":1}},"partitions":[2]}"#
         );
+    }
+
+    #[test]
+    fn a_flush_closes_windows_before_their_end() {
+        let mut counts = Counts::new(60_000, true);
+        count(&mut counts, 1_000, &[(0, "iOS")]);
+        let delta = counts.flush();
+        assert_eq!((delta.windows.len(), delta.windows[0].start, &delta.windows[0].counts), (1, 0, &map(&[("iOS", 1)])));
+        counts.apply(&delta);
+        assert_eq!(counts.flush().windows, [], "nothing is sent twice");
+        count(&mut counts, 2_000, &[(0, "iOS")]);
+        let rest = &counts.tick(60_000).windows[0];
+        assert_eq!((rest.start, &rest.counts, &rest.totals), (0, &map(&[("iOS", 1)]), &map(&[("iOS", 2)])));
     }
 
     #[test]

@@ -1,24 +1,62 @@
 //! Weir: a rule engine for Kafka whose rules are sandboxed WebAssembly components.
+//!
+//! The flow, in the words of the modules below:
+//!
+//! ```text
+//! kafka::Source ─► record::Batch ─► pipeline::process ─► record::Step ─► kafka::Sink ─► commit
+//!                                     │  json: members out, members in     │
+//!                                     │  wasm: each rule judges columns    ▼
+//!                                     └─ counts: a delta ──────────► counts::apply
+//! ```
+//!
+//! One thread does this ([`run`]); signals and the view only send events and read snapshots. Modules stand in the order in
+//! which they are best read.
+
+// What is typed and written, and what it means.
+pub mod cli;
+pub mod config;
+
+// The pure core: data in, data out.
+pub mod record;
+
+pub mod column;
+
+pub mod json;
+
+pub mod counts;
+
+pub mod pipeline;
+
+// Rules as components, one and as a set.
+pub mod wasm;
+
+pub mod ruleset;
+
+// The loop, and Kafka at its ends.
+pub mod run;
+
+pub mod events;
+
+pub mod backoff;
+
+pub mod kafka;
+
+// What others may see of it.
+pub mod snapshot;
+
+pub mod logging;
+
+pub mod view;
+
+// The commands.
+pub mod start;
+
+pub mod demo;
 
 pub mod apply;
-pub mod backoff;
-pub mod build;
-pub mod check;
-pub mod cli;
-pub mod column;
-pub mod config;
-pub mod counts;
-pub mod demo;
-pub mod events;
-pub mod json;
-pub mod kafka;
-pub mod logging;
-pub mod pipeline;
-pub mod record;
-pub mod ruleset;
-pub mod run;
+
 pub mod simulate;
-pub mod snapshot;
-pub mod start;
-pub mod view;
-pub mod wasm;
+
+pub mod build;
+
+pub mod check;

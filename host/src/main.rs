@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use weir::cli::{Cli, Command};
 use weir::config::Invalid;
+use weir::wasm::Refused;
 
 /// Exit code for bad usage or configuration; clap uses it as well.
 const BAD_USAGE: u8 = 2;
@@ -18,7 +19,8 @@ fn main() -> ExitCode {
         Err(error) => {
             // Where standard error is closed there is nobody to tell.
             let _ = writeln!(io::stderr(), "error: {error:#}");
-            if error.is::<Invalid>() { ExitCode::from(BAD_USAGE) } else { ExitCode::FAILURE }
+            let bad_config = error.is::<Invalid>() || error.is::<Refused>();
+            if bad_config { ExitCode::from(BAD_USAGE) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 
 use crate::backoff::Backoff;
 use crate::config::Config;
-use crate::counts::Counts;
+use crate::counts::{Counts, Delta};
 use crate::events::{CLOSE_GRACE, Event, Inbox};
 use crate::kafka::sink::Work;
 use crate::kafka::troubles::Troubles;
@@ -142,7 +142,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
     fn run(&mut self, inbox: &mut Inbox) -> anyhow::Result<()> {
         loop {
             match inbox.pop() {
-                Some(Event::Shutdown) => return Ok(()),
+                Some(Event::Shutdown) => return self.leave(inbox),
                 None => {}
             }
             match self.turn(inbox) {
@@ -169,7 +169,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
             Polled::Revoked => {
                 tracing::info!(topic = %self.source.topic(), "partitions revoked");
                 self.snapshot.update(|snapshot| snapshot.partitions.clear());
-                Ok(())
+                self.flush(inbox)
             }
             Polled::Assigned(partitions) => {
                 // What other processes now have is theirs to count.
@@ -203,8 +203,30 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         if self.counts.next_close().is_none_or(|close| now < close) {
             return Ok(());
         }
+        self.send_windows(self.counts.tick(now), inbox)
+    }
+
+    /// Sends the windows that are open, before the partitions go: nobody else knows what was counted in them.
+    fn flush(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
+        self.batch.clear();
+        let delta = self.counts.flush();
+        if delta.windows.is_empty() { Ok(()) } else { self.send_windows(delta, inbox) }
+    }
+
+    /// The last thing that is done.
+    fn leave(&mut self, inbox: &mut Inbox) -> anyhow::Result<()> {
+        match self.flush(inbox) {
+            Ok(()) => {}
+            Err(Failure::Stop(error)) => return Err(error),
+            Err(Failure::Wait(error)) => tracing::warn!("the open window was not sent: {error:#}"),
+            Err(Failure::GaveUp) => tracing::warn!("the open window was not sent: no broker takes it"),
+        }
+        Ok(())
+    }
+
+    fn send_windows(&mut self, delta: Delta, inbox: &mut Inbox) -> Result<(), Failure> {
         self.step.clear();
-        self.step.counts = self.counts.tick(now);
+        self.step.counts = delta;
         let work = Work { batch: &self.batch, step: &self.step, manifests: &self.judge.manifests, ruleset: &self.judge.hash };
         self.sink.commit(work, &self.source, &mut || inbox.overdue())?;
         self.committed(&[]);

@@ -3,6 +3,7 @@
 //! A trap leaves a store unusable, so an instance makes itself a new one after each. Nothing a guest does lasts longer than
 //! its deadline, takes more than its memory, or hands back more than [`MAX_RESULT_BYTES`].
 
+use std::fmt;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -79,6 +80,18 @@ pub struct Instance {
     live: Option<Live>,
 }
 
+/// A rule does not accept its configuration, and why, in its own words. Not a failure, but bad configuration.
+#[derive(Debug)]
+pub struct Refused(String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "it refuses its configuration: {}", self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
 struct Live {
     store: Store<Guest>,
     rule: Rule,
@@ -118,7 +131,7 @@ impl Instance {
         store.set_epoch_deadline(self.deadline());
         let answer = rule.call_configure(&mut store, &self.config);
         let answer = answer.map_err(|error| anyhow!("`configure` failed: {}", self.explain(&error, store.data_mut()).0))?;
-        let manifest = answer.map_err(|message| anyhow!("it refuses its configuration: {}", message.escape_debug()))?;
+        let manifest = answer.map_err(|message| Refused(message.escape_debug().to_string()))?;
         Ok((Live { store, rule }, from_bound(manifest)))
     }
 

@@ -10,6 +10,6 @@ mod instance;
 mod runtime;
 
 pub use cache::Cache;
-pub use instance::{Instance, Limits};
+pub use instance::{Instance, Limits, Refused};
 pub(crate) use runtime::hex;
 pub use runtime::{Component, MAX_COMPONENT_BYTES, Runtime};

@@ -19,6 +19,7 @@ use serde_json::json;
 use crate::cli;
 use crate::config::Config;
 use crate::counts::Counts;
+use crate::logging;
 use crate::pipeline::{Evaluate, Pipeline};
 use crate::record::{Batch, Rejection, Step};
 use crate::ruleset::RuleSet;
@@ -38,6 +39,7 @@ const PROGRESS: Duration = Duration::from_secs(1);
 /// If the rules don't load, or a file can't be read or written.
 pub fn apply(args: &cli::Apply, config: &Config) -> anyhow::Result<()> {
     let started = Instant::now();
+    logging::start(&config.log);
     let rules = RuleSet::load(&Runtime::new(Cache::of_user())?, config)?;
     let mut pipeline = rules.instantiate()?;
     let input = Input::open(&args.input)?;

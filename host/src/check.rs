@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 
 use crate::cli;
 use crate::config::{self, Config};
+use crate::logging;
 use crate::pipeline::Manifest;
 use crate::ruleset::{self, Proven};
 use crate::wasm::Runtime;
@@ -17,6 +18,7 @@ use crate::wasm::Runtime;
 /// # Errors
 /// If one of the files is no usable rule. Each is named with its fault.
 pub fn check(args: &cli::Check, config: &Config) -> anyhow::Result<()> {
+    logging::start(&config.log);
     let runtime = Runtime::new(None)?;
     let mut refused = 0;
     for file in &args.rules {
@@ -46,17 +48,7 @@ fn configuration(file: &Path, config: &Config) -> anyhow::Result<config::Rule> {
     let same =
         |rule: &&config::Rule| rule.file.canonicalize().is_ok_and(|known| file.canonicalize().is_ok_and(|file| file == known));
     let known = config.rules.iter().find(same).or_else(|| config.rules.iter().find(|rule| rule.name == name));
-    let rule = match known {
-        Some(rule) => rule.clone(),
-        None => alone(name)?,
-    };
-    Ok(config::Rule { file: file.into(), ..rule })
-}
-
-/// The defaults for a rule called `name`.
-fn alone(name: &str) -> anyhow::Result<config::Rule> {
-    let pipeline = format!("rules.pipeline = [{}]", serde_json::Value::from(name));
-    Config::parse(&pipeline, Path::new(""), [])?.rules.pop().context("a pipeline of one rule has one")
+    Ok(config::Rule { file: file.into(), ..known.cloned().unwrap_or_else(|| config::Rule::with_defaults(name)) })
 }
 
 fn report(file: &Path, rule: &config::Rule, proven: &Proven) -> String {

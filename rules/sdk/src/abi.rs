@@ -86,7 +86,6 @@ impl<R: Rule> Loaded<R> {
                 rejections.push(Rejection { row: index as u32, reason: cause.index(&self.manifest), detail });
                 sheets.iter_mut().for_each(|sheet| sheet.forget(index));
             }
-            sheets.iter_mut().for_each(|sheet| sheet.end(index));
         }
         Outcome { rejections, columns: sheets.into_iter().map(Sheet::into_column).collect() }
     }

@@ -1,6 +1,7 @@
 //! One message as a rule sees it: the members that it reads, the members that it writes, the batch's time.
 //!
-//! Nothing here allocates for a row, and what is short is always inlined. Reading gives slices of the batch, writing appends to one buffer per written member.
+//! Nothing here allocates for a row, and what is short is always inlined. Reading gives slices of the
+//! batch, writing appends to one buffer per written member.
 
 use std::fmt;
 

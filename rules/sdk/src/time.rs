@@ -11,9 +11,10 @@ pub const LAST_SECOND: i64 = 253_402_300_799;
 /// Numbers count by their value: `1.7e9` is 1700000000, and `-0.5` is 0, as its fraction is cut off.
 #[inline]
 pub fn epoch_seconds(row: &Row<'_>, member: impl Key<Field>) -> Option<i64> {
-    let seconds = match row.number_text(member) {
-        Some(number) => number::truncated(number),
-        None => row.text(member).and_then(number::spelt),
+    let (text, read): (&str, fn(&str) -> Option<i64>) = match row.number_text(member) {
+        Some(number) => (number, number::truncated),
+        None => (row.text(member)?, number::spelt),
     };
+    let seconds = number::digits(text).or_else(|| read(text));
     seconds.filter(|seconds| (0..=LAST_SECOND).contains(seconds))
 }

@@ -8,12 +8,14 @@ pub(crate) fn exact(text: &str) -> Option<i64> {
 
 /// The value of a JSON number with its fraction cut off, if that fits: `-1.9` is -1, `1e19` is none.
 #[cold]
+#[inline(never)]
 pub(crate) fn truncated(text: &str) -> Option<i64> {
     whole(text).map(|whole| whole.value)
 }
 
 /// The value of a text that is an integer: an optional sign and decimal digits, nothing else.
 #[cold]
+#[inline(never)]
 pub(crate) fn spelt(text: &str) -> Option<i64> {
     text.parse().ok()
 }
@@ -31,9 +33,15 @@ pub(crate) fn digits(text: &str) -> Option<i64> {
             Some(eight(behind_zeros(first, shared))? * 100_000_000 + eight(u64::from_le_bytes(*text.last_chunk()?))?)
         }
         8 => eight(u64::from_le_bytes(*text.first_chunk()?)),
-        1..8 => text.iter().try_fold(0, |value, byte| Some(value * 10 + byte.is_ascii_digit().then(|| i64::from(byte - b'0'))?)),
+        1..8 => few(text),
         _ => None,
     }
+}
+
+/// Less than eight digits.
+#[inline(never)]
+fn few(text: &[u8]) -> Option<i64> {
+    text.iter().try_fold(0, |value, byte| Some(value * 10 + byte.is_ascii_digit().then(|| i64::from(byte - b'0'))?))
 }
 
 /// How many digits are read on the fast path: twice as many as fit a word. They always fit an `i64`.

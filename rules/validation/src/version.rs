@@ -34,6 +34,8 @@ impl Version {
     }
 
     /// Compares with any version, however long.
+    #[cold]
+    #[inline(never)]
     fn compare_any(&self, text: &str) -> Option<Ordering> {
         let mut ordering = Ordering::Equal;
         let mut own = self.numbers.iter();

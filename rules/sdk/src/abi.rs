@@ -76,6 +76,7 @@ impl<R: Rule> Loaded<R> {
     ///
     /// # Panics
     /// When the batch does not fit the manifest, or when the rule does.
+    #[inline(never)] // apart from the bindings, so that registers are left for the loop
     pub fn evaluate(&self, batch: &Batch) -> Outcome {
         let rows = batch.rows as usize;
         let input = Input::new(&self.manifest, batch);
@@ -83,13 +84,20 @@ impl<R: Rule> Loaded<R> {
         let mut rejections = Vec::new();
         for index in 0..rows {
             if let Verdict::Reject { cause, detail } = self.rule.evaluate(&mut Row::new(index, &input, &mut sheets)) {
-                rejections.push(Rejection { row: index as u32, reason: cause.index(&self.manifest), detail });
-                sheets.iter_mut().for_each(|sheet| sheet.forget(index));
+                let rejection = Rejection { row: index as u32, reason: cause.index(&self.manifest), detail };
+                reject(rejection, &mut rejections, &mut sheets);
             }
-            sheets.iter_mut().for_each(|sheet| sheet.end(index));
         }
         Outcome { rejections, columns: sheets.into_iter().map(Sheet::into_column).collect() }
     }
+}
+
+/// Adds a rejection and forgets what was written into its row.
+#[cold]
+#[inline(never)]
+fn reject(rejection: Rejection, rejections: &mut Vec<Rejection>, sheets: &mut [Sheet]) {
+    sheets.iter_mut().for_each(|sheet| sheet.forget(rejection.row as usize));
+    rejections.push(rejection);
 }
 
 /// Reads a configuration. That it is an object is looked at here, because serde would take an array for a struct as well.

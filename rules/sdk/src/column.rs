@@ -114,10 +114,14 @@ fn start(ends: &[u32], row: usize) -> usize {
 }
 
 /// A column of an outcome, to write into, row after row. A cell that is not written is absent.
+///
+/// A cell ends when a later one begins, so that a sheet costs nothing for rows that do not write into it.
 pub(crate) struct Sheet {
     kinds: Vec<u8>,
     ends: Vec<u32>,
     bytes: Vec<u8>,
+    /// The first row that has not begun: of all before the last of them it is known where they end.
+    next: usize,
 }
 
 impl Sheet {
@@ -125,27 +129,35 @@ impl Sheet {
     const TYPICAL_CELL: usize = 24;
 
     pub(crate) fn new(rows: usize) -> Sheet {
-        Sheet { kinds: vec![0; rows], ends: vec![0; rows], bytes: Vec::with_capacity(rows * Self::TYPICAL_CELL) }
+        Sheet { kinds: vec![0; rows], ends: vec![0; rows], bytes: Vec::with_capacity(rows * Self::TYPICAL_CELL), next: 0 }
     }
 
-    /// Begins the cell of `row` anew. What is pushed next is its contents.
+    /// Begins the cell of `row` anew. What is pushed next is its contents. Rows begin in ascending order.
     #[inline(always)]
     pub(crate) fn begin(&mut self, row: usize, kind: Kind) -> &mut Sheet {
         self.kinds[row] = kind as u8;
-        self.bytes.truncate(start(&self.ends, row));
+        if row < self.next {
+            self.bytes.truncate(start(&self.ends, row));
+        } else {
+            self.end_before(row);
+            self.next = row + 1;
+        }
         self
+    }
+
+    /// Ends every cell before that of `row` which has not ended: mostly the one right before it.
+    #[inline(always)]
+    fn end_before(&mut self, row: usize) {
+        let end = self.bytes.len() as u32; // `into_column` sees to it that it fits
+        for ended in &mut self.ends[self.next.saturating_sub(1)..row] {
+            *ended = end;
+        }
     }
 
     /// Makes the cell of `row` absent, whatever was written into it.
     #[cold]
     pub(crate) fn forget(&mut self, row: usize) {
         self.begin(row, Kind::Absent);
-    }
-
-    /// Ends the cell of `row`, written or not. Rows are ended in ascending order.
-    #[inline(always)]
-    pub(crate) fn end(&mut self, row: usize) {
-        self.ends[row] = u32::try_from(self.bytes.len()).expect("a column is below 4 GiB");
     }
 
     #[inline(always)]
@@ -184,7 +196,11 @@ impl Sheet {
         }
     }
 
-    pub(crate) fn into_column(self) -> Column {
+    /// # Panics
+    /// When the column has 4 GiB or more, which can't be in Wasm.
+    pub(crate) fn into_column(mut self) -> Column {
+        assert!(u32::try_from(self.bytes.len()).is_ok(), "a column is below 4 GiB");
+        self.end_before(self.ends.len());
         Column { kinds: self.kinds, ends: self.ends, bytes: self.bytes }
     }
 }

@@ -1,8 +1,5 @@
 //! Integers out of JSON numbers, exactly: no way through `f64`, which would round beyond 2^53.
 
-/// How many digits always fit an `i64`.
-const SAFE_DIGITS: usize = 18;
-
 /// The value of a JSON number that is an integer and fits; `1.50e3` is 1500, `0.5` is none.
 #[inline]
 pub(crate) fn exact(text: &str) -> Option<i64> {
@@ -10,39 +7,60 @@ pub(crate) fn exact(text: &str) -> Option<i64> {
 }
 
 /// The value of a JSON number with its fraction cut off, if that fits: `-1.9` is -1, `1e19` is none.
-#[inline]
+#[cold]
+#[inline(never)]
 pub(crate) fn truncated(text: &str) -> Option<i64> {
-    digits(text).or_else(|| whole(text).map(|whole| whole.value))
+    whole(text).map(|whole| whole.value)
 }
 
 /// The value of a text that is an integer: an optional sign and decimal digits, nothing else.
-#[inline]
+#[cold]
+#[inline(never)]
 pub(crate) fn spelt(text: &str) -> Option<i64> {
-    digits(text).or_else(|| text.parse().ok())
+    text.parse().ok()
 }
 
-/// The fast path: a few digits and nothing else.
+/// The fast path: 1 to [`MOST_DIGITS`] digits and nothing else. No loop where timestamps are: in Wasm every turn of one costs
+/// a check.
 #[inline(always)]
-fn digits(text: &str) -> Option<i64> {
-    if text.is_empty() || text.len() > SAFE_DIGITS {
-        return None;
+pub(crate) fn digits(text: &str) -> Option<i64> {
+    let text = text.as_bytes();
+    match text.len() {
+        9..=MOST_DIGITS => {
+            // The first eight less those that are among the last eight too.
+            let first = u64::from_le_bytes(*text.first_chunk()?);
+            let shared = 8 * (MOST_DIGITS - text.len());
+            Some(eight(behind_zeros(first, shared))? * 100_000_000 + eight(u64::from_le_bytes(*text.last_chunk()?))?)
+        }
+        8 => eight(u64::from_le_bytes(*text.first_chunk()?)),
+        1..8 => few(text),
+        _ => None,
     }
-    let (chunks, rest) = text.as_bytes().as_chunks();
-    let mut value = 0;
-    for chunk in chunks {
-        value = value * 100_000_000 + eight(*chunk)?;
-    }
-    for byte in rest {
-        value = value * 10 + byte.is_ascii_digit().then(|| i64::from(byte - b'0'))?;
-    }
-    Some(value)
 }
+
+/// Less than eight digits.
+#[inline(never)]
+fn few(text: &[u8]) -> Option<i64> {
+    text.iter().try_fold(0, |value, byte| Some(value * 10 + byte.is_ascii_digit().then(|| i64::from(byte - b'0'))?))
+}
+
+/// How many digits are read on the fast path: twice as many as fit a word. They always fit an `i64`.
+const MOST_DIGITS: usize = 16;
+
+/// Shifts `bits` of a text out at its end and zeros, the digit, in at its beginning.
+#[inline(always)]
+fn behind_zeros(text: u64, bits: usize) -> u64 {
+    (text ^ ZEROS) << bits ^ ZEROS
+}
+
+/// Eight times the digit zero.
+const ZEROS: u64 = 0x3030_3030_3030_3030;
 
 /// Eight digits at once: neighbours become pairs, pairs become fours, fours become the number. The first digit is in the
 /// lowest byte, so what stands to its right comes down by a shift.
 #[inline(always)]
-fn eight(text: [u8; 8]) -> Option<i64> {
-    let digits = u64::from_le_bytes(text) ^ 0x3030_3030_3030_3030;
+fn eight(text: u64) -> Option<i64> {
+    let digits = text ^ ZEROS;
     if (digits | digits.wrapping_add(0x0606_0606_0606_0606)) & 0xf0f0_f0f0_f0f0_f0f0 != 0 {
         return None;
     }
@@ -123,8 +141,8 @@ mod tests {
 
     #[test]
     fn only_digits_are_digits_wherever_they_stand() {
-        for length in 1..=SAFE_DIGITS {
-            let number = &"987654321012345678"[..length];
+        for length in 1..=MOST_DIGITS {
+            let number = &"9876543210123456"[..length];
             assert_eq!(digits(number), number.parse().ok(), "{number}");
             for (place, byte) in (0..length).flat_map(|place| (0..=127).map(move |byte| (place, byte))) {
                 let mut text = number.as_bytes().to_vec();
@@ -134,7 +152,9 @@ mod tests {
                 assert_eq!(digits(&text), expected, "{text:?}");
             }
         }
-        assert_eq!(digits("1234567é"), None);
+        for text in ["", "1234567é", "12345678901234567"] {
+            assert_eq!(digits(text), None, "{text}");
+        }
     }
 
     #[test]

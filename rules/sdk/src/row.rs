@@ -1,6 +1,7 @@
 //! One message as a rule sees it: the members that it reads, the members that it writes, the batch's time.
 //!
-//! Nothing here allocates for a row, and what is short is always inlined. Reading gives slices of the batch, writing appends to one buffer per written member.
+//! Nothing here allocates for a row, and what is short is always inlined. Reading gives slices of the
+//! batch, writing appends to one buffer per written member.
 
 use std::fmt;
 
@@ -76,6 +77,13 @@ impl<'a> Row<'a> {
         self.of_kind(member, Kind::Number)
     }
 
+    /// The member as [`Row::number_text`] or [`Row::text`] has it: one look where two would be.
+    #[inline(always)]
+    pub(crate) fn number_or_text(&self, member: impl Key<Field>) -> Option<&'a str> {
+        let cells = self.cells(member);
+        (cells.is(self.index, Kind::Number) || cells.is(self.index, Kind::Text)).then(|| cells.text(self.index))
+    }
+
     /// The member as the nearest `f64`; none if it is no number.
     pub fn float(&self, member: impl Key<Field>) -> Option<f64> {
         self.of_kind(member, Kind::Number).and_then(|text| text.parse().ok())
@@ -115,6 +123,7 @@ impl<'a> Row<'a> {
 
     /// A rejection whose detail is what the member holds, as [`Row::raw`] gives it.
     #[cold]
+    #[inline(never)]
     pub fn reject(&self, reason: impl Into<Cause>, member: impl Key<Field>) -> Verdict {
         match self.raw(member) {
             Some(value) => Verdict::reject_with(reason, value),

@@ -38,6 +38,8 @@ impl Verdict {
 
     /// Rejects the row for `reason` and says what exactly was wrong: the member's name, the value refused. Of `detail` the
     /// first 1,024 bytes are kept, or up to three fewer where that would cut a character.
+    #[cold]
+    #[inline(never)]
     pub fn reject_with(reason: impl Into<Cause>, detail: impl AsRef<str>) -> Verdict {
         let detail = detail.as_ref();
         let kept = detail.floor_char_boundary(MAX_DETAIL);

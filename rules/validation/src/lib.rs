@@ -68,14 +68,13 @@ impl Rule for Validation {
         if let Some(missing) = self.required.iter().find(|member| row.is_missing(**member)) {
             return Verdict::reject_with(self.missing_field, row.name(*missing));
         }
-        if !row.is_missing(self.app_version) {
-            match row.text(self.app_version).and_then(|version| self.oldest.compare(version)) {
-                Some(Ordering::Equal | Ordering::Greater) => {}
-                Some(Ordering::Less) => return row.reject(self.old_app_version, self.app_version),
-                None => return row.reject(self.malformed_app_version, self.app_version),
-            }
+        match row.text(self.app_version).and_then(|version| self.oldest.compare(version)) {
+            Some(Ordering::Equal | Ordering::Greater) => {}
+            Some(Ordering::Less) => return row.reject(self.old_app_version, self.app_version),
+            None if row.is_missing(self.app_version) => {}
+            None => return row.reject(self.malformed_app_version, self.app_version),
         }
-        if !row.is_missing(self.timestamp) && time::epoch_seconds(row, self.timestamp).is_none() {
+        if time::epoch_seconds(row, self.timestamp).is_none() && !row.is_missing(self.timestamp) {
             return row.reject(self.malformed_timestamp, self.timestamp);
         }
         Verdict::Keep

@@ -2,7 +2,7 @@
 //!
 //! Like semantic versions, but with any count of numbers, leading zeros, and numbers of any length, because apps are numbered
 //! by people. What is missing counts as zero, so `2.3` equals `2.3.0`. Build metadata does not count. Comparing allocates
-//! nothing.
+//! nothing, and what most apps send, a few short numbers, is compared as one integer.
 
 use std::cmp::Ordering;
 
@@ -10,6 +10,8 @@ use std::cmp::Ordering;
 pub(crate) struct Version {
     numbers: Vec<Vec<u8>>,
     pre_release: Option<Vec<u8>>,
+    /// The same as one integer, if it can be [`packed`].
+    packed: Option<u64>,
 }
 
 impl Version {
@@ -17,12 +19,24 @@ impl Version {
     pub(crate) fn parse(text: &str) -> Option<Version> {
         let mut numbers = Vec::new();
         let suffix = release(text.as_bytes(), |number| numbers.push(number.to_vec()))?;
-        Some(Version { numbers, pre_release: pre_release(suffix)?.map(<[u8]>::to_vec) })
+        let pre_release = pre_release(suffix)?.map(<[u8]>::to_vec);
+        let packed = packed(&numbers).filter(|_| pre_release.is_none());
+        Some(Version { numbers, pre_release, packed })
     }
 
     /// How the version in `text` stands to this one: `Less` is older. None if `text` is no version.
     #[inline]
     pub(crate) fn compare(&self, text: &str) -> Option<Ordering> {
+        match (short(text.as_bytes()), self.packed) {
+            (Some(theirs), Some(own)) => Some(theirs.cmp(&own)),
+            _ => self.compare_any(text),
+        }
+    }
+
+    /// Compares with any version, however long.
+    #[cold]
+    #[inline(never)]
+    fn compare_any(&self, text: &str) -> Option<Ordering> {
         let mut ordering = Ordering::Equal;
         let mut own = self.numbers.iter();
         let suffix = release(text.as_bytes(), |number| {
@@ -37,6 +51,64 @@ impl Version {
         let theirs = pre_release(suffix)?;
         Some(ordering.then_with(|| by_pre_release(theirs, self.pre_release.as_deref())))
     }
+}
+
+/// Eight times the same byte, to look at eight bytes at once.
+const fn eight_times(byte: u8) -> u64 {
+    u64::from_le_bytes([byte; 8])
+}
+
+/// A version of 4 to 8 bytes and nothing but numbers below 10,000, as [`packed`] has it. None for all others, and for what is
+/// no version.
+///
+/// The bytes are looked at together, the first one lowest: how long numbers are is hard to foresee for a processor, and in
+/// Wasm every turn of a loop costs a check.
+#[inline]
+fn short(text: &[u8]) -> Option<u64> {
+    if !(4..=8).contains(&text.len()) {
+        return None;
+    }
+    let bits = 8 * text.len();
+    let (first, last) = (u32::from_le_bytes(*text.first_chunk()?), u32::from_le_bytes(*text.last_chunk()?));
+    let used = u64::MAX >> (64 - bits);
+    // Dots are zeros once they are known; behind the text there are dots only.
+    let text = (u64::from(first) | u64::from(last) << (bits - 32)) ^ eight_times(b'0') & used;
+    let inner = equal(text, b'.' ^ b'0') & used;
+    let digits = text & !((inner >> 7) * 0xff);
+    let odd = (digits | digits.wrapping_add(eight_times(6))) & eight_times(0xf0) != 0;
+    let empty = inner & (inner << 8 | 0x80) != 0 || inner >> (bits - 1) != 0;
+    if odd || empty { None } else { pack(digits, inner | eight_times(0x80) & !used) }
+}
+
+/// Packs numbers that end before the marks in `dots`, and whose digits are digits by value. At most four fit eight bytes.
+#[inline]
+fn pack(mut digits: u64, mut dots: u64) -> Option<u64> {
+    let mut packed = 0;
+    for _ in 0..4 {
+        let bits = dots.trailing_zeros() & !7;
+        if bits > 32 {
+            return None;
+        }
+        let number = (digits << (32 - bits)) as u32; // its last digit is in the highest byte
+        let pairs = (number * 10 + (number >> 8)) & 0x00ff_00ff;
+        packed = packed << 16 | u64::from((pairs * 100 + (pairs >> 16)) & 0xffff);
+        digits >>= bits + 8;
+        dots = dots >> (bits + 8) | eight_times(0x80) << (56 - bits);
+    }
+    Some(packed)
+}
+
+/// Marks the bytes that are equal to `byte` with their highest bit.
+#[inline]
+fn equal(text: u64, byte: u8) -> u64 {
+    let (other, low) = (text ^ eight_times(byte), eight_times(0x7f));
+    !(((other & low) + low) | other | low)
+}
+
+/// Up to four numbers as one integer that is ordered as they are: 16 bits for each, the first one in the highest.
+fn packed(numbers: &[Vec<u8>]) -> Option<u64> {
+    let number = |at: usize| numbers.get(at).map_or(Some(0), |number| str::from_utf8(number).ok()?.parse::<u16>().ok());
+    (0..4).try_fold(0, |packed, at| Some(packed << 16 | u64::from(number(at)?))).filter(|_| numbers.len() <= 4)
 }
 
 /// Gives the numbers of a release to `each`, in order, and returns what stands behind them. None if they are not digits with
@@ -166,6 +238,36 @@ mod tests {
             for (right_at, right) in ASCENDING.iter().enumerate() {
                 assert_eq!(compare(left, right), Some(left_at.cmp(&right_at)), "{left} and {right}");
             }
+        }
+    }
+
+    /// All texts up to 8 bytes of these, so that every place meets every kind of byte.
+    #[test]
+    fn short_versions_compare_as_any_other() {
+        let oldest = ["0", "2.1", "1.2.0.1", "22.1", "2.10.0", "9999.0", "1.0.0.0.0"].map(|text| Version::parse(text).unwrap());
+        let mut texts = vec![String::new()];
+        for _ in 0..8 {
+            texts = texts.iter().flat_map(|text| ["0", "1", "2", ".", "-"].map(|byte| format!("{text}{byte}"))).collect();
+            for text in &texts {
+                for oldest in &oldest {
+                    assert_eq!(oldest.compare(text), oldest.compare_any(text), "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_digits_and_dots_are_short() {
+        for text in ["2.3.0", "9999.999", "1.2.3.45", "12.34.56", "1234", "0.10"] {
+            assert!(short(text.as_bytes()).is_some(), "{text}");
+            for (place, byte) in (0..text.len()).flat_map(|place| (0..=255).map(move |byte| (place, byte))) {
+                let mut text = text.as_bytes().to_vec();
+                text[place] = byte;
+                assert!(short(&text).is_none() || byte.is_ascii_digit() || byte == b'.', "{text:?}");
+            }
+        }
+        for text in ["2.3", "12345", "1.2.3.456", "2.3.0-a"] {
+            assert_eq!(short(text.as_bytes()), None, "{text}");
         }
     }
 

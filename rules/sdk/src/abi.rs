@@ -76,7 +76,6 @@ impl<R: Rule> Loaded<R> {
     ///
     /// # Panics
     /// When the batch does not fit the manifest, or when the rule does.
-    #[inline(never)] // apart from the bindings, so that registers are left for the loop
     pub fn evaluate(&self, batch: &Batch) -> Outcome {
         let rows = batch.rows as usize;
         let input = Input::new(&self.manifest, batch);

@@ -167,10 +167,18 @@ impl Sheet {
 
     /// Appends a piece and gives its bytes to change.
     #[inline(always)]
-    pub(crate) fn push_template(&mut self, piece: &str) -> &mut [u8] {
+    pub(crate) fn push_template(&mut self, piece: &[u8]) -> &mut [u8] {
         let start = self.bytes.len();
-        self.push_str(piece);
+        self.push(piece);
         &mut self.bytes[start..]
+    }
+
+    /// Appends the first `length` bytes of `padded`.
+    #[inline(always)]
+    pub(crate) fn push_padded<const N: usize>(&mut self, padded: &[u8; N], length: usize) {
+        let end = self.bytes.len() + length;
+        self.bytes.extend_from_slice(padded);
+        self.bytes.truncate(end);
     }
 
     /// Appends bytes. In Wasm a copy whose length is not known to the compiler is a call out of the sandbox, which costs more

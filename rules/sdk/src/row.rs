@@ -25,7 +25,7 @@ pub struct Row<'a> {
 pub(crate) struct Input<'a> {
     manifest: &'a Manifest,
     processed_at: i64,
-    processed_at_text: String,
+    processed_at_text: Digits,
     columns: Vec<Cells<'a>>,
 }
 
@@ -35,8 +35,25 @@ impl<'a> Input<'a> {
     pub(crate) fn new(manifest: &'a Manifest, batch: &'a Batch) -> Input<'a> {
         assert!(batch.columns.len() == manifest.reads.len(), "the batch has another number of columns than the manifest reads");
         let columns = batch.columns.iter().map(|column| Cells::new(column, batch.rows as usize)).collect();
-        let processed_at_text = itoa::Buffer::new().format(batch.processed_at).to_owned();
+        let processed_at_text = Digits::of(batch.processed_at);
         Input { manifest, processed_at: batch.processed_at, processed_at_text, columns }
+    }
+}
+
+/// An integer as text, at the beginning of a buffer that has room for any: its length is known to the compiler.
+struct Digits {
+    padded: [u8; 24],
+    length: usize,
+}
+
+impl Digits {
+    #[inline(never)]
+    fn of(value: i64) -> Digits {
+        let mut buffer = itoa::Buffer::new();
+        let text = buffer.format(value).as_bytes();
+        let mut padded = [0; 24];
+        padded[..text.len()].copy_from_slice(text);
+        Digits { padded, length: text.len() }
     }
 }
 
@@ -172,11 +189,13 @@ impl Row<'_> {
     #[inline(always)]
     pub fn set_integer(&mut self, member: impl Key<Output>, value: i64) {
         let input = self.input;
+        let sheet = self.begin(member, Kind::Number);
         if value == input.processed_at {
             // The number that is written most often, and the same for all rows.
-            self.begin(member, Kind::Number).push_str(&input.processed_at_text);
+            sheet.push_padded(&input.processed_at_text.padded, input.processed_at_text.length);
         } else {
-            self.begin(member, Kind::Number).push_str(itoa::Buffer::new().format(value));
+            let Digits { padded, length } = Digits::of(value);
+            sheet.push_padded(&padded, length);
         }
     }
 
@@ -227,8 +246,8 @@ impl TextWriter<'_> {
     /// Appends a piece and gives its bytes, to fill in what differs from row to row: cheaper than many pieces. They must
     /// stay UTF-8, or the host takes it for a fault of the rule.
     #[inline(always)]
-    pub fn push_template(&mut self, template: &str) -> &mut [u8] {
-        self.0.push_template(template)
+    pub fn push_template(&mut self, template: impl AsRef<[u8]>) -> &mut [u8] {
+        self.0.push_template(template.as_ref())
     }
 }
 

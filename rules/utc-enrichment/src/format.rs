@@ -68,7 +68,8 @@ pub(crate) struct Template {
 struct Today {
     /// Since the epoch.
     day: u32,
-    text: String,
+    /// UTF-8.
+    text: Vec<u8>,
 }
 
 /// Where to put two digits, and which: an index into what [`date_pairs`] gives or, from 4, [`time_pairs`] behind it.
@@ -97,7 +98,7 @@ impl Template {
         }
         let (date, time): (Vec<Hole>, Vec<Hole>) = holes.into_iter().partition(|hole| hole.pair < 4);
         let time = time.chunks(4).map(|some| array::from_fn(|at| some[at % some.len()])).collect();
-        let template = Template { today: RefCell::new(Today { day: 0, text }), date, time };
+        let template = Template { today: RefCell::new(Today { day: 0, text: text.into_bytes() }), date, time };
         template.turn_to(0);
         Some(template)
     }
@@ -125,8 +126,7 @@ impl Template {
         let mut today = self.today.borrow_mut();
         today.day = day;
         for hole in &self.date {
-            let digits = pairs[hole.pair].map(char::from);
-            today.text.replace_range(hole.at..hole.at + 2, digits.iter().collect::<String>().as_str());
+            today.text[hole.at..hole.at + 2].copy_from_slice(&pairs[hole.pair]);
         }
     }
 }
@@ -148,7 +148,7 @@ fn time_pairs(second: u32) -> [[u8; 2]; 4] {
 #[inline]
 fn four_pairs(numbers: [u32; 4]) -> [[u8; 2]; 4] {
     let numbers = numbers.iter().rev().fold(0, |lanes, number| lanes << 16 | u64::from(*number));
-    let tens = (numbers * 103 >> 10) & 0x000f_000f_000f_000f;
+    let tens = ((numbers * 103) >> 10) & 0x000f_000f_000f_000f;
     let digits = (tens + ((numbers - tens * 10) << 8) + 0x3030_3030_3030_3030).to_le_bytes();
     array::from_fn(|at| [digits[2 * at], digits[2 * at + 1]])
 }

@@ -119,6 +119,17 @@ mod tests {
     }
 
     #[test]
+    fn days_can_come_in_any_order() {
+        let rule = Harness::<UtcEnrichment>::new(json!({})).unwrap();
+        let day = |day: i64| json!({ "timestamp": day * 86_400 + 3_723 });
+        let judged = rule.judge_all([0, 0, 19_675, 2_932_896, 19_675, 1, 0].map(day));
+        let dates = ["1970-01-01", "1970-01-01", "2023-11-14", "9999-12-31", "2023-11-14", "1970-01-02", "1970-01-01"];
+        for (judged, date) in judged.iter().zip(dates) {
+            assert_eq!(judged.written("timestamp_in_utc"), Some(json!(format!("{date} 01:02:03"))));
+        }
+    }
+
+    #[test]
     fn rejects_what_it_cannot_read() {
         for (timestamp, detail) in
             [("-1", "-1"), ("253402300800", "253402300800"), ("\"now\"", "now"), ("null", "null"), ("[1]", "[1]")]

@@ -68,11 +68,10 @@ impl Rule for Validation {
         if let Some(missing) = self.required.iter().find(|member| row.is_missing(**member)) {
             return Verdict::reject_with(self.missing_field, row.name(*missing));
         }
-        match row.text(self.app_version).and_then(|version| self.oldest.compare(version)) {
-            Some(Ordering::Equal | Ordering::Greater) => {}
-            Some(Ordering::Less) => return row.reject(self.old_app_version, self.app_version),
-            None if row.is_missing(self.app_version) => {}
-            None => return row.reject(self.malformed_app_version, self.app_version),
+        let version = row.text(self.app_version).and_then(|version| self.oldest.compare(version));
+        if !version.is_some_and(Ordering::is_ge) && !row.is_missing(self.app_version) {
+            let reason = if version.is_some() { self.old_app_version } else { self.malformed_app_version };
+            return row.reject(reason, self.app_version);
         }
         if time::epoch_seconds(row, self.timestamp).is_none() && !row.is_missing(self.timestamp) {
             return row.reject(self.malformed_timestamp, self.timestamp);

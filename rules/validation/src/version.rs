@@ -80,22 +80,22 @@ fn short(text: &[u8]) -> Option<u64> {
     if odd || empty { None } else { pack(digits, inner | eight_times(0x80) & !used) }
 }
 
-/// Packs numbers that end before the marks in `dots`, and whose digits are digits by value. At most four fit eight bytes.
+/// Packs numbers that end before the marks in `dots`, and whose digits are digits by value. At most four fit eight bytes, so
+/// what is behind them has no bits; what is odd is seen to once, at the end, because none of the four then waits for another.
 #[inline]
-fn pack(mut digits: u64, mut dots: u64) -> Option<u64> {
-    let mut packed = 0;
+fn pack(digits: u64, mut dots: u64) -> Option<u64> {
+    let (mut packed, mut start, mut widest) = (0, 0, 0);
     for _ in 0..4 {
-        let bits = dots.trailing_zeros() & !7;
-        if bits > 32 {
-            return None;
-        }
-        let number = (digits << (32 - bits)) as u32; // its last digit is in the highest byte
-        let pairs = (number * 10 + (number >> 8)) & 0x00ff_00ff;
-        packed = packed << 16 | u64::from((pairs * 100 + (pairs >> 16)) & 0xffff);
-        digits >>= bits + 8;
-        dots = dots >> (bits + 8) | eight_times(0x80) << (56 - bits);
+        let end = dots.trailing_zeros() & !7;
+        let bits = end.saturating_sub(start);
+        let number = digits.wrapping_shr(start).wrapping_shl(32_u32.wrapping_sub(bits)) as u32; // ends in the highest byte
+        let pairs = (number.wrapping_mul(10).wrapping_add(number >> 8)) & 0x00ff_00ff;
+        packed = packed << 16 | u64::from((pairs.wrapping_mul(100).wrapping_add(pairs >> 16)) & 0xffff);
+        widest = widest.max(bits);
+        start = end + 8;
+        dots &= dots.wrapping_sub(1);
     }
-    Some(packed)
+    (widest <= 32).then_some(packed)
 }
 
 /// Marks the bytes that are equal to `byte` with their highest bit.

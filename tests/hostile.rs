@@ -106,7 +106,7 @@ fn a_memory_limit_obeyed_is_not_felt() {
 fn a_memory_limit_violated_ends_the_call() {
     let bomb = "(loop $ever (drop (memory.grow (i32.const 16))) (br $ever)) (unreachable)";
     let detail = fault(bomb, "", false);
-    assert!(detail.contains("memory"), "{detail}");
+    assert!(detail.contains("more memory than the 4194304 bytes of rule.guest.memory"), "{detail}");
     let detail = fault(
         "(loop $ever (drop (table.grow $t (ref.null func) (i32.const 10000))) (br $ever)) (unreachable)",
         "(table $t 1 funcref)",

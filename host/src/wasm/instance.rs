@@ -145,7 +145,12 @@ impl Instance {
         let trap = match error.downcast_ref::<Trap>() {
             Some(Trap::Interrupt) => format!("ran longer than its deadline of {:?}", self.limits.deadline),
             Some(trap) => trap.to_string(),
-            None => error.root_cause().to_string(),
+            None => match error.root_cause().to_string() {
+                cause if cause.contains("growing memory") => {
+                    format!("wanted more memory than the {} bytes of rule.{}.memory", self.limits.memory, self.name)
+                }
+                cause => cause,
+            },
         };
         match guest.panic.take() {
             Some(panic) => Fault(format!("{panic} ({trap})")),

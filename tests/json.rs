@@ -78,7 +78,7 @@ proptest! {
             projection.scan(message.as_bytes(), &mut layout).unwrap();
             for (name, node) in names.iter().zip(nodes) {
                 let mut column = Column::default();
-                Projection::push_cell(message.as_bytes(), layout[node], &mut column).unwrap();
+                layout[node].push_cell(message.as_bytes(), &mut column).unwrap();
                 column.check(1).unwrap();
                 prop_assert_eq!(cell_value(&column, 0), object.get(*name).cloned());
             }
@@ -236,7 +236,7 @@ fn odd_but_sound_messages_are_read() {
     for (message, kind, bytes) in cases {
         projection.scan(message.as_bytes(), &mut layout).unwrap();
         let mut column = Column::default();
-        Projection::push_cell(message.as_bytes(), layout[node], &mut column).unwrap();
+        layout[node].push_cell(message.as_bytes(), &mut column).unwrap();
         assert_eq!((column.kind(0), column.cell(0)), (kind as u8, bytes.as_bytes()), "{message}");
     }
 }

@@ -24,6 +24,7 @@ use crate::pipeline::{Evaluate, Pipeline};
 use crate::record::{Batch, Rejection, Step};
 use crate::ruleset::RuleSet;
 use crate::snapshot;
+use crate::start::now;
 use crate::wasm::{Cache, Runtime};
 
 /// Longest line that is read, in bytes. No broker takes messages of this size.
@@ -54,7 +55,7 @@ pub fn apply(args: &cli::Apply, config: &Config) -> anyhow::Result<()> {
     files.refuse_sharing()?;
     let mut run = Run { config, processed_at: args.processed_at, pipeline: &mut pipeline, totals: Totals::default() };
     let closed_early = match run.all(input, &mut files) {
-        Err(error) if is_broken_pipe(&error) => true,
+        Err(error) if cli::is_broken_pipe(&error) => true,
         result => result.map(|()| false)?,
     };
     let totals = run.totals;
@@ -63,11 +64,6 @@ pub fn apply(args: &cli::Apply, config: &Config) -> anyhow::Result<()> {
         eprintln!("weir: the reader of the output has closed it; the rest of the input was not read");
     }
     Ok(())
-}
-
-/// Whether whoever reads our output has seen enough, as `head` does. That is no failure.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 struct Run<'a, R> {
@@ -123,10 +119,6 @@ fn rejection_line(batch: &Batch, rejection: &Rejection, rule: &str) -> serde_jso
         Err(_) => line["value_base64"] = json!(BASE64_STANDARD.encode(value)),
     }
     line
-}
-
-fn now() -> i64 {
-    chrono::Utc::now().timestamp_millis()
 }
 
 #[derive(Default)]

@@ -1,7 +1,6 @@
 //! `weir check`: proves rule components as `weir run` would before it lets them see a message, and prints what they say of
 //! themselves.
 
-use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -23,7 +22,7 @@ pub fn check(args: &cli::Check, config: &Config) -> anyhow::Result<()> {
     let mut refused = 0;
     for file in &args.rules {
         match prove(&runtime, file, config) {
-            Ok(report) => io::stdout().write_all(report.as_bytes()).context("failed to write to standard output")?,
+            Ok(report) => cli::print(&report)?,
             Err(error) => {
                 refused += 1;
                 eprintln!("{}: refused: {error:#}", file.display());

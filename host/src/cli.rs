@@ -229,6 +229,12 @@ pub struct Check {
     pub file: ConfigFile,
 }
 
+/// Whether whoever reads our output has had enough, as `head` has. That is no failure.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.map(io::Error::kind).any(|kind| kind == io::ErrorKind::BrokenPipe)
+}
+
 /// Writes `text` to standard output, where results go.
 ///
 /// # Errors

@@ -39,6 +39,8 @@ pub mod events;
 
 pub mod backoff;
 
+mod files;
+
 pub mod kafka;
 
 // What others may see of it.

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use weir::cli::{Cli, Command};
+use weir::cli::{self, Cli, Command};
 use weir::config::Invalid;
 use weir::wasm::Refused;
 
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads our output has had enough, as `head` has: that is no failure of ours.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if cli::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Where standard error is closed there is nobody to tell.
             let _ = writeln!(io::stderr(), "error: {error:#}");
@@ -34,8 +34,4 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Build(args) => weir::build::build(&args.paths, &args.out),
         Command::Check(args) => weir::check::check(&args, &args.file.load()?),
     }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -22,6 +22,7 @@ use anyhow::{Context, Result, bail};
 
 use self::cargo::Package;
 use self::toolchain::Toolchain;
+use crate::files;
 
 /// Builds the rule crates in `paths` and writes `out/NAME.wasm` for each, where NAME is the package's name. Says on standard
 /// output what it wrote; cargo speaks on standard error.
@@ -40,7 +41,7 @@ pub fn build(paths: &[PathBuf], out: &Path) -> Result<()> {
             Entry::Vacant(unknown) => unknown.insert(Toolchain::find(&package.workspace)?),
         };
         let bytes = build_one(&package, toolchain)?;
-        replace(&file, &bytes).with_context(|| format!("failed to write {}", file.display()))?;
+        files::replace(&file, &bytes).with_context(|| format!("failed to write {}", file.display()))?;
         println!("{}  {:.1} KB  {:.1} s", file.display(), bytes.len() as f64 / 1e3, started.elapsed().as_secs_f64());
     }
     Ok(())
@@ -55,38 +56,4 @@ fn build_one(package: &Package, toolchain: &Toolchain) -> Result<Vec<u8>> {
         bail!("{} is no rule: {error:#}", package.name);
     }
     Ok(component)
-}
-
-/// Puts `bytes` in place of `file`, at once and for good: a crash leaves the old file or the new one.
-fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
-    let part = file.with_extension(format!("wasm.{}.part", std::process::id()));
-    let written = fs::write(&part, bytes).and_then(|()| fs::rename(&part, file));
-    if written.is_err() {
-        let _ = fs::remove_file(&part); // The first error is the one to tell.
-    }
-    Ok(written?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_is_replaced_and_nothing_else_is_left() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("rule.wasm");
-        replace(&file, b"old").unwrap();
-        replace(&file, b"new").unwrap();
-        assert_eq!(fs::read(&file).unwrap(), b"new");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_replaced_leaves_no_part_behind() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("rule.wasm");
-        fs::create_dir_all(file.join("in-the-way")).unwrap();
-        assert!(replace(&file, b"new").is_err());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
 }

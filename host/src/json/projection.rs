@@ -2,7 +2,6 @@
 
 use super::scan::{Found, Problem, Scan};
 use super::text;
-use crate::column::Column;
 
 /// Index of a wanted member, or of an object on the way to one, in its [`Projection`]. The message itself is node 0.
 pub type Node = usize;
@@ -115,14 +114,6 @@ impl Projection {
         assert_eq!(layout.len(), self.nodes(), "one entry a node");
         layout.fill(Found::default());
         Scan::new(self, message, layout).message()
-    }
-
-    /// Appends the member that `found` names in `message` to `column`.
-    ///
-    /// # Errors
-    /// If the member is text with a lone surrogate, which no UTF-8 can hold.
-    pub fn push_cell(message: &[u8], found: Found, column: &mut Column) -> Result<(), Problem> {
-        found.push_cell(message, column)
     }
 }
 

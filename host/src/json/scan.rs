@@ -34,7 +34,11 @@ impl Found {
         self.kind != Kind::Absent
     }
 
-    pub(super) fn push_cell(self, message: &[u8], column: &mut Column) -> Result<(), Problem> {
+    /// Appends this member of `message` to `column`.
+    ///
+    /// # Errors
+    /// If the member is text with a lone surrogate, which no UTF-8 can hold.
+    pub fn push_cell(self, message: &[u8], column: &mut Column) -> Result<(), Problem> {
         let (start, end) = (self.start as usize, self.end as usize);
         match self.kind {
             Kind::Absent | Kind::Null => column.close(self.kind),

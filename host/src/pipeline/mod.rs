@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crate::column::{Column, Kind};
 use crate::counts::Counts;
-use crate::json::{Found, Node, Projection, Splicer, Unwritable, Writes};
+use crate::json::{Found, Node, Splicer, Unwritable, Writes};
 use crate::record::{Batch, Rejection, Step};
 use plan::{Plan, Source};
 use rows::Rows;
@@ -199,7 +199,7 @@ impl<R: Evaluate> Pipeline<R> {
                     let column = &mut self.rows.current[slot];
                     match source {
                         Source::Written => {}
-                        Source::Member(node) => Projection::push_cell(message, layout[*node], column)?,
+                        Source::Member(node) => layout[*node].push_cell(message, column)?,
                         Source::Metadata(metadata) => metadata.push_cell(batch, record, column),
                     }
                 }

@@ -5,11 +5,12 @@
 //! component's own bytes, and of the wasmtime version and configuration that compiled it.
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+
+use crate::files;
 
 /// A folder of compiled components.
 #[derive(Clone, Debug)]
@@ -58,13 +59,7 @@ impl Cache {
 
     /// Keeps `compiled` under `key`, whole or not at all.
     pub(super) fn store(&self, key: &str, compiled: &[u8]) -> anyhow::Result<()> {
-        let part = self.folder.join(format!("{key}.{}", std::process::id()));
-        let written = fs::File::create(&part)
-            .and_then(|mut file| file.write_all(compiled))
-            .and_then(|()| fs::rename(&part, self.folder.join(key)));
-        if written.is_err() {
-            let _ = fs::remove_file(&part);
-        }
+        let written = files::replace(&self.folder.join(key), compiled);
         written.with_context(|| format!("failed to write into the cache folder {}", self.folder.display()))
     }
 }

@@ -25,6 +25,8 @@ pub mod json;
 
 pub mod counts;
 
+pub mod state;
+
 pub mod pipeline;
 
 // Rules as components, one and as a set.

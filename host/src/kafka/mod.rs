@@ -13,6 +13,7 @@ pub mod client;
 pub mod embedded;
 pub mod failure;
 mod native;
+pub mod offsets;
 mod outbox;
 pub mod publish;
 pub mod sink;

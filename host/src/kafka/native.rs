@@ -71,6 +71,35 @@ pub(super) fn commit<C: ConsumerContext>(
     }
 }
 
+/// An element of a list of partitions.
+pub(super) struct Element<'a> {
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+    /// The client's own accessor panics on metadata that is not UTF-8, which any tool may commit.
+    pub(super) metadata: &'a [u8],
+    pub(super) code: RDKafkaErrorCode,
+}
+
+/// The elements of `list`.
+pub(super) fn elements(list: &TopicPartitionList) -> impl Iterator<Item = Element<'_>> {
+    // SAFETY: the list is alive as long as what is returned, and has `cnt` elements.
+    let elements = unsafe {
+        let list = &*list.ptr();
+        match list.elems.is_null() {
+            true => &[][..],
+            false => std::slice::from_raw_parts(list.elems, list.cnt as usize),
+        }
+    };
+    elements.iter().map(|element| {
+        // SAFETY: the metadata is null or `metadata_size` bytes, owned by the list.
+        let metadata = match element.metadata.is_null() {
+            true => &[][..],
+            false => unsafe { std::slice::from_raw_parts(element.metadata.cast::<u8>(), element.metadata_size) },
+        };
+        Element { partition: element.partition, offset: element.offset, metadata, code: element.err.into() }
+    })
+}
+
 /// The error of a commit, or of the first partition that has one.
 ///
 /// # Safety

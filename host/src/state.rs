@@ -1,0 +1,136 @@
+//! What a partition's counts are when written down: the metadata that is committed with its offset.
+//!
+//! Offset and state stand in one commit, so they change together or not at all, and they move together when another process
+//! takes the partition over. Kafka Streams keeps its partition time in the same place.
+//!
+//! The form is one JSON object, so that a person can read it in any tool that shows offsets. It has a version, and whatever
+//! does not fit it is refused with its reason: other tools commit offsets too, and some leave their own words there. What this
+//! module leaves out: how large a state may get, which [`crate::counts`] sees to, and who commits it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The form that is written, and the newest that is understood.
+const VERSION: u64 = 1;
+
+/// The counts of one input partition up to its committed offset.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    weir: u64,
+    /// The id of the input topic; empty where the cluster has none. A topic that was deleted and created anew has another.
+    pub topic: String,
+    /// The first offset that the totals cover.
+    pub from: i64,
+    /// The open window: its start, and its end, exclusive. Milliseconds since the epoch.
+    pub window: (i64, i64),
+    /// By device type: how many since `from`, and how many of them in the open window.
+    pub counts: BTreeMap<String, (u64, u64)>,
+}
+
+/// Metadata that is no state of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// Another program wrote it.
+    Foreign,
+    /// A later version of this one wrote it.
+    Newer(u64),
+    /// It claims to be ours and is not well-formed.
+    Damaged(String),
+}
+
+impl State {
+    /// The state of a partition of `topic` that is counted from the offset `from` on.
+    pub fn new(topic: &str, from: i64) -> State {
+        State { weir: VERSION, topic: topic.to_owned(), from, ..State::default() }
+    }
+
+    /// Reads committed metadata. None if there is none: counting begins here.
+    pub fn parse(metadata: &[u8]) -> Result<Option<State>, Unreadable> {
+        #[derive(Deserialize)]
+        struct Version {
+            weir: u64,
+        }
+
+        if metadata.is_empty() {
+            return Ok(None);
+        }
+        let Ok(Version { weir: version }) = serde_json::from_slice(metadata) else { return Err(Unreadable::Foreign) };
+        if version > VERSION {
+            return Err(Unreadable::Newer(version));
+        }
+        let damaged = |error: serde_json::Error| Unreadable::Damaged(error.to_string());
+        let state: State = serde_json::from_slice(metadata).map_err(damaged)?;
+        let consistent = state.weir == VERSION && state.counts.values().all(|(total, window)| window <= total);
+        if consistent { Ok(Some(state)) } else { Err(Unreadable::Damaged("its numbers contradict each other".into())) }
+    }
+
+    /// The metadata to commit.
+    pub fn to_metadata(&self) -> String {
+        serde_json::to_string(self).expect("numbers and texts can be written")
+    }
+
+    /// How many messages were counted since `from`.
+    pub fn total(&self) -> u64 {
+        self.counts.values().map(|(total, _)| total).sum()
+    }
+
+    /// How many messages were counted in the open window.
+    pub fn open(&self) -> u64 {
+        self.counts.values().map(|(_, window)| window).sum()
+    }
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unreadable::Foreign => out.write_str("another program wrote it"),
+            Unreadable::Newer(version) => write!(out, "a newer version of weir wrote it (form {version}, known is {VERSION})"),
+            Unreadable::Damaged(reason) => write!(out, "it is damaged: {reason}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_read_as_it_was_written() {
+        let mut state = State::new("bGh3Mm5vdA", 17);
+        state.window = (60_000, 120_000);
+        state.counts.insert("a \"b\" \u{1} ü".into(), (u64::MAX, 1));
+        let metadata = state.to_metadata();
+        assert_eq!(State::parse(metadata.as_bytes()), Ok(Some(state)));
+    }
+
+    #[test]
+    fn the_form_is_pinned() {
+        let mut state = State::new("id", 5);
+        state.window = (60_000, 120_000);
+        state.counts.insert("iOS".into(), (3, 2));
+        let pinned = r#"{"weir":1,"topic":"id","from":5,"window":[60000,120000],"counts":{"iOS":[3,2]}}"#;
+        assert_eq!(state.to_metadata(), pinned);
+        assert_eq!((state.total(), state.open()), (3, 2));
+    }
+
+    #[test]
+    fn what_is_not_ours_is_refused_with_the_reason() {
+        assert_eq!(State::parse(b""), Ok(None));
+        for foreign in [&b"AQAAAZ"[..], b"\xff\xfe", b"{}", b"17", b"{\"weir\":\"x\"}", b"null", b"\0"] {
+            assert_eq!(State::parse(foreign), Err(Unreadable::Foreign), "{foreign:?}");
+        }
+        assert_eq!(State::parse(br#"{"weir":2,"what":1}"#), Err(Unreadable::Newer(2)));
+        for damaged in [
+            r#"{"weir":1}"#,
+            r#"{"weir":0,"topic":"","from":0,"window":[0,1],"counts":{}}"#,
+            r#"{"weir":1,"topic":"","from":0,"window":[0,1],"counts":{"iOS":[1,2]}}"#,
+            r#"{"weir":1,"topic":"","from":0,"window":[0,1],"counts":{"iOS":[-1,0]}}"#,
+            r#"{"weir":1,"topic":"","from":0,"window":[0,1],"counts":{},"more":1}"#,
+        ] {
+            assert!(matches!(State::parse(damaged.as_bytes()), Err(Unreadable::Damaged(_))), "{damaged}");
+        }
+    }
+}

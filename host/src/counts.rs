@@ -1,15 +1,15 @@
 //! Windowed counts of device types, per input partition.
 //!
 //! Pure, and in two halves: [`Counts::count`] and [`Counts::tick`] compute a [`Delta`] from what is known, and
-//! [`Counts::apply`] takes it over. Between the two the caller commits what the delta says. If the commit fails the delta is
-//! dropped and nothing has changed, so a replay cannot count twice.
+//! [`Counts::apply`] takes it over. What is known is committed with the offsets; if that fails, the caller forgets all of it
+//! and begins again with what is committed, so a replay cannot count twice.
 //!
 //! Windows are aligned to the epoch on the batch's `processed-at`. A clock that steps back does not reopen a window: what
 //! arrives then is counted in the window that is open. A clock that leaps ahead closes one window, not one for every
 //! interval that it skipped.
 //!
 //! Counters are few by design: the state of a partition has to fit the metadata of an offset commit. What finds no room is
-//! counted under [`OTHER`], never lost. [`Counts::states`] says what is to be committed with a delta, and [`Counts::restore`]
+//! counted under [`OTHER`], never lost. [`Counts::states`] says what is to be committed with offsets, and [`Counts::restore`]
 //! begins with what was committed, here or by another process. What this module leaves out: where counts are sent.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -230,25 +230,19 @@ impl Counts {
         }
     }
 
-    /// What is to be committed with `delta`: the states of the partitions in `read`, and of those whose windows are sent. None
-    /// may be missing, since a commit without a state would wipe out the one before.
-    pub fn states(&self, delta: &Delta, read: impl Iterator<Item = i32>) -> Vec<(i32, String)> {
-        let sent = delta.windows.iter().flat_map(|window| window.partitions.iter().copied());
-        let partitions: BTreeSet<i32> = read.chain(sent).collect();
-        let state = |index: i32| {
-            let known = self.partitions.get(&index).cloned();
-            let mut partition = known.unwrap_or_else(|| Partition::new(delta.now, self.every));
-            partition.close(delta.now, self.every);
-            delta.added.iter().filter(|added| added.partition == index).for_each(|added| partition.add(added));
-            (index, partition.state().to_metadata())
-        };
-        partitions.into_iter().map(state).collect()
+    /// The states of `partitions`, to be committed with their offsets. None of a partition whose offset is committed may be
+    /// missing, since a commit without a state would wipe out the one before.
+    pub fn states(&self, partitions: impl Iterator<Item = i32>) -> Vec<(i32, String)> {
+        let partitions: BTreeSet<i32> = partitions.collect();
+        let state = |index: &i32| Some((*index, self.partitions.get(index)?.state().to_metadata()));
+        partitions.iter().filter_map(state).collect()
     }
 
     /// Begins to count `partition` at `now`, with the state up to the offset at which it is read on.
     pub fn restore(&mut self, partition: i32, now: i64, state: &State) {
         let mut restored = Partition::new(now, self.every);
-        if state.open() > 0 {
+        // This clock may be behind the one that was told before: a window that is sent never begins anew.
+        if state.open() > 0 || state.window.0 > restored.start {
             (restored.start, restored.end) = state.window;
         }
         (restored.topic, restored.from) = (state.topic.as_str().into(), state.from);
@@ -363,10 +357,10 @@ mod tests {
         );
     }
 
-    /// What another process makes of the states that are committed with `delta`.
-    fn moved(counts: &Counts, delta: &Delta, partitions: &[i32], now: i64) -> Counts {
-        let mut other = Counts::new(counts.every, counts.emit_empty);
-        for (partition, metadata) in counts.states(delta, partitions.iter().copied()) {
+    /// What another process makes of the states that are committed.
+    fn moved(counts: &Counts, partitions: &[i32], now: i64, every: i64) -> Counts {
+        let mut other = Counts::new(every, counts.emit_empty);
+        for (partition, metadata) in counts.states(partitions.iter().copied()) {
             other.restore(partition, now, &State::parse(metadata.as_bytes()).unwrap().unwrap());
         }
         other
@@ -375,10 +369,8 @@ mod tests {
     #[test]
     fn another_process_goes_on_with_the_open_window() {
         let mut counts = Counts::new(60_000, false);
-        count(&mut counts, 1_000, &[(0, "iOS"), (0, OTHER), (1, "android")]);
-        let delta = counts.count(2_000, [(0, Some("iOS"))].into_iter());
-        let mut other = moved(&counts, &delta, &[0, 1], 30_000);
-        counts.apply(&delta);
+        count(&mut counts, 1_000, &[(0, "iOS"), (0, OTHER), (1, "android"), (0, "iOS")]);
+        let mut other = moved(&counts, &[0, 1], 30_000, 60_000);
         assert_eq!((other.totals(), other.open()), (counts.totals(), counts.open()));
         let closed = count(&mut other, 60_000, &[(1, "android")]);
         assert_eq!((closed.len(), &closed[0].counts), (1, &map(&[("android", 1), ("iOS", 2), (OTHER, 1)])));
@@ -386,27 +378,32 @@ mod tests {
     }
 
     #[test]
-    fn every_partition_that_is_committed_or_sent_has_a_state() {
+    fn a_clock_that_is_behind_does_not_reopen_a_window() {
+        let mut counts = Counts::new(60_000, false);
+        count(&mut counts, 1_000, &[(0, "iOS")]);
+        counts.apply(&counts.tick(120_000));
+        let mut other = moved(&counts, &[0], 70_000, 60_000);
+        count(&mut other, 70_000, &[(0, "iOS")]);
+        assert_eq!(other.tick(180_000).windows[0].start, 120_000);
+    }
+
+    #[test]
+    fn a_window_that_is_sent_changes_the_states_of_its_partitions() {
         let mut counts = Counts::new(60_000, false);
         count(&mut counts, 1_000, &[(0, "iOS"), (1, "iOS")]);
-        let delta = counts.count(2_000, [(0, Some("iOS"))].into_iter());
-        let states = counts.states(&delta, [0, 2].into_iter());
-        assert_eq!(states.iter().map(|(partition, _)| *partition).collect::<Vec<_>>(), [0, 2], "2 had nothing to count");
-        let states = counts.states(&counts.tick(60_000), std::iter::empty());
-        let windows: Vec<_> = states.iter().map(|(_, state)| State::parse(state.as_bytes()).unwrap().unwrap()).collect();
-        assert_eq!(
-            windows.iter().map(|state| (state.window.0, state.open(), state.total())).collect::<Vec<_>>(),
-            [(60_000, 0, 1); 2]
-        );
+        let delta = counts.tick(60_000);
+        counts.apply(&delta);
+        let states = counts.states(delta.windows[0].partitions.iter().copied());
+        let states: Vec<_> = states.iter().map(|(_, state)| State::parse(state.as_bytes()).unwrap().unwrap()).collect();
+        let found: Vec<_> = states.iter().map(|state| (state.window.0, state.open(), state.total())).collect();
+        assert_eq!(found, [(60_000, 0, 1); 2]);
     }
 
     #[test]
     fn a_window_keeps_its_end_when_the_length_of_windows_changes() {
         let mut counts = Counts::new(60_000, false);
         count(&mut counts, 1_000, &[(0, "iOS")]);
-        let (_, metadata) = counts.states(&Delta::default(), [0].into_iter()).remove(0);
-        let mut longer = Counts::new(3_600_000, false);
-        longer.restore(0, 2_000, &State::parse(metadata.as_bytes()).unwrap().unwrap());
+        let mut longer = moved(&counts, &[0], 2_000, 3_600_000);
         let closed = count(&mut longer, 61_000, &[(0, "iOS")]);
         assert_eq!((closed[0].start, closed[0].end), (0, 60_000));
         assert_eq!(longer.next_close(), Some(3_600_000));

@@ -185,6 +185,15 @@ pub struct Rejection {
     pub drop: bool,
 }
 
+/// Messages, and what became of them. A transaction has one such part or several, in the order in which they were read.
+#[derive(Debug, Default)]
+pub struct Part {
+    /// What was read; empty where only time has passed.
+    pub batch: Batch,
+    /// What became of it.
+    pub step: Step,
+}
+
 /// What became of a batch. Its buffers can be used again for the next one.
 #[derive(Debug, Default)]
 pub struct Step {

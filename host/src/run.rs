@@ -1,17 +1,18 @@
-//! The loop: source → pipeline → sink, then the counts take over what the step changed.
+//! The loop: source → pipeline → sink → commit.
 //!
-//! One synchronous thread does it all. Events are looked at between batches only, and whatever waits for a broker asks now
-//! and then whether it should go on. If a step cannot be committed it is dropped, the source returns to the committed offsets
-//! after a pause, and the messages are read again: nothing was counted, so nothing is counted twice.
+//! One synchronous thread does it all. Under lag several batches, as parts, share a transaction: while one is on its way, the
+//! next is read and judged. Events are looked at between transactions only, and whatever waits for a broker asks now and then
+//! whether it should go on. If a transaction cannot be committed it is abandoned, and after a pause everything, messages,
+//! offsets and counts, begins again with what is committed: nothing is lost, and nothing is counted twice.
 //!
 //! What this module leaves out: how messages are judged, how they get here and there, and where events come from.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 
 use crate::backoff::Backoff;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::counts::Counts;
 use crate::events::{CLOSE_GRACE, Event, Inbox};
 use crate::kafka::offsets::Committed;
@@ -19,13 +20,15 @@ use crate::kafka::sink::Work;
 use crate::kafka::troubles::Troubles;
 use crate::kafka::{Failure, Polled, Sink, Source, start, topics};
 use crate::pipeline::Manifest;
-use crate::record::{Batch, Step};
+use crate::record::{Batch, Part, Step};
 use crate::ruleset::RuleSet;
 use crate::snapshot::{self, Shared};
 use crate::state::State;
 
 /// The longest wait for a message: how soon an event is seen while there is nothing to do.
 const IDLE: Duration = Duration::from_millis(100);
+/// How long a transaction takes in new messages under lag: what it costs vanishes, and readers do not wait for long.
+const OPEN: Duration = Duration::from_millis(50);
 /// Pauses before a batch that could not be committed is read again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
@@ -75,8 +78,10 @@ fn serve(
     let troubles = std::sync::Arc::new(Troubles::default());
     let source = Source::open(config, brokers, troubles.clone())?;
     let mut engine = Engine {
-        batch: Batch::new(source.topic().clone()),
-        step: Step::default(),
+        parts: Vec::new(),
+        filled: 0,
+        begun: None,
+        limits: config.batch.clone(),
         counts: Counts::new(config.counts.every.as_millis() as i64, config.counts.emit_empty),
         sink: Sink::open(config, brokers, ready.largest_batch, troubles)?,
         source,
@@ -133,9 +138,14 @@ struct Engine<'a, C> {
     source: Source,
     sink: Sink,
     judge: Judge,
+    /// What is counted, ahead of what is committed by the transaction that is open.
     counts: Counts,
-    batch: Batch,
-    step: Step,
+    /// Parts of transactions. The first `filled` were sent since `begun`.
+    parts: Vec<Part>,
+    filled: usize,
+    /// Since when a transaction is open.
+    begun: Option<Instant>,
+    limits: config::Batch,
     phase: Phase,
     reset_bad_state: bool,
     group: &'a str,
@@ -147,17 +157,21 @@ struct Engine<'a, C> {
 impl<C: Fn() -> i64> Engine<'_, C> {
     fn run(&mut self, inbox: &mut Inbox) -> anyhow::Result<()> {
         loop {
-            match inbox.pop() {
-                // What is counted in the open window is committed with the offsets: whoever goes on there goes on counting.
-                Some(Event::Shutdown) => return Ok(()),
-                None => {}
+            // Events are for the time between two transactions.
+            if self.begun.is_none() {
+                match inbox.pop() {
+                    // What is counted in the open window is committed with the offsets: whoever goes on there counts on.
+                    Some(Event::Shutdown) => return Ok(()),
+                    None => {}
+                }
             }
-            match self.turn(inbox) {
-                Ok(()) => {}
-                Err(Failure::Stop(error)) => return Err(error),
+            let Err(failure) = self.turn(inbox) else { continue };
+            self.abandon(inbox);
+            match failure {
+                Failure::Stop(error) => return Err(error),
                 // The shutdown itself is in the inbox.
-                Err(Failure::GaveUp) => return Ok(()),
-                Err(Failure::Wait(error)) => self.pause(&error, inbox),
+                Failure::GaveUp => return Ok(()),
+                Failure::Wait(error) => self.pause(&error, inbox),
             }
         }
     }
@@ -167,16 +181,23 @@ impl<C: Fn() -> i64> Engine<'_, C> {
             self.recover(inbox)?;
             self.phase = Phase::Reading;
         }
-        let patience = self.patience();
-        match self.source.poll(&mut self.batch, patience)? {
+        if self.is_full() {
+            return self.commit(inbox);
+        }
+        // An open transaction takes what is there, and does not wait for more.
+        let patience = if self.begun.is_some() { Duration::ZERO } else { self.patience() };
+        match self.source.poll(&mut self.parts[self.filled].batch, patience)? {
             Polled::Messages => self.process(inbox),
-            // The batch is empty.
+            Polled::Nothing if self.begun.is_some() => self.commit(inbox),
             Polled::Nothing => self.tick(inbox),
             Polled::Revoked => {
+                // The group waits for this.
+                let committed = if self.begun.is_some() { self.commit(inbox) } else { Ok(()) };
+                self.source.release();
+                self.counts.clear();
                 tracing::info!(topic = %self.source.topic(), "partitions revoked");
                 self.snapshot.update(|snapshot| snapshot.partitions.clear());
-                self.counts.clear();
-                Ok(())
+                committed
             }
             Polled::Assigned(partitions) => {
                 tracing::info!(topic = %self.source.topic(), ?partitions, "partitions assigned");
@@ -185,6 +206,18 @@ impl<C: Fn() -> i64> Engine<'_, C> {
                 Ok(())
             }
         }
+    }
+
+    /// Whether the open transaction should take no more. Sees to it that there is a part to fill.
+    fn is_full(&mut self) -> bool {
+        if self.parts.len() == self.filled {
+            let batch = Batch::new(self.source.topic().clone());
+            self.parts.push(Part { batch, step: Step::default() });
+        }
+        let filled = || self.parts[..self.filled].iter().map(|part| &part.batch);
+        self.begun.is_some_and(|begun| begun.elapsed() >= OPEN)
+            || filled().map(Batch::len).sum::<usize>() >= self.limits.rows
+            || filled().map(Batch::bytes).sum::<usize>() >= self.limits.bytes
     }
 
     /// Begins anew with what is committed. The producer comes first: until a transaction of a former one is decided, it is not
@@ -239,41 +272,68 @@ impl<C: Fn() -> i64> Engine<'_, C> {
     }
 
     fn process(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
-        self.batch.processed_at = (self.clock)();
-        self.sink.warn(&mut self.batch);
-        (self.judge.process)(&self.counts, &self.batch, &mut self.step);
-        self.commit(inbox)
+        let Part { batch, step } = &mut self.parts[self.filled];
+        batch.processed_at = (self.clock)();
+        self.sink.warn(batch);
+        (self.judge.process)(&self.counts, batch, step);
+        self.send(inbox)
     }
 
-    /// Lets time pass: a window that has ended is sent, in a step of its own.
+    /// Lets time pass: a window that has ended is sent, in a transaction of its own.
     fn tick(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
         self.sink.serve();
         let now = (self.clock)();
         if self.counts.next_close().is_none_or(|close| now < close) {
             return Ok(());
         }
-        self.step.clear();
-        self.step.counts = self.counts.tick(now);
+        let Part { step, .. } = &mut self.parts[self.filled];
+        step.clear();
+        step.counts = self.counts.tick(now);
+        self.send(inbox)?;
         self.commit(inbox)
     }
 
-    /// Commits the batch and what became of it. Only then do the counts take over what has changed.
-    fn commit(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
-        let read = self.batch.records().iter().map(|record| record.partition);
-        let states = self.counts.states(&self.step.counts, read);
+    /// Sends the part that was filled last.
+    fn send(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
+        if self.begun.is_none() {
+            self.begun = Some(Instant::now());
+            self.sink.begin(&mut || inbox.overdue())?;
+        }
+        let part = self.filled;
+        self.filled += 1;
+        let Part { batch, step } = &self.parts[part];
         let Judge { manifests, hash, .. } = &self.judge;
-        let work = Work { batch: &self.batch, step: &self.step, manifests, ruleset: hash, states: &states };
-        self.sink.commit(work, &mut self.source, &mut || inbox.overdue())?;
-        self.counts.apply(&self.step.counts);
-        self.backoff.reset();
-        self.snapshot.update(|snapshot| {
-            snapshot.state = snapshot::State::Running;
-            snapshot.add(&self.batch, &self.step, manifests, &self.counts);
-        });
+        self.sink.send(Work { part, batch, step, manifests, ruleset: hash }, &mut || inbox.overdue())?;
+        self.counts.apply(&step.counts);
         Ok(())
     }
 
-    /// Drops the step and waits before the batch is read again.
+    /// Commits what was sent, with the counts.
+    fn commit(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
+        let parts = &self.parts[..self.filled];
+        let read = parts.iter().flat_map(|part| part.batch.records()).map(|record| record.partition);
+        let sent = parts.iter().flat_map(|part| &part.step.counts.windows).flat_map(|window| window.partitions.iter().copied());
+        let states = self.counts.states(read.chain(sent));
+        self.sink.commit(parts, &states, &mut self.source, &mut || inbox.overdue())?;
+        self.backoff.reset();
+        self.snapshot.update(|snapshot| {
+            snapshot.state = snapshot::State::Running;
+            parts.iter().for_each(|part| snapshot.add(&part.batch, &part.step, &self.judge.manifests));
+            snapshot.count(&self.counts);
+        });
+        (self.begun, self.filled) = (None, 0);
+        Ok(())
+    }
+
+    /// Gives up what was sent since the last commit.
+    fn abandon(&mut self, inbox: &mut Inbox) {
+        if self.begun.take().is_some() {
+            self.sink.abandon(&self.parts[..self.filled], &mut || inbox.overdue());
+            self.filled = 0;
+        }
+    }
+
+    /// Waits before what is not committed is read again.
     fn pause(&mut self, error: &anyhow::Error, inbox: &mut Inbox) {
         self.phase = Phase::Recovering;
         let pause = self.backoff.pause();

@@ -128,17 +128,21 @@ impl Shared {
 }
 
 impl Snapshot {
-    /// Adds a committed batch and what became of it. `counts` already has the step applied.
-    pub fn add(&mut self, batch: &Batch, step: &Step, manifests: &[Manifest], counts: &Counts) {
+    /// Takes over the counts after a commit.
+    pub fn count(&mut self, counts: &Counts) {
+        self.totals = counts.totals();
+        self.open = counts.open();
+        self.closes = counts.next_close();
+    }
+
+    /// Adds a committed batch and what became of it.
+    pub fn add(&mut self, batch: &Batch, step: &Step, manifests: &[Manifest]) {
         self.batches += u64::from(!batch.is_empty());
         self.read += batch.len() as u64;
         self.written += step.outputs.len() as u64;
         for rejection in &step.rejections {
             self.reject(rule_name(rejection.rule, manifests), &rejection.reason);
         }
-        self.totals = counts.totals();
-        self.open = counts.open();
-        self.closes = counts.next_close();
         if let Some(window) = step.counts.windows.last() {
             self.closed = Some(window.clone());
         }
@@ -213,7 +217,7 @@ mod tests {
         step.rejections = vec![rejection(0, Some(0), "missing_field"), rejection(2, None, "not_json")];
         let mut snapshot = Snapshot::default();
         for _ in 0..2 {
-            snapshot.add(&batch(&["a", "b", "c"]), &step, &manifests, &Counts::new(1_000, false));
+            snapshot.add(&batch(&["a", "b", "c"]), &step, &manifests);
         }
         assert_eq!((snapshot.batches, snapshot.read, snapshot.written, snapshot.rejections()), (2, 6, 2, 4));
         let rejected: Vec<_> =
@@ -232,11 +236,11 @@ mod tests {
         written.unwrap();
         step.rejections = vec![rejection(1, None, "not_json")];
         let mut snapshot = Snapshot::default();
-        snapshot.add(&batch(&["a", "b", "c"]), &step, &[], &Counts::new(1_000, false));
+        snapshot.add(&batch(&["a", "b", "c"]), &step, &[]);
         let texts: Vec<_> = snapshot.last.iter().map(|message| message.text.as_str()).collect();
         assert_eq!(texts, ["a", "b", "C"]);
         for _ in 0..LAST_MESSAGES {
-            snapshot.add(&batch(&["a", "b", "c"]), &step, &[], &Counts::new(1_000, false));
+            snapshot.add(&batch(&["a", "b", "c"]), &step, &[]);
         }
         assert_eq!(snapshot.last.len(), LAST_MESSAGES);
         assert_eq!(snapshot.last.back().map(|message| message.offset), Some(2));
@@ -247,7 +251,7 @@ mod tests {
         let mut step = Step::default();
         step.pass(0);
         let mut snapshot = Snapshot::default();
-        snapshot.add(&batch(&[&"x".repeat(PREVIEW_BYTES + 1)]), &step, &[], &Counts::new(1_000, false));
+        snapshot.add(&batch(&[&"x".repeat(PREVIEW_BYTES + 1)]), &step, &[]);
         assert_eq!(snapshot.last[0].text.len(), PREVIEW_BYTES);
     }
 }

@@ -15,6 +15,14 @@ use crate::config;
 
 /// Fetched but not yet read messages, in KiB over all partitions. Some batches' worth: a batch never waits for a fetch.
 const FETCHED_AHEAD_KIB: &str = "16384";
+/// Fetched but not yet read messages of one partition, past which no more are asked for. A third of the default: it saves as
+/// much memory, and no time.
+const FETCHED_AHEAD: &str = "30000";
+/// How long the group waits for a process that does not report before others get its partitions, in milliseconds. A process
+/// that was killed waits as long when it comes back, so this is the least that brokers allow by default.
+const SESSION_MILLIS: &str = "6000";
+/// How often a process reports to the group, in milliseconds: two reports may be lost.
+const HEARTBEAT_MILLIS: &str = "2000";
 /// The largest answer to a fetch, in bytes. It is held beside what was fetched before.
 const FETCH_BYTES: &str = "8388608";
 /// Messages that wait to be sent or acknowledged, in KiB. Past it, sending waits.
@@ -97,6 +105,9 @@ pub fn consumer_settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result
         ("fetch.max.bytes", FETCH_BYTES),
         // Once the bound is met the next fetch waits this long; the default of a second would starve the loop.
         ("fetch.queue.backoff.ms", "10"),
+        ("queued.min.messages", FETCHED_AHEAD),
+        ("session.timeout.ms", SESSION_MILLIS),
+        ("heartbeat.interval.ms", HEARTBEAT_MILLIS),
     ] {
         set_unless_given(&mut settings, kafka, name, value);
     }

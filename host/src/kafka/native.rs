@@ -41,6 +41,18 @@ pub(super) fn headers(message: &BorrowedMessage<'_>, mut each: impl FnMut(Cow<'_
     }
 }
 
+/// Whether `message`, which was not delivered, was refused only because of others in its batch.
+///
+/// If one record of a batch is bad, all of them come back with its error code. Only the words beside it differ.
+pub(super) fn refused_for_others(message: &BorrowedMessage<'_>) -> bool {
+    // SAFETY: the message is alive, and was produced by this client; the text is null or terminated, and lives as long as it.
+    let text = unsafe {
+        let text = rd::rd_kafka_message_produce_errstr(message.ptr());
+        if text.is_null() { c"" } else { CStr::from_ptr(text) }
+    };
+    text.to_bytes().windows(15).any(|words| words == b"part of a batch")
+}
+
 /// Commits `offsets` and waits for the answer, or until `give_up` says so: then the outcome is unknown, and none is returned.
 ///
 /// The client's own synchronous commit waits for as long as the group's coordinator is away, up to a session's time-out.

@@ -121,6 +121,11 @@ impl Outbox {
     /// through its last millisecond, which costs a third of a core on a stream of single messages.
     fn pause(&self) {
         thread::sleep(PAUSE);
+        self.serve_all();
+    }
+
+    /// Serves all delivery reports that are there, without waiting.
+    pub(super) fn serve_all(&self) {
         loop {
             let outstanding = self.outstanding();
             self.serve();
@@ -225,7 +230,10 @@ impl ProducerContext for Reports {
     fn delivery(&self, result: &DeliveryResult<'_>, tag: usize) {
         self.count.fetch_add(1, Ordering::Relaxed);
         if let Err((error, message)) = result {
-            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+            let code = match super::native::refused_for_others(message) {
+                true => RDKafkaErrorCode::InvalidDifferentRecord,
+                false => error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown),
+            };
             let partition = rdkafka::message::Message::partition(message);
             self.bad.lock().unwrap_or_else(PoisonError::into_inner).push(Undelivered { tag, partition, code });
         }

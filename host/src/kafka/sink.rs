@@ -1,7 +1,8 @@
 //! The output: writes what became of a batch, sees every message delivered, then has the offsets committed with the states.
 //!
-//! These are three calls, `send`, `drain` and the commit, which [`Sink::commit`] makes in this order. With exactly-once
-//! delivery they stand in a transaction; otherwise the source commits the offsets on their own.
+//! [`Sink::begin`], [`Sink::send`] for each part, and [`Sink::commit`] come in this order. With exactly-once delivery they are
+//! one transaction; otherwise the source commits the offsets on their own. While a part is on its way the next one is read
+//! and judged.
 //!
 //! A record that the broker refuses for its own sake, such as one that has grown too large, would fail again for ever. It is
 //! remembered, the batch is read again, and the record becomes a dead letter; if even that is refused, a shortened one.
@@ -22,7 +23,7 @@ use super::troubles::Troubles;
 pub use super::writer::Work;
 use super::writer::{Kind, Partitions, Writer, untag};
 use crate::config::{Config, Delivery};
-use crate::record::{Batch, Refusal, Rejection};
+use crate::record::{Batch, Part, Refusal, Rejection};
 
 /// The producer of the output, the dead letters and the counts.
 pub struct Sink {
@@ -112,49 +113,55 @@ impl Sink {
         }
     }
 
-    /// Writes `work`, waits until all of it is delivered, and commits the offsets and states. If it fails, the messages are to
-    /// be read again from what is committed then.
-    pub fn commit(&mut self, work: Work<'_>, source: &mut Source, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
-        let outcome = self.attempt(work, source, give_up);
-        match outcome {
-            Ok(()) => {
-                source.advance(work.batch);
-                self.forget(work.batch);
-            }
-            Err(_) => {
-                if let Some(transactions) = &mut self.transactions {
-                    transactions.abandon(&self.outbox);
-                }
-            }
+    /// Begins a transaction.
+    pub fn begin(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+        match &mut self.transactions {
+            Some(transactions) => transactions.begin(&mut self.outbox, give_up),
+            None => self.outbox.renew_if_dead().map_err(Failure::Wait),
         }
-        outcome
     }
 
-    fn attempt(&mut self, work: Work<'_>, source: &Source, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+    /// Commits `parts`, all of which were sent: waits until they are delivered, and commits their offsets, and `states`. If it
+    /// fails, or if sending has failed, the transaction is to be abandoned and the messages are to be read again.
+    pub fn commit(
+        &mut self,
+        parts: &[Part],
+        states: &[(i32, String)],
+        source: &mut Source,
+        give_up: &mut dyn FnMut() -> bool,
+    ) -> Result<(), Failure> {
+        let offsets = source.offsets(parts, states)?;
+        let written = self.drain(parts, give_up);
         match &mut self.transactions {
-            Some(transactions) => transactions.begin(&mut self.outbox, give_up)?,
-            None => self.outbox.renew_if_dead().map_err(Failure::Wait)?,
+            None => {
+                written?;
+                source.commit(&offsets, give_up)?;
+            }
+            Some(transactions) => {
+                let lost = || Failure::Wait(anyhow!("failed to commit: this process is no member of the group any more"));
+                let membership = source.membership().ok_or_else(lost)?;
+                if let Err(failure) = written {
+                    // Messages of a transaction that has failed are only said to be purged. The next call tells why it has.
+                    let ask = self.outbox.has_failed() && self.refused.is_empty();
+                    let reason = ask.then(|| transactions.add_offsets(&self.outbox, &offsets, membership, give_up).err());
+                    return Err(reason.flatten().unwrap_or(failure));
+                }
+                transactions.add_offsets(&self.outbox, &offsets, membership, give_up)?;
+                transactions.commit(&self.outbox, give_up)?;
+            }
         }
-        let offsets = source.offsets(work.batch, work.states)?;
-        let sent = self.send(work, give_up);
-        // Reports of what was sent before a failure are awaited too: they must not be taken for those of the next batch.
-        let delivered = self.drain(work.batch, give_up);
-        let written = sent.and(delivered);
-        let Some(transactions) = &mut self.transactions else {
-            written?;
-            return source.commit(&offsets, give_up);
-        };
-        let Some(membership) = source.membership() else {
-            return Err(Failure::Wait(anyhow!("failed to commit: the partitions were revoked")));
-        };
-        if let Err(failure) = written {
-            // Messages of a transaction that has failed are only said to be purged. Why it has failed, the next call tells.
-            let ask = self.outbox.has_failed() && self.refused.is_empty();
-            let reason = ask.then(|| transactions.add_offsets(&self.outbox, &offsets, membership, give_up).err());
-            return Err(reason.flatten().unwrap_or(failure));
+        source.advance(parts);
+        self.forget(parts);
+        Ok(())
+    }
+
+    /// Gives up what was sent since the last commit.
+    pub fn abandon(&mut self, parts: &[Part], give_up: &mut dyn FnMut() -> bool) {
+        match &mut self.transactions {
+            Some(transactions) => transactions.abandon(&self.outbox),
+            // Reports of what was sent must not be taken for those of what comes next. What they say of it is noted.
+            None => drop(self.drain(parts, give_up)),
         }
-        transactions.add_offsets(&self.outbox, &offsets, membership, give_up)?;
-        transactions.commit(&self.outbox, give_up)
     }
 
     /// Serves the producer's events. To be called now and then while there is nothing to commit.
@@ -162,7 +169,8 @@ impl Sink {
         self.outbox.serve();
     }
 
-    fn send(&mut self, work: Work<'_>, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+    /// Sends a part. Returns before it is delivered.
+    pub fn send(&mut self, work: Work<'_>, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         for output in &work.step.outputs {
             if let Some(code) = self.outbox.send(self.writer.output(work, output), give_up)? {
                 self.refused.entry(place(work.batch, output.record)).or_default().output = Some(code);
@@ -178,6 +186,8 @@ impl Sink {
                 return Err(self.failure(Kind::Window, code));
             }
         }
+        // What was delivered meanwhile need not be waited for later.
+        self.outbox.serve_all();
         Ok(())
     }
 
@@ -199,10 +209,10 @@ impl Sink {
     }
 
     /// Waits for all delivery reports, and fails if one is bad.
-    fn drain(&mut self, batch: &Batch, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+    fn drain(&mut self, parts: &[Part], give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         let (mut count, mut failures) = (0, Vec::new());
         for bad in self.outbox.drain(give_up)? {
-            match self.remember(batch, bad) {
+            match self.remember(parts, bad) {
                 Some(failure) => failures.push(failure),
                 None => count += 1,
             }
@@ -217,13 +227,13 @@ impl Sink {
     }
 
     /// Remembers a record that was refused for its own sake; returns the failure if it was for another.
-    fn remember(&mut self, batch: &Batch, bad: Undelivered) -> Option<Failure> {
-        let (kind, record) = untag(bad.tag);
+    fn remember(&mut self, parts: &[Part], bad: Undelivered) -> Option<Failure> {
+        let (kind, part, record) = untag(bad.tag);
         match kind {
             // A neighbour is to blame, which is remembered.
             _ if bad.code == RDKafkaErrorCode::InvalidDifferentRecord => None,
             Kind::Output | Kind::Letter if failure::refused(bad.code).is_some() => {
-                let refused = self.refused.entry(place(batch, record)).or_default();
+                let refused = self.refused.entry(place(&parts[part].batch, record)).or_default();
                 match kind {
                     Kind::Letter => refused.letter = true,
                     _ => refused.output = Some(bad.code),
@@ -246,10 +256,10 @@ impl Sink {
     }
 
     /// Forgets refused records that are committed.
-    fn forget(&mut self, batch: &Batch) {
+    fn forget(&mut self, parts: &[Part]) {
         if !self.refused.is_empty() {
-            let done = extents(batch);
-            self.refused.retain(|(partition, offset), _| done.get(partition).is_none_or(|extent| *offset >= extent.end));
+            let done = extents(parts);
+            self.refused.retain(|(partition, offset), _| done.get(partition).is_none_or(|end| offset >= end));
         }
     }
 }

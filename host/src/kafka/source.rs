@@ -1,17 +1,19 @@
 //! The input: batches of what is there now, and the offsets up to which they are done.
 //!
 //! A batch ends with the last message that can be had at once, with its bound in rows or bytes, or when its first message has
-//! waited for `batch.linger`. Under little load that is a message or two, under lag it is the bound.
+//! waited for `batch.linger`. Under little load that is a message or two. Under lag several batches become the parts of one
+//! transaction.
 //!
 //! Offsets are this module's own: one past the last message of a committed batch, never the client's idea of a position.
 //! Rebalances come back from [`Source::poll`] as values, between batches. The eager protocol takes all partitions away before
-//! any are given anew, so a batch that was being filled is dropped: whoever gets its partitions reads it again.
+//! any are given anew, so a batch that was being filled is dropped: whoever gets its partitions reads it again. What was sent
+//! before is committed first, and then the partitions are released.
 //!
 //! Nothing is read of a new partition until [`Source::restore`] has found out where it begins. What is not there any more is
 //! never passed over in silence: a committed offset that the topic does not have stops the engine.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,7 +31,11 @@ use super::offsets::{Committed, committed};
 use super::troubles::Troubles;
 use super::{Failure, client, native, start};
 use crate::config::{self, Config};
-use crate::record::Batch;
+use crate::record::{Batch, Part};
+
+/// Messages in a part of a transaction: so many that its overhead vanishes, so few that the broker has something to do while
+/// the next part is read.
+const PART_ROWS: usize = 2_000;
 
 /// What a poll came back with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +46,7 @@ pub enum Polled {
     Messages,
     /// These partitions are this process's, and no others. They are read once they are restored.
     Assigned(Vec<i32>),
-    /// No partition is read until the next assignment.
+    /// The partitions are to be given up: to be answered with [`Source::release`].
     Revoked,
 }
 
@@ -66,7 +72,7 @@ impl Source {
     /// # Errors
     /// If the client does not take its settings.
     pub fn open(config: &Config, brokers: &str, troubles: Arc<Troubles>) -> anyhow::Result<Source> {
-        let member = Member { troubles: troubles.clone(), changes: Mutex::default() };
+        let member = Member { troubles: troubles.clone(), changes: Mutex::default(), closing: AtomicBool::new(false) };
         let settings = client::consumer_settings(&config.kafka, brokers)?;
         let consumer: BaseConsumer<Member> =
             settings.create_with_context(member).context("failed to set up the consumer: check `[kafka.properties]`")?;
@@ -77,7 +83,7 @@ impl Source {
             topic: topic.into(),
             group: config.kafka.group.clone(),
             start: config.kafka.start,
-            limits: config.batch.clone(),
+            limits: config::Batch { rows: config.batch.rows.min(PART_ROWS), ..config.batch.clone() },
             troubles,
             assigned: Vec::new(),
             next: BTreeMap::new(),
@@ -95,37 +101,51 @@ impl Source {
     pub fn poll(&mut self, batch: &mut Batch, wait: Duration) -> Result<Polled, Failure> {
         batch.clear();
         let mut until = Instant::now() + wait;
+        let mut rest = Duration::ZERO;
         while batch.len() < self.limits.rows && batch.bytes() < self.limits.bytes {
+            // The clock is looked at only where there is nothing to be had at once.
+            match self.consumer.poll(client::whole_millis(rest)) {
+                Some(Ok(message)) => {
+                    if batch.is_empty() {
+                        until = Instant::now() + self.limits.linger.min(wait);
+                    }
+                    store(&message, batch);
+                    rest = Duration::ZERO;
+                    continue;
+                }
+                Some(Err(error)) => self.judge(&error)?,
+                // An event of another kind was served, or the time is up.
+                None => {}
+            }
             if let Some(change) = self.consumer.context().next_change() {
                 batch.clear();
                 return Ok(self.change(change));
             }
-            let rest = until.saturating_duration_since(Instant::now());
-            match self.consumer.poll(client::whole_millis(rest)) {
-                Some(Ok(message)) => {
-                    if batch.is_empty() {
-                        until = Instant::now() + self.limits.linger;
-                    }
-                    store(&message, batch);
-                }
-                Some(Err(error)) => self.judge(&error)?,
-                None if rest.is_zero() => break,
-                // An event of another kind was served, or the time is up: the next round tells.
-                None => {}
+            rest = until.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                break;
             }
         }
         Ok(if batch.is_empty() { Polled::Nothing } else { Polled::Messages })
     }
 
     fn change(&mut self, change: Polled) -> Polled {
-        self.next.clear();
-        self.assigned.clear();
-        self.membership = None;
         if let Polled::Assigned(partitions) = &change {
-            self.assigned.extend(partitions);
+            self.next.clear();
+            self.assigned.clone_from(partitions);
             self.membership = self.consumer.group_metadata().filter(|_| native::generation(&self.consumer).is_some());
         }
         change
+    }
+
+    /// Lets go of what is revoked. Until then no other process gets it, and what was read of it can still be committed.
+    pub fn release(&mut self) {
+        self.next.clear();
+        self.assigned.clear();
+        self.membership = None;
+        if let Err(error) = self.consumer.unassign() {
+            tracing::warn!(%error, "failed to let go of partitions; the group will try again");
+        }
     }
 
     /// Most errors of a consumer are news of brokers, which its context has told of and which it gets over by itself.
@@ -165,10 +185,10 @@ impl Source {
         Ok(found)
     }
 
-    /// The offsets to commit once `batch` is done, with the state of each partition.
-    pub(super) fn offsets(&self, batch: &Batch, states: &[(i32, String)]) -> Result<TopicPartitionList, Failure> {
-        let extents = extents(batch);
-        let next = |partition| extents.get(partition).map(|extent| extent.end).or(self.next.get(partition).copied());
+    /// The offsets to commit once `parts` are done, with the state of each partition.
+    pub(super) fn offsets(&self, parts: &[Part], states: &[(i32, String)]) -> Result<TopicPartitionList, Failure> {
+        let extents = extents(parts);
+        let next = |partition| extents.get(partition).or(self.next.get(partition)).copied();
         let offsets = states.iter().filter_map(|(partition, state)| Some((*partition, next(partition)?, state.as_str())));
         self.list(offsets).map_err(|error| Failure::from_client(&error, "note offsets"))
     }
@@ -190,10 +210,10 @@ impl Source {
         }
     }
 
-    /// Takes note that `batch` is done.
-    pub(super) fn advance(&mut self, batch: &Batch) {
+    /// Takes note that `parts` are done.
+    pub(super) fn advance(&mut self, parts: &[Part]) {
         self.troubles.over();
-        self.next.extend(extents(batch).into_iter().map(|(partition, extent)| (partition, extent.end)));
+        self.next.extend(extents(parts));
     }
 
     /// What to say when the topic does not have the offset that is to be read next.
@@ -232,6 +252,7 @@ impl Source {
     /// Leaves the group, so that others take over at once. Returns whether that was done `within` the time given; if not, the
     /// group finds out by itself when the session times out.
     pub fn close(self, within: Duration) -> bool {
+        self.consumer.context().closing.store(true, Ordering::Relaxed);
         let (done, closed) = mpsc::channel();
         let consumer = self.consumer;
         // Leaving waits for the coordinator, which may be gone.
@@ -243,14 +264,10 @@ impl Source {
     }
 }
 
-/// The offsets of `batch` by partition: from the first to one past the last.
-pub(super) fn extents(batch: &Batch) -> BTreeMap<i32, Range<i64>> {
-    let mut extents = BTreeMap::new();
-    for run in batch.records().chunk_by(|a, b| a.partition == b.partition) {
-        let (first, last) = (&run[0], &run[run.len() - 1]);
-        extents.entry(first.partition).or_insert(first.offset..first.offset).end = last.offset + 1;
-    }
-    extents
+/// By partition, one past the last offset in `parts`.
+pub(super) fn extents(parts: &[Part]) -> BTreeMap<i32, i64> {
+    let records = parts.iter().flat_map(|part| part.batch.records().chunk_by(|a, b| a.partition == b.partition));
+    records.filter_map(|run| run.last()).map(|last| (last.partition, last.offset + 1)).collect()
 }
 
 /// Copies a message to the end of `batch`.
@@ -264,6 +281,8 @@ fn store(message: &BorrowedMessage<'_>, batch: &mut Batch) {
 struct Member {
     troubles: Arc<Troubles>,
     changes: Mutex<VecDeque<Polled>>,
+    /// Nobody asks for changes any more.
+    closing: AtomicBool,
 }
 
 impl Member {
@@ -283,19 +302,19 @@ impl ClientContext for Member {
 }
 
 impl ConsumerContext for Member {
-    /// Takes note of an assignment without reading anything of it yet, and lets go of what is revoked.
+    /// Takes note of a change. What it asks for is done where it is polled.
     fn rebalance(&self, consumer: &BaseConsumer<Member>, code: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
         let change = match code {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
                 Polled::Assigned(partitions.elements().iter().map(|element| element.partition()).collect())
             }
-            _ => {
-                if let Err(error) = consumer.unassign() {
-                    tracing::warn!(%error, "failed to let go of partitions; the group will try again");
-                }
-                Polled::Revoked
-            }
+            _ => Polled::Revoked,
         };
+        if self.closing.load(Ordering::Relaxed) {
+            // The client waits for it, and goes on in any case.
+            let _ = consumer.unassign();
+            return;
+        }
         self.changes.lock().unwrap_or_else(PoisonError::into_inner).push_back(change);
     }
 }
@@ -305,11 +324,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn extents_go_from_the_first_offset_to_one_past_the_last() {
-        let mut batch = Batch::new("user-login");
-        for (partition, offset) in [(0, 5), (0, 6), (2, 9), (0, 8)] {
-            batch.push(partition, offset, None, None, None);
-        }
-        assert_eq!(extents(&batch), BTreeMap::from([(0, 5..9), (2, 9..10)]));
+    fn extents_go_to_one_past_the_last_offset_of_all_parts() {
+        let part = |places: &[(i32, i64)]| {
+            let mut part = Part::default();
+            places.iter().for_each(|(partition, offset)| part.batch.push(*partition, *offset, None, None, None));
+            part
+        };
+        let parts = [part(&[(0, 5), (0, 6), (2, 9), (0, 8)]), part(&[]), part(&[(0, 11)])];
+        assert_eq!(extents(&parts), BTreeMap::from([(0, 12), (2, 10)]));
     }
 }

@@ -40,9 +40,11 @@ const SHORT_BYTES: usize = 16 * 1024;
 /// Room for what most messages have, and ours.
 const HEADERS: usize = 8;
 
-/// A step that is to be committed, with all that is written about it.
+/// A part of a transaction, with all that is written about it.
 #[derive(Clone, Copy)]
 pub struct Work<'a> {
+    /// Which part of the transaction it is.
+    pub part: usize,
     /// What was read; empty where only time has passed.
     pub batch: &'a Batch,
     /// What became of it.
@@ -51,8 +53,6 @@ pub struct Work<'a> {
     pub manifests: &'a [Manifest],
     /// The hash of the rules.
     pub ruleset: &'a str,
-    /// What is to be committed with the offsets: the state of each partition that is concerned.
-    pub states: &'a [(i32, String)],
 }
 
 /// Where step and batch are written to, and how.
@@ -83,12 +83,14 @@ pub(super) enum Kind {
 
 const KINDS: [Kind; 4] = [Kind::Output, Kind::Letter, Kind::Shortened, Kind::Window];
 
-pub(super) fn tag(kind: Kind, record: u32) -> usize {
-    record as usize * KINDS.len() + kind as usize
+pub(super) fn tag(kind: Kind, part: usize, record: u32) -> usize {
+    (part << 32 | record as usize) * KINDS.len() + kind as usize
 }
 
-pub(super) fn untag(tag: usize) -> (Kind, u32) {
-    (KINDS[tag % KINDS.len()], (tag / KINDS.len()) as u32)
+/// The kind, the part of the transaction, and the index of the record in it.
+pub(super) fn untag(tag: usize) -> (Kind, usize, u32) {
+    let place = tag / KINDS.len();
+    (KINDS[tag % KINDS.len()], place >> 32, place as u32)
 }
 
 impl Writer {
@@ -118,7 +120,7 @@ impl Writer {
             value: (!value.is_empty() || batch.value(index).is_some()).then_some(value),
             timestamp: batch.records()[index].timestamp,
             headers: self.output_headers(batch, index, ruleset),
-            tag: tag(Kind::Output, output.record),
+            tag: tag(Kind::Output, work.part, output.record),
         }
     }
 
@@ -134,7 +136,7 @@ impl Writer {
             value: work.batch.value(index),
             timestamp: work.batch.records()[index].timestamp.filter(|_| !refused),
             headers: Some(letter_headers(headers, work, rejection)),
-            tag: tag(Kind::Letter, rejection.record),
+            tag: tag(Kind::Letter, work.part, rejection.record),
         }
     }
 
@@ -153,7 +155,7 @@ impl Writer {
             key: whole.key.map(cut),
             value: whole.value.map(cut),
             headers: Some(letter_headers(add(headers, SHORTENED, &note), work, rejection)),
-            tag: tag(Kind::Shortened, rejection.record),
+            tag: tag(Kind::Shortened, work.part, rejection.record),
             ..whole
         }
     }
@@ -169,7 +171,7 @@ impl Writer {
             value: Some(json.as_bytes()),
             timestamp: Some(window.end),
             headers: None,
-            tag: tag(Kind::Window, 0),
+            tag: tag(Kind::Window, 0, 0),
         }
     }
 
@@ -253,7 +255,7 @@ mod tests {
     #[test]
     fn tags_go_there_and_back() {
         for kind in KINDS {
-            assert_eq!(untag(tag(kind, u32::MAX)), (kind, u32::MAX));
+            assert_eq!(untag(tag(kind, 1_000_000, u32::MAX)), (kind, 1_000_000, u32::MAX));
         }
     }
 

@@ -91,9 +91,9 @@ pub(super) fn elements(list: &TopicPartitionList) -> impl Iterator<Item = Elemen
         }
     };
     elements.iter().map(|element| {
-        // SAFETY: the metadata is null or `metadata_size` bytes, owned by the list.
         let metadata = match element.metadata.is_null() {
             true => &[][..],
+            // SAFETY: metadata that is not null is `metadata_size` bytes, owned by the list.
             false => unsafe { std::slice::from_raw_parts(element.metadata.cast::<u8>(), element.metadata_size) },
         };
         Element { partition: element.partition, offset: element.offset, metadata, code: element.err.into() }

@@ -162,7 +162,7 @@ fn every_violation_is_named_with_its_place() {
     assert_eq!(words("no-source"), "processed-user-login/1/0 has no header weir-source");
     assert!(words("in-both").starts_with("user-login-rejected/0/0 is a dead letter of user-login/0/50"));
     assert_eq!(words("counts-differ"), "the state of user-login/0 counts 88, and offsets 0 to 100 have 87 outputs");
-    assert_eq!(words("windows-differ"), "5 in 1 windows and 83 in open ones were counted, of 87 outputs");
+    assert_eq!(words("windows-differ"), "5 in 1 windows that were sent and 83 in open ones were counted, of 87 outputs");
     assert_eq!((found.len(), &verdict["violations"]), (6, &json!(18)));
 }
 

@@ -13,6 +13,7 @@
 pub mod client;
 pub mod embedded;
 pub mod failure;
+mod identity;
 mod native;
 pub mod offsets;
 mod outbox;
@@ -20,9 +21,11 @@ pub mod publish;
 pub mod reader;
 pub mod sink;
 pub mod source;
+pub mod start;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod topics;
+mod transaction;
 pub mod troubles;
 pub mod writer;
 

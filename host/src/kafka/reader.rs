@@ -62,8 +62,10 @@ pub type Extents = BTreeMap<i32, Range<i64>>;
 
 /// What the owner of a reader sees of its work.
 pub trait Watch {
-    /// `read` of `there` offsets of `topic` are read. Returns whether to go on.
-    fn reading(&mut self, topic: &str, read: u64, there: u64) -> bool;
+    /// Reading `topic` begins.
+    fn begin(&mut self, topic: &str);
+    /// `read` of `there` offsets are read. Returns whether to go on.
+    fn reading(&mut self, read: u64, there: u64) -> bool;
     /// Waits for `time`. Returns whether to go on.
     fn wait(&mut self, time: Duration) -> bool;
 }
@@ -173,6 +175,7 @@ impl Reader {
             return Ok(());
         }
         let there = length(&open);
+        watch.begin(topic);
         let starts = list(topic, open.iter().map(|(partition, extent)| (*partition, Offset::Offset(extent.start))))?;
         self.consumer.assign(&starts).with_context(|| format!("failed to read topic {topic}"))?;
         let (mut heard, mut messages) = (Instant::now(), 0_u64);
@@ -194,7 +197,7 @@ impl Reader {
                 self.consumer.pause(&list(topic, [(partition, Offset::Invalid)].into_iter())?)?;
             }
             let look = messages.is_multiple_of(LOOK_EVERY) || heard.elapsed() >= POLL;
-            if look && !watch.reading(topic, there - length(&open), there) {
+            if look && !watch.reading(there - length(&open), there) {
                 bail!(STOPPED);
             }
             if heard.elapsed() >= PATIENCE {

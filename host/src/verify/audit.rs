@@ -141,6 +141,7 @@ impl Audit {
         if source >= input.end {
             return vec![(Kind::NoInput, format!("is of {}, and the input ends at {}", name(), input.end))];
         }
+        input.touched = true;
         let lane = self.lanes.entry((role, partition, index)).or_insert(Lane { first: source, last: None });
         lane.first = lane.first.min(source);
         if source < input.from {
@@ -284,7 +285,7 @@ impl Audit {
         let (mut outputs, mut open, mut stateless) = (0_u64, 0_u64, false);
         for (index, input) in committed() {
             let Some(state) = &input.cut.state else {
-                stateless = true;
+                stateless |= !input.begins_here();
                 continue;
             };
             let (seen, total) = (input.judged(&input.done[0]), state.total());
@@ -309,16 +310,17 @@ impl Audit {
         }
         if self.compacted.contains(&Role::Counts) || self.lows.iter().any(|((role, _), low)| *role == Role::Counts && *low > 0) {
             notes.push("windows can't be added up: some may have expired or been compacted".into());
-            return Ok(format!("{outputs} outputs are counted in the states"));
+            return Ok(format!("{} outputs are counted in the states", number(outputs)));
         }
         let Windows { messages, sum, .. } = &self.windows;
+        let sent = format!("{} in {} windows that were sent", number(*sum), number(*messages));
         if sum.saturating_add(open) != outputs {
             let reset =
                 if *sum > outputs { " (windows from before the group's offsets were reset would explain it)" } else { "" };
-            let words = format!("{sum} in {messages} windows and {open} in open ones were counted, of {outputs} outputs{reset}");
+            let words = format!("{sent} and {} in open ones were counted, of {} outputs{reset}", number(open), number(outputs));
             differ(Kind::WindowsDiffer, None, words);
         }
-        Ok(format!("{outputs} outputs: {sum} in {messages} windows that were sent, {open} in those that are open"))
+        Ok(format!("{} outputs: {sent}, {} in those that are open", number(outputs), number(open)))
     }
 
     fn notes(&self) -> Vec<String> {
@@ -326,13 +328,18 @@ impl Audit {
         let mut notes = Vec::new();
         for (index, input) in &self.inputs {
             if let Some(reason) = &input.cut.no_state {
-                let (name, from) = (name(*index), input.from);
-                notes.push(format!(
-                    "{name} has an offset without a readable state ({reason}): judged from {from} on, without counts"
-                ));
+                let judged = match input.begins_here() {
+                    true => "nothing was written of it either, so nothing before that offset is judged".to_owned(),
+                    false => format!("judged from {} on, without counts", number(input.from)),
+                };
+                notes.push(format!("{} has an offset without a readable state ({reason}): {judged}", name(*index)));
             }
             if input.expired() > 0 {
-                notes.push(format!("{} offsets of {} are no longer there and can't be missed", input.expired(), name(*index)));
+                notes.push(format!(
+                    "{} offsets of {} are no longer there and can't be missed",
+                    number(input.expired()),
+                    name(*index)
+                ));
             }
         }
         notes

@@ -34,6 +34,8 @@ pub(super) struct Partition {
     pub(super) seen: RoaringTreemap,
     /// Those that brought headers with names of ours.
     pub(super) marked: RoaringTreemap,
+    /// Something was written of it, whether or not that is judged.
+    pub(super) touched: bool,
     /// Those with an output, and those with a dead letter.
     pub(super) done: [RoaringTreemap; 2],
 }
@@ -42,7 +44,16 @@ impl Partition {
     /// The offsets that are judged.
     pub(super) fn range(&self) -> Range<u64> {
         let committed = self.cut.committed.map_or(0, |committed| committed.max(0) as u64);
+        if self.begins_here() {
+            return committed..committed;
+        }
         self.from..committed.min(self.end).max(self.from)
+    }
+
+    /// Whether the group is to begin at its offset: it has no state, and has written nothing. So it is before the first batch of
+    /// a group that starts with what arrives from now on.
+    pub(super) fn begins_here(&self) -> bool {
+        self.cut.committed.is_some() && self.cut.state.is_none() && !self.touched
     }
 
     /// How many of the judged records are in `set`.
@@ -107,6 +118,7 @@ mod tests {
     #[test]
     fn records_on_both_sides_of_a_marker_follow_each_other() {
         let mut partition = partition(100);
+        partition.touched = true;
         partition.seen.remove(50);
         partition.done[0] = (0..100).filter(|offset| !(48..53).contains(offset) && *offset != 60).collect();
         let missing = partition.missing();
@@ -117,6 +129,7 @@ mod tests {
     fn only_what_is_committed_can_be_missing() {
         let mut partition = partition(10);
         partition.from = 7;
+        partition.touched = true;
         assert_eq!(partition.missing().iter().collect::<Vec<_>>(), [7, 8, 9]);
         assert_eq!((partition.judged(&partition.seen), partition.waiting()), (3, 90));
     }
@@ -124,7 +137,7 @@ mod tests {
     #[test]
     fn what_was_read_before_it_expired_is_still_known() {
         let mut partition = partition(60);
-        partition.low = 40;
+        (partition.low, partition.touched) = (40, true);
         assert_eq!(partition.expired(), 0);
         partition.seen.remove_range(..40);
         assert_eq!(partition.expired(), 40);

@@ -36,15 +36,23 @@ impl Progress {
 }
 
 impl Watch for Progress {
-    fn reading(&mut self, topic: &str, read: u64, there: u64) -> bool {
-        if self.topic != topic || read < self.before {
-            (self.topic, self.before, self.told) = (topic.to_owned(), read, Instant::now());
-        }
+    fn begin(&mut self, topic: &str) {
+        (self.topic, self.before, self.told) = (topic.to_owned(), 0, Instant::now());
+    }
+
+    fn reading(&mut self, read: u64, there: u64) -> bool {
         let passed = self.told.elapsed();
         if passed >= TELL_EVERY {
             let rate = ((read - self.before) as f64 / passed.as_secs_f64()) as u64;
             // Where standard error is closed there is nobody to tell.
-            let _ = writeln!(io::stderr(), "reading {topic}: {} of {} offsets, {}/s", number(read), number(there), number(rate));
+            let _ = writeln!(
+                io::stderr(),
+                "reading {}: {} of {} offsets, {}/s",
+                self.topic,
+                number(read),
+                number(there),
+                number(rate)
+            );
             (self.before, self.told) = (read, Instant::now());
         }
         !self.inbox.stopping()

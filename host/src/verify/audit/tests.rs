@@ -196,7 +196,7 @@ fn windows_that_are_too_low_or_too_high_are_named() {
     let system = || System::with(Audit::new(names(), false, vec![]), 0..5, cut(5, state(0, 120_000, 5, 2))).outputs(0..5);
     assert_eq!(system().window(0, 60_000, 3, "[0]").holds().proofs[&Proof::CountsAddUp], Outcome::Holds);
     let words = system().window(0, 60_000, 2, "[0]").violated(&[(Kind::WindowsDiffer, 1)]);
-    assert_eq!(words, "2 in 1 windows and 2 in open ones were counted, of 5 outputs");
+    assert_eq!(words, "2 in 1 windows that were sent and 2 in open ones were counted, of 5 outputs");
     let words = system().window(0, 60_000, 3, "[0]").window(1, 60_000, 3, "[0]").violated(&[(Kind::WindowsDiffer, 1)]);
     assert!(words.ends_with("(windows from before the group's offsets were reset would explain it)"), "{words}");
     system().window(0, 60_000, u64::MAX, "[0]").violated(&[(Kind::WindowsDiffer, 1)]);
@@ -305,6 +305,16 @@ fn an_offset_without_a_state_is_judged_without_counts() {
     let verdict = system.holds();
     assert_eq!(verdict.line(), "verified: 5 records, each exactly once, in order; counts not judged");
     assert!(verdict.notes[0].contains("another program wrote it") && verdict.notes[0].contains("from 5 on"), "{verdict}");
+}
+
+#[test]
+fn a_group_that_begins_late_has_not_lost_what_came_before() {
+    let bare = || Cut { partition: 0, committed: Some(10), state: None, no_state: Some("nothing was written beside it".into()) };
+    let verdict = System::with(Audit::new(names(), false, vec![]), 0..12, bare()).holds();
+    assert_eq!((verdict.records(), verdict.partitions[0].waiting), (0, 2));
+    assert!(verdict.notes[0].contains("nothing before that offset is judged"), "{verdict}");
+    // What was written shows that it has begun: then the state was lost, and records may have been too.
+    System::with(Audit::new(names(), false, vec![]), 0..12, bare()).outputs(0..9).violated(&[(Kind::Lost, 1)]);
 }
 
 #[test]

@@ -32,7 +32,6 @@ pub struct Sink {
     writer: Writer,
     /// Records that the broker refused, by partition and offset of the input, until they are committed as dead letters.
     refused: BTreeMap<(i32, i64), Refused>,
-    embedded: bool,
     _identity: Option<Identity>,
 }
 
@@ -63,7 +62,6 @@ impl Sink {
             transactions: identity.as_ref().map(|identity| Transactions::new(&identity.id)),
             writer: Writer::new(config),
             refused: BTreeMap::new(),
-            embedded: config.kafka.brokers.is_none(),
             _identity: identity,
         })
     }
@@ -91,11 +89,11 @@ impl Sink {
         Ok(())
     }
 
-    /// The id of the input topic, which tells it from one of the same name that was there before; empty if it has none, as on
-    /// the embedded broker.
+    /// The id of the input topic, which tells it from one of the same name that was there before; empty if it has none. Asked
+    /// only where delivery is exactly once: the embedded broker never answers the question.
     pub fn input_id(&self) -> String {
-        let input = (!self.embedded).then(|| self.outbox.topic_id(&self.writer.topics.input));
-        input.flatten().unwrap_or_default()
+        let asked = self.transactions.as_ref().and_then(|_| self.outbox.topic_id(&self.writer.topics.input));
+        asked.unwrap_or_default()
     }
 
     /// Says which messages of `batch` have outputs that cannot be written. To be called before they are judged.

@@ -26,6 +26,8 @@ use crate::config;
 
 /// How long a broker may take to answer one question.
 const ANSWER: Duration = Duration::from_secs(5);
+/// How long a broker may take to describe topics. The embedded one never does.
+const DESCRIPTION: Duration = Duration::from_secs(2);
 /// How long the same question is asked again while waiting can help, and how long no message may come.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The pause before it is asked again.
@@ -211,10 +213,11 @@ impl Reader {
             .with_context(|| format!("failed to end reading topic {topic}"))
     }
 
-    /// Which of `topics` are compacted. None that the cluster tells nothing of.
+    /// Which of `topics` are compacted. Those that the cluster tells nothing of are taken for topics that are not: then what
+    /// was compacted away is called lost, which is loud, and never the other way round.
     pub fn compacted<'a>(&self, topics: &[&'a str]) -> Vec<&'a str> {
         let resources: Vec<ResourceSpecifier<'_>> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
-        let options = AdminOptions::new().request_timeout(Some(ANSWER));
+        let options = AdminOptions::new().request_timeout(Some(DESCRIPTION));
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else { return Vec::new() };
         let described = runtime.block_on(self.admin.describe_configs(&resources, &options)).unwrap_or_default();
         let compacted = |index: usize| {

@@ -7,9 +7,9 @@
 //!
 //! Memory: four bitmaps for each input partition ([`super::partition`]), of which three have many records, and a copy of one
 //! while it is judged; an entry of some 60 bytes for each pair of input and output partition; at most
-//! [`MAX_KEPT`](super::violation::MAX_KEPT) violations in words. Records stand in an input densely, so a set takes at most two
-//! bits a record where every record has a marker of its transaction beside it: for 100 million records 25 MB, and for the
-//! three sets with the copy 100 MB, whatever they are. One bit and 50 MB where batches are larger. A test measures it.
+//! [`MAX_KEPT`](super::violation::MAX_KEPT) violations of each kind in words. Records stand in an input densely, so a set takes
+//! at most two bits a record where every record has a marker of its transaction beside it: for 100 million records 25 MB, and
+//! for the three sets with the copy 100 MB, whatever they are; half of that where batches are larger. A test measures it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -211,7 +211,7 @@ impl Audit {
             unsure,
             counted: counted.unwrap_or_else(|reason| reason),
             rulesets: self.rulesets.clone(),
-            found: found.kept,
+            found: found.into_kept(),
             notes,
         }
     }
@@ -247,7 +247,7 @@ impl Audit {
     fn name_lost(&self, index: i32, input: &Partition, missing: &RoaringTreemap, found: &mut Found) {
         let mut left = missing.len();
         for (first, last, records) in input.ranges(missing) {
-            if !found.has_room() {
+            if !found.has_room(Kind::Lost) {
                 break;
             }
             let range = if first == last { String::new() } else { format!("..={last}") };

@@ -8,8 +8,8 @@ use serde::{Serialize, Serializer};
 use super::violation::{Proof, Violation};
 use crate::view::number;
 
-/// How many violations are listed for a person; `--json` has all that were kept.
-const LISTED: usize = 50;
+/// How many violations of a kind are listed for a person; `--json` has all that were kept.
+const LISTED: usize = 10;
 
 /// What is said of a system at one cut.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -168,10 +168,13 @@ impl fmt::Display for Verdict {
             }
         }
         self.notes.iter().try_for_each(|note| writeln!(out, "note      {note}"))?;
-        for violation in self.found.iter().take(LISTED) {
-            writeln!(out, "          {}", violation.words)?;
+        let mut named = 0;
+        for alike in self.found.chunk_by(|one, next| one.kind == next.kind) {
+            for violation in alike.iter().take(LISTED) {
+                writeln!(out, "          {}", violation.words)?;
+                named += violation.records;
+            }
         }
-        let named: u64 = self.found.iter().take(LISTED).map(|violation| violation.records).sum();
         if self.violations > named {
             writeln!(out, "          … and {} more; --json lists more of them", number(self.violations - named))?;
         }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// How many violations are kept in words. The rest is counted: whoever has so many needs no more examples.
+/// How many violations of a kind are kept in words. The rest is counted: whoever has so many needs no more examples.
 pub const MAX_KEPT: usize = 1_000;
 
 /// One of the four topics.
@@ -128,7 +128,7 @@ pub struct Violation {
 /// What was found so far.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    pub kept: Vec<Violation>,
+    kept: BTreeMap<Kind, Vec<Violation>>,
     counts: BTreeMap<Kind, u64>,
 }
 
@@ -136,9 +136,15 @@ impl Found {
     /// Notes a violation.
     pub fn add(&mut self, violation: Violation) {
         *self.counts.entry(violation.kind).or_default() += violation.records;
-        if self.kept.len() < MAX_KEPT {
-            self.kept.push(violation);
+        let kept = self.kept.entry(violation.kind).or_default();
+        if kept.len() < MAX_KEPT {
+            kept.push(violation);
         }
+    }
+
+    /// Those that were kept, kind by kind.
+    pub fn into_kept(self) -> Vec<Violation> {
+        self.kept.into_values().flatten().collect()
     }
 
     /// Counts `records` that there is no room to name.
@@ -148,9 +154,9 @@ impl Found {
         }
     }
 
-    /// Whether there is room for more words.
-    pub fn has_room(&self) -> bool {
-        self.kept.len() < MAX_KEPT
+    /// Whether there is room for more words about `kind`.
+    pub fn has_room(&self, kind: Kind) -> bool {
+        self.kept.get(&kind).is_none_or(|kept| kept.len() < MAX_KEPT)
     }
 
     /// How many violations of one proof there are.
@@ -176,8 +182,8 @@ mod tests {
             found.add(Violation { kind: Kind::Twice, records: 1, words: at.to_string(), at: Some(at), source: None });
         }
         found.add_unnamed(Kind::Lost, 7);
-        assert_eq!((found.kept.len(), found.has_room()), (MAX_KEPT, false));
+        assert!(found.has_room(Kind::Lost) && !found.has_room(Kind::Twice));
         assert_eq!((found.of(Proof::NoneTwice), found.of(Proof::NoneLost)), (MAX_KEPT as u64 + 5, 7));
-        assert_eq!(found.total(), MAX_KEPT as u64 + 12);
+        assert_eq!((found.total(), found.into_kept().len()), (MAX_KEPT as u64 + 12, MAX_KEPT));
     }
 }

@@ -12,3 +12,4 @@ mod oracle;
 mod poison;
 mod program;
 mod tidy;
+mod verify;

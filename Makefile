@@ -7,10 +7,10 @@ WEIR  := $(CARGO) run --release --package weir --
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps rules run test lint bench up down
+.PHONY: help deps rules run test lint bench bench-kafka up down
 
 help: ## List these targets
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
 rules: deps ## Build the rules into rules/dist
 	$(WEIR) build $(RULES:%=rules/%) --out rules/dist
@@ -27,6 +27,11 @@ lint: deps ## Check the formatting, and let clippy complain
 
 bench: rules ## Measure the engine against native code
 	$(CARGO) bench --package weir --bench engine
+
+bench-kafka: rules ## Measure Weir on Apache Kafka against a bare relay and Python; fetches Kafka by Maven, a client by pip
+	@scripts/kafka
+	@scripts/python
+	$(CARGO) bench --package weir --bench kafka
 
 up: rules ## Start the whole path on a real Kafka in Docker; http://localhost:8080 shows the topics
 	$(COMPOSE) up --build --detach

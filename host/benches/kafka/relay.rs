@@ -28,11 +28,13 @@ const PAUSE: Duration = Duration::from_micros(200);
 pub fn relay(transactions: bool) -> anyhow::Result<()> {
     let config = Config::load(None, config::environment())?;
     let brokers = config.kafka.brokers.clone().context("the relay needs a broker")?;
-    let consumer: BaseConsumer = client::consumer_settings(&config.kafka, &brokers)?.create()?;
-    let mut settings = client::producer_settings(&config.kafka, &brokers)?;
-    if transactions {
-        settings.set("transactional.id", &config.kafka.group);
-    }
+    // Where a group begins is decided by the engine, and here by the client.
+    let consumer: BaseConsumer =
+        client::consumer_settings(&config.kafka, &brokers)?.set("auto.offset.reset", "earliest").create()?;
+    let settings = match transactions {
+        true => client::transactional_settings(&config.kafka, &brokers, &config.kafka.group)?,
+        false => client::producer_settings(&config.kafka, &brokers)?,
+    };
     let producer: BaseProducer = settings.create()?;
     if transactions {
         producer.init_transactions(ANSWER)?;

@@ -9,26 +9,29 @@
 //! interval that it skipped.
 //!
 //! Counters are few by design: the state of a partition has to fit the metadata of an offset commit. What finds no room is
-//! counted under [`OTHER`], never lost. What this module leaves out: where counts are sent, and how they survive a restart.
+//! counted under [`OTHER`], never lost. [`Counts::states`] says what is to be committed with a delta, and [`Counts::restore`]
+//! begins with what was committed, here or by another process. What this module leaves out: where counts are sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, SecondsFormat};
 use serde_json::json;
 
+use crate::state::State;
+
 /// Where device types are counted that have no counter of their own.
 pub const OTHER: &str = "__other__";
 /// Device types with a counter of their own, per partition.
-pub const MAX_DEVICE_TYPES: usize = 64;
+pub const MAX_DEVICE_TYPES: usize = 48;
 /// Longest name with a counter of its own, in bytes of UTF-8.
 pub const MAX_NAME_BYTES: usize = 32;
 /// What the counters of a partition may take when written down, in bytes: a broker refuses offset metadata of more than
 /// 4,096 characters, and some is left for other uses.
 pub const MAX_STATE_BYTES: usize = 3_000;
-/// Of [`MAX_STATE_BYTES`], what is set aside for the version, the window and the counters of [`OTHER`].
-const STATE_HEADER_BYTES: usize = 120;
-/// What two counters take at most beside their name: 13 digits each in base 36, and four separators.
-const STATE_COUNTER_BYTES: usize = 30;
+/// Of [`MAX_STATE_BYTES`], what is set aside for what stands in a state beside the counters, and for those of [`OTHER`].
+const STATE_HEADER_BYTES: usize = 200;
+/// What two counters take at most beside their name: 20 digits each, and seven characters between.
+const STATE_COUNTER_BYTES: usize = 47;
 
 /// The counters of one partition. `names`, `totals` and `window` are parallel; `OTHER` stands at index 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,15 +39,61 @@ struct Partition {
     names: Vec<Box<str>>,
     totals: Vec<u64>,
     window: Vec<u64>,
-    /// Start of the open window, milliseconds since the epoch.
+    /// The open window: its start and end, milliseconds since the epoch.
     start: i64,
+    end: i64,
+    /// The id of the topic and the first offset that is counted, for the state that is committed.
+    topic: Box<str>,
+    from: i64,
     state_bytes: usize,
 }
 
 impl Partition {
-    fn new(start: i64) -> Partition {
-        Partition { names: vec![OTHER.into()], totals: vec![0], window: vec![0], start, state_bytes: STATE_HEADER_BYTES }
+    /// Nothing counted yet, at `now`, in windows of `every`.
+    fn new(now: i64, every: i64) -> Partition {
+        let start = align(now, every);
+        Partition {
+            names: vec![OTHER.into()],
+            totals: vec![0],
+            window: vec![0],
+            start,
+            end: start + every,
+            topic: "".into(),
+            from: 0,
+            state_bytes: STATE_HEADER_BYTES,
+        }
     }
+
+    /// Closes the open window if it has ended by `now`, and opens the one that is on. That never begins before the old one has
+    /// ended, even if the length of windows has changed.
+    fn close(&mut self, now: i64, every: i64) {
+        if self.end <= now {
+            let start = align(now, every);
+            (self.start, self.end) = (start.max(self.end), start + every);
+            self.window.fill(0);
+        }
+    }
+
+    fn add(&mut self, added: &Added) {
+        self.names.extend(added.names.iter().cloned());
+        self.state_bytes = added.state_bytes;
+        for counters in [&mut self.totals, &mut self.window] {
+            counters.resize(added.counts.len(), 0);
+            counters.iter_mut().zip(&added.counts).for_each(|(counter, count)| *counter += count);
+        }
+    }
+
+    fn state(&self) -> State {
+        let mut state = State::new(&self.topic, self.from);
+        state.window = (self.start, self.end);
+        let counters = self.names.iter().zip(self.totals.iter().zip(&self.window)).filter(|(_, (total, _))| **total > 0);
+        state.counts = counters.map(|(name, (total, window))| (name.to_string(), (*total, *window))).collect();
+        state
+    }
+}
+
+fn align(now: i64, every: i64) -> i64 {
+    now.div_euclid(every) * every
 }
 
 /// What a name takes when written down as a JSON string, with its counters.
@@ -100,10 +149,8 @@ fn instant(millis: i64) -> String {
 pub struct Delta {
     /// Windows that have ended and are to be sent with the batch.
     pub windows: Vec<Window>,
-    /// Start of the window into which the rows fall.
-    start: i64,
-    /// Whether the open windows were closed early, and go on from nothing.
-    flushed: bool,
+    /// Windows that have ended by then are closed.
+    now: i64,
     added: Vec<Added>,
 }
 
@@ -145,25 +192,11 @@ impl Counts {
 
     /// Closes the windows that have ended by `now`.
     pub fn tick(&self, now: i64) -> Delta {
-        let start = now.div_euclid(self.every) * self.every;
-        let windows = self.windows_before(start).filter(|window| self.emit_empty || !window.counts.is_empty());
-        Delta { windows: windows.collect(), start, ..Delta::default() }
-    }
-
-    /// Closes all windows, also those that have not ended: for the time when this process stops counting. What others, or
-    /// this process later, count of such a window comes in a window of the same start.
-    pub fn flush(&self) -> Delta {
-        let windows = self.windows_before(i64::MAX).filter(|window| !window.counts.is_empty());
-        Delta { windows: windows.collect(), flushed: true, ..Delta::default() }
-    }
-
-    /// The open windows that began before `before`.
-    fn windows_before(&self, before: i64) -> impl Iterator<Item = Window> {
-        let mut starts: Vec<i64> =
-            self.partitions.values().map(|partition| partition.start).filter(|start| *start < before).collect();
-        starts.sort_unstable();
-        starts.dedup();
-        starts.into_iter().map(|start| self.window(start))
+        let ended = self.partitions.values().filter(|partition| partition.end <= now);
+        let ended: BTreeSet<(i64, i64)> = ended.map(|partition| (partition.start, partition.end)).collect();
+        let windows = ended.into_iter().map(|(start, end)| self.window(start, end));
+        let windows = windows.filter(|window| self.emit_empty || !window.counts.is_empty()).collect();
+        Delta { windows, now, ..Delta::default() }
     }
 
     /// The index in `added` for `partition`.
@@ -176,12 +209,12 @@ impl Counts {
         })
     }
 
-    /// The window that began at `start`, over the partitions that have it open.
-    fn window(&self, start: i64) -> Window {
-        let open = || self.partitions.iter().filter(|(_, partition)| partition.start == start);
+    /// The window from `start` to `end`, over the partitions that have it open.
+    fn window(&self, start: i64, end: i64) -> Window {
+        let open = || self.partitions.iter().filter(|(_, partition)| (partition.start, partition.end) == (start, end));
         Window {
             start,
-            end: start + self.every,
+            end,
             counts: sum(open().map(|(_, partition)| (&partition.names, &partition.window))),
             totals: sum(open().map(|(_, partition)| (&partition.names, &partition.totals))),
             partitions: open().map(|(index, _)| *index).collect(),
@@ -190,28 +223,61 @@ impl Counts {
 
     /// Takes over what a committed step changed.
     pub fn apply(&mut self, delta: &Delta) {
-        for partition in self.partitions.values_mut().filter(|partition| partition.start < delta.start) {
-            partition.start = delta.start;
-            partition.window.fill(0);
-        }
-        if delta.flushed {
-            self.partitions.values_mut().for_each(|partition| partition.window.fill(0));
-        }
+        self.partitions.values_mut().for_each(|partition| partition.close(delta.now, self.every));
         for added in &delta.added {
-            let partition = self.partitions.entry(added.partition).or_insert_with(|| Partition::new(delta.start));
-            partition.names.extend(added.names.iter().cloned());
-            partition.state_bytes = added.state_bytes;
-            for counters in [&mut partition.totals, &mut partition.window] {
-                counters.resize(added.counts.len(), 0);
-                counters.iter_mut().zip(&added.counts).for_each(|(counter, count)| *counter += count);
+            let partition = self.partitions.entry(added.partition).or_insert_with(|| Partition::new(delta.now, self.every));
+            partition.add(added);
+        }
+    }
+
+    /// What is to be committed with `delta`: the states of the partitions in `read`, and of those whose windows are sent. None
+    /// may be missing, since a commit without a state would wipe out the one before.
+    pub fn states(&self, delta: &Delta, read: impl Iterator<Item = i32>) -> Vec<(i32, String)> {
+        let sent = delta.windows.iter().flat_map(|window| window.partitions.iter().copied());
+        let partitions: BTreeSet<i32> = read.chain(sent).collect();
+        let state = |index: i32| {
+            let known = self.partitions.get(&index).cloned();
+            let mut partition = known.unwrap_or_else(|| Partition::new(delta.now, self.every));
+            partition.close(delta.now, self.every);
+            delta.added.iter().filter(|added| added.partition == index).for_each(|added| partition.add(added));
+            (index, partition.state().to_metadata())
+        };
+        partitions.into_iter().map(state).collect()
+    }
+
+    /// Begins to count `partition` at `now`, with the state up to the offset at which it is read on.
+    pub fn restore(&mut self, partition: i32, now: i64, state: &State) {
+        let mut restored = Partition::new(now, self.every);
+        if state.open() > 0 {
+            (restored.start, restored.end) = state.window;
+        }
+        (restored.topic, restored.from) = (state.topic.as_str().into(), state.from);
+        for (name, (total, window)) in &state.counts {
+            let index = match name.as_str() {
+                OTHER => 0,
+                name => {
+                    restored.names.push(name.into());
+                    restored.state_bytes += state_bytes(name);
+                    restored.names.len() - 1
+                }
+            };
+            for (counters, count) in [(&mut restored.totals, total), (&mut restored.window, window)] {
+                counters.resize(restored.names.len(), 0);
+                counters[index] = *count;
             }
         }
+        self.partitions.insert(partition, restored);
+    }
+
+    /// Forgets all partitions: others may count them now.
+    pub fn clear(&mut self) {
+        self.partitions.clear();
     }
 
     /// When the earliest open window ends, in milliseconds since the epoch, if one is worth closing.
     pub fn next_close(&self) -> Option<i64> {
         let worth = |partition: &&Partition| self.emit_empty || partition.window.iter().any(|count| *count > 0);
-        self.partitions.values().filter(worth).map(|partition| partition.start + self.every).min()
+        self.partitions.values().filter(worth).map(|partition| partition.end).min()
     }
 
     /// Totals since the start, over all partitions.
@@ -222,11 +288,6 @@ impl Counts {
     /// Counts of the windows that are open, over all partitions.
     pub fn open(&self) -> BTreeMap<String, u64> {
         sum(self.partitions.values().map(|partition| (&partition.names, &partition.window)))
-    }
-
-    /// Forgets the partitions that this process no longer has.
-    pub fn retain(&mut self, keep: impl Fn(i32) -> bool) {
-        self.partitions.retain(|partition, _| keep(*partition));
     }
 }
 
@@ -302,17 +363,68 @@ mod tests {
         );
     }
 
+    /// What another process makes of the states that are committed with `delta`.
+    fn moved(counts: &Counts, delta: &Delta, partitions: &[i32], now: i64) -> Counts {
+        let mut other = Counts::new(counts.every, counts.emit_empty);
+        for (partition, metadata) in counts.states(delta, partitions.iter().copied()) {
+            other.restore(partition, now, &State::parse(metadata.as_bytes()).unwrap().unwrap());
+        }
+        other
+    }
+
     #[test]
-    fn a_flush_closes_windows_before_their_end() {
-        let mut counts = Counts::new(60_000, true);
-        count(&mut counts, 1_000, &[(0, "iOS")]);
-        let delta = counts.flush();
-        assert_eq!((delta.windows.len(), delta.windows[0].start, &delta.windows[0].counts), (1, 0, &map(&[("iOS", 1)])));
+    fn another_process_goes_on_with_the_open_window() {
+        let mut counts = Counts::new(60_000, false);
+        count(&mut counts, 1_000, &[(0, "iOS"), (0, OTHER), (1, "android")]);
+        let delta = counts.count(2_000, [(0, Some("iOS"))].into_iter());
+        let mut other = moved(&counts, &delta, &[0, 1], 30_000);
         counts.apply(&delta);
-        assert_eq!(counts.flush().windows, [], "nothing is sent twice");
-        count(&mut counts, 2_000, &[(0, "iOS")]);
-        let rest = &counts.tick(60_000).windows[0];
-        assert_eq!((rest.start, &rest.counts, &rest.totals), (0, &map(&[("iOS", 1)]), &map(&[("iOS", 2)])));
+        assert_eq!((other.totals(), other.open()), (counts.totals(), counts.open()));
+        let closed = count(&mut other, 60_000, &[(1, "android")]);
+        assert_eq!((closed.len(), &closed[0].counts), (1, &map(&[("android", 1), ("iOS", 2), (OTHER, 1)])));
+        assert_eq!(other.totals()["android"], 2);
+    }
+
+    #[test]
+    fn every_partition_that_is_committed_or_sent_has_a_state() {
+        let mut counts = Counts::new(60_000, false);
+        count(&mut counts, 1_000, &[(0, "iOS"), (1, "iOS")]);
+        let delta = counts.count(2_000, [(0, Some("iOS"))].into_iter());
+        let states = counts.states(&delta, [0, 2].into_iter());
+        assert_eq!(states.iter().map(|(partition, _)| *partition).collect::<Vec<_>>(), [0, 2], "2 had nothing to count");
+        let states = counts.states(&counts.tick(60_000), std::iter::empty());
+        let windows: Vec<_> = states.iter().map(|(_, state)| State::parse(state.as_bytes()).unwrap().unwrap()).collect();
+        assert_eq!(
+            windows.iter().map(|state| (state.window.0, state.open(), state.total())).collect::<Vec<_>>(),
+            [(60_000, 0, 1); 2]
+        );
+    }
+
+    #[test]
+    fn a_window_keeps_its_end_when_the_length_of_windows_changes() {
+        let mut counts = Counts::new(60_000, false);
+        count(&mut counts, 1_000, &[(0, "iOS")]);
+        let (_, metadata) = counts.states(&Delta::default(), [0].into_iter()).remove(0);
+        let mut longer = Counts::new(3_600_000, false);
+        longer.restore(0, 2_000, &State::parse(metadata.as_bytes()).unwrap().unwrap());
+        let closed = count(&mut longer, 61_000, &[(0, "iOS")]);
+        assert_eq!((closed[0].start, closed[0].end), (0, 60_000));
+        assert_eq!(longer.next_close(), Some(3_600_000));
+        let next = &longer.tick(3_600_000).windows[0];
+        assert_eq!((next.start, &next.counts), (60_000, &map(&[("iOS", 1)])), "windows do not overlap");
+    }
+
+    #[test]
+    fn a_state_obeys_its_limit_with_the_largest_numbers() {
+        let mut counts = Counts::new(60_000, false);
+        let names: Vec<String> = (0..1_000).map(|index| format!("{index}\u{1}\"{}", "x".repeat(index % 24))).collect();
+        count(&mut counts, i64::MAX / 2, &names.iter().map(|name| (0, name.as_str())).collect::<Vec<_>>());
+        let partition = counts.partitions.get_mut(&0).unwrap();
+        (partition.topic, partition.from) = ("x".repeat(22).into(), i64::MAX);
+        (partition.start, partition.end) = (i64::MIN, i64::MIN);
+        partition.totals.iter_mut().chain(&mut partition.window).for_each(|counter| *counter = u64::MAX);
+        let metadata = partition.state().to_metadata();
+        assert!(metadata.len() <= MAX_STATE_BYTES && metadata.len() > MAX_STATE_BYTES - 100, "{}", metadata.len());
     }
 
     #[test]

@@ -31,7 +31,7 @@ const READY_EVERY: Duration = Duration::from_millis(50);
 /// If the rules cannot be loaded, the broker cannot be started, or the engine stops by itself.
 pub fn demo(args: &cli::Demo) -> anyhow::Result<()> {
     let mut config = args.file.load()?;
-    config.kafka.brokers = None;
+    config.embed();
     config.counts.every = WINDOW;
     config.simulate.rate = args.rate;
     let until = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));

@@ -17,7 +17,7 @@ pub const FINISH_GRACE: Duration = Duration::from_secs(4);
 pub const CLOSE_GRACE: Duration = Duration::from_secs(3);
 
 /// A signal that comes again within this time is the same one: `timeout` signals its child and then its group, and so twice.
-const SAME_SIGNAL: Duration = Duration::from_secs(1);
+const SAME_SIGNAL: Duration = Duration::from_millis(100);
 
 /// Something that the data loop is told. Closed on purpose: whoever adds to it sees every place that has to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 //! Bytes live in one arena per batch and are named by spans, so that a batch costs a handful of allocations however many
 //! messages it has, and none once its buffers have grown. Nothing here knows Kafka, Wasm, JSON or the time.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -53,6 +54,16 @@ pub struct Batch {
     arena: Vec<u8>,
     records: Vec<Record>,
     headers: Vec<Header>,
+    refusals: BTreeMap<u32, Refusal>,
+}
+
+/// Why the output of a message cannot be written, found out when it was tried before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// One of a small fixed set.
+    pub reason: &'static str,
+    /// What exactly, for a person.
+    pub detail: String,
 }
 
 impl Batch {
@@ -66,6 +77,17 @@ impl Batch {
         self.arena.clear();
         self.records.clear();
         self.headers.clear();
+        self.refusals.clear();
+    }
+
+    /// Says that the output of message `index` cannot be written. The message is then rejected by the engine.
+    pub fn refuse(&mut self, index: usize, refusal: Refusal) {
+        self.refusals.insert(index as u32, refusal);
+    }
+
+    /// Why the output of message `index` cannot be written, if that is known.
+    pub fn refusal(&self, index: usize) -> Option<&Refusal> {
+        self.refusals.get(&(index as u32))
     }
 
     /// Appends a message. Its headers follow with [`Batch::push_header`].

@@ -8,19 +8,21 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 
 use crate::backoff::Backoff;
 use crate::config::Config;
-use crate::counts::{Counts, Delta};
+use crate::counts::Counts;
 use crate::events::{CLOSE_GRACE, Event, Inbox};
+use crate::kafka::offsets::Committed;
 use crate::kafka::sink::Work;
 use crate::kafka::troubles::Troubles;
-use crate::kafka::{Failure, Polled, Sink, Source, topics};
+use crate::kafka::{Failure, Polled, Sink, Source, start, topics};
 use crate::pipeline::Manifest;
 use crate::record::{Batch, Step};
 use crate::ruleset::RuleSet;
-use crate::snapshot::{Shared, State};
+use crate::snapshot::{self, Shared};
+use crate::state::State;
 
 /// The longest wait for a message: how soon an event is seen while there is nothing to do.
 const IDLE: Duration = Duration::from_millis(100);
@@ -54,7 +56,7 @@ pub fn run(
     clock: impl Fn() -> i64,
 ) -> anyhow::Result<Summary> {
     let outcome = serve(config, Judge::new(rules)?, brokers, inbox, snapshot, clock);
-    snapshot.update(|snapshot| snapshot.state = State::Stopped);
+    snapshot.update(|snapshot| snapshot.state = snapshot::State::Stopped);
     outcome?;
     let snapshot = snapshot.get();
     Ok(Summary { read: snapshot.read, written: snapshot.written, rejected: snapshot.rejections(), batches: snapshot.batches })
@@ -79,14 +81,16 @@ fn serve(
         sink: Sink::open(config, brokers, ready.largest_batch, troubles)?,
         source,
         judge,
-        phase: Phase::Reading,
+        phase: Phase::Recovering,
+        reset_bad_state: config.counts.reset_bad_state,
+        group: &config.kafka.group,
         backoff: Backoff::new(PAUSES.0, PAUSES.1),
         snapshot,
         clock,
     };
-    snapshot.update(|snapshot| snapshot.state = State::Running);
+    snapshot.update(|snapshot| snapshot.state = snapshot::State::Running);
     let outcome = engine.run(inbox);
-    snapshot.update(|snapshot| snapshot.state = State::Stopping);
+    snapshot.update(|snapshot| snapshot.state = snapshot::State::Stopping);
     if !engine.source.close(CLOSE_GRACE) {
         tracing::warn!("left without telling the group, whose coordinator does not answer");
     }
@@ -120,7 +124,7 @@ impl Judge {
 enum Phase {
     /// Read a batch, or serve what else comes.
     Reading,
-    /// Something failed: return to the committed offsets, and ask anew where to write.
+    /// Partitions are new, or something failed: return to what is committed, and ask anew where to write.
     Recovering,
 }
 
@@ -133,6 +137,8 @@ struct Engine<'a, C> {
     batch: Batch,
     step: Step,
     phase: Phase,
+    reset_bad_state: bool,
+    group: &'a str,
     backoff: Backoff,
     snapshot: &'a Shared,
     clock: C,
@@ -142,7 +148,8 @@ impl<C: Fn() -> i64> Engine<'_, C> {
     fn run(&mut self, inbox: &mut Inbox) -> anyhow::Result<()> {
         loop {
             match inbox.pop() {
-                Some(Event::Shutdown) => return self.leave(inbox),
+                // What is counted in the open window is committed with the offsets: whoever goes on there goes on counting.
+                Some(Event::Shutdown) => return Ok(()),
                 None => {}
             }
             match self.turn(inbox) {
@@ -157,8 +164,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
 
     fn turn(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
         if matches!(self.phase, Phase::Recovering) {
-            self.source.rewind()?;
-            self.sink.learn_partitions()?;
+            self.recover(inbox)?;
             self.phase = Phase::Reading;
         }
         let patience = self.patience();
@@ -169,15 +175,60 @@ impl<C: Fn() -> i64> Engine<'_, C> {
             Polled::Revoked => {
                 tracing::info!(topic = %self.source.topic(), "partitions revoked");
                 self.snapshot.update(|snapshot| snapshot.partitions.clear());
-                self.flush(inbox)
+                self.counts.clear();
+                Ok(())
             }
             Polled::Assigned(partitions) => {
-                // What other processes now have is theirs to count.
-                self.counts.retain(|partition| partitions.contains(&partition));
                 tracing::info!(topic = %self.source.topic(), ?partitions, "partitions assigned");
                 self.snapshot.update(|snapshot| snapshot.partitions = partitions);
-                self.sink.learn_partitions()
+                self.phase = Phase::Recovering;
+                Ok(())
             }
+        }
+    }
+
+    /// Begins anew with what is committed. The producer comes first: until a transaction of a former one is decided, it is not
+    /// known what that is.
+    fn recover(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
+        self.sink.prepare(&mut || inbox.overdue())?;
+        let committed = self.source.restore()?;
+        self.counts.clear();
+        if committed.is_empty() {
+            return Ok(());
+        }
+        self.sink.learn_partitions()?;
+        let topic = self.sink.input_id();
+        for found in &committed {
+            let state = self.state(found, &topic)?;
+            self.counts.restore(found.partition, (self.clock)(), &state);
+        }
+        Ok(())
+    }
+
+    /// The state to go on with in a partition.
+    fn state(&self, found: &Committed, topic: &str) -> Result<State, Failure> {
+        let (partition, name) = (found.partition, self.source.topic());
+        let fresh = || State::new(topic, found.offset.unwrap_or_default());
+        let stop = |problem: String| {
+            let remedy = start::how_to_reset(name, self.group);
+            Failure::Stop(anyhow!("failed to go on with partition {partition} of topic {name}: {problem}; {remedy}"))
+        };
+        match State::parse(&found.metadata) {
+            Ok(None) => Ok(fresh()),
+            Ok(Some(state)) if !state.topic.is_empty() && !topic.is_empty() && state.topic != topic => {
+                Err(stop("the topic was deleted and created anew since its offset was committed".into()))
+            }
+            Ok(Some(mut state)) => {
+                topic.clone_into(&mut state.topic);
+                Ok(state)
+            }
+            Err(unreadable) if self.reset_bad_state => {
+                tracing::warn!(partition, "the state in the committed offset cannot be read, {unreadable}: counts begin anew");
+                Ok(fresh())
+            }
+            Err(unreadable) => Err(stop(format!(
+                "the state in its committed offset cannot be read, {unreadable}; `counts.on_bad_state = \"reset\"` counts anew from there"
+            ))),
         }
     }
 
@@ -189,11 +240,9 @@ impl<C: Fn() -> i64> Engine<'_, C> {
 
     fn process(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
         self.batch.processed_at = (self.clock)();
+        self.sink.warn(&mut self.batch);
         (self.judge.process)(&self.counts, &self.batch, &mut self.step);
-        let work = Work { batch: &self.batch, step: &self.step, manifests: &self.judge.manifests, ruleset: &self.judge.hash };
-        let diverted = self.sink.commit(work, &self.source, &mut || inbox.overdue())?;
-        self.committed(&diverted);
-        Ok(())
+        self.commit(inbox)
     }
 
     /// Lets time pass: a window that has ended is sent, in a step of its own.
@@ -203,44 +252,25 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         if self.counts.next_close().is_none_or(|close| now < close) {
             return Ok(());
         }
-        self.send_windows(self.counts.tick(now), inbox)
-    }
-
-    /// Sends the windows that are open, before the partitions go: nobody else knows what was counted in them.
-    fn flush(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
-        self.batch.clear();
-        let delta = self.counts.flush();
-        if delta.windows.is_empty() { Ok(()) } else { self.send_windows(delta, inbox) }
-    }
-
-    /// The last thing that is done.
-    fn leave(&mut self, inbox: &mut Inbox) -> anyhow::Result<()> {
-        match self.flush(inbox) {
-            Ok(()) => {}
-            Err(Failure::Stop(error)) => return Err(error),
-            Err(Failure::Wait(error)) => tracing::warn!("the open window was not sent: {error:#}"),
-            Err(Failure::GaveUp) => tracing::warn!("the open window was not sent: no broker takes it"),
-        }
-        Ok(())
-    }
-
-    fn send_windows(&mut self, delta: Delta, inbox: &mut Inbox) -> Result<(), Failure> {
         self.step.clear();
-        self.step.counts = delta;
-        let work = Work { batch: &self.batch, step: &self.step, manifests: &self.judge.manifests, ruleset: &self.judge.hash };
-        self.sink.commit(work, &self.source, &mut || inbox.overdue())?;
-        self.committed(&[]);
-        Ok(())
+        self.step.counts = self.counts.tick(now);
+        self.commit(inbox)
     }
 
-    fn committed(&mut self, diverted: &[&'static str]) {
+    /// Commits the batch and what became of it. Only then do the counts take over what has changed.
+    fn commit(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
+        let read = self.batch.records().iter().map(|record| record.partition);
+        let states = self.counts.states(&self.step.counts, read);
+        let Judge { manifests, hash, .. } = &self.judge;
+        let work = Work { batch: &self.batch, step: &self.step, manifests, ruleset: hash, states: &states };
+        self.sink.commit(work, &mut self.source, &mut || inbox.overdue())?;
         self.counts.apply(&self.step.counts);
         self.backoff.reset();
         self.snapshot.update(|snapshot| {
-            snapshot.state = State::Running;
-            snapshot.add(&self.batch, &self.step, &self.judge.manifests, &self.counts);
-            snapshot.divert(diverted);
+            snapshot.state = snapshot::State::Running;
+            snapshot.add(&self.batch, &self.step, manifests, &self.counts);
         });
+        Ok(())
     }
 
     /// Drops the step and waits before the batch is read again.
@@ -248,7 +278,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         self.phase = Phase::Recovering;
         let pause = self.backoff.pause();
         tracing::warn!(pause_ms = pause.as_millis() as u64, "{error:#}; what is not committed will be read again");
-        self.snapshot.update(|snapshot| snapshot.state = State::Waiting(format!("{error:#}")));
+        self.snapshot.update(|snapshot| snapshot.state = snapshot::State::Waiting(format!("{error:#}")));
         inbox.wait(pause);
     }
 }

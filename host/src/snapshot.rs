@@ -145,14 +145,6 @@ impl Snapshot {
         self.preview(batch, step, manifests);
     }
 
-    /// Takes back what [`Snapshot::add`] took for written, of outputs that the broker refused for these reasons.
-    pub fn divert(&mut self, reasons: &[&'static str]) {
-        self.written -= reasons.len() as u64;
-        for reason in reasons {
-            self.reject(ENGINE, &Arc::from(*reason));
-        }
-    }
-
     /// All messages that did not pass.
     pub fn rejections(&self) -> u64 {
         self.rejected.iter().map(|rejected| rejected.messages).sum()

@@ -6,6 +6,9 @@ pub(super) const DEFAULTS: &str = r#"
 [kafka]
 brokers = "localhost:9092"
 group = "weir"
+delivery = "exactly-once"
+transactional_id = ""
+start = "earliest"
 headers = true
 
 [topics]
@@ -26,6 +29,7 @@ linger = "5ms"
 member = "device_type"
 every = "60s"
 emit_empty = false
+on_bad_state = "stop"
 
 [rules]
 folder = "rules/dist"

@@ -42,10 +42,35 @@ pub struct Kafka {
     /// `host:port,…`, or none for the embedded broker (`brokers = "embedded"`).
     pub brokers: Option<String>,
     pub group: String,
+    pub delivery: Delivery,
+    /// None: made from the group and the name of the host.
+    pub transactional_id: Option<String>,
+    pub start: Start,
     /// Passed to librdkafka as they are. `[kafka.properties]`
     pub properties: BTreeMap<String, String>,
     /// Add the headers `weir-ruleset` and `weir-source` to outputs.
     pub headers: bool,
+}
+
+/// What is promised of every message. `kafka.delivery`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Outputs, dead letters, counts and offsets are committed in one transaction.
+    ExactlyOnce,
+    /// Offsets are committed after the outputs: after a fault some messages are processed again. Always so on the embedded
+    /// broker, which has no transactions.
+    AtLeastOnce,
+}
+
+/// Where a group begins that has no offsets yet. `kafka.start`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With the first message that is there.
+    Earliest,
+    /// With what arrives from now on.
+    Latest,
+    /// With the first message of this time, in milliseconds since the epoch, or a later one.
+    At(i64),
 }
 
 /// The topics, and how missing ones are created. `[topics]`
@@ -77,6 +102,9 @@ pub struct Counts {
     pub member: String,
     pub every: Duration,
     pub emit_empty: bool,
+    /// `on_bad_state = "reset"`: where the state that was committed with an offset cannot be read, count anew instead of
+    /// stopping.
+    pub reset_bad_state: bool,
 }
 
 /// One rule of the pipeline, in its order. `[rules] folder, pipeline`, `[rule.NAME]`, `[rule.NAME.config]`
@@ -142,6 +170,14 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Takes the broker inside the process, with what it can do.
+    pub fn embed(&mut self) {
+        self.kafka.brokers = None;
+        self.kafka.delivery = Delivery::AtLeastOnce;
+    }
+}
+
 impl Default for Config {
     /// What holds where nothing is written.
     fn default() -> Config {
@@ -183,10 +219,13 @@ impl fmt::Debug for Kafka {
     /// Leaves out the values of the properties: passwords are among them.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let properties: Vec<&String> = self.properties.keys().collect();
-        let Kafka { brokers, group, headers, .. } = self;
+        let Kafka { brokers, group, delivery, transactional_id, start, headers, .. } = self;
         out.debug_struct("Kafka")
             .field("brokers", brokers)
             .field("group", group)
+            .field("delivery", delivery)
+            .field("transactional_id", transactional_id)
+            .field("start", start)
             .field("properties", &properties)
             .field("headers", headers)
             .finish()

@@ -7,10 +7,11 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use chrono::DateTime;
 use serde_json::Value;
 
-use super::Invalid;
 use super::raw::Raw;
+use super::{Invalid, Start};
 
 /// Longest text that a complaint quotes, in characters.
 const MAX_QUOTED: usize = 60;
@@ -83,6 +84,15 @@ impl Raw {
         let limits = limits(&range, &TIME_UNITS);
         self.read(path, &format!("a duration from {} to {}, such as \"500ms\" or \"60s\"", range.start(), range.end()), |value| {
             quantity(value.as_str()?, &TIME_UNITS).filter(|millis| limits.contains(millis)).map(Duration::from_millis)
+        })
+    }
+
+    /// Where to begin: a word, or a time.
+    pub(super) fn start(&self, path: &str) -> Result<Start, Invalid> {
+        self.read(path, "\"earliest\", \"latest\" or a time such as \"2026-01-31T12:00:00Z\"", |value| match value.as_str()? {
+            "earliest" => Some(Start::Earliest),
+            "latest" => Some(Start::Latest),
+            time => Some(Start::At(DateTime::parse_from_rfc3339(time).ok()?.timestamp_millis())),
         })
     }
 

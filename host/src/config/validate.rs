@@ -7,10 +7,11 @@ use std::path::Path;
 use tracing::level_filters::LevelFilter;
 
 use super::raw::Raw;
-use super::{Batch, Config, Counts, Invalid, Kafka, Log, Rule, Simulate, Topics};
+use super::{Batch, Config, Counts, Delivery, Invalid, Kafka, Log, Rule, Simulate, Topics};
 
 /// `kafka.brokers` for the broker inside the process.
 const EMBEDDED: &str = "embedded";
+const DELIVERIES: [(&str, Delivery); 2] = [("exactly-once", Delivery::ExactlyOnce), ("at-least-once", Delivery::AtLeastOnce)];
 /// Properties of librdkafka that have a key of their own here.
 const OWN_KEYS: [(&str, &str); 3] = [
     ("kafka.properties.bootstrap.servers", "kafka.brokers"),
@@ -42,6 +43,7 @@ pub(super) fn validate(raw: &Raw, folder: &Path) -> Result<Config, Invalid> {
             member: raw.text("counts.member")?,
             every: raw.duration("counts.every", "100ms"..="24h")?,
             emit_empty: raw.flag("counts.emit_empty")?,
+            reset_bad_state: raw.choice("counts.on_bad_state", &[("stop", false), ("reset", true)])?,
         },
         rules: raw.names("rules.pipeline")?.into_iter().map(|name| rule(raw, folder, name)).collect::<Result<_, _>>()?,
         log: Log { level: raw.choice("log.level", &LEVELS)? },
@@ -53,9 +55,14 @@ fn kafka(raw: &Raw) -> Result<Kafka, Invalid> {
     if let Some((path, own)) = OWN_KEYS.iter().find(|(path, _)| raw.paths().any(|written| written == *path)) {
         return Err(raw.complaint(path, format!("`{own}` in its place")));
     }
+    let brokers = Some(raw.text("kafka.brokers")?).filter(|brokers| brokers != EMBEDDED);
+    let delivery = raw.choice("kafka.delivery", &DELIVERIES)?;
     Ok(Kafka {
-        brokers: Some(raw.text("kafka.brokers")?).filter(|brokers| brokers != EMBEDDED),
+        delivery: if brokers.is_some() { delivery } else { Delivery::AtLeastOnce },
+        brokers,
         group: raw.text("kafka.group")?,
+        transactional_id: Some(raw.optional_text("kafka.transactional_id")?).filter(|id| !id.is_empty()),
+        start: raw.start("kafka.start")?,
         properties: raw.table("kafka.properties")?,
         headers: raw.flag("kafka.headers")?,
     })

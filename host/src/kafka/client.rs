@@ -24,6 +24,12 @@ const LARGEST_RECORD: &str = "16777216";
 /// The longest time that a record may wait for its acknowledgement, in milliseconds. Longer than a rolling restart keeps a
 /// partition without a leader, shorter than the consumer may go without a poll (`max.poll.interval.ms`, 5 min).
 const DELIVERY_MILLIS: &str = "60000";
+/// The longest time that a transaction may be open, in milliseconds. Until a killed process is back, or its transaction has
+/// timed out, those who read committed messages wait: hence not longer. A broker that answers slower than that is one that
+/// cannot be worked with anyway.
+const TRANSACTION_MILLIS: &str = "15000";
+/// After how long the client sends a request again, in milliseconds: its default, of which it takes off up to a fifth.
+const RETRY_MILLIS: &str = "100";
 /// The largest batch of records that is sent in one go unless a topic takes less: librdkafka's default.
 pub(super) const BATCH_BYTES: u32 = 1_000_000;
 
@@ -36,11 +42,12 @@ const RESERVED: &[(&str, &str)] = &[
     ("enable.auto.commit", "offsets are committed after the outputs, never before"),
     ("enable.auto.offset.store", "offsets are committed after the outputs, never before"),
     ("auto.commit.interval.ms", "offsets are committed after the outputs, never before"),
-    ("auto.offset.reset", "a group without offsets starts at the earliest message, so that none is lost"),
+    ("auto.offset.reset", "set `kafka.start`; a position that is lost is never replaced silently"),
+    ("retry.backoff.ms", "it tells whether a commit was tried twice"),
     ("isolation.level", "only committed messages are read"),
     ("partition.assignment.strategy", "partitions are given up before others take them, which needs an eager strategy"),
     ("enable.partition.eof", "the end of a partition is nothing special"),
-    ("transactional.id", "the engine chooses it"),
+    ("transactional.id", "set `kafka.transactional_id`"),
     ("enable.idempotence", "order and acknowledgements rest on it"),
     ("acks", "a message is done when all replicas have it"),
     ("request.required.acks", "a message is done when all replicas have it"),
@@ -99,7 +106,8 @@ pub fn consumer_settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result
     settings.set("group.id", &kafka.group);
     settings.set("enable.auto.commit", "false");
     settings.set("enable.auto.offset.store", "false");
-    settings.set("auto.offset.reset", "earliest");
+    // Where a group begins is decided by the engine. Past that, an offset that is gone is an error.
+    settings.set("auto.offset.reset", "error");
     settings.set("isolation.level", "read_committed");
     settings.set("partition.assignment.strategy", "range");
     Ok(settings)
@@ -121,6 +129,19 @@ pub fn producer_settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result
     settings.set("enable.idempotence", "true");
     settings.set("acks", "all");
     settings.set("partitioner", "murmur2_random");
+    Ok(settings)
+}
+
+/// What a producer of transactions has on top of [`producer_settings`].
+pub fn transactional_settings(kafka: &config::Kafka, brokers: &str, id: &str) -> anyhow::Result<ClientConfig> {
+    let mut settings = producer_settings(kafka, brokers)?;
+    set_unless_given(&mut settings, kafka, "transaction.timeout.ms", TRANSACTION_MILLIS);
+    // The client refuses a longer time for one record than for the whole transaction.
+    if !kafka.properties.contains_key("delivery.timeout.ms") && !kafka.properties.contains_key("message.timeout.ms") {
+        settings.remove("delivery.timeout.ms");
+    }
+    settings.set("retry.backoff.ms", RETRY_MILLIS);
+    settings.set("transactional.id", id);
     Ok(settings)
 }
 
@@ -146,10 +167,11 @@ fn set_unless_given(settings: &mut ClientConfig, kafka: &config::Kafka, name: &s
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     fn kafka(properties: &[(&str, &str)]) -> config::Kafka {
         let properties = properties.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        config::Kafka { brokers: None, group: "weir".into(), properties, headers: true }
+        config::Kafka { properties, ..Config::default().kafka }
     }
 
     #[test]

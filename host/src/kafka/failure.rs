@@ -51,6 +51,12 @@ fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
         Code::InvalidConfig | Code::PolicyViolation => "check `[topics.settings]` against what the cluster allows",
         Code::UnsupportedVersion | Code::UnsupportedFeature => "the broker is too old: Apache Kafka 0.11 or later is needed",
         Code::InconsistentGroupProtocol => "another kind of consumer uses this group: set another `kafka.group`",
+        Code::TransactionalIdAuthorizationFailed => {
+            "grant this client WRITE and DESCRIBE on the transactional id, or set `kafka.delivery = \"at-least-once\"`"
+        }
+        Code::InvalidTransactionTimeout => {
+            "set `transaction.timeout.ms` under `[kafka.properties]` to at most the broker's `transaction.max.timeout.ms`"
+        }
         Code::FencedInstanceId => "another process uses the same `group.instance.id`",
         _ => return None,
     };

@@ -12,15 +12,18 @@
 pub mod client;
 pub mod embedded;
 pub mod failure;
+mod identity;
 mod native;
 pub mod offsets;
 mod outbox;
 pub mod publish;
 pub mod sink;
 pub mod source;
+pub mod start;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod topics;
+mod transaction;
 pub mod troubles;
 pub mod writer;
 

@@ -2,7 +2,7 @@
 //! code of the host's Kafka side is in this file.
 
 use std::borrow::Cow;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::ptr;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 /// How often a wait asks whether it should go on.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Calls `each` with the name and value of every header of `message`, in order.
 ///
@@ -91,9 +91,9 @@ pub(super) fn elements(list: &TopicPartitionList) -> impl Iterator<Item = Elemen
         }
     };
     elements.iter().map(|element| {
-        // SAFETY: the metadata is null or `metadata_size` bytes, owned by the list.
         let metadata = match element.metadata.is_null() {
             true => &[][..],
+            // SAFETY: it is `metadata_size` bytes, owned by the list.
             false => unsafe { std::slice::from_raw_parts(element.metadata.cast::<u8>(), element.metadata_size) },
         };
         Element { partition: element.partition, offset: element.offset, metadata, code: element.err.into() }
@@ -116,6 +116,69 @@ unsafe fn worst(event: *mut rd::rd_kafka_event_t) -> RDKafkaErrorCode {
     };
     let codes = std::iter::once(code).chain(partitions.iter().map(|partition| partition.err));
     codes.map(RDKafkaErrorCode::from).find(|code| *code != RDKafkaErrorCode::NoError).unwrap_or(RDKafkaErrorCode::NoError)
+}
+
+/// The generation of the group in which the consumer takes part; none while it takes part in none.
+pub(super) fn generation<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<i32> {
+    // SAFETY: the client outlives the calls, and the metadata is ours to destroy.
+    unsafe {
+        let metadata = rd::rd_kafka_consumer_group_metadata(consumer.client().native_ptr());
+        if metadata.is_null() {
+            return None;
+        }
+        let generation = rd::rd_kafka_consumer_group_metadata_generation_id(metadata);
+        rd::rd_kafka_consumer_group_metadata_destroy(metadata);
+        (generation >= 0).then_some(generation)
+    }
+}
+
+/// The id of `topic`, which tells it from one of the same name that was there before. None if the cluster gives its topics
+/// none, as before Kafka 2.8, or does not answer within `patience`.
+pub(super) fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, patience: Duration) -> Option<String> {
+    let name = CString::new(topic).ok()?;
+    let client = client.native_ptr();
+    let millis = patience.as_millis() as i32;
+    // SAFETY: all that is made here is destroyed here, after its last use; what an event returns belongs to the event. The
+    // queue is ours, and an answer that comes after it was given up is dropped.
+    unsafe {
+        let topics = rd::rd_kafka_TopicCollection_of_topic_names([name.as_ptr()].as_mut_ptr(), 1);
+        let options = rd::rd_kafka_AdminOptions_new(client, rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
+        rd::rd_kafka_AdminOptions_set_request_timeout(options, millis, ptr::null_mut(), 0);
+        let queue = rd::rd_kafka_queue_new(client);
+        rd::rd_kafka_DescribeTopics(client, topics, options, queue);
+        let event = rd::rd_kafka_queue_poll(queue, millis);
+        let id = described_id(event);
+        if !event.is_null() {
+            rd::rd_kafka_event_destroy(event);
+        }
+        rd::rd_kafka_queue_destroy(queue);
+        rd::rd_kafka_AdminOptions_destroy(options);
+        rd::rd_kafka_TopicCollection_destroy(topics);
+        id
+    }
+}
+
+/// The id of the one topic that `event` describes.
+///
+/// # Safety
+/// `event` is null, or alive.
+unsafe fn described_id(event: *mut rd::rd_kafka_event_t) -> Option<String> {
+    // SAFETY: librdkafka answers null for events of other kinds; the array has `count` elements; the id is never null, and its
+    // text is terminated and belongs to the event.
+    unsafe {
+        let result = if event.is_null() { ptr::null() } else { rd::rd_kafka_event_DescribeTopics_result(event) };
+        if result.is_null() {
+            return None;
+        }
+        let mut count = 0;
+        let topics = rd::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
+        if count == 0 {
+            return None;
+        }
+        let id = rd::rd_kafka_TopicDescription_topic_id(*topics);
+        let none = rd::rd_kafka_Uuid_most_significant_bits(id) == 0 && rd::rd_kafka_Uuid_least_significant_bits(id) == 0;
+        (!none).then(|| CStr::from_ptr(rd::rd_kafka_Uuid_base64str(id)).to_string_lossy().into_owned())
+    }
 }
 
 /// Lets groups of the mock cluster that `client` runs form at once, instead of after the 3 s in which a real broker waits for

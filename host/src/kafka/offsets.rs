@@ -34,7 +34,9 @@ pub fn committed<C: ConsumerContext>(
 ) -> Result<Vec<Committed>, Failure> {
     let what = format!("read the committed offsets of topic {topic}");
     let mut list = TopicPartitionList::new();
-    partitions.into_iter().for_each(|partition| drop(list.add_partition(topic, partition)));
+    for partition in partitions {
+        list.add_partition(topic, partition);
+    }
     if list.count() == 0 {
         return Ok(Vec::new());
     }

@@ -1,11 +1,11 @@
 //! A producer that waits instead of failing when its queue is full, and that accounts for every delivery report.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -19,6 +19,13 @@ use super::troubles::Troubles;
 /// How long to wait for delivery reports, or for room in the queue, before looking again. It bounds what draining adds to the
 /// latency of a batch.
 const PAUSE: Duration = Duration::from_micros(200);
+/// How long the reports of single messages may come after the news that their transaction has failed.
+const LATE_REPORTS: Duration = Duration::from_millis(100);
+/// How long a broker may take to describe a topic.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Under this name the client logs that a transaction, or the producer, has failed.
+const TRANSACTION_FAILED: &str = "TXNERR";
 
 /// A message to be sent.
 pub(super) struct Outgoing<'a> {
@@ -86,6 +93,9 @@ impl Outbox {
                     return Ok(Some(RDKafkaErrorCode::MessageSizeTooLarge));
                 }
                 Some(RDKafkaErrorCode::QueueFull) if give_up() => return Err(Failure::GaveUp),
+                Some(RDKafkaErrorCode::QueueFull) if self.producer.context().has_failed_for(Duration::ZERO) => {
+                    return Err(Failure::Wait(anyhow!("failed to write to topic {topic}: the transaction has failed")));
+                }
                 Some(RDKafkaErrorCode::QueueFull) => self.pause(),
                 Some(code) if refused(code).is_some() => return Ok(Some(code)),
                 _ => return Err(Failure::from_client(&error, &format!("write to topic {topic}"))),
@@ -94,9 +104,10 @@ impl Outbox {
         }
     }
 
-    /// Waits for all delivery reports and returns the bad ones.
+    /// Waits for all delivery reports and returns the bad ones. A transaction that has failed is not waited for: its messages
+    /// would only time out. The next transactional call says why.
     pub(super) fn drain(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<Vec<Undelivered>, Failure> {
-        while self.outstanding() > 0 {
+        while self.outstanding() > 0 && !self.producer.context().has_failed_for(LATE_REPORTS) {
             if give_up() {
                 return Err(Failure::GaveUp);
             }
@@ -132,12 +143,30 @@ impl Outbox {
 
     /// Replaces a producer that has met a fatal error; until then every send would fail.
     pub(super) fn renew_if_dead(&mut self) -> anyhow::Result<()> {
-        if let Some((code, reason)) = self.producer.client().fatal_error() {
-            tracing::warn!(code = super::native::name(code), reason, "the producer is beyond repair; starting a new one");
-            self.producer = producer(&self.settings, &self.troubles)?;
-            self.sent = 0;
+        match self.producer.client().fatal_error() {
+            Some((code, reason)) => {
+                tracing::warn!(code = super::native::name(code), reason, "the producer is beyond repair; starting a new one");
+                self.renew()
+            }
+            None => Ok(()),
         }
+    }
+
+    /// Replaces the producer. What it has not sent is dropped.
+    pub(super) fn renew(&mut self) -> anyhow::Result<()> {
+        self.producer = producer(&self.settings, &self.troubles)?;
+        self.sent = 0;
         Ok(())
+    }
+
+    /// The producer, for its transactional calls.
+    pub(super) fn producer(&self) -> &BaseProducer<impl ProducerContext + use<>> {
+        &self.producer
+    }
+
+    /// The id of `topic`, if the cluster gives its topics ids.
+    pub(super) fn topic_id(&self, topic: &str) -> Option<String> {
+        super::native::topic_id(self.producer.client(), topic, ANSWER)
     }
 
     fn outstanding(&self) -> usize {
@@ -146,7 +175,8 @@ impl Outbox {
 }
 
 fn producer(settings: &ClientConfig, troubles: &Arc<Troubles>) -> anyhow::Result<BaseProducer<Reports>> {
-    let reports = Reports { troubles: troubles.clone(), count: AtomicUsize::new(0), bad: Mutex::default() };
+    let reports =
+        Reports { troubles: troubles.clone(), count: AtomicUsize::new(0), bad: Mutex::default(), failed: OnceLock::new() };
     settings.create_with_context(reports).context("failed to set up the producer: check `[kafka.properties]`")
 }
 
@@ -155,9 +185,15 @@ struct Reports {
     troubles: Arc<Troubles>,
     count: AtomicUsize,
     bad: Mutex<Vec<Undelivered>>,
+    /// When the transaction has failed, or the producer for good.
+    failed: OnceLock<Instant>,
 }
 
 impl Reports {
+    fn has_failed_for(&self, time: Duration) -> bool {
+        self.failed.get().is_some_and(|at| at.elapsed() >= time)
+    }
+
     fn take(&self) -> Vec<Undelivered> {
         self.count.store(0, Ordering::Relaxed);
         std::mem::take(&mut self.bad.lock().unwrap_or_else(PoisonError::into_inner))
@@ -166,6 +202,10 @@ impl Reports {
 
 impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // There is no event for it.
+        if facility == TRANSACTION_FAILED {
+            self.failed.get_or_init(Instant::now);
+        }
         self.troubles.log(level, facility, message);
     }
 

@@ -1,6 +1,7 @@
-//! The output: writes what became of a batch, sees every message delivered, then has the offsets committed.
+//! The output: writes what became of a batch, sees every message delivered, then has the offsets committed with the states.
 //!
-//! These are three calls, `send`, `drain` and the source's `commit`, which [`Sink::commit`] makes in this order.
+//! These are three calls, `send`, `drain` and the commit, which [`Sink::commit`] makes in this order. With exactly-once
+//! delivery they stand in a transaction; otherwise the source commits the offsets on their own.
 //!
 //! A record that the broker refuses for its own sake, such as one that has grown too large, would fail again for ever. It is
 //! remembered, the batch is read again, and the record becomes a dead letter; if even that is refused, a shortened one.
@@ -13,31 +14,35 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::client;
 use super::failure::{self, Failure};
+use super::identity::Identity;
 use super::outbox::{Outbox, Undelivered};
 use super::source::{Source, extents};
+use super::transaction::Transactions;
 use super::troubles::Troubles;
 pub use super::writer::Work;
 use super::writer::{Kind, Partitions, Writer, untag};
-use crate::config::Config;
-use crate::record::{Batch, Output, Rejection};
+use crate::config::{Config, Delivery};
+use crate::record::{Batch, Refusal, Rejection};
 
-/// Producers of the output, the dead letters and the counts.
+/// The producer of the output, the dead letters and the counts.
 pub struct Sink {
     outbox: Outbox,
+    /// None with at-least-once delivery.
+    transactions: Option<Transactions>,
     writer: Writer,
     /// Records that the broker refused, by partition and offset of the input, until they are committed as dead letters.
-    refused: BTreeMap<(i32, i64), Refusal>,
+    refused: BTreeMap<(i32, i64), Refused>,
+    embedded: bool,
+    _identity: Option<Identity>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Refusal {
-    code: RDKafkaErrorCode,
-    /// What was refused is the dead letter, not the output.
+#[derive(Clone, Copy, Debug, Default)]
+struct Refused {
+    /// Why the output was refused.
+    output: Option<RDKafkaErrorCode>,
+    /// Whether the whole dead letter was refused.
     letter: bool,
 }
-
-/// The reasons of outputs that became dead letters because the broker refused them.
-pub type Diverted = Vec<&'static str>;
 
 impl Sink {
     /// `largest_batch` bounds what is sent in one go to what the topics take; a broker judges a batch as a whole.
@@ -45,11 +50,31 @@ impl Sink {
     /// # Errors
     /// If the client does not take its settings.
     pub fn open(config: &Config, brokers: &str, largest_batch: Option<u32>, troubles: Arc<Troubles>) -> anyhow::Result<Sink> {
-        let mut settings = client::producer_settings(&config.kafka, brokers)?;
+        let identity = (config.kafka.delivery == Delivery::ExactlyOnce).then(|| Identity::claim(&config.kafka));
+        let mut settings = match &identity {
+            Some(identity) => client::transactional_settings(&config.kafka, brokers, &identity.id)?,
+            None => client::producer_settings(&config.kafka, brokers)?,
+        };
         if let Some(bytes) = largest_batch.filter(|_| settings.get("batch.size").is_none()) {
             settings.set("batch.size", bytes.clamp(1, client::BATCH_BYTES).to_string());
         }
-        Ok(Sink { outbox: Outbox::open(settings, troubles)?, writer: Writer::new(config), refused: BTreeMap::new() })
+        Ok(Sink {
+            outbox: Outbox::open(settings, troubles)?,
+            transactions: identity.as_ref().map(|identity| Transactions::new(&identity.id)),
+            writer: Writer::new(config),
+            refused: BTreeMap::new(),
+            embedded: config.kafka.brokers.is_none(),
+            _identity: identity,
+        })
+    }
+
+    /// Sees that the producer can be used, and that nothing of a former one is undecided: offsets that are read after this
+    /// are final.
+    pub fn prepare(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+        match &mut self.transactions {
+            Some(transactions) => transactions.prepare(&mut self.outbox, give_up),
+            None => self.outbox.renew_if_dead().map_err(Failure::Wait),
+        }
     }
 
     /// Asks how many partitions the topics have. To be called with every assignment, which follows every change of the input.
@@ -66,18 +91,61 @@ impl Sink {
         Ok(())
     }
 
-    /// Writes `work`, waits until all of it is delivered, and commits the offsets. Nothing is committed unless it returns
-    /// well; some of it may be written then.
-    pub fn commit(&mut self, work: Work<'_>, source: &Source, give_up: &mut dyn FnMut() -> bool) -> Result<Diverted, Failure> {
-        self.outbox.renew_if_dead().map_err(Failure::Wait)?;
+    /// The id of the input topic, which tells it from one of the same name that was there before; empty if it has none, as on
+    /// the embedded broker.
+    pub fn input_id(&self) -> String {
+        let input = (!self.embedded).then(|| self.outbox.topic_id(&self.writer.topics.input));
+        input.flatten().unwrap_or_default()
+    }
+
+    /// Says which messages of `batch` have outputs that cannot be written. To be called before they are judged.
+    pub fn warn(&self, batch: &mut Batch) {
+        if self.refused.is_empty() {
+            return;
+        }
+        for index in 0..batch.len() {
+            let known = self.refused.get(&place(batch, index as u32));
+            let Some(code) = known.and_then(|refused| refused.output) else { continue };
+            let topic = self.writer.topic(Kind::Output);
+            let detail = format!("topic {topic} does not take it: {}", failure::describe(code));
+            batch.refuse(index, Refusal { reason: failure::refused(code).unwrap_or("record_refused"), detail });
+        }
+    }
+
+    /// Writes `work`, waits until all of it is delivered, and commits the offsets and states. If it fails, the messages are to
+    /// be read again from what is committed then.
+    pub fn commit(&mut self, work: Work<'_>, source: &mut Source, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+        let outcome = self.attempt(work, source, give_up);
+        match outcome {
+            Ok(()) => {
+                source.advance(work.batch);
+                self.forget(work.batch);
+            }
+            Err(_) => {
+                if let Some(transactions) = &mut self.transactions {
+                    transactions.abandon(&self.outbox);
+                }
+            }
+        }
+        outcome
+    }
+
+    fn attempt(&mut self, work: Work<'_>, source: &Source, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+        match &mut self.transactions {
+            Some(transactions) => transactions.begin(&mut self.outbox, give_up)?,
+            None => self.outbox.renew_if_dead().map_err(Failure::Wait)?,
+        }
         let sent = self.send(work, give_up);
         // Reports of what was sent before a failure are awaited too: they must not be taken for those of the next batch.
         let delivered = self.drain(work.batch, give_up);
-        let diverted = sent?;
+        sent?;
         delivered?;
-        source.commit(work.batch, give_up)?;
-        self.forget(work.batch);
-        Ok(diverted)
+        let offsets = source.offsets(work.batch, work.states)?;
+        match (&mut self.transactions, source.membership()) {
+            (None, _) => source.commit(&offsets, give_up),
+            (Some(transactions), Some(membership)) => transactions.commit(&self.outbox, &offsets, membership, give_up),
+            (Some(_), None) => Err(Failure::Wait(anyhow!("failed to commit: the partitions were revoked"))),
+        }
     }
 
     /// Serves the producer's events. To be called now and then while there is nothing to commit.
@@ -85,10 +153,12 @@ impl Sink {
         self.outbox.serve();
     }
 
-    fn send(&mut self, work: Work<'_>, give_up: &mut dyn FnMut() -> bool) -> Result<Diverted, Failure> {
-        let mut diverted = Diverted::new();
+    fn send(&mut self, work: Work<'_>, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         for output in &work.step.outputs {
-            diverted.extend(self.send_output(work, output, give_up)?);
+            if let Some(code) = self.outbox.send(self.writer.output(work, output), give_up)? {
+                self.refused.entry(place(work.batch, output.record)).or_default().output = Some(code);
+                return Err(refused(1));
+            }
         }
         for rejection in work.step.rejections.iter().filter(|rejection| !rejection.drop) {
             self.send_letter(work, rejection, give_up)?;
@@ -99,37 +169,19 @@ impl Sink {
                 return Err(self.failure(Kind::Window, code));
             }
         }
-        Ok(diverted)
-    }
-
-    /// Sends an output, or a dead letter in its place if the broker refused it: then the reason is returned.
-    fn send_output(
-        &mut self,
-        work: Work<'_>,
-        output: &Output,
-        give_up: &mut dyn FnMut() -> bool,
-    ) -> Result<Option<&'static str>, Failure> {
-        let place = place(work.batch, output.record);
-        if !self.refused.contains_key(&place) {
-            let Some(code) = self.outbox.send(self.writer.output(work, output), give_up)? else { return Ok(None) };
-            self.refused.insert(place, Refusal { code, letter: false });
-        }
-        let code = self.refused[&place].code;
-        let reason = failure::refused(code).unwrap_or("record_refused");
-        let detail = format!("topic {} does not take it: {}", self.writer.topic(Kind::Output), failure::describe(code));
-        let rejection = Rejection { record: output.record, rule: None, reason: reason.into(), detail: Some(detail), drop: false };
-        self.send_letter(work, &rejection, give_up)?;
-        Ok(Some(reason))
+        Ok(())
     }
 
     /// Sends a dead letter, shortened if the broker refused the whole one.
     fn send_letter(&mut self, work: Work<'_>, rejection: &Rejection, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         let place = place(work.batch, rejection.record);
-        let refusal = self.refused.get(&place).copied();
-        if refusal.is_none_or(|refusal| !refusal.letter) {
-            let letter = self.writer.letter(work, rejection, refusal.is_some());
-            let Some(code) = self.outbox.send(letter, give_up)? else { return Ok(()) };
-            self.refused.insert(place, Refusal { code, letter: true });
+        let known = self.refused.get(&place).copied().unwrap_or_default();
+        if !known.letter {
+            let letter = self.writer.letter(work, rejection, known.output.is_some());
+            if self.outbox.send(letter, give_up)?.is_none() {
+                return Ok(());
+            }
+            self.refused.entry(place).or_default().letter = true;
         }
         match self.outbox.send(self.writer.shortened(work, rejection), give_up)? {
             None => Ok(()),
@@ -139,18 +191,18 @@ impl Sink {
 
     /// Waits for all delivery reports, and fails if one is bad.
     fn drain(&mut self, batch: &Batch, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
-        let (mut refused, mut failures) = (0, Vec::new());
+        let (mut count, mut failures) = (0, Vec::new());
         for bad in self.outbox.drain(give_up)? {
             match self.remember(batch, bad) {
                 Some(failure) => failures.push(failure),
-                None => refused += 1,
+                None => count += 1,
             }
         }
         // What only a person can mend is told before what may pass.
         failures.sort_by_key(|failure| !matches!(failure, Failure::Stop(_)));
         match failures.into_iter().next() {
             Some(failure) => Err(failure),
-            None if refused > 0 => Err(Failure::Wait(anyhow!("the broker refused records, which become dead letters"))),
+            None if count > 0 => Err(refused(count)),
             None => Ok(()),
         }
     }
@@ -162,7 +214,11 @@ impl Sink {
             // A neighbour is to blame, which is remembered.
             _ if bad.code == RDKafkaErrorCode::InvalidDifferentRecord => None,
             Kind::Output | Kind::Letter if failure::refused(bad.code).is_some() => {
-                self.refused.insert(place(batch, record), Refusal { code: bad.code, letter: kind == Kind::Letter });
+                let refused = self.refused.entry(place(batch, record)).or_default();
+                match kind {
+                    Kind::Letter => refused.letter = true,
+                    _ => refused.output = Some(bad.code),
+                }
                 None
             }
             kind => Some(self.failure(kind, bad.code)),
@@ -187,6 +243,10 @@ impl Sink {
             self.refused.retain(|(partition, offset), _| done.get(partition).is_none_or(|extent| *offset >= extent.end));
         }
     }
+}
+
+fn refused(count: usize) -> Failure {
+    Failure::Wait(anyhow!("the broker refused {count} records, which become dead letters"))
 }
 
 /// The partition and offset of a record.

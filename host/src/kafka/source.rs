@@ -6,30 +6,30 @@
 //! Offsets are this module's own: one past the last message of a committed batch, never the client's idea of a position.
 //! Rebalances come back from [`Source::poll`] as values, between batches. The eager protocol takes all partitions away before
 //! any are given anew, so a batch that was being filled is dropped: whoever gets its partitions reads it again.
+//!
+//! Nothing is read of a new partition until [`Source::restore`] has found out where it begins. What is not there any more is
+//! never passed over in silence: a committed offset that the topic does not have stops the engine.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaRespErr;
 
-use super::Failure;
-use super::client;
-use super::native;
+use super::offsets::{Committed, committed};
 use super::troubles::Troubles;
+use super::{Failure, client, native, start};
 use crate::config::{self, Config};
 use crate::record::Batch;
-
-/// How long the group's coordinator may take to answer.
-const ANSWER: Duration = Duration::from_secs(3);
 
 /// What a poll came back with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub enum Polled {
     Nothing,
     /// The batch has messages.
     Messages,
-    /// These partitions are read from now on, and no others. They start at their committed offsets.
+    /// These partitions are this process's, and no others. They are read once they are restored.
     Assigned(Vec<i32>),
     /// No partition is read until the next assignment.
     Revoked,
@@ -49,11 +49,15 @@ pub struct Source {
     consumer: BaseConsumer<Member>,
     topic: Arc<str>,
     group: String,
+    start: config::Start,
     limits: config::Batch,
     troubles: Arc<Troubles>,
-    assigned: BTreeSet<i32>,
-    /// The first offset that was read of a partition since it was assigned: where to return to if nothing is committed yet.
-    first: BTreeMap<i32, i64>,
+    assigned: Vec<i32>,
+    /// The next offset of each partition, once it is restored: one past what is committed.
+    next: BTreeMap<i32, i64>,
+    /// As what this process takes part in the group. It is taken with the assignment: what is committed later under this
+    /// membership is refused if the partitions have gone to others since.
+    membership: Option<ConsumerGroupMetadata>,
 }
 
 impl Source {
@@ -72,10 +76,12 @@ impl Source {
             consumer,
             topic: topic.into(),
             group: config.kafka.group.clone(),
+            start: config.kafka.start,
             limits: config.batch.clone(),
             troubles,
-            assigned: BTreeSet::new(),
-            first: BTreeMap::new(),
+            assigned: Vec::new(),
+            next: BTreeMap::new(),
+            membership: None,
         })
     }
 
@@ -108,20 +114,16 @@ impl Source {
                 None => {}
             }
         }
-        if batch.is_empty() {
-            return Ok(Polled::Nothing);
-        }
-        for (partition, extent) in extents(batch) {
-            self.first.entry(partition).or_insert(extent.start);
-        }
-        Ok(Polled::Messages)
+        Ok(if batch.is_empty() { Polled::Nothing } else { Polled::Messages })
     }
 
     fn change(&mut self, change: Polled) -> Polled {
-        self.first.clear();
+        self.next.clear();
         self.assigned.clear();
+        self.membership = None;
         if let Polled::Assigned(partitions) = &change {
             self.assigned.extend(partitions);
+            self.membership = self.consumer.group_metadata().filter(|_| native::generation(&self.consumer).is_some());
         }
         change
     }
@@ -129,6 +131,7 @@ impl Source {
     /// Most errors of a consumer are news of brokers, which its context has told of and which it gets over by itself.
     fn judge(&self, error: &KafkaError) -> Result<(), Failure> {
         let what = match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AutoOffsetReset) => return Err(self.lost_position()),
             Some(RDKafkaErrorCode::GroupAuthorizationFailed) => format!("join group {}", self.group),
             _ => format!("read topic {}", self.topic),
         };
@@ -141,60 +144,89 @@ impl Source {
         }
     }
 
-    /// Commits the offsets after `batch`, and waits for the answer or until `give_up` says so.
-    pub fn commit(&self, batch: &Batch, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
-        let what = format!("commit offsets of group {}", self.group);
-        let offsets = extents(batch).into_iter().map(|(partition, extent)| (partition, extent.end));
-        let offsets = self.list(offsets).map_err(|error| Failure::from_client(&error, &what))?;
+    /// Returns to the committed offsets, or finds out where to begin, and reads on from there. Returns what is committed for
+    /// each partition; where nothing is, the offset is the one to begin with.
+    pub fn restore(&mut self) -> Result<Vec<Committed>, Failure> {
+        self.next.clear();
+        if self.assigned.is_empty() {
+            return Ok(Vec::new());
+        }
+        if self.membership.is_none() {
+            return Err(Failure::Wait(anyhow!("failed to take part in group {}: the membership was lost", self.group)));
+        }
+        let mut found = committed(&self.consumer, &self.topic, self.assigned.iter().copied())?;
+        if found.iter().any(|found| found.offset.is_none()) {
+            start::begin(&self.consumer, &self.topic, self.start, &mut found)?;
+        }
+        self.next = found.iter().filter_map(|found| Some((found.partition, found.offset?))).collect();
+        let positions = self.list(self.next.iter().map(|(partition, offset)| (*partition, *offset, "")));
+        let what = format!("read topic {} from the committed offsets on", self.topic);
+        positions.and_then(|positions| self.consumer.assign(&positions)).map_err(|error| Failure::from_client(&error, &what))?;
+        Ok(found)
+    }
+
+    /// The offsets to commit once `batch` is done, with the state of each partition.
+    pub(super) fn offsets(&self, batch: &Batch, states: &[(i32, String)]) -> Result<TopicPartitionList, Failure> {
+        let extents = extents(batch);
+        let next = |partition| extents.get(partition).map(|extent| extent.end).or(self.next.get(partition).copied());
+        let offsets = states.iter().filter_map(|(partition, state)| Some((*partition, next(partition)?, state.as_str())));
+        self.list(offsets).map_err(|error| Failure::from_client(&error, "note offsets"))
+    }
+
+    /// As what this process takes part in the group; none while it takes part in none.
+    pub(super) fn membership(&self) -> Option<&ConsumerGroupMetadata> {
+        self.membership.as_ref()
+    }
+
+    /// Commits `offsets` on their own, and waits for the answer or until `give_up` says so.
+    pub(super) fn commit(&self, offsets: &TopicPartitionList, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         if offsets.count() == 0 {
             return Ok(());
         }
-        match native::commit(&self.consumer, &offsets, give_up) {
-            Some(RDKafkaErrorCode::NoError) => {
-                self.troubles.over();
-                Ok(())
-            }
-            Some(code) => Err(Failure::of(code, &what)),
+        match native::commit(&self.consumer, offsets, give_up) {
+            Some(RDKafkaErrorCode::NoError) => Ok(()),
+            Some(code) => Err(Failure::of(code, &format!("commit offsets of group {}", self.group))),
             None => Err(Failure::GaveUp),
         }
     }
 
-    /// Returns to the committed offsets, so that what was read since is read again.
-    pub fn rewind(&mut self) -> Result<(), Failure> {
-        let what = format!("return to the committed offsets of group {}", self.group);
-        let failed = |error: KafkaError| Failure::from_client(&error, &what);
-        let wanted = self.list(self.first.keys().map(|partition| (*partition, 0))).map_err(failed)?;
-        if wanted.count() == 0 {
-            return Ok(());
+    /// Takes note that `batch` is done.
+    pub(super) fn advance(&mut self, batch: &Batch) {
+        self.troubles.over();
+        self.next.extend(extents(batch).into_iter().map(|(partition, extent)| (partition, extent.end)));
+    }
+
+    /// What to say when the topic does not have the offset that is to be read next.
+    fn lost_position(&self) -> Failure {
+        let (topic, group) = (&self.topic, &self.group);
+        for (partition, next) in &self.next {
+            let Ok((low, high)) = self.consumer.fetch_watermarks(topic, *partition, start::ANSWER) else { continue };
+            if (low..=high).contains(next) {
+                continue;
+            }
+            let what = match next < &low {
+                true => format!("messages {next} to {} are gone before they were read", low - 1),
+                false => "the topic was truncated, or deleted and created anew".to_owned(),
+            };
+            return Failure::Stop(anyhow!(
+                "failed to read on: group {group} is at offset {next} of partition {partition} of topic {topic}, which has \
+                 {low} to {high}: {what}; {}",
+                start::how_to_reset(topic, group)
+            ));
         }
-        let committed = self.consumer.committed_offsets(wanted, ANSWER).map_err(failed)?;
-        let mut targets = Vec::new();
-        for element in committed.elements() {
-            element.error().map_err(failed)?;
-            match element.offset() {
-                Offset::Offset(offset) => targets.push((element.partition(), offset)),
-                _ => targets.extend(self.first.get(&element.partition()).map(|first| (element.partition(), *first))),
+        Failure::Wait(anyhow!("failed to read topic {topic}: an offset was not there"))
+    }
+
+    fn list<'a>(&self, offsets: impl Iterator<Item = (i32, i64, &'a str)>) -> Result<TopicPartitionList, KafkaError> {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset, metadata) in offsets {
+            let mut element = list.add_partition(&self.topic, partition);
+            element.set_offset(Offset::Offset(offset))?;
+            if !metadata.is_empty() {
+                element.set_metadata(metadata);
             }
         }
-        let targets = self.list(targets.into_iter()).map_err(failed)?;
-        let sought = self.consumer.seek_partitions(targets, ANSWER).map_err(failed)?;
-        for element in sought.elements() {
-            element.error().map_err(failed)?;
-        }
-        Ok(())
-    }
-
-    fn list(&self, offsets: impl Iterator<Item = (i32, i64)>) -> Result<TopicPartitionList, KafkaError> {
-        let mut list = TopicPartitionList::new();
-        for (partition, offset) in offsets {
-            list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
-        }
         Ok(list)
-    }
-
-    /// The partitions that are read.
-    pub fn assigned(&self) -> Vec<i32> {
-        self.assigned.iter().copied().collect()
     }
 
     /// Leaves the group, so that others take over at once. Returns whether that was done `within` the time given; if not, the
@@ -251,13 +283,17 @@ impl ClientContext for Member {
 }
 
 impl ConsumerContext for Member {
-    fn post_rebalance(&self, _: &BaseConsumer<Member>, rebalance: &Rebalance<'_>) {
-        let change = match rebalance {
-            Rebalance::Assign(list) => Polled::Assigned(list.elements().iter().map(|element| element.partition()).collect()),
-            Rebalance::Revoke(_) => Polled::Revoked,
-            Rebalance::Error(error) => {
-                tracing::warn!(%error, "failed to take part in a rebalance; the group will try again");
-                return;
+    /// Takes note of an assignment without reading anything of it yet, and lets go of what is revoked.
+    fn rebalance(&self, consumer: &BaseConsumer<Member>, code: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+        let change = match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                Polled::Assigned(partitions.elements().iter().map(|element| element.partition()).collect())
+            }
+            _ => {
+                if let Err(error) = consumer.unassign() {
+                    tracing::warn!(%error, "failed to let go of partitions; the group will try again");
+                }
+                Polled::Revoked
             }
         };
         self.changes.lock().unwrap_or_else(PoisonError::into_inner).push_back(change);

@@ -16,7 +16,7 @@ use super::client;
 use super::outbox::{Outbox, Outgoing};
 use super::troubles::Quiet;
 use super::writer::header_list;
-use crate::config::{self, Config};
+use crate::config::Config;
 
 /// How long anything may take before a test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -58,7 +58,8 @@ impl Received {
 /// A configuration without rules.
 pub(crate) fn config() -> Config {
     let mut config = Config { rules: Vec::new(), ..Config::default() };
-    config.kafka = config::Kafka { brokers: None, properties: quick_rejoin(), ..config.kafka };
+    config.embed();
+    config.kafka.properties = quick_rejoin();
     config.topics.partitions = 3;
     config.counts.every = Duration::from_secs(60);
     config

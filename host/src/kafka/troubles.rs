@@ -93,9 +93,9 @@ impl Troubles {
 
     pub(super) fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         let warning = (level as i32) <= RDKafkaLogLevel::Warning as i32;
-        // FAIL and ERROR come as errors too; CONFWARN is about properties of consumers that producers do not need; what is
+        // FAIL and ERROR come as errors too, TXNERR with the next call; CONFWARN is about properties of consumers that producers do not need; what is
         // tried again at once is no trouble yet.
-        let idle = matches!(facility, "FAIL" | "ERROR" | "CONFWARN") || message.ends_with("retrying");
+        let idle = matches!(facility, "FAIL" | "ERROR" | "CONFWARN" | "TXNERR") || message.ends_with("retrying");
         if self.silent || !warning || idle {
             tracing::debug!(facility, "{message}");
         } else if let Some(again) = self.due(format!("{facility} {}", parse(message).1)) {

@@ -51,6 +51,8 @@ pub struct Work<'a> {
     pub manifests: &'a [Manifest],
     /// The hash of the rules.
     pub ruleset: &'a str,
+    /// What is to be committed with the offsets: the state of each partition that is concerned.
+    pub states: &'a [(i32, String)],
 }
 
 /// Where step and batch are written to, and how.

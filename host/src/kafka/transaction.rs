@@ -1,0 +1,163 @@
+//! Transactions: what is sent, and the offsets with their states, are committed together or not at all.
+//!
+//! The calls come in this order: begin, send, drain, offsets, commit. Draining before the offsets, and sending after the
+//! beginning, keeps each of them from waiting for the one before (`ARCHITECTURE.md` has the figures).
+//!
+//! A producer is used again only after a commit that was clean and quick. Else a request that was sent twice could still be
+//! under way, and would end the *next* transaction (KAFKA-17754), or put old offsets into it. A new producer has a new epoch,
+//! with which brokers refuse whatever comes late from the old one, and it ends the transaction that the old one left. Hence
+//! the rule of this file: [`Transactions::clean`] is false unless proven.
+
+use std::collections::VecDeque;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::producer::Producer;
+use rdkafka::topic_partition_list::TopicPartitionList;
+
+use super::Failure;
+use super::outbox::Outbox;
+
+/// How long one call waits before it is asked whether to go on. The calls can be resumed.
+const SLICE: Duration = Duration::from_millis(100);
+/// The shortest time between two calls, should the client answer at once that it cannot answer yet.
+const PAUSE: Duration = Duration::from_millis(5);
+/// How long a call is resumed. Past it the coordinator has given the transaction up (`transaction.timeout.ms`), or is away.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long an abort may take. It only lets readers go on sooner: whoever comes next ends the transaction anyway.
+const ABORT: Duration = Duration::from_secs(1);
+/// A call that took longer may have been sent twice: the client tries again after `retry.backoff.ms`, 100 ms, less a fifth.
+const QUICK: Duration = Duration::from_millis(75);
+/// So many times a producer may be fenced within [`FENCED_WITHIN`]. A process that was paused is fenced once; two with the same
+/// transactional id fence each other for ever.
+const FENCED: usize = 5;
+const FENCED_WITHIN: Duration = Duration::from_secs(60);
+
+/// What to do about a call that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Remedy {
+    /// Call again: it goes on where it was.
+    Resume,
+    /// Abort, and do it all again.
+    Abort,
+    /// The producer is of no use any more; another one does it all again.
+    Replace,
+}
+
+fn remedy(error: &KafkaError) -> Remedy {
+    match error {
+        KafkaError::Transaction(error) if error.is_fatal() => Remedy::Replace,
+        KafkaError::Transaction(error) if error.txn_requires_abort() => Remedy::Abort,
+        KafkaError::Transaction(error) if error.is_retriable() => Remedy::Resume,
+        // Something is still unsent, and so nothing is committed.
+        KafkaError::Flush(_) => Remedy::Abort,
+        _ => Remedy::Replace,
+    }
+}
+
+/// The transactions of one producer after the other.
+pub(super) struct Transactions {
+    id: String,
+    /// The producer is initialised, and every request of its last transaction is answered.
+    clean: bool,
+    open: bool,
+    fenced: VecDeque<Instant>,
+}
+
+impl Transactions {
+    /// Transactions under the id that the producer's settings have.
+    pub(super) fn new(id: &str) -> Transactions {
+        Transactions { id: id.to_owned(), clean: false, open: false, fenced: VecDeque::new() }
+    }
+
+    /// Sees that the producer can be used. If it is a new one, what its predecessor left open is ended: offsets that are read
+    /// after this are final.
+    pub(super) fn prepare(&mut self, outbox: &mut Outbox, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+        if self.clean {
+            return Ok(());
+        }
+        outbox.renew().map_err(Failure::Wait)?;
+        self.insist("take up the transactional id", give_up, |slice| outbox.producer().init_transactions(slice))?;
+        self.clean = true;
+        Ok(())
+    }
+
+    /// Begins a transaction.
+    pub(super) fn begin(&mut self, outbox: &mut Outbox, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+        self.prepare(outbox, give_up)?;
+        self.clean = false;
+        self.insist("begin a transaction", give_up, |_| outbox.producer().begin_transaction())?;
+        self.open = true;
+        Ok(())
+    }
+
+    /// Commits the transaction with `offsets`, to which `membership` has the right. If it fails, the outcome is unknown.
+    pub(super) fn commit(
+        &mut self,
+        outbox: &Outbox,
+        offsets: &TopicPartitionList,
+        membership: &ConsumerGroupMetadata,
+        give_up: &mut dyn FnMut() -> bool,
+    ) -> Result<(), Failure> {
+        let producer = outbox.producer();
+        let quick = self
+            .insist("commit offsets", give_up, |slice| producer.send_offsets_to_transaction(offsets, membership, slice))?
+            & self.insist("commit a transaction", give_up, |slice| producer.commit_transaction(slice))?;
+        self.open = false;
+        self.clean = quick;
+        Ok(())
+    }
+
+    /// Gives up the transaction that is open, if there is one.
+    pub(super) fn abandon(&mut self, outbox: &Outbox) {
+        if std::mem::take(&mut self.open)
+            && let Err(error) = outbox.producer().abort_transaction(ABORT)
+        {
+            tracing::debug!(%error, "the transaction is left to its successor");
+        }
+        self.clean = false;
+    }
+
+    /// Calls until it is done, or cannot be. Returns whether it was done so quickly that nothing was sent twice.
+    fn insist(
+        &mut self,
+        what: &str,
+        give_up: &mut dyn FnMut() -> bool,
+        mut call: impl FnMut(Duration) -> KafkaResult<()>,
+    ) -> Result<bool, Failure> {
+        let what = format!("{what} ({})", self.id);
+        let begun = Instant::now();
+        loop {
+            let Err(error) = call(SLICE) else { return Ok(begun.elapsed() < QUICK) };
+            match remedy(&error) {
+                Remedy::Resume if give_up() => return Err(Failure::GaveUp),
+                Remedy::Resume if begun.elapsed() < PATIENCE => thread::sleep(PAUSE),
+                Remedy::Resume | Remedy::Abort => return Err(Failure::from_client(&error, &what)),
+                Remedy::Replace => {
+                    // Aborting is of no use.
+                    self.open = false;
+                    return Err(self.fenced(&error).unwrap_or_else(|| Failure::from_client(&error, &what)));
+                }
+            }
+        }
+    }
+
+    /// The failure for a producer that was fenced again and again.
+    fn fenced(&mut self, error: &KafkaError) -> Option<Failure> {
+        use RDKafkaErrorCode as Code;
+        if !matches!(error.rdkafka_error_code()?, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) {
+            return None;
+        }
+        self.fenced.push_back(Instant::now());
+        self.fenced.retain(|at| at.elapsed() < FENCED_WITHIN);
+        (self.fenced.len() >= FENCED).then(|| {
+            Failure::Stop(anyhow!(
+                "another process uses the transactional id {} as well: set another `kafka.transactional_id` for each",
+                self.id
+            ))
+        })
+    }
+}

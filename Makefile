@@ -2,12 +2,14 @@
 
 RULES := validation utc-enrichment device-filter
 CARGO ?= cargo
+# How many tests on Kafka run at a time. They wait more than they work.
+KAFKA_TESTS ?= 6
 WEIR  := $(CARGO) run --release --package weir --
 # `docker compose` where it is there, else `docker-compose`.
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps rules run test lint bench bench-kafka up down
+.PHONY: help deps rules run test test-kafka lint bench bench-kafka up down
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -21,9 +23,14 @@ run: rules ## Watch logins flow through the rules: no Kafka, no Docker
 test: rules ## Run every test: needs neither Kafka nor Docker
 	$(CARGO) test --release --workspace
 
+test-kafka: rules ## Run the tests of faults on a real Apache Kafka: needs Java 17 and Maven
+	@scripts/kafka
+	$(CARGO) test --release --package weir --test faults -- --test-threads $(KAFKA_TESTS)
+
 lint: deps ## Check the formatting, and let clippy complain
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets -- --deny warnings
+	$(CARGO) clippy --release --package weir --test faults -- --deny warnings
 
 bench: rules ## Measure the engine against native code
 	$(CARGO) bench --package weir --bench engine

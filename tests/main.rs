@@ -10,5 +10,6 @@ mod json;
 mod kafka;
 mod oracle;
 mod poison;
+mod poisons;
 mod program;
 mod tidy;

@@ -123,10 +123,11 @@ fn bench() -> anyhow::Result<()> {
     for (contender, runs) in CONTENDERS.iter().zip(&runs) {
         println!("{}", Run::median(runs).row(contender.letter, contender.name));
     }
-    let naive = python::run(&broker, "naive.py", logins.min(10_000))?;
-    println!("{}", naive.row('e', "python, a flush a message, 10,000 logins"));
-    let batched = python::run(&broker, "batched.py", logins.min(200_000))?;
-    println!("{}", batched.row('f', "python, batches of 1,000, 200,000 logins"));
+    let (few, some) = (logins.min(10_000), logins.min(200_000));
+    let naive = python::run(&broker, "naive.py", few)?;
+    println!("{}", naive.row('e', &format!("python, a flush a message, {few} logins")));
+    let batched = python::run(&broker, "batched.py", some)?;
+    println!("{}", batched.row('f', &format!("python, a flush in 1,000, {some} logins")));
 
     let [exactly_once, at_least_once] = [CONTENDERS[0], CONTENDERS[1]];
     println!("\n| at {} logins a second | median ms | p99 ms | max ms |\n|---|---:|---:|---:|", latency::RATE);

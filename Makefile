@@ -2,15 +2,17 @@
 
 RULES := validation utc-enrichment device-filter
 CARGO ?= cargo
+# How many tests on Kafka run at a time. They wait more than they work.
+KAFKA_TESTS ?= 6
 WEIR  := $(CARGO) run --release --package weir --
 # `docker compose` where it is there, else `docker-compose`.
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps rules run test lint bench up down
+.PHONY: help deps rules run test test-kafka lint bench bench-kafka up down
 
 help: ## List these targets
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
 rules: deps ## Build the rules into rules/dist
 	$(WEIR) build $(RULES:%=rules/%) --out rules/dist
@@ -21,12 +23,22 @@ run: rules ## Watch logins flow through the rules: no Kafka, no Docker
 test: rules ## Run every test: needs neither Kafka nor Docker
 	$(CARGO) test --release --workspace
 
+test-kafka: rules ## Run the tests of faults on a real Apache Kafka: needs Java 17 and Maven
+	@scripts/kafka
+	$(CARGO) test --release --package weir --test faults -- --test-threads $(KAFKA_TESTS)
+
 lint: deps ## Check the formatting, and let clippy complain
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets -- --deny warnings
+	$(CARGO) clippy --release --package weir --test faults -- --deny warnings
 
 bench: rules ## Measure the engine against native code
 	$(CARGO) bench --package weir --bench engine
+
+bench-kafka: rules ## Measure Weir on Apache Kafka against a bare relay and Python; fetches Kafka by Maven, a client by pip
+	@scripts/kafka
+	@scripts/python
+	$(CARGO) bench --package weir --bench kafka
 
 up: rules ## Start the whole path on a real Kafka in Docker; http://localhost:8080 shows the topics
 	$(COMPOSE) up --build --detach

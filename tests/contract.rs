@@ -1,6 +1,6 @@
 //! The shipped rules as the components that they are: what they declare, and that they judge as their native tests say.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 use weir::config::{self, Config};
@@ -9,15 +9,10 @@ use weir::record::{Batch, Step};
 use weir::ruleset::RuleSet;
 use weir::wasm::Runtime;
 
+use crate::program::built;
+
 /// 2026-01-01T00:00:00Z in milliseconds.
 const NOW: i64 = 1_767_225_600_000;
-
-/// The file of a shipped rule.
-pub fn built(rule: &str) -> PathBuf {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../rules/dist/{rule}.wasm"));
-    assert!(file.exists(), "{} is missing: run `make rules`", file.display());
-    file
-}
 
 /// The default configuration with the shipped rules, and `change` made to it.
 fn configuration(change: impl FnOnce(&mut Config)) -> Config {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 use weir::config::Config;
 use weir::kafka::Embedded;
@@ -201,8 +202,8 @@ fn an_idle_engine_is_small_and_quiet() {
 fn a_signal_that_comes_twice_at_once_is_one() {
     let (mut engine, _) = engine();
     engine.line("partitions assigned");
-    engine.signal();
-    engine.signal();
+    engine.signal(Signal::TERM);
+    engine.signal(Signal::TERM);
     assert_eq!(engine.stop().code, Some(0), "the third is the same one too");
 }
 

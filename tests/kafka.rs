@@ -13,7 +13,7 @@ use crate::program::PATIENCE;
 /// The partitions of every topic, by the default configuration.
 pub const PARTITIONS: i32 = 3;
 /// More than any message of the tests, in bytes.
-const LARGEST_MESSAGE: &str = "4000000";
+pub const LARGEST_MESSAGE: &str = "4000000";
 
 /// A message as it is written or was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,9 +35,10 @@ impl Record {
 
     /// Where it came from, by its header `weir-source`: partition and offset in the input topic.
     pub fn source(&self) -> (i32, i64) {
-        let source = self.header("weir-source").and_then(|source| source.strip_prefix("user-login/"));
-        let (partition, offset) = source.and_then(|source| source.split_once('/')).unwrap_or_else(|| panic!("{self:?}"));
-        (partition.parse().unwrap(), offset.parse().unwrap())
+        let mut source = self.header("weir-source").unwrap_or_else(|| panic!("{self:?}")).rsplitn(3, '/');
+        let offset = source.next().and_then(|offset| offset.parse().ok());
+        let partition = source.next().and_then(|partition| partition.parse().ok());
+        partition.zip(offset).unwrap_or_else(|| panic!("{self:?}"))
     }
 
     /// Where it is: partition and offset.
@@ -108,13 +109,13 @@ impl Reader {
     }
 }
 
-fn settings(brokers: &str) -> ClientConfig {
+pub fn settings(brokers: &str) -> ClientConfig {
     let mut settings = ClientConfig::new();
     settings.set("bootstrap.servers", brokers);
     settings
 }
 
-fn record(message: &impl Message<Headers = impl Headers>) -> Record {
+pub fn record(message: &impl Message<Headers = impl Headers>) -> Record {
     let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
     Record {
         partition: message.partition(),

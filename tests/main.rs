@@ -10,6 +10,7 @@ mod json;
 mod kafka;
 mod oracle;
 mod poison;
+mod poisons;
 mod program;
 mod tidy;
 mod verify;

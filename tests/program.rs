@@ -7,7 +7,7 @@ use std::fmt;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -15,8 +15,6 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-
-use crate::contract::built;
 
 /// How long anything may take before a test fails. Generous: only what is broken takes so long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,15 +27,30 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 ///
 /// # Panics
 /// If there is nothing within [`PATIENCE`].
-pub fn eventually<T>(what: impl fmt::Display, mut look: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + PATIENCE;
+pub fn eventually<T>(what: impl fmt::Display, look: impl FnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, look)
+}
+
+/// [`eventually`], for what may take longer, or must not take as long.
+///
+/// # Panics
+/// If there is nothing to see within `patience`.
+pub fn within<T>(patience: Duration, what: impl fmt::Display, mut look: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + patience;
     loop {
         if let Some(seen) = look() {
             return seen;
         }
-        assert!(Instant::now() < until, "within {PATIENCE:?} it did not happen that {what}");
+        assert!(Instant::now() < until, "within {patience:?} it did not happen that {what}");
         thread::sleep(LOOK_EVERY);
     }
+}
+
+/// The file of a shipped rule.
+pub fn built(rule: &str) -> PathBuf {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../rules/dist/{rule}.wasm"));
+    assert!(file.exists(), "{} is missing: run `make rules`", file.display());
+    file
 }
 
 /// A folder with the built rules in `rules/dist`.
@@ -97,8 +110,7 @@ impl Weir {
     pub fn line(&mut self, words: &str) -> String {
         eventually(format_args!("`{words}` is written"), || {
             let found = self.lines().into_iter().find(|line| line.contains(words));
-            let ended = found.is_none().then(|| self.child.try_wait().unwrap()).flatten();
-            assert!(ended.is_none(), "it ended ({ended:?}) without writing `{words}`: {:#?}", self.lines());
+            assert!(found.is_some() || self.is_running(), "it ended without writing `{words}`: {:#?}", self.lines());
             found
         })
     }
@@ -131,14 +143,18 @@ impl Weir {
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
-    /// Sends SIGTERM.
-    pub fn signal(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
     /// Sends SIGTERM, and sees it end within [`GRACE`].
     pub fn stop(self) -> Ended {
-        self.signal();
+        self.signal(Signal::TERM);
         let asked = Instant::now();
         let ended = self.end();
         assert!(asked.elapsed() < GRACE, "it took {:?} to stop: {:#?}", asked.elapsed(), ended.lines);

@@ -1,0 +1,111 @@
+//! The same job in Python, with confluent-kafka. What it does is first held against the engine's answers.
+//!
+//! The scripts end by themselves after so many logins, and print what these took them, from the first message to the last
+//! flush: their start-up is not in it either.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+use super::broker::Broker;
+use super::process::Process;
+use super::throughput::Run;
+use super::{INPUT, Task, logins, rules, topics};
+
+/// How many logins are judged by both.
+const SAMPLE: usize = 5_000;
+/// How long a script may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// The interpreter of the virtual environment that `make bench-kafka` makes.
+fn interpreter() -> anyhow::Result<PathBuf> {
+    let python = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("python").join("bin/python");
+    ensure!(python.exists(), "{} is missing; run `make bench-kafka`", python.display());
+    Ok(python)
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/kafka").join(name)
+}
+
+/// Sees to it that Python does the same work: the same answers to the same logins.
+pub fn check_agreement() -> anyhow::Result<()> {
+    let mut lines = Vec::new();
+    for login in logins(0.1)?.take(SAMPLE) {
+        lines.extend(login.value.unwrap_or_default());
+        lines.push(b'\n');
+    }
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("logins"), &lines)?;
+    let mut weir = Command::new(env!("CARGO_BIN_EXE_weir"));
+    weir.args(["apply", "--processed-at", "0", "--input"]).arg(path("logins"));
+    weir.arg("--output").arg(path("outputs")).arg("--rejected").arg(path("rejected"));
+    let applied = weir.env("WEIR_RULES_FOLDER", rules()).current_dir(folder.path()).output()?;
+    ensure!(applied.status.success(), "failed to judge the sample: {}", String::from_utf8_lossy(&applied.stderr));
+    let judged = judged_by_python(lines)?;
+    let passed: Vec<&Value> = judged.iter().filter_map(|answer| answer.get("value")).collect();
+    let rejected: Vec<(usize, &Value)> =
+        judged.iter().enumerate().filter_map(|(line, answer)| Some((line + 1, answer.get("reason")?))).collect();
+    let outputs = json_lines(&path("outputs"))?;
+    let rejections = json_lines(&path("rejected"))?;
+    ensure!(outputs.len() + rejections.len() == SAMPLE, "the engine has lost logins of the sample");
+    ensure!(outputs.iter().eq(passed), "the outputs of Python differ from the engine's");
+    let expected =
+        rejections.iter().map(|rejection| (rejection["line"].as_u64().unwrap_or_default() as usize, &rejection["reason"]));
+    ensure!(expected.eq(rejected), "the rejections of Python differ from the engine's");
+    Ok(())
+}
+
+fn judged_by_python(lines: Vec<u8>) -> anyhow::Result<Vec<Value>> {
+    let mut command = Command::new(interpreter()?);
+    let mut python = command.arg(script("logins.py")).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut input = python.stdin.take().context("python has no input")?;
+    let writer = std::thread::spawn(move || input.write_all(&lines));
+    let output = python.wait_with_output()?;
+    ensure!(
+        output.status.success() && writer.join().is_ok_and(|written| written.is_ok()),
+        "failed to judge the sample in Python"
+    );
+    output
+        .stdout
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| Ok(serde_json::from_slice(line)?))
+        .collect()
+}
+
+fn json_lines(path: &Path) -> anyhow::Result<Vec<Value>> {
+    fs::read_to_string(path)?.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+}
+
+/// Runs a script over `limit` logins.
+pub fn run(broker: &Broker, name: &str, limit: usize) -> anyhow::Result<Run> {
+    let task = Task { broker, input: INPUT.to_owned(), group: name.replace('.', "-") };
+    let outputs = task.outputs();
+    let outputs = outputs.each_ref().map(String::as_str);
+    topics::create(&broker.address, &outputs)?;
+    let mut command = Command::new(interpreter()?);
+    command.arg(script(name)).env("LIMIT", limit.to_string());
+    task.tell(&mut command);
+    let broker_cpu = broker.process.cpu_seconds()?;
+    let said = Process::start(command, name)?.finish(PATIENCE)?;
+    let broker_cpu = broker.process.cpu_seconds()? - broker_cpu;
+    topics::delete(&broker.address, &outputs)?;
+    let figures: Value = serde_json::from_str(said.lines().last().unwrap_or_default())
+        .with_context(|| format!("{name} did not print its figures, but: {said}"))?;
+    let figure = |name: &str| figures[name].as_f64().with_context(|| format!("`{name}` is missing in {figures}"));
+    let (records, seconds) = (figure("records")?, figure("seconds")?);
+    Ok(Run {
+        rate: records / seconds,
+        cpu: figure("cpu_seconds")? / records * 1e6,
+        broker_cpu: broker_cpu / records * 1e6,
+        broker_cores: broker_cpu / seconds,
+        peak_mib: figure("peak_mib")?,
+    })
+}

@@ -1,0 +1,125 @@
+//! How fast a contender works through a topic that is there already, and what it costs.
+//!
+//! The time is taken from outside, by looking at the offsets that its group has committed: from the first that are seen to the
+//! end of the topic. Start-up is not in it. The processor time is that of the same span.
+
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use weir::config::{self, Config};
+use weir::kafka::{Failure, Publisher, publish};
+
+use super::broker::Broker;
+use super::process::{Process, eventually};
+use super::topics::{self, Progress};
+use super::{CONTENDERS, Contender, INPUT, Task, logins, median};
+
+/// Share of bad logins.
+const BAD_SHARE: f64 = 0.1;
+/// How long a contender may take for its first commit.
+const BEGIN: Duration = Duration::from_secs(30);
+/// How long it may take for all.
+const END: Duration = Duration::from_secs(300);
+
+/// What a contender took for a topic.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    /// Records a second.
+    pub rate: f64,
+    /// Seconds of processor time for a million records.
+    pub cpu: f64,
+    /// The same of the broker.
+    pub broker_cpu: f64,
+    /// How many cores the broker kept busy.
+    pub broker_cores: f64,
+    pub peak_mib: f64,
+}
+
+impl Run {
+    pub const HEADINGS: &str = "| | contender | records/s | CPU s per million | of the broker | broker's cores | peak MiB |\n\
+                                |---|---|---:|---:|---:|---:|---:|";
+
+    pub fn row(&self, letter: char, name: &str) -> String {
+        let Run { rate, cpu, broker_cpu, broker_cores, peak_mib } = self;
+        format!("| {letter} | {name} | {rate:.0} | {cpu:.2} | {broker_cpu:.2} | {broker_cores:.2} | {peak_mib:.0} |")
+    }
+
+    /// The median of each figure.
+    pub fn median(runs: &[Run]) -> Run {
+        let of = |figure: fn(&Run) -> f64| median(runs.iter().map(figure));
+        Run {
+            rate: of(|run| run.rate),
+            cpu: of(|run| run.cpu),
+            broker_cpu: of(|run| run.broker_cpu),
+            broker_cores: of(|run| run.broker_cores),
+            peak_mib: of(|run| run.peak_mib),
+        }
+    }
+}
+
+/// How much faster `left` was than `right` in the same round.
+pub fn ratio(left: &[Run], right: &[Run]) -> f64 {
+    median(left.iter().zip(right).map(|(left, right)| left.rate / right.rate))
+}
+
+/// Produces the logins that all contenders read.
+pub fn produce(broker: &Broker, count: usize) -> anyhow::Result<()> {
+    topics::create(&broker.address, &[INPUT])?;
+    let kafka = Config::load(None, config::environment())?.kafka;
+    let mut publisher = Publisher::open(&kafka, &broker.address, INPUT)?;
+    let until = Instant::now() + END;
+    let mut give_up = || Instant::now() > until;
+    for login in logins(BAD_SHARE)?.take(count) {
+        let message = publish::Message { key: Some(&login.key), value: login.value.as_deref(), timestamp: None };
+        publisher.send(message, &mut give_up).map_err(plain)?;
+    }
+    publisher.finish(&mut give_up).map_err(plain)
+}
+
+fn plain(failure: Failure) -> anyhow::Error {
+    match failure {
+        Failure::Wait(error) | Failure::Stop(error) => error,
+        Failure::GaveUp => anyhow::anyhow!("the broker did not take the logins in time"),
+    }
+}
+
+/// Runs all contenders, one after the other, `rounds` times. Returns the runs of each.
+pub fn rounds(broker: &Broker, rounds: usize) -> anyhow::Result<[Vec<Run>; 4]> {
+    let mut runs: [Vec<Run>; 4] = Default::default();
+    for round in 0..rounds {
+        for (contender, runs) in CONTENDERS.iter().zip(&mut runs) {
+            let run = measure(broker, contender, round)?;
+            eprintln!("round {} {}", round + 1, run.row(contender.letter, contender.name));
+            runs.push(run);
+        }
+    }
+    Ok(runs)
+}
+
+fn measure(broker: &Broker, contender: &Contender, round: usize) -> anyhow::Result<Run> {
+    let task = Task { broker, input: INPUT.to_owned(), group: format!("{}-{round}", contender.letter) };
+    let outputs = task.outputs();
+    let outputs = outputs.each_ref().map(String::as_str);
+    topics::create(&broker.address, &outputs)?;
+    let progress = Progress::new(&broker.address, &task.group, INPUT)?;
+    let end = progress.end()?;
+    let mut process = Process::start(contender.command(&task)?, contender.name)?;
+    let reached = |at_least: i64| progress.committed().ok().filter(|committed| *committed >= at_least);
+    let first = eventually("it commits", BEGIN, &mut process, || reached(1))?;
+    let begun = (Instant::now(), process.cpu_seconds()?, broker.process.cpu_seconds()?);
+    ensure!(first < end / 2, "half of the logins were done before the first look: set LOGINS to more");
+    eventually("it reaches the end", END, &mut process, || reached(end))?;
+    let seconds = begun.0.elapsed().as_secs_f64();
+    let millions = (end - first) as f64 / 1e6;
+    let broker_cpu = broker.process.cpu_seconds()? - begun.2;
+    let run = Run {
+        rate: millions * 1e6 / seconds,
+        cpu: (process.cpu_seconds()? - begun.1) / millions,
+        broker_cpu: broker_cpu / millions,
+        broker_cores: broker_cpu / seconds,
+        peak_mib: process.mebibytes("VmHWM")?,
+    };
+    process.stop()?;
+    topics::delete(&broker.address, &outputs)?;
+    Ok(run)
+}

@@ -1,0 +1,82 @@
+//! What the benchmark asks of the cluster from outside: topics made and removed, their ends, and how far a group is.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, ensure};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+/// Partitions of each topic.
+pub const PARTITIONS: i32 = 3;
+/// How long the broker may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// A client's first settings: quiet, since what goes wrong is said by whoever waits.
+pub fn client(brokers: &str) -> ClientConfig {
+    let mut settings = ClientConfig::new();
+    settings.set_log_level(RDKafkaLogLevel::Emerg).set("bootstrap.servers", brokers);
+    settings
+}
+
+/// Whether the broker answers.
+pub fn answers(brokers: &str) -> bool {
+    let client: Result<BaseConsumer, _> = client(brokers).create();
+    client.is_ok_and(|client| client.fetch_metadata(None, Duration::from_secs(1)).is_ok_and(|found| !found.brokers().is_empty()))
+}
+
+/// Makes `names`.
+pub fn create(brokers: &str, names: &[&str]) -> anyhow::Result<()> {
+    let new: Vec<NewTopic<'_>> = names.iter().map(|name| NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1))).collect();
+    let admin: AdminClient<DefaultClientContext> = client(brokers).create()?;
+    let options = AdminOptions::new().operation_timeout(Some(ANSWER));
+    let results = block_on(admin.create_topics(&new, &options))?;
+    results
+        .into_iter()
+        .try_for_each(|result| result.map(|_| ()).map_err(|(topic, code)| anyhow!("failed to create topic {topic}: {code}")))
+}
+
+/// Removes `names`, so that the disk does not fill with what nobody will read.
+pub fn delete(brokers: &str, names: &[&str]) -> anyhow::Result<()> {
+    let admin: AdminClient<DefaultClientContext> = client(brokers).create()?;
+    block_on(admin.delete_topics(names, &AdminOptions::new().operation_timeout(Some(ANSWER))))?;
+    Ok(())
+}
+
+/// How far a group is in a topic.
+pub struct Progress {
+    client: BaseConsumer,
+    topic: String,
+}
+
+impl Progress {
+    pub fn new(brokers: &str, group: &str, topic: &str) -> anyhow::Result<Progress> {
+        // With read_committed the answer would wait for a transaction that is open.
+        let client = client(brokers).set("group.id", group).set("isolation.level", "read_uncommitted").create()?;
+        Ok(Progress { client, topic: topic.to_owned() })
+    }
+
+    /// How many messages there are in the topic.
+    pub fn end(&self) -> anyhow::Result<i64> {
+        (0..PARTITIONS).map(|partition| Ok(self.client.fetch_watermarks(&self.topic, partition, ANSWER)?.1)).sum()
+    }
+
+    /// How many of them the group has committed.
+    pub fn committed(&self) -> anyhow::Result<i64> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_range(&self.topic, 0, PARTITIONS - 1);
+        let committed = self.client.committed_offsets(list, ANSWER).context("failed to read the committed offsets")?;
+        ensure!(committed.count() == PARTITIONS as usize, "the committed offsets of some partitions are missing");
+        let offsets = committed.elements().into_iter().map(|element| match element.offset() {
+            Offset::Offset(offset) => offset,
+            _ => 0,
+        });
+        Ok(offsets.sum())
+    }
+}
+
+fn block_on<T>(answer: impl Future<Output = rdkafka::error::KafkaResult<T>>) -> anyhow::Result<T> {
+    Ok(tokio::runtime::Builder::new_current_thread().build()?.block_on(answer)?)
+}

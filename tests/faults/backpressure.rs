@@ -1,0 +1,170 @@
+//! Nowhere to write to: topics missing, denied or too small, a full queue, and a stop in the middle of it.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::cluster::{Cluster, Shape, shared};
+use crate::judge::Judge;
+use crate::kafka::{Record, write};
+use crate::oracle::{Passed, Rejected};
+use crate::proxy::{Api, Side};
+use crate::weir::{Job, PARTITIONS, SETTLING};
+
+/// How soon a second signal ends it.
+const AT_ONCE: Duration = Duration::from_secs(2);
+/// What the topics of outputs and dead letters take, in bytes.
+const SMALL: [&str; 2] = ["50000", "60000"];
+/// A value that fits the topic of outputs only without what the rules add.
+const JUST: usize = 49_950;
+/// A value that fits neither.
+const FAR: usize = 200_000;
+
+#[test]
+fn a_missing_topic_that_is_not_to_be_created_is_named() {
+    let job = Job::create(shared(), "missing").with("topics.create", "false");
+    shared().delete_topic(&job.topic("rejected"));
+    let ended = job.engine("a").end();
+    assert_eq!(ended.code, Some(1), "{:#?}", ended.lines);
+    assert!(ended.lines.concat().contains(&job.topic("rejected")), "{:#?}", ended.lines);
+}
+
+#[test]
+fn dead_letters_wait_for_their_topic_to_be_there_again() {
+    let job = Job::create(shared(), "vanished").with("kafka.properties.topic.metadata.refresh.interval.ms", "1000");
+    let engine = job.engine("a").assigned();
+    shared().delete_topic(&job.topic("rejected"));
+    job.load(20, 500, 1_000).finish();
+    shared().create_topic_again(&job.topic("rejected"), PARTITIONS);
+    // Where it has given up meanwhile, it is started again, as a supervisor would.
+    let job = job.reattached();
+    let (mut engine, again) = (engine, job.engine("b"));
+    job.settle();
+    if engine.weir().is_running() {
+        engine.stop()
+    } else {
+        assert_eq!(engine.end().code, Some(1))
+    }
+    again.stop();
+    job.judge();
+}
+
+#[test]
+fn dead_letters_that_are_denied_are_not_lost() {
+    let authorizer = ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer");
+    let settings = &[authorizer, ("allow.everyone.if.no.acl.found", "true")];
+    let cluster = Cluster::start(&Shape { brokers: 1, proxies: 0, settings });
+    let job = Job::create(&cluster, "denied");
+    let acl = |change: &str| {
+        let rejected = job.topic("rejected");
+        let arguments = ["--force", change, "--deny-principal", "User:*", "--operation", "Write", "--topic", &rejected];
+        cluster.tool("org.apache.kafka.tools.AclCommand", &arguments);
+    };
+    acl("--add");
+    job.load(21, 500, 1_000).finish();
+    let ended = job.engine("a").end();
+    assert_eq!(ended.code, Some(1), "{:#?}", ended.lines);
+    assert!(ended.lines.concat().contains(&job.topic("rejected")), "{:#?}", ended.lines);
+    acl("--remove");
+    let engine = job.engine("a");
+    job.settle();
+    engine.stop();
+    job.judge();
+}
+
+#[test]
+fn a_full_queue_slows_it_down_and_loses_nothing() {
+    let job = Job::create(shared(), "full").with("kafka.properties.queue.buffering.max.messages", "10");
+    job.load(22, 3_000, 3_000).finish();
+    let engine = job.engine("a");
+    job.settle();
+    engine.stop();
+    job.judge();
+}
+
+#[test]
+fn asked_to_stop_during_a_commit_it_leaves_in_time() {
+    let proxy = shared().proxy();
+    let job = Job::create(shared(), "asked").with("kafka.properties.session.timeout.ms", "1500");
+    let load = job.load(23, 500, usize::MAX);
+    for side in [Side::Request, Side::Answer] {
+        let engine = job.engine_through(proxy, "a").assigned();
+        job.goes_on(SETTLING);
+        let held = proxy.hold(side, Api::EndTxn, 1);
+        held.wait();
+        // Within 10 s, and with 0.
+        engine.stop();
+    }
+    load.stop();
+    let engine = job.engine("a");
+    job.settle();
+    engine.stop();
+    job.judge();
+}
+
+#[test]
+fn asked_to_stop_twice_it_ends_at_once() {
+    let proxy = shared().proxy();
+    let job = Job::create(shared(), "twice").with("kafka.properties.session.timeout.ms", "1500");
+    let load = job.load(24, 500, usize::MAX);
+    let mut engine = job.engine_through(proxy, "a").assigned();
+    job.goes_on(SETTLING);
+    let held = proxy.hold(Side::Request, Api::EndTxn, usize::MAX);
+    held.wait();
+    engine.weir().signal(Signal::TERM);
+    engine.weir().line("a second signal");
+    // What follows within a tenth of a second counts as the same signal.
+    std::thread::sleep(Duration::from_millis(200));
+    let asked = Instant::now();
+    engine.weir().signal(Signal::TERM);
+    let ended = engine.end();
+    assert!(asked.elapsed() < AT_ONCE && ended.code == Some(128 + 15), "{:?}: {:#?}", asked.elapsed(), ended.lines);
+    held.release();
+    load.stop();
+    let engine = job.engine("a");
+    job.settle();
+    engine.stop();
+    job.judge();
+}
+
+#[test]
+fn what_is_too_large_for_its_topic_becomes_a_dead_letter_and_shorter_if_need_be() {
+    let job = Job::with_topics(shared(), "large", |topic| match topic {
+        "out" => vec![("max.message.bytes", SMALL[0])],
+        "rejected" => vec![("max.message.bytes", SMALL[1])],
+        _ => Vec::new(),
+    });
+    let sizes = [100, JUST, FAR, 200, JUST, 300, FAR, FAR, 400];
+    let logins: Vec<Record> = sizes
+        .iter()
+        .enumerate()
+        .map(|(index, size)| Record {
+            partition: index as i32 % PARTITIONS,
+            key: Some(format!("user-{index}").into_bytes()),
+            value: Some(login(*size)),
+            ..Record::default()
+        })
+        .collect();
+    write(job.brokers(), &job.topic("in"), &logins);
+    let engine = job.engine("a");
+    job.settle();
+    engine.stop();
+    job.judge_by(Judge { expected: fitting, ..Judge::default() });
+    let letters = job.letters.seen();
+    let shortened = letters.iter().filter(|letter| letter.header("weir-shortened").is_some()).count();
+    assert_eq!(shortened, sizes.iter().filter(|size| **size == FAR).count(), "the others fit as they are");
+}
+
+/// A login of `size` bytes that cannot be compressed much.
+fn login(size: usize) -> Vec<u8> {
+    let begun = r#"{"app_version":"2.3.0","device_type":"iOS","timestamp":0,"x":""#;
+    let noise = std::iter::repeat_with(fastrand::alphanumeric).take(size - begun.len() - 2);
+    format!("{begun}{}\"}}", noise.collect::<String>()).into_bytes()
+}
+
+fn fitting(record: &Record) -> Result<Passed, Rejected> {
+    match record.value.as_ref().map_or(0, Vec::len) < JUST {
+        true => (Judge::default().expected)(record),
+        false => Err(("weir", "message_too_large")),
+    }
+}

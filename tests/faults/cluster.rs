@@ -1,0 +1,336 @@
+//! Apache Kafka in processes of its own: one broker or three, which can be killed and come back.
+//!
+//! Each broker has a listener that clients reach directly, and some behind a [`Proxy`]: what such a listener tells clients is
+//! the proxy's address, so all that they say goes through it. Ports are chosen below those that the kernel hands out, so that
+//! nobody takes the port of a broker that is down.
+//!
+//! A broker never outlives the tests. It is started by a shell that waits for the end of a pipe, kills the broker by its id, and
+//! removes its folder: that holds even where the tests are killed.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use crate::kafka::settings;
+use crate::program::within;
+use crate::proxy::Proxy;
+
+/// How long brokers may take to start or to answer, on a busy machine.
+const STARTING: Duration = Duration::from_secs(90);
+/// How long a broker may take to answer a question.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Ports of brokers: below Linux's `ip_local_port_range`, from which outgoing connections are given theirs.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+/// How many proxies the broker that tests share has room for.
+const SHARED_PROXIES: usize = 16;
+/// Sixteen bytes as Kafka writes them.
+const CLUSTER_ID: &str = "V2VpckZhdWx0c1Rlc3RzMQ";
+
+/// Formats the folder unless that was done, starts the broker, says its id, and waits: for a line to kill it, for the end of
+/// the pipe to kill it and to remove the folder.
+const SHELL: &str = r#"
+cd "$1"; classpath=$2
+[ -e data/meta.properties ] ||
+  java -XX:TieredStopAtLevel=1 -cp "$classpath" kafka.tools.StorageTool format -t "$3" -c server.properties </dev/null >&2 || exit 1
+java -Xms128m -Xmx384m -XX:+UseSerialGC -cp "$classpath" -Dlog4j2.configurationFile=log4j2.properties kafka.Kafka server.properties \
+  </dev/null >&2 &
+broker=$!
+read -r _ || gone=1
+kill -KILL "$broker"
+wait
+[ -z "${gone-}" ] || { rm -rf "$1"; rmdir "${1%/*}" 2>/dev/null; }
+"#;
+
+const LOGGING: &str = "\
+appender.err.type = Console
+appender.err.name = err
+appender.err.target = SYSTEM_ERR
+appender.err.layout.type = PatternLayout
+appender.err.layout.pattern = %d %-5p %c{1} %m%n
+rootLogger.level = info
+rootLogger.appenderRef.err.ref = err
+";
+
+/// What a cluster is like.
+pub struct Shape<'a> {
+    pub brokers: usize,
+    /// How many proxies there may be at a time.
+    pub proxies: usize,
+    /// More settings of brokers.
+    pub settings: &'a [(&'a str, &'a str)],
+}
+
+pub struct Cluster {
+    nodes: Vec<Mutex<Node>>,
+    proxies: Vec<Proxy>,
+    taken: AtomicUsize,
+    folder: PathBuf,
+}
+
+struct Node {
+    folder: PathBuf,
+    address: SocketAddr,
+    /// The shell around the broker, while it runs.
+    shell: Option<Child>,
+}
+
+/// The single broker that tests share. It lives as long as the process.
+pub fn shared() -> &'static Cluster {
+    static SHARED: OnceLock<Cluster> = OnceLock::new();
+    SHARED.get_or_init(|| Cluster::start(&Shape { brokers: 1, proxies: SHARED_PROXIES, settings: &[] }))
+}
+
+impl Cluster {
+    pub fn start(shape: &Shape<'_>) -> Cluster {
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("kafka-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let voters: Vec<SocketAddr> = (0..shape.brokers).map(|_| port()).collect();
+        // By proxy, where each broker listens for it.
+        let behind: Vec<Vec<SocketAddr>> = (0..shape.proxies).map(|_| (0..shape.brokers).map(|_| port()).collect()).collect();
+        let proxies: Vec<Proxy> = behind.iter().map(|brokers| Proxy::start(brokers)).collect();
+        let mut nodes = Vec::new();
+        for index in 0..shape.brokers {
+            let folder = folder.join(format!("broker-{}", index + 1));
+            fs::create_dir_all(&folder).unwrap();
+            let address = port();
+            let listeners: Vec<(SocketAddr, SocketAddr)> =
+                behind.iter().zip(&proxies).map(|(brokers, proxy)| (brokers[index], proxy.fronts()[index])).collect();
+            fs::write(folder.join("server.properties"), properties(shape, index, address, &voters, &listeners)).unwrap();
+            fs::write(folder.join("log4j2.properties"), LOGGING).unwrap();
+            nodes.push(Mutex::new(Node { folder, address, shell: None }));
+        }
+        let cluster = Cluster { nodes, proxies, taken: AtomicUsize::new(0), folder };
+        (0..shape.brokers).for_each(|index| cluster.launch(index));
+        cluster.await_all();
+        cluster
+    }
+
+    /// Where clients begin, past all proxies.
+    pub fn address(&self) -> String {
+        let addresses: Vec<String> = self.nodes.iter().map(|node| node.lock().unwrap().address.to_string()).collect();
+        addresses.join(",")
+    }
+
+    pub fn brokers(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// A way to the brokers that nobody else has.
+    pub fn proxy(&self) -> &Proxy {
+        let index = self.taken.fetch_add(1, Ordering::Relaxed);
+        self.proxies.get(index).expect("there is room for another proxy: raise it in the cluster's shape")
+    }
+
+    /// Kills the broker of this index, as a power cut does.
+    pub fn kill(&self, index: usize) {
+        let mut node = self.nodes[index].lock().unwrap();
+        let mut shell = node.shell.take().expect("it runs");
+        shell.stdin.take().unwrap().write_all(b"\n").unwrap();
+        shell.wait().unwrap();
+    }
+
+    /// Starts the broker of this index again, and does not wait for it.
+    fn launch(&self, index: usize) {
+        let mut node = self.nodes[index].lock().unwrap();
+        assert!(node.shell.is_none(), "it was killed before");
+        let log = File::options().create(true).append(true).open(node.folder.join("log")).unwrap();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", SHELL, "broker"]).arg(&node.folder).arg(classpath()).arg(CLUSTER_ID);
+        node.shell = Some(shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
+    }
+
+    /// Starts the brokers that are dead, and waits until all is as it was.
+    pub fn revive(&self) {
+        let dead = |index: &usize| self.nodes[*index].lock().unwrap().shell.is_none();
+        (0..self.brokers()).filter(dead).for_each(|index| self.launch(index));
+        self.await_all();
+    }
+
+    /// Waits until every broker is there and every partition has all its replicas.
+    fn await_all(&self) {
+        let client: BaseConsumer = settings(&self.address()).create().unwrap();
+        within(STARTING, format_args!("all brokers of {} are up", self.folder.display()), || {
+            let metadata = client.fetch_metadata(None, Duration::from_secs(2)).ok()?;
+            let whole = metadata
+                .topics()
+                .iter()
+                .flat_map(|topic| topic.partitions())
+                .all(|partition| partition.leader() >= 0 && partition.isr().len() == partition.replicas().len());
+            (metadata.brokers().len() == self.brokers() && whole).then_some(())
+        });
+    }
+
+    /// The index of the broker that coordinates the group, or the transactions, of this name.
+    pub fn coordinator(&self, internal: &str, name: &str) -> usize {
+        let client: BaseConsumer = settings(&self.address()).create().unwrap();
+        within(STARTING, format_args!("{internal} has a leader"), || {
+            let metadata = client.fetch_metadata(Some(internal), ANSWER).ok()?;
+            let partitions = metadata.topics().first()?.partitions();
+            let index = java_hash(name).unsigned_abs() as usize % partitions.len().max(1);
+            let leader = partitions.iter().find(|partition| partition.id() as usize == index)?.leader();
+            usize::try_from(leader - 1).ok()
+        })
+    }
+
+    pub fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
+        let new = NewTopic::new(name, partitions, TopicReplication::Fixed(self.brokers() as i32));
+        let new = settings.iter().fold(new, |new, (name, value)| new.set(name, value));
+        let results = block_on(self.admin().create_topics([&new], &options())).unwrap();
+        results.into_iter().for_each(|result| drop(result.unwrap()));
+    }
+
+    pub fn delete_topic(&self, name: &str) {
+        let results = block_on(self.admin().delete_topics(&[name], &options())).unwrap();
+        results.into_iter().for_each(|result| drop(result.unwrap()));
+    }
+
+    /// Creates a topic that was deleted, as soon as the cluster has forgotten it.
+    pub fn create_topic_again(&self, name: &str, partitions: i32) {
+        within(ANSWER, format_args!("{name} is created again"), || {
+            let new = NewTopic::new(name, partitions, TopicReplication::Fixed(self.brokers() as i32));
+            let results = block_on(self.admin().create_topics([&new], &options())).unwrap();
+            results.iter().all(Result::is_ok).then_some(())
+        });
+    }
+
+    /// Lets the topic have `count` partitions.
+    pub fn add_partitions(&self, name: &str, count: usize) {
+        let new = NewPartitions::new(name, count);
+        let results = block_on(self.admin().create_partitions([&new], &options())).unwrap();
+        results.into_iter().for_each(|result| drop(result.unwrap()));
+    }
+
+    /// Has all records of a partition before `offset` deleted, as retention would.
+    pub fn delete_records(&self, topic: &str, partition: i32, offset: i64) {
+        let mut before = rdkafka::TopicPartitionList::new();
+        before.add_partition_offset(topic, partition, rdkafka::Offset::Offset(offset)).unwrap();
+        let deleted = block_on(self.admin().delete_records(&before, &options())).unwrap();
+        deleted.elements().iter().for_each(|element| element.error().unwrap());
+    }
+
+    /// Runs a class of Kafka's command line tools.
+    pub fn tool(&self, class: &str, arguments: &[&str]) {
+        let mut java = Command::new("java");
+        java.args(["-XX:TieredStopAtLevel=1", "-cp"]).arg(classpath()).arg(class);
+        let ended = java.args(["--bootstrap-server", &self.address()]).args(arguments).output().unwrap();
+        assert!(ended.status.success(), "{class}: {}", String::from_utf8_lossy(&ended.stderr));
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        settings(&self.address()).create().unwrap()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            if let Some(mut shell) = node.get_mut().unwrap().shell.take() {
+                drop(shell.stdin.take());
+                // There is nobody left to tell.
+                let _ = shell.wait();
+            }
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn properties(
+    shape: &Shape<'_>,
+    index: usize,
+    address: SocketAddr,
+    voters: &[SocketAddr],
+    behind: &[(SocketAddr, SocketAddr)],
+) -> String {
+    let controller = voters[index];
+    let named = |pick: fn(&(SocketAddr, SocketAddr)) -> SocketAddr| -> String {
+        behind.iter().enumerate().map(|(number, pair)| format!(",PROXIED{number}://{}", pick(pair))).collect()
+    };
+    let (listening, advertised) = (named(|(listens, _)| *listens), named(|(_, front)| *front));
+    let protocols: String = (0..behind.len()).map(|number| format!(",PROXIED{number}:PLAINTEXT")).collect();
+    let quorum: Vec<String> = voters.iter().enumerate().map(|(index, voter)| format!("{}@{voter}", index + 1)).collect();
+    let (replicas, insync) = (shape.brokers, shape.brokers.div_ceil(2));
+    let more: String = shape.settings.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    format!(
+        "\
+process.roles=broker,controller
+node.id={id}
+controller.quorum.voters={quorum}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=DIRECT
+listeners=DIRECT://{address},CONTROLLER://{controller}{listening}
+advertised.listeners=DIRECT://{address}{advertised}
+listener.security.protocol.map=DIRECT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}
+log.dirs=data
+num.network.threads=1
+num.io.threads=4
+auto.create.topics.enable=false
+min.insync.replicas={insync}
+offsets.topic.num.partitions=3
+offsets.topic.replication.factor={replicas}
+transaction.state.log.num.partitions=3
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={insync}
+share.coordinator.state.topic.replication.factor={replicas}
+share.coordinator.state.topic.min.isr={insync}
+# Quick where the defaults are for large clusters.
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+transaction.abort.timed.out.transaction.cleanup.interval.ms=500
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+controller.quorum.election.timeout.ms=500
+controller.quorum.fetch.timeout.ms=1000
+replica.lag.time.max.ms=5000
+log.segment.bytes=16777216
+log.cleaner.dedupe.buffer.size=4194304
+{more}",
+        id = index + 1,
+        quorum = quorum.join(","),
+    )
+}
+
+/// A port on loopback that nobody has now, and that was not given out before.
+fn port() -> SocketAddr {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let port = fastrand::u16(PORTS);
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() && GIVEN.lock().unwrap().insert(port) {
+            return address;
+        }
+    }
+}
+
+/// All jars that `scripts/kafka` has fetched.
+fn classpath() -> String {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let version = fs::read_dir(target.join("kafka")).ok().into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let jars = version.filter(|folder| folder.extension().is_none_or(|extension| extension != "part")).max();
+    let jars = jars.unwrap_or_else(|| panic!("Apache Kafka is not in {}: run `make test-kafka`", target.display()));
+    format!("{}/*", jars.display())
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(ANSWER)).operation_timeout(Some(ANSWER))
+}
+
+fn block_on<T>(answer: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(answer)
+}
+
+/// `String.hashCode`, by which a broker spreads groups and transactional ids over the partitions of its internal topics.
+fn java_hash(text: &str) -> i32 {
+    // `Utils.abs` clears the sign instead of changing it.
+    text.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit))) & i32::MAX
+}

@@ -1,0 +1,120 @@
+//! Engines that die, and transactions that end in another way than their engine thinks.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::cluster::shared;
+use crate::program::within;
+use crate::proxy::{Api, Side};
+use crate::reader::ends;
+use crate::weir::{Job, SETTLING};
+
+/// How often an engine is killed.
+const KILLS: usize = 10;
+/// How often a moment that is looked for is brought about.
+const TIMES: usize = 3;
+/// How long an engine may take to go on after its predecessor was killed: the session of the dead member, and then some for a
+/// busy machine. Far less than [`LONG_TRANSACTION_MILLIS`].
+const AT_ONCE: Duration = Duration::from_secs(20);
+const SHORT_SESSION_MILLIS: &str = "1500";
+const LONG_TRANSACTION_MILLIS: &str = "60000";
+
+/// A job whose engines are missed soon when they die.
+fn job(name: &str) -> Job {
+    Job::create(shared(), name).with("kafka.properties.session.timeout.ms", SHORT_SESSION_MILLIS)
+}
+
+#[test]
+fn killed_at_any_moment_it_goes_on_at_once_and_loses_and_repeats_nothing() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    // What the dead left open has to be ended by their successor: the coordinator would take too long.
+    let job = job("killed").with("kafka.properties.transaction.timeout.ms", LONG_TRANSACTION_MILLIS);
+    let load = job.load(seed, 500, usize::MAX);
+    for _ in 0..KILLS {
+        let engine = job.engine("a");
+        job.goes_on(AT_ONCE);
+        thread::sleep(Duration::from_millis(random.u64(..600)));
+        engine.kill();
+    }
+    let engine = job.engine("a");
+    load.stop();
+    job.settle();
+    engine.stop();
+    job.judge();
+}
+
+#[test]
+fn a_crash_between_a_commit_and_its_answer_repeats_nothing() {
+    let proxy = shared().proxy();
+    let job = job("unanswered");
+    let load = job.load(2, 500, usize::MAX);
+    for _ in 0..TIMES {
+        let engine = job.engine_through(proxy, "a").assigned();
+        job.goes_on(AT_ONCE);
+        let held = proxy.hold(Side::Answer, Api::EndTxn, 1);
+        held.wait();
+        engine.kill();
+    }
+    let engine = job.engine("a");
+    load.stop();
+    job.settle();
+    engine.stop();
+    job.judge();
+}
+
+#[test]
+fn a_commit_that_arrives_late_shows_nothing_of_a_later_transaction() {
+    let proxy = shared().proxy();
+    let job = job("late")
+        .with("kafka.properties.socket.timeout.ms", "1000")
+        .with("kafka.properties.transaction.timeout.ms", LONG_TRANSACTION_MILLIS);
+    let load = job.load(3, 500, usize::MAX);
+    for _ in 0..TIMES {
+        let engine = job.engine_through(proxy, "a").assigned();
+        job.goes_on(AT_ONCE);
+        // The client's patience ends, it asks again on another connection, and that is answered.
+        let late = proxy.hold(Side::Request, Api::EndTxn, 1);
+        late.wait();
+        // The next transaction has sent its messages, and not yet its offsets.
+        let offsets = proxy.hold(Side::Request, Api::TxnOffsetCommit, 1);
+        offsets.wait();
+        let answer = proxy.hold(Side::Answer, Api::EndTxn, 1);
+        late.release();
+        // The broker has dealt with the late one.
+        answer.wait();
+        engine.kill();
+        drop(offsets);
+    }
+    let engine = job.engine("a");
+    load.stop();
+    job.settle();
+    engine.stop();
+    job.judge();
+}
+
+#[test]
+fn a_transaction_that_the_coordinator_gives_up_is_done_again() {
+    let proxy = shared().proxy();
+    let job = job("given-up")
+        .with("kafka.properties.socket.timeout.ms", "2000")
+        .with("kafka.properties.transaction.timeout.ms", "2500");
+    let load = job.load(8, 500, usize::MAX);
+    let engine = job.engine_through(proxy, "a").assigned();
+    for api in [Api::TxnOffsetCommit, Api::EndTxn, Api::AddOffsetsToTxn, Api::AddPartitionsToTxn, Api::Produce] {
+        job.goes_on(SETTLING);
+        let held = proxy.hold(Side::Request, api, usize::MAX);
+        held.wait();
+        within(SETTLING, format_args!("the coordinator ends the transaction before {api:?}"), || {
+            let output = job.topic("out");
+            let committed = ends(job.brokers(), &output, "read_committed");
+            (committed.is_some() && committed == ends(job.brokers(), &output, "read_uncommitted")).then_some(())
+        });
+    }
+    job.goes_on(SETTLING);
+    load.stop();
+    job.settle();
+    engine.stop();
+    job.judge();
+}

@@ -1,0 +1,29 @@
+//! The tests of faults: Weir on a real Apache Kafka, whose processes and network are broken while it works.
+//!
+//! `make test-kafka` runs them. Each test has topics and a group of its own on a broker that all share, except where brokers
+//! are killed. Each ends with the judge, who computes anew what should have come out.
+
+#[path = "../kafka.rs"]
+#[allow(dead_code, reason = "tests/main.rs uses the rest")]
+mod kafka;
+#[path = "../oracle.rs"]
+mod oracle;
+#[path = "../poisons.rs"]
+#[allow(dead_code, reason = "tests/main.rs uses the rest")]
+mod poisons;
+#[path = "../program.rs"]
+#[allow(dead_code, reason = "tests/main.rs uses the rest")]
+mod program;
+
+mod cluster;
+mod judge;
+mod proxy;
+mod reader;
+mod weir;
+
+mod backpressure;
+mod crashes;
+mod input;
+mod outages;
+mod positions;
+mod zombies;

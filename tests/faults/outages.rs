@@ -1,0 +1,113 @@
+//! Brokers that die, and a network that delays, cuts and swallows.
+
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::cluster::{Cluster, Shape, shared};
+use crate::weir::{Job, SETTLING};
+
+/// Most memory that an engine may hold while it cannot write, in KiB.
+const LARGEST_KIB: u64 = 256 << 10;
+/// How long a broker stays away.
+const AWAY: Duration = Duration::from_secs(4);
+/// How long all of them do.
+const ALL_AWAY: Duration = Duration::from_secs(10);
+/// How long the network is one way or another.
+const SPELL: Duration = Duration::from_secs(2);
+
+/// Three brokers, whole, for one test at a time.
+fn three() -> MutexGuard<'static, Cluster> {
+    static THREE: OnceLock<Mutex<Cluster>> = OnceLock::new();
+    let cluster = THREE.get_or_init(|| Cluster::start(&Shape { brokers: 3, proxies: 1, settings: &[] }).into());
+    // A test that failed may have left brokers dead.
+    let cluster = cluster.lock().unwrap_or_else(PoisonError::into_inner);
+    cluster.revive();
+    cluster
+}
+
+fn job(cluster: &Cluster, name: &str) -> Job {
+    Job::create(cluster, name).with("kafka.properties.socket.timeout.ms", "5000")
+}
+
+#[test]
+fn a_broker_that_dies_and_comes_back_is_sat_out() {
+    let cluster = three();
+    let job = job(&cluster, "broker");
+    let load = job.load(6, 300, usize::MAX);
+    let engine = job.engine("a").assigned();
+    for broker in 0..cluster.brokers() {
+        job.goes_on(SETTLING);
+        cluster.kill(broker);
+        job.goes_on(SETTLING);
+        thread::sleep(AWAY);
+        cluster.revive();
+    }
+    load.stop();
+    job.settle();
+    engine.stop();
+    job.judge();
+}
+
+#[test]
+fn coordinators_that_die_are_succeeded() {
+    let cluster = three();
+    let job = job(&cluster, "coordinators");
+    let load = job.load(7, 300, usize::MAX);
+    let engine = job.engine("a").assigned();
+    for (internal, name) in [("__consumer_offsets", job.group()), ("__transaction_state", &job.transactional_id("a"))] {
+        job.goes_on(SETTLING);
+        cluster.kill(cluster.coordinator(internal, name));
+        job.goes_on(SETTLING);
+        cluster.revive();
+    }
+    load.stop();
+    job.settle();
+    engine.stop();
+    job.judge();
+}
+
+#[test]
+fn with_all_brokers_down_it_waits_within_its_memory() {
+    let cluster = three();
+    let job = job(&cluster, "dark");
+    let load = job.load(8, 1_000, usize::MAX);
+    let mut engine = job.engine("a").assigned();
+    job.goes_on(SETTLING);
+    (0..cluster.brokers()).for_each(|broker| cluster.kill(broker));
+    thread::sleep(ALL_AWAY);
+    assert!(engine.weir().is_running(), "{:#?}", engine.weir().lines());
+    cluster.revive();
+    job.goes_on(SETTLING);
+    let resident = engine.weir().resident_kib();
+    assert!(resident < LARGEST_KIB, "{resident} KiB are resident");
+    load.stop();
+    job.settle();
+    engine.stop();
+    job.judge();
+}
+
+#[test]
+fn a_network_that_delays_cuts_and_swallows_costs_time_only() {
+    let proxy = shared().proxy();
+    let job = job(shared(), "network").with("kafka.properties.socket.timeout.ms", "3000");
+    let load = job.load(9, 500, usize::MAX);
+    let engine = job.engine_through(proxy, "a").assigned();
+    proxy.delay(Duration::from_millis(50));
+    for _ in 0..3 {
+        job.goes_on(SETTLING);
+        proxy.cut();
+        thread::sleep(SPELL);
+        proxy.cut();
+        job.goes_on(SETTLING);
+        proxy.swallow(true);
+        thread::sleep(2 * SPELL);
+        proxy.swallow(false);
+    }
+    proxy.delay(Duration::ZERO);
+    job.goes_on(SETTLING);
+    load.stop();
+    job.settle();
+    engine.stop();
+    job.judge();
+}

@@ -1,0 +1,73 @@
+//! Positions that are lost: records expired, topics made anew, partitions added.
+
+use crate::cluster::shared;
+use crate::program::Ended;
+use crate::weir::{Job, PARTITIONS, SETTLING};
+
+/// A job that has done some work, and has stopped.
+fn paused(name: &str) -> Job {
+    let job = Job::create(shared(), name);
+    job.load(19, 1_000, 500).finish();
+    let engine = job.engine("a");
+    job.settle();
+    engine.stop();
+    job
+}
+
+/// That it ended by itself and says what is wrong, with all of `words`.
+fn assert_refused(ended: &Ended, words: &[&str]) {
+    assert_eq!(ended.code, Some(1), "{:#?}", ended.lines);
+    let error = ended.lines.iter().find(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("{:#?}", ended.lines));
+    words.iter().for_each(|word| assert!(error.contains(word), "`{word}` is not in {error}"));
+}
+
+#[test]
+fn records_that_expired_unread_are_named_and_skipped_only_by_hand() {
+    let job = paused("expired");
+    let (offset, _) = job.committed().unwrap()[&0].clone();
+    job.load(20, 1_000, 500).finish();
+    shared().delete_records(&job.topic("in"), 0, offset + 5);
+    let committed = job.committed();
+    let ended = job.engine("a").end();
+    assert_refused(&ended, &[&job.topic("in"), &offset.to_string(), &(offset + 5).to_string(), "--reset-offsets"]);
+    assert_eq!(job.committed(), committed, "nothing was skipped");
+}
+
+#[test]
+fn a_topic_that_was_made_anew_is_noticed() {
+    let job = paused("anew");
+    shared().delete_topic(&job.topic("in"));
+    shared().create_topic_again(&job.topic("in"), PARTITIONS);
+    // As many as before and more: the offsets alone tell nothing.
+    job.load(21, 1_000, 1_500).finish();
+    let outputs = job.outputs.count();
+    let ended = job.engine("a").end();
+    assert_refused(&ended, &[&job.topic("in"), "--reset-offsets"]);
+    assert_eq!(job.outputs.count(), outputs, "nothing was written");
+}
+
+#[test]
+fn a_topic_that_has_become_shorter_is_noticed() {
+    let job = paused("shorter");
+    // Another tool has set the offset beyond the end, and kept what is written beside it.
+    let (offset, metadata) = job.committed().unwrap()[&1].clone();
+    job.commit(1, offset + 1_000, &metadata);
+    let ended = job.engine("a").end();
+    assert_refused(&ended, &[&job.topic("in"), &(offset + 1_000).to_string(), "--reset-offsets"]);
+}
+
+#[test]
+fn a_partition_that_is_added_is_read_from_its_beginning() {
+    let job = Job::create(shared(), "added").with("kafka.properties.topic.metadata.refresh.interval.ms", "500");
+    job.load(22, 1_000, 500).finish();
+    let engine = job.engine("a");
+    job.settle();
+    shared().add_partitions(&job.topic("in"), 5);
+    job.load(23, 1_000, 1_000).finish();
+    job.goes_on(SETTLING);
+    job.settle();
+    engine.stop();
+    job.judge();
+    let more = job.committed().unwrap();
+    assert!(more.keys().any(|partition| *partition >= PARTITIONS), "the new ones have messages: {more:?}");
+}

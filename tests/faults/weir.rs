@@ -1,0 +1,326 @@
+//! A job on a cluster: topics and a group of its own, engines that work on it, messages for them, and the end of it all, where
+//! the judge speaks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rustix::process::Signal;
+use weir::simulate::{Logins, Options};
+
+use crate::cluster::Cluster;
+use crate::judge::{Evidence, Judge};
+use crate::kafka::settings;
+use crate::program::{Ended, Weir, within};
+use crate::proxy::Proxy;
+use crate::reader::{Reader, ends, everything};
+
+/// Partitions of each topic.
+pub const PARTITIONS: i32 = 3;
+/// How long engines may take to work off what is there, faults included.
+pub const SETTLING: Duration = Duration::from_secs(120);
+/// How long a broker may take to answer a question.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How long messages may take to reach the broker: longer than any outage of the tests.
+const DELIVERING_MILLIS: &str = "120000";
+/// Share of bad messages.
+const BAD_SHARE: f64 = 0.2;
+
+/// Topics, a group, and readers of what comes out.
+pub struct Job {
+    name: String,
+    brokers: String,
+    variables: Vec<(String, String)>,
+    started: AtomicUsize,
+    pub outputs: Reader,
+    pub letters: Reader,
+    pub windows: Reader,
+}
+
+impl Job {
+    /// Creates the topics of a job that nobody else has the name of.
+    pub fn create(cluster: &Cluster, name: &str) -> Job {
+        Job::with_topics(cluster, name, |_| Vec::new())
+    }
+
+    /// Creates the topics with the settings that `settings` gives for `in`, `out`, `rejected` and `counts`.
+    pub fn with_topics<'a>(cluster: &Cluster, name: &str, settings: impl Fn(&str) -> Vec<(&'a str, &'a str)>) -> Job {
+        for topic in ["in", "out", "rejected", "counts"] {
+            cluster.create_topic(&format!("{name}-{topic}"), PARTITIONS, &settings(topic));
+        }
+        let brokers = cluster.address();
+        let attach = |topic: &str| Reader::attach(&brokers, &format!("{name}-{topic}"));
+        let (outputs, letters, windows) = (attach("out"), attach("rejected"), attach("counts"));
+        let job = Job { name: name.to_owned(), brokers, variables: Vec::new(), started: 0.into(), outputs, letters, windows };
+        job.basics()
+    }
+
+    /// What every engine of a job has: windows that end while a test runs, and clients that notice soon what is wrong.
+    fn basics(self) -> Job {
+        let topic = |kind: &str| format!("{}-{kind}", self.name);
+        let (group, input, output, rejected, counts) =
+            (self.name.clone(), topic("in"), topic("out"), topic("rejected"), topic("counts"));
+        self.with("kafka.group", &group)
+            .with("topics.input", &input)
+            .with("topics.output", &output)
+            .with("topics.rejected", &rejected)
+            .with("topics.counts", &counts)
+            .with("counts.every", "2s")
+            .with("batch.rows", "500")
+            .with("kafka.properties.session.timeout.ms", "6000")
+            .with("kafka.properties.heartbeat.interval.ms", "500")
+    }
+
+    /// Sets a key of the configuration.
+    pub fn with(mut self, key: &str, value: &str) -> Job {
+        let variable = format!("WEIR_{}", key.to_uppercase().replace(['.', '-'], "_"));
+        self.variables.retain(|(known, _)| *known != variable);
+        self.variables.push((variable, value.to_owned()));
+        self
+    }
+
+    pub fn topic(&self, kind: &str) -> String {
+        format!("{}-{kind}", self.name)
+    }
+
+    pub fn group(&self) -> &str {
+        &self.name
+    }
+
+    pub fn brokers(&self) -> &str {
+        &self.brokers
+    }
+
+    /// The transactional id of an instance.
+    pub fn transactional_id(&self, instance: &str) -> String {
+        format!("{}-{instance}", self.name)
+    }
+
+    /// Starts an engine that reaches the brokers directly. An instance keeps its transactional id over restarts.
+    pub fn engine(&self, instance: &str) -> Engine {
+        self.engine_at(&self.brokers, instance)
+    }
+
+    /// Starts an engine that reaches the brokers through `proxy`.
+    pub fn engine_through(&self, proxy: &Proxy, instance: &str) -> Engine {
+        self.engine_at(&proxy.address(), instance)
+    }
+
+    fn engine_at(&self, brokers: &str, instance: &str) -> Engine {
+        let id = self.transactional_id(instance);
+        let mut variables: Vec<(&str, &str)> =
+            self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        variables.extend([("WEIR_KAFKA_BROKERS", brokers), ("WEIR_KAFKA_TRANSACTIONAL_ID", &id)]);
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        let log = self.logs().join(format!("{number:03}-{instance}.log"));
+        Engine { weir: Some(Weir::start("run", &variables)), log }
+    }
+
+    /// Begins to send `count` logins, `rate` a second.
+    pub fn load(&self, seed: u64, rate: u32, count: usize) -> Load {
+        Load::start(&self.brokers, &self.topic("in"), seed, rate, count)
+    }
+
+    /// Waits until everything in the input is committed.
+    pub fn settle(&self) {
+        let input = self.topic("in");
+        within(SETTLING, format_args!("{input} is worked off; see {}", self.logs().display()), || {
+            let ends = ends(&self.brokers, &input, "read_uncommitted")?;
+            let committed = self.committed()?;
+            let done = |(partition, end): (usize, &i64)| {
+                *end == 0 || committed.get(&(partition as i32)).is_some_and(|(offset, _)| offset == end)
+            };
+            ends.iter().enumerate().all(done).then_some(())
+        });
+    }
+
+    /// The same job with new readers, where a topic was deleted and made anew.
+    pub fn reattached(mut self) -> Job {
+        self.letters = Reader::attach(&self.brokers, &self.topic("rejected"));
+        self
+    }
+
+    /// Waits until readers see more outputs than now.
+    pub fn goes_on(&self, patience: Duration) {
+        let before = self.outputs.count();
+        within(patience, format_args!("{} goes on; see {}", self.name, self.logs().display()), || {
+            (self.outputs.count() > before).then_some(())
+        });
+    }
+
+    /// Waits until readers see more outputs of each input partition than now.
+    pub fn takes_all(&self, patience: Duration) {
+        let before = self.outputs.count();
+        within(patience, format_args!("{} goes on in all partitions; see {}", self.name, self.logs().display()), || {
+            let seen = self.outputs.seen();
+            let since: BTreeSet<i32> = seen[before..].iter().map(|output| output.source().0).collect();
+            (since.len() == PARTITIONS as usize).then_some(())
+        });
+    }
+
+    /// Commits an offset of the input as another tool would, while no engine is there.
+    pub fn commit(&self, partition: i32, offset: i64, metadata: &str) {
+        let client: BaseConsumer = settings(&self.brokers).set("group.id", &self.name).create().unwrap();
+        let mut list = TopicPartitionList::new();
+        let mut element = list.add_partition(&self.topic("in"), partition);
+        element.set_offset(Offset::Offset(offset)).unwrap();
+        element.set_metadata(metadata);
+        client.commit(&list, CommitMode::Sync).unwrap();
+    }
+
+    /// The committed offsets of the input's partitions that have one, with their metadata.
+    pub fn committed(&self) -> Option<BTreeMap<i32, (i64, String)>> {
+        let client: BaseConsumer = settings(&self.brokers).set("group.id", &self.name).create().unwrap();
+        let input = self.topic("in");
+        let mut asked = TopicPartitionList::new();
+        let partitions = ends(&self.brokers, &input, "read_uncommitted")?.len();
+        (0..partitions).for_each(|partition| drop(asked.add_partition(&input, partition as i32)));
+        let answer = client.committed_offsets(asked, ANSWER).ok()?;
+        let elements = answer.elements();
+        let offsets = elements.iter().filter_map(|element| match element.offset() {
+            Offset::Offset(offset) => Some((element.partition(), (offset, element.metadata().to_owned()))),
+            _ => None,
+        });
+        elements.iter().all(|element| element.error().is_ok()).then(|| offsets.collect())
+    }
+
+    /// Judges, once all engines have ended.
+    pub fn judge(&self) {
+        self.judge_by(Judge::default());
+    }
+
+    pub fn judge_by(&self, judge: Judge) {
+        let violations = judge.violations(&self.evidence());
+        let logs = self.logs();
+        assert!(violations.is_empty(), "{}: {violations:#?}\nthe logs are in {}", self.name, logs.display());
+    }
+
+    pub fn evidence(&self) -> Evidence {
+        let topic = self.topic("in");
+        Evidence {
+            input: everything(&self.brokers, &topic),
+            outputs: self.outputs.all(),
+            letters: self.letters.all(),
+            windows: self.windows.all(),
+            committed: within(ANSWER, "the committed offsets are told", || self.committed()),
+            topic,
+        }
+    }
+
+    /// Where the engines' logs are left.
+    fn logs(&self) -> PathBuf {
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults").join(&self.name)
+    }
+}
+
+/// An engine at work. It is killed when this is dropped, and what it wrote is left in a file.
+pub struct Engine {
+    weir: Option<Weir>,
+    log: PathBuf,
+}
+
+impl Engine {
+    pub fn weir(&mut self) -> &mut Weir {
+        self.weir.as_mut().expect("it has not ended")
+    }
+
+    /// Waits until it has partitions to read.
+    pub fn assigned(mut self) -> Engine {
+        self.weir().line("partitions assigned");
+        self
+    }
+
+    pub fn kill(mut self) -> Ended {
+        self.weir().signal(Signal::KILL);
+        self.end()
+    }
+
+    pub fn freeze(&mut self) {
+        self.weir().signal(Signal::STOP);
+    }
+
+    pub fn thaw(&mut self) {
+        self.weir().signal(Signal::CONT);
+    }
+
+    /// Asks it to end, and sees that it does so well and in time.
+    pub fn stop(mut self) {
+        let weir = self.weir.take().expect("it has not ended");
+        let ended = weir.stop();
+        self.save(&ended.lines);
+        assert_eq!(ended.code, Some(0), "{:#?}", ended.lines);
+    }
+
+    /// Waits until it ends by itself.
+    pub fn end(mut self) -> Ended {
+        let ended = self.weir.take().expect("it has not ended").end();
+        self.save(&ended.lines);
+        ended
+    }
+
+    fn save(&self, lines: &[String]) {
+        fs::create_dir_all(self.log.parent().unwrap()).unwrap();
+        fs::write(&self.log, lines.join("\n")).unwrap();
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Some(weir) = &self.weir {
+            self.save(&weir.lines());
+        }
+    }
+}
+
+/// Logins on their way to the input.
+pub struct Load {
+    enough: Arc<AtomicBool>,
+    thread: JoinHandle<usize>,
+}
+
+impl Load {
+    fn start(brokers: &str, topic: &str, seed: u64, rate: u32, count: usize) -> Load {
+        let mut settings = settings(brokers);
+        settings.set("enable.idempotence", "true").set("partitioner", "murmur2_random").set("linger.ms", "5");
+        settings.set("message.timeout.ms", DELIVERING_MILLIS);
+        let producer: BaseProducer = settings.create().unwrap();
+        let enough = Arc::new(AtomicBool::new(false));
+        let (topic, stop) = (topic.to_owned(), enough.clone());
+        let thread = thread::spawn(move || {
+            let logins = Logins::new(&Options { seed, bad_share: BAD_SHARE, ..Options::default() });
+            let begun = Instant::now();
+            let mut sent = 0;
+            for login in logins.take(count).take_while(|_| !stop.load(Ordering::Relaxed)) {
+                let due = Duration::from_secs(sent as u64) / rate;
+                while begun.elapsed() < due {
+                    producer.poll(due.saturating_sub(begun.elapsed()).min(Duration::from_millis(10)));
+                }
+                let mut record = BaseRecord::<[u8], [u8]>::to(&topic).key(&login.key);
+                record.payload = login.value.as_deref();
+                producer.send(record).map_err(|(error, _)| error).unwrap();
+                sent += 1;
+            }
+            producer.flush(SETTLING).unwrap();
+            sent
+        });
+        Load { enough, thread }
+    }
+
+    /// Waits until all is sent.
+    pub fn finish(self) -> usize {
+        self.thread.join().unwrap()
+    }
+
+    /// Sends no more.
+    pub fn stop(self) -> usize {
+        self.enough.store(true, Ordering::Relaxed);
+        self.finish()
+    }
+}

@@ -1,0 +1,66 @@
+//! Several engines that share the partitions: some freeze and wake up late, others come and go.
+
+use std::collections::VecDeque;
+use std::thread;
+use std::time::Duration;
+
+use crate::cluster::shared;
+use crate::proxy::{Api, Side};
+use crate::weir::{Job, SETTLING};
+
+/// How often an engine comes or goes.
+const PACE: Duration = Duration::from_secs(2);
+/// How often it does.
+const CHANGES: usize = 8;
+/// How many engines there are at most at a time.
+const CROWD: usize = 3;
+
+#[test]
+fn a_frozen_engine_that_wakes_up_late_writes_nothing() {
+    let proxy = shared().proxy();
+    let job = Job::create(shared(), "frozen")
+        .with("kafka.properties.session.timeout.ms", "6000")
+        .with("kafka.properties.socket.timeout.ms", "8000")
+        .with("kafka.properties.transaction.timeout.ms", "10000");
+    let load = job.load(4, 300, usize::MAX);
+    let mut frozen = job.engine_through(proxy, "a").assigned();
+    let other = job.engine("b").assigned();
+    job.goes_on(SETTLING);
+    // It freezes in the middle of a transaction: the offsets are under way.
+    let held = proxy.hold(Side::Request, Api::TxnOffsetCommit, 1);
+    held.wait();
+    frozen.freeze();
+    // The other one has all partitions once the session is over, and readers see its outputs once the transaction is.
+    job.takes_all(SETTLING);
+    held.release();
+    frozen.thaw();
+    job.goes_on(SETTLING);
+    load.stop();
+    job.settle();
+    other.stop();
+    if frozen.weir().is_running() {
+        frozen.stop()
+    } else {
+        assert_eq!(frozen.end().code, Some(0), "it left cleanly")
+    }
+    job.judge();
+}
+
+#[test]
+fn engines_come_and_go_and_the_counts_go_with_the_partitions() {
+    let job = Job::create(shared(), "crowd").with("kafka.properties.session.timeout.ms", "1500");
+    let load = job.load(5, 500, usize::MAX);
+    let mut crowd = VecDeque::new();
+    for change in 0..CHANGES {
+        crowd.push_back(job.engine(&format!("engine-{}", change % (CROWD + 1))));
+        thread::sleep(PACE);
+        if crowd.len() == CROWD {
+            let leaving = crowd.pop_front().expect("there are some");
+            if change % 2 == 0 { leaving.stop() } else { drop(leaving.kill()) }
+        }
+    }
+    load.stop();
+    job.settle();
+    crowd.into_iter().for_each(|engine| engine.stop());
+    job.judge();
+}

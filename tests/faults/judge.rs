@@ -81,7 +81,10 @@ impl Judge {
             let wrong = match ((self.expected)(origin), is_output) {
                 (Ok(passed), true) => self.output(record, origin, &passed),
                 (Err(rejected), false) => letter(record, origin, rejected),
-                (expected, _) => Some(format!("expected was {expected:?}")),
+                (expected, _) => {
+                    let said = ["weir-reason", "weir-detail"].map(|name| record.header(name));
+                    Some(format!("expected was {expected:?}; it says {said:?}"))
+                }
             };
             found.extend(wrong.map(|wrong| format!("{what} {:?} of {place:?}: {wrong}", record.place())));
         }

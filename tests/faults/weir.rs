@@ -181,7 +181,7 @@ impl Job {
         let input = self.topic("in");
         let mut asked = TopicPartitionList::new();
         let partitions = ends(&self.brokers, &input, "read_uncommitted")?.len();
-        (0..partitions).for_each(|partition| drop(asked.add_partition(&input, partition as i32)));
+        asked.add_partition_range(&input, 0, partitions as i32 - 1);
         let answer = client.committed_offsets(asked, ANSWER).ok()?;
         let elements = answer.elements();
         let offsets = elements.iter().filter_map(|element| match element.offset() {
@@ -260,7 +260,9 @@ impl Engine {
 
     /// Waits until it ends by itself.
     pub fn end(mut self) -> Ended {
-        let ended = self.weir.take().expect("it has not ended").end();
+        let log = self.log.display().to_string();
+        within(SETTLING, format_args!("it ends; see {log}"), || (!self.weir().is_running()).then_some(()));
+        let ended = self.weir.take().expect("it was not taken").end();
         self.save(&ended.lines);
         ended
     }

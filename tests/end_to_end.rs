@@ -142,6 +142,7 @@ fn a_stop_in_the_middle_loses_nothing_and_repeats_nothing() {
     let brokers = broker.bootstrap_servers().unwrap();
     let variables = [
         ("WEIR_KAFKA_BROKERS", brokers.as_str()),
+        ("WEIR_KAFKA_DELIVERY", "at-least-once"),
         ("WEIR_BATCH_ROWS", "50"),
         // This broker lets a group form anew only a session's time-out after its last member has left.
         ("WEIR_KAFKA_PROPERTIES_SESSION_TIMEOUT_MS", "1500"),

@@ -284,4 +284,6 @@ impl<C: Fn() -> i64> Engine<'_, C> {
 }
 
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod tests;

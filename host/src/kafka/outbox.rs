@@ -93,7 +93,7 @@ impl Outbox {
                     return Ok(Some(RDKafkaErrorCode::MessageSizeTooLarge));
                 }
                 Some(RDKafkaErrorCode::QueueFull) if give_up() => return Err(Failure::GaveUp),
-                Some(RDKafkaErrorCode::QueueFull) if self.producer.context().has_failed_for(Duration::ZERO) => {
+                Some(RDKafkaErrorCode::QueueFull) if self.has_failed() => {
                     return Err(Failure::Wait(anyhow!("failed to write to topic {topic}: the transaction has failed")));
                 }
                 Some(RDKafkaErrorCode::QueueFull) => self.pause(),
@@ -157,6 +157,11 @@ impl Outbox {
         self.producer = producer(&self.settings, &self.troubles)?;
         self.sent = 0;
         Ok(())
+    }
+
+    /// Whether the transaction, or the producer, has failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.producer.context().has_failed_for(Duration::ZERO)
     }
 
     /// The producer, for its transactional calls.

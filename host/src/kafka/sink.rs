@@ -32,7 +32,6 @@ pub struct Sink {
     writer: Writer,
     /// Records that the broker refused, by partition and offset of the input, until they are committed as dead letters.
     refused: BTreeMap<(i32, i64), Refused>,
-    embedded: bool,
     _identity: Option<Identity>,
 }
 
@@ -63,7 +62,6 @@ impl Sink {
             transactions: identity.as_ref().map(|identity| Transactions::new(&identity.id)),
             writer: Writer::new(config),
             refused: BTreeMap::new(),
-            embedded: config.kafka.brokers.is_none(),
             _identity: identity,
         })
     }
@@ -91,11 +89,11 @@ impl Sink {
         Ok(())
     }
 
-    /// The id of the input topic, which tells it from one of the same name that was there before; empty if it has none, as on
-    /// the embedded broker.
+    /// The id of the input topic, which tells it from one of the same name that was there before; empty if it has none. Asked
+    /// only where delivery is exactly once: the embedded broker never answers the question.
     pub fn input_id(&self) -> String {
-        let input = (!self.embedded).then(|| self.outbox.topic_id(&self.writer.topics.input));
-        input.flatten().unwrap_or_default()
+        let asked = self.transactions.as_ref().and_then(|_| self.outbox.topic_id(&self.writer.topics.input));
+        asked.unwrap_or_default()
     }
 
     /// Says which messages of `batch` have outputs that cannot be written. To be called before they are judged.
@@ -135,17 +133,26 @@ impl Sink {
             Some(transactions) => transactions.begin(&mut self.outbox, give_up)?,
             None => self.outbox.renew_if_dead().map_err(Failure::Wait)?,
         }
+        let offsets = source.offsets(work.batch, work.states)?;
         let sent = self.send(work, give_up);
         // Reports of what was sent before a failure are awaited too: they must not be taken for those of the next batch.
         let delivered = self.drain(work.batch, give_up);
-        sent?;
-        delivered?;
-        let offsets = source.offsets(work.batch, work.states)?;
-        match (&mut self.transactions, source.membership()) {
-            (None, _) => source.commit(&offsets, give_up),
-            (Some(transactions), Some(membership)) => transactions.commit(&self.outbox, &offsets, membership, give_up),
-            (Some(_), None) => Err(Failure::Wait(anyhow!("failed to commit: the partitions were revoked"))),
+        let written = sent.and(delivered);
+        let Some(transactions) = &mut self.transactions else {
+            written?;
+            return source.commit(&offsets, give_up);
+        };
+        let Some(membership) = source.membership() else {
+            return Err(Failure::Wait(anyhow!("failed to commit: the partitions were revoked")));
+        };
+        if let Err(failure) = written {
+            // Messages of a transaction that has failed are only said to be purged. Why it has failed, the next call tells.
+            let ask = self.outbox.has_failed() && self.refused.is_empty();
+            let reason = ask.then(|| transactions.add_offsets(&self.outbox, &offsets, membership, give_up).err());
+            return Err(reason.flatten().unwrap_or(failure));
         }
+        transactions.add_offsets(&self.outbox, &offsets, membership, give_up)?;
+        transactions.commit(&self.outbox, give_up)
     }
 
     /// Serves the producer's events. To be called now and then while there is nothing to commit.

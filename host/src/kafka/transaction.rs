@@ -64,13 +64,15 @@ pub(super) struct Transactions {
     /// The producer is initialised, and every request of its last transaction is answered.
     clean: bool,
     open: bool,
+    /// The offsets of the open transaction were added so quickly that nothing was sent twice.
+    quick: bool,
     fenced: VecDeque<Instant>,
 }
 
 impl Transactions {
     /// Transactions under the id that the producer's settings have.
     pub(super) fn new(id: &str) -> Transactions {
-        Transactions { id: id.to_owned(), clean: false, open: false, fenced: VecDeque::new() }
+        Transactions { id: id.to_owned(), clean: false, open: false, quick: false, fenced: VecDeque::new() }
     }
 
     /// Sees that the producer can be used. If it is a new one, what its predecessor left open is ended: offsets that are read
@@ -94,20 +96,24 @@ impl Transactions {
         Ok(())
     }
 
-    /// Commits the transaction with `offsets`, to which `membership` has the right. If it fails, the outcome is unknown.
-    pub(super) fn commit(
+    /// Adds `offsets` to the transaction, to which `membership` has the right.
+    pub(super) fn add_offsets(
         &mut self,
         outbox: &Outbox,
         offsets: &TopicPartitionList,
         membership: &ConsumerGroupMetadata,
         give_up: &mut dyn FnMut() -> bool,
     ) -> Result<(), Failure> {
-        let producer = outbox.producer();
-        let quick = self
-            .insist("commit offsets", give_up, |slice| producer.send_offsets_to_transaction(offsets, membership, slice))?
-            & self.insist("commit a transaction", give_up, |slice| producer.commit_transaction(slice))?;
+        let add = |slice| outbox.producer().send_offsets_to_transaction(offsets, membership, slice);
+        self.quick = self.insist("commit offsets", give_up, add)?;
+        Ok(())
+    }
+
+    /// Commits the transaction. If it fails, the outcome is unknown.
+    pub(super) fn commit(&mut self, outbox: &Outbox, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+        let quick = self.insist("commit a transaction", give_up, |slice| outbox.producer().commit_transaction(slice))?;
         self.open = false;
-        self.clean = quick;
+        self.clean = quick && self.quick;
         Ok(())
     }
 

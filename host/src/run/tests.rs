@@ -47,14 +47,18 @@ fn judge(counts: &Counts, batch: &Batch, step: &mut Step) {
 }
 
 /// A run in a thread of its own. It is asked to stop when this is dropped, so that a failed test ends.
-struct Running<'scope> {
+pub(super) struct Running<'scope> {
     events: Sender<Event>,
-    snapshot: Shared,
+    pub(super) snapshot: Shared,
     thread: Option<ScopedJoinHandle<'scope, anyhow::Result<()>>>,
 }
 
 impl<'scope> Running<'scope> {
-    fn start<'env>(scope: &'scope thread::Scope<'scope, 'env>, broker: &'env Broker, clock: &'env AtomicI64) -> Running<'scope> {
+    pub(super) fn start<'env>(
+        scope: &'scope thread::Scope<'scope, 'env>,
+        broker: &'env Broker,
+        clock: &'env AtomicI64,
+    ) -> Running<'scope> {
         Running::at(scope, &broker.config, &broker.address, clock)
     }
 
@@ -75,17 +79,18 @@ impl<'scope> Running<'scope> {
         Running { events, snapshot, thread: Some(thread) }
     }
 
-    fn until(&self, what: &str, condition: impl Fn(&Snapshot) -> bool) {
+    pub(super) fn until(&self, what: &str, condition: impl Fn(&Snapshot) -> bool) {
         eventually(what, || condition(&self.snapshot.get()));
     }
 
-    fn stop(mut self) -> anyhow::Result<Snapshot> {
+    pub(super) fn stop(mut self) -> anyhow::Result<Snapshot> {
         self.events.send(Event::Shutdown).unwrap();
         self.join()
     }
 
     /// Waits for a run that ends by itself.
-    fn join(&mut self) -> anyhow::Result<Snapshot> {
+    pub(super) fn join(&mut self) -> anyhow::Result<Snapshot> {
+        eventually("it ends", || self.thread.as_ref().unwrap().is_finished());
         self.thread.take().unwrap().join().unwrap().map(|()| self.snapshot.get())
     }
 }

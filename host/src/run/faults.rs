@@ -1,0 +1,187 @@
+//! Every error that a broker may answer to a transactional call, on the embedded broker: the engine takes the branch that is
+//! documented for it, and is never wedged.
+//!
+//! The embedded broker answers as it is told to, and knows no transactions beyond that: what was written before a failure
+//! stays, and offsets that are committed with a transaction are lost. So this shows that the engine goes on, not that it does
+//! so exactly once, which is for the tests on Apache Kafka.
+
+use std::sync::atomic::AtomicI64;
+use std::thread;
+
+use super::tests::Running;
+use crate::config::Delivery;
+use crate::kafka::testing::Code::{self, *};
+use crate::kafka::testing::{Broker, Request, config};
+
+/// An engine that writes in transactions.
+fn broker(test: &str) -> Broker {
+    let mut config = config();
+    config.kafka.delivery = Delivery::ExactlyOnce;
+    config.kafka.transactional_id = Some(test.to_owned());
+    // What the client waits for on its own before it tries again.
+    config.kafka.properties.insert("reconnect.backoff.max.ms".into(), "100".into());
+    Broker::start(config)
+}
+
+/// Answers the next request of a kind with each of `errors`, one after the other, and sees a message through each time.
+fn survives(requests: Request, errors: &[Code]) {
+    let broker = broker(&format!("{requests:?}"));
+    let clock = AtomicI64::new(60_000);
+    thread::scope(|scope| {
+        let running = Running::start(scope, &broker, &clock);
+        running.until("there is something to read", |snapshot| !snapshot.partitions.is_empty());
+        for error in errors {
+            let text = format!("iOS {error:?}");
+            broker.fail(requests, &[*error]);
+            broker.produce(&[(0, None, Some(text.as_bytes()))]);
+            running.until(&format!("{text} is committed"), |snapshot| snapshot.last.iter().any(|last| last.text == text));
+        }
+        running.stop().unwrap();
+    });
+}
+
+/// Answers the first requests of a kind with `errors`, and sees the first message through. For kinds that the one who writes
+/// the message uses as well.
+fn survives_at_first(requests: Request, errors: &[Code]) {
+    let broker = broker(&format!("{requests:?} {errors:?}"));
+    let clock = AtomicI64::new(60_000);
+    broker.produce(&[(0, None, Some(b"iOS first"))]);
+    broker.fail(requests, errors);
+    thread::scope(|scope| {
+        let running = Running::start(scope, &broker, &clock);
+        running.until(&format!("a message is committed after {errors:?}"), |snapshot| snapshot.read > 0);
+        running.stop().unwrap();
+    });
+}
+
+/// Answers the next request of a kind with `error`, and returns what ends the engine.
+fn ends(requests: Request, error: Code) -> String {
+    let broker = broker(&format!("{requests:?} {error:?}"));
+    let clock = AtomicI64::new(60_000);
+    broker.produce(&[(0, None, Some(b"iOS first"))]);
+    // Also where the client tries again.
+    broker.fail(requests, &[error; 3]);
+    thread::scope(|scope| Running::start(scope, &broker, &clock).join().unwrap_err().to_string())
+}
+
+#[test]
+fn errors_of_adding_partitions_are_survived() {
+    survives(
+        Request::AddPartitionsToTxn,
+        &[
+            RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS,
+            RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
+            RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE,
+            RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
+            RD_KAFKA_RESP_ERR_UNKNOWN_PRODUCER_ID,
+            RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING,
+            RD_KAFKA_RESP_ERR_OPERATION_NOT_ATTEMPTED,
+            RD_KAFKA_RESP_ERR_INVALID_TXN_STATE,
+            RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH,
+            RD_KAFKA_RESP_ERR_PRODUCER_FENCED,
+        ],
+    );
+}
+
+#[test]
+fn errors_of_adding_offsets_are_survived() {
+    survives(
+        Request::AddOffsetsToTxn,
+        &[
+            RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS,
+            RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
+            RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE,
+            RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
+            RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
+            RD_KAFKA_RESP_ERR_UNKNOWN,
+            RD_KAFKA_RESP_ERR_INVALID_TXN_STATE,
+            RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH,
+        ],
+    );
+}
+
+#[test]
+fn errors_of_committing_offsets_are_survived() {
+    survives(
+        Request::TxnOffsetCommit,
+        &[
+            RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS,
+            RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
+            RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE,
+            RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
+            RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
+            RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION,
+            RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID,
+            RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE,
+            RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING,
+            RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH,
+        ],
+    );
+}
+
+#[test]
+fn errors_of_ending_a_transaction_are_survived() {
+    survives(
+        Request::EndTxn,
+        &[
+            RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS,
+            RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
+            RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE,
+            RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
+            RD_KAFKA_RESP_ERR_UNKNOWN_PRODUCER_ID,
+            RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING,
+            RD_KAFKA_RESP_ERR_UNKNOWN,
+            RD_KAFKA_RESP_ERR_INVALID_TXN_STATE,
+            RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH,
+            RD_KAFKA_RESP_ERR_PRODUCER_FENCED,
+        ],
+    );
+}
+
+#[test]
+fn errors_of_writing_in_a_transaction_are_survived() {
+    for error in [
+        RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+        RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
+        RD_KAFKA_RESP_ERR_UNKNOWN_PRODUCER_ID,
+        RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER,
+        RD_KAFKA_RESP_ERR_INVALID_TXN_STATE,
+        RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH,
+    ] {
+        survives_at_first(Request::Produce, &[error]);
+    }
+}
+
+#[test]
+fn errors_of_taking_up_the_transactional_id_are_survived() {
+    let again = [
+        RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE,
+        RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
+        RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS,
+    ];
+    survives_at_first(Request::InitProducerId, &again);
+    survives_at_first(Request::InitProducerId, &[RD_KAFKA_RESP_ERR_PRODUCER_FENCED]);
+}
+
+#[test]
+fn what_only_a_person_can_mend_ends_the_engine() {
+    let missing = RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
+    for requests in [Request::InitProducerId, Request::AddPartitionsToTxn, Request::EndTxn] {
+        let error = ends(requests, missing);
+        assert!(error.contains("TRANSACTIONAL_ID_AUTHORIZATION_FAILED") && error.contains("grant"), "{requests:?}: {error}");
+    }
+    let error = ends(Request::TxnOffsetCommit, RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED);
+    assert!(error.contains("GROUP_AUTHORIZATION_FAILED") && error.contains("grant"), "{error}");
+    let error = ends(Request::InitProducerId, RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT);
+    assert!(error.contains("transaction.timeout.ms"), "{error}");
+}
+
+#[test]
+fn a_producer_that_is_fenced_again_and_again_ends_the_engine() {
+    let broker = broker("twins");
+    let clock = AtomicI64::new(60_000);
+    broker.fail(Request::EndTxn, &[RD_KAFKA_RESP_ERR_PRODUCER_FENCED; 10]);
+    broker.produce(&[(0, None, Some(b"iOS first"))]);
+    let error = thread::scope(|scope| Running::start(scope, &broker, &clock).join().unwrap_err().to_string());
+    assert!(error.contains("twins") && error.contains("kafka.transactional_id"), "{error}");
+}

@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long a batch in hand may take to finish once a shutdown was asked for. With [`CLOSE_GRACE`] and what librdkafka needs
 /// to let go of its threads this stays below the 10 s that a supervisor usually grants.
-pub const FINISH_GRACE: Duration = Duration::from_secs(4);
+pub const FINISH_GRACE: Duration = Duration::from_secs(3);
 /// How long leaving the consumer group may take.
 pub const CLOSE_GRACE: Duration = Duration::from_secs(3);
 

@@ -21,7 +21,7 @@ partitions = 3
 replication = 1
 
 [batch]
-rows = 5000
+rows = 20000
 bytes = "4MiB"
 linger = "5ms"
 

@@ -42,7 +42,7 @@ fn the_defaults_are_as_documented() {
     let config = Config::default();
     assert_eq!(config.kafka.brokers.as_deref(), Some("localhost:9092"));
     assert_eq!(config.topics.counts, "device_type_count");
-    assert_eq!((config.batch.rows, config.batch.bytes, config.batch.linger), (5_000, 4 << 20, Duration::from_millis(5)));
+    assert_eq!((config.batch.rows, config.batch.bytes, config.batch.linger), (20_000, 4 << 20, Duration::from_millis(5)));
     assert_eq!(config.counts.every, Duration::from_secs(60));
     let rules: Vec<&str> = config.rules.iter().map(|rule| rule.name.as_str()).collect();
     assert_eq!(rules, ["validation", "utc-enrichment", "device-filter"]);

@@ -28,8 +28,9 @@ const DELIVERY_MILLIS: &str = "60000";
 /// timed out, those who read committed messages wait: hence not longer. A broker that answers slower than that is one that
 /// cannot be worked with anyway.
 const TRANSACTION_MILLIS: &str = "15000";
-/// After how long the client sends a request again, in milliseconds: its default, of which it takes off up to a fifth.
-const RETRY_MILLIS: &str = "100";
+/// After how long the client sends a request again, in milliseconds; it takes off up to a fifth. Long enough that an answer
+/// from a cluster in another region is not mistaken for one to a second attempt.
+const RETRY_MILLIS: &str = "250";
 /// The largest batch of records that is sent in one go unless a topic takes less: librdkafka's default.
 pub(super) const BATCH_BYTES: u32 = 1_000_000;
 

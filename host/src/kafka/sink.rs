@@ -32,6 +32,7 @@ pub struct Sink {
     writer: Writer,
     /// Records that the broker refused, by partition and offset of the input, until they are committed as dead letters.
     refused: BTreeMap<(i32, i64), Refused>,
+    topics_have_ids: bool,
     _identity: Option<Identity>,
 }
 
@@ -62,6 +63,7 @@ impl Sink {
             transactions: identity.as_ref().map(|identity| Transactions::new(&identity.id)),
             writer: Writer::new(config),
             refused: BTreeMap::new(),
+            topics_have_ids: identity.is_some() && config.kafka.brokers.is_some(),
             _identity: identity,
         })
     }
@@ -92,8 +94,8 @@ impl Sink {
     /// The id of the input topic, which tells it from one of the same name that was there before; empty if it has none. Asked
     /// only where delivery is exactly once: the embedded broker never answers the question.
     pub fn input_id(&self) -> String {
-        let asked = self.transactions.as_ref().and_then(|_| self.outbox.topic_id(&self.writer.topics.input));
-        asked.unwrap_or_default()
+        let asked = self.topics_have_ids.then(|| self.outbox.topic_id(&self.writer.topics.input));
+        asked.flatten().unwrap_or_default()
     }
 
     /// Says which messages of `batch` have outputs that cannot be written. To be called before they are judged.

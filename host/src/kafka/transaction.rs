@@ -23,14 +23,16 @@ use super::outbox::Outbox;
 
 /// How long one call waits before it is asked whether to go on. The calls can be resumed.
 const SLICE: Duration = Duration::from_millis(100);
+/// The same for adding offsets, which cannot be resumed: it has to go to the coordinator and back twice in this time.
+const OFFSETS_SLICE: Duration = Duration::from_secs(2);
 /// The shortest time between two calls, should the client answer at once that it cannot answer yet.
 const PAUSE: Duration = Duration::from_millis(5);
 /// How long a call is resumed. Past it the coordinator has given the transaction up (`transaction.timeout.ms`), or is away.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long an abort may take. It only lets readers go on sooner: whoever comes next ends the transaction anyway.
 const ABORT: Duration = Duration::from_secs(1);
-/// A call that took longer may have been sent twice: the client tries again after `retry.backoff.ms`, 100 ms, less a fifth.
-const QUICK: Duration = Duration::from_millis(75);
+/// A call that took longer may have been sent twice: the client tries again after `retry.backoff.ms`, 250 ms, less a fifth.
+const QUICK: Duration = Duration::from_millis(190);
 /// So many times a producer may be fenced within [`FENCED_WITHIN`]. A process that was paused is fenced once; two with the same
 /// transactional id fence each other for ever.
 const FENCED: usize = 5;
@@ -104,7 +106,7 @@ impl Transactions {
         membership: &ConsumerGroupMetadata,
         give_up: &mut dyn FnMut() -> bool,
     ) -> Result<(), Failure> {
-        let add = |slice| outbox.producer().send_offsets_to_transaction(offsets, membership, slice);
+        let add = |_| outbox.producer().send_offsets_to_transaction(offsets, membership, OFFSETS_SLICE);
         self.quick = self.insist("commit offsets", give_up, add)?;
         Ok(())
     }

@@ -9,7 +9,7 @@ WEIR  := $(CARGO) run --release --package weir --
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps rules run test test-kafka lint bench bench-kafka up down
+.PHONY: help deps rules run test test-kafka chaos lint bench bench-kafka up down
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -26,6 +26,10 @@ test: rules ## Run every test: needs neither Kafka nor Docker
 test-kafka: rules ## Run the tests of faults on a real Apache Kafka: needs Java 17 and Maven
 	@scripts/kafka
 	$(CARGO) test --release --package weir --test faults -- --test-threads $(KAFKA_TESTS)
+
+chaos: rules ## Break everything at random on a real Kafka: ROUNDS=100 SEED=7
+	@scripts/kafka
+	ROUNDS=$(or $(ROUNDS),100) SEED=$(SEED) $(CARGO) test --release --package weir --test faults -- --nocapture chaos::
 
 lint: deps ## Check the formatting, and let clippy complain
 	$(CARGO) fmt --all --check

@@ -1,6 +1,9 @@
 //! Messages that break naive engines, as a table: what each is, and what has to become of it. Tests on the command line, on the
 //! embedded broker and on a real Kafka go through it.
 
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
 use crate::kafka::{PARTITIONS, Record};
 
 /// A login that passes, without its closing brace.
@@ -216,6 +219,14 @@ pub fn verdict(fate: &Fate) -> Option<(&'static str, &'static str)> {
         Refused(reason) => Some(("weir", reason)),
         Rejected(rule, reason) => Some((rule, reason)),
     }
+}
+
+/// The verdict on the poison of this name, if there is one.
+pub fn named(name: &[u8]) -> Option<Option<(&'static str, &'static str)>> {
+    type Verdicts = HashMap<&'static [u8], Option<(&'static str, &'static str)>>;
+    static VERDICTS: OnceLock<Verdicts> = OnceLock::new();
+    let all = || poisons().into_iter().map(|poison| (poison.name.as_bytes(), verdict(&poison.fate))).collect();
+    VERDICTS.get_or_init(all).get(name).copied()
 }
 
 /// A poison as it is sent: its name for a key, and a header of each kind.

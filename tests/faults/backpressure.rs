@@ -41,9 +41,9 @@ fn dead_letters_wait_for_their_topic_to_be_there_again() {
     let (mut engine, again) = (engine, job.engine("b"));
     job.settle();
     if engine.weir().is_running() {
-        engine.stop()
+        engine.stop();
     } else {
-        assert_eq!(engine.end().code, Some(1))
+        assert_eq!(engine.end().code, Some(1));
     }
     again.stop();
     job.judge();

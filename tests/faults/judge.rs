@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::kafka::Record;
 use crate::oracle::{self, Passed, Rejected};
+use crate::poisons;
 
 /// How many violations are shown.
 const SHOWN: usize = 20;
@@ -31,17 +32,25 @@ pub struct Evidence {
 /// How to judge.
 #[derive(Clone, Copy)]
 pub struct Judge {
-    /// What has to become of a message.
+    /// What has to become of a message. Where it gives no time in UTC, the bytes of the output are not looked at.
     pub expected: fn(&Record) -> Result<Passed, Rejected>,
-    /// Whether outputs have the bytes that the oracle computes. Otherwise the test looks at them itself.
-    pub bytes: bool,
     /// Whether each device type has a counter of its own, or some may be counted under `__other__`.
     pub names: bool,
 }
 
 impl Default for Judge {
     fn default() -> Judge {
-        Judge { expected: |record| oracle::judge(record.value.as_deref()), bytes: true, names: true }
+        Judge { expected: |record| oracle::judge(record.value.as_deref()), names: true }
+    }
+}
+
+/// What has to become of poison, which is recognised by its key, and of everything else. All poison that passes is of one device
+/// type.
+pub fn poisoned(record: &Record) -> Result<Passed, Rejected> {
+    match poisons::named(record.key.as_deref().unwrap_or_default()) {
+        Some(None) => Ok(Passed { device_type: "iOS".to_owned(), utc: String::new() }),
+        Some(Some(rejected)) => Err(rejected),
+        None => oracle::judge(record.value.as_deref()),
     }
 }
 
@@ -79,22 +88,16 @@ impl Judge {
                 continue;
             };
             let wrong = match ((self.expected)(origin), is_output) {
-                (Ok(passed), true) => self.output(record, origin, &passed),
+                (Ok(passed), true) => output(record, origin, &passed),
                 (Err(rejected), false) => letter(record, origin, rejected),
-                (expected, _) => Some(format!("expected was {expected:?}")),
+                (expected, _) => {
+                    let said = ["weir-reason", "weir-detail"].map(|name| record.header(name));
+                    Some(format!("expected was {expected:?}; it says {said:?}"))
+                }
             };
             found.extend(wrong.map(|wrong| format!("{what} {:?} of {place:?}: {wrong}", record.place())));
         }
         found.extend(left.keys().map(|place| format!("input {place:?} has become nothing")));
-    }
-
-    fn output(&self, output: &Record, origin: &Record, passed: &Passed) -> Option<String> {
-        if (&output.key, output.timestamp) != (&origin.key, origin.timestamp) {
-            return Some("key or timestamp have changed".to_owned());
-        }
-        let at = self.bytes.then(|| output.json()["processed_time"].as_i64().unwrap_or_default())?;
-        let expected = oracle::output(origin.value.as_deref().unwrap_or_default(), passed, at);
-        (output.value.as_ref() != Some(&expected)).then(|| "the bytes are not those expected".to_owned())
     }
 
     /// What was counted is what passed: by device type in the windows, and by partition in the committed totals.
@@ -141,6 +144,18 @@ impl Judge {
     }
 }
 
+fn output(output: &Record, origin: &Record, passed: &Passed) -> Option<String> {
+    if (&output.key, output.timestamp) != (&origin.key, origin.timestamp) {
+        return Some("key or timestamp have changed".to_owned());
+    }
+    if passed.utc.is_empty() {
+        return None;
+    }
+    let at = output.json()["processed_time"].as_i64().unwrap_or_default();
+    let expected = oracle::output(origin.value.as_deref().unwrap_or_default(), passed, at);
+    (output.value.as_ref() != Some(&expected)).then(|| "the bytes are not those expected".to_owned())
+}
+
 fn letter(letter: &Record, origin: &Record, (rule, reason): Rejected) -> Option<String> {
     let said = (letter.header("weir-rule"), letter.header("weir-reason"));
     if said != (Some(rule), Some(reason)) {
@@ -185,4 +200,68 @@ fn add(counts: &mut Counts, object: &Value, count: impl Fn(&Value) -> Option<u64
     }
     // Nothing counted is as good as a count of nothing.
     counts.retain(|_, count| *count > 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOGIN: &str = r#"{"app_version":"2.3.0","device_type":"iOS","timestamp":0}"#;
+
+    fn record(offset: i64, value: &str, source: Option<i64>) -> Record {
+        let header = |name: &str, value: &str| (name.to_owned(), Some(value.as_bytes().to_vec()));
+        let headers = source.map(|source| vec![header("weir-source", &format!("in/0/{source}")), header("weir-ruleset", "r")]);
+        Record { offset, value: Some(value.into()), headers: headers.unwrap_or_default(), ..Record::default() }
+    }
+
+    fn processed(offset: i64) -> Record {
+        let passed = oracle::judge(Some(LOGIN.as_bytes())).unwrap();
+        let value = oracle::output(LOGIN.as_bytes(), &passed, 7);
+        record(offset, std::str::from_utf8(&value).unwrap(), Some(offset))
+    }
+
+    /// Three logins, all of which became what they should; two are counted in a window, one is in an open one.
+    fn sound() -> Evidence {
+        let state = r#"{"weir":1,"topic":"t","from":0,"window":[0,1],"counts":{"iOS":[3,1]}}"#;
+        Evidence {
+            topic: "in".to_owned(),
+            input: (0..3).map(|offset| record(offset, LOGIN, None)).collect(),
+            outputs: (0..3).map(processed).collect(),
+            letters: Vec::new(),
+            windows: vec![record(0, r#"{"window":{"counts":{"iOS":2}}}"#, None)],
+            committed: [(0, (3, state.to_owned()))].into(),
+        }
+    }
+
+    /// That the judge finds something that contains `words`, and nothing else, after `harm`.
+    fn assert_found(words: &str, harm: impl FnOnce(&mut Evidence)) {
+        let mut evidence = sound();
+        harm(&mut evidence);
+        let found = Judge::default().violations(&evidence);
+        assert!(!found.is_empty() && found.iter().all(|violation| violation.contains(words)), "{words}: {found:#?}");
+    }
+
+    #[test]
+    fn what_is_sound_is_found_sound() {
+        assert_eq!(Judge::default().violations(&sound()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_kind_of_harm_is_found() {
+        assert_found("has become nothing", |evidence| drop(evidence.outputs.pop()));
+        assert_found("another message already", |evidence| evidence.letters.push(processed(2)));
+        assert_found("the bytes", |evidence| evidence.outputs[1].value = Some(b"{}".to_vec()));
+        assert_found("key or timestamp", |evidence| evidence.outputs[1].key = Some(b"k".to_vec()));
+        assert_found("stands after", |evidence| {
+            evidence.outputs[0].offset = 2;
+            evidence.outputs[2].offset = 0;
+        });
+        assert_found("set of rules", |evidence| evidence.outputs[0].headers[1].1 = Some(b"other".to_vec()));
+        assert_found("windows and open windows", |evidence| evidence.windows.clear());
+        assert_found("windows and open windows", |evidence| evidence.committed.clear());
+        assert_found("is no state", |evidence| {
+            evidence.windows.push(record(1, r#"{"window":{"counts":{"iOS":1}}}"#, None));
+            evidence.committed.get_mut(&0).unwrap().1 = "mine".to_owned();
+        });
+    }
 }

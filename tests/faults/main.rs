@@ -22,6 +22,7 @@ mod reader;
 mod weir;
 
 mod backpressure;
+mod chaos;
 mod crashes;
 mod input;
 mod outages;

@@ -33,17 +33,32 @@ fn records_that_expired_unread_are_named_and_skipped_only_by_hand() {
     assert_eq!(job.committed(), committed, "nothing was skipped");
 }
 
+/// A broker forgets the offsets of a topic that is deleted; a mirror or a backup may bring them back.
 #[test]
-fn a_topic_that_was_made_anew_is_noticed() {
+fn offsets_of_a_topic_that_was_made_anew_since_are_not_taken() {
     let job = paused("anew");
+    let committed = job.committed().unwrap();
     shared().delete_topic(&job.topic("in"));
     shared().create_topic_again(&job.topic("in"), PARTITIONS);
     // As many as before and more: the offsets alone tell nothing.
     job.load(21, 1_000, 1_500).finish();
+    committed.iter().for_each(|(partition, (offset, metadata))| job.commit(*partition, *offset, metadata));
     let outputs = job.outputs.count();
     let ended = job.engine("a").end();
     assert_refused(&ended, &[&job.topic("in"), "--reset-offsets"]);
     assert_eq!(job.outputs.count(), outputs, "nothing was written");
+}
+
+#[test]
+fn a_topic_that_is_made_anew_while_it_is_read_is_noticed() {
+    let job = Job::create(shared(), "swapped").with("kafka.properties.topic.metadata.refresh.interval.ms", "500");
+    job.load(24, 1_000, 500).finish();
+    let engine = job.engine("a");
+    job.settle();
+    shared().delete_topic(&job.topic("in"));
+    shared().create_topic_again(&job.topic("in"), PARTITIONS);
+    job.load(25, 1_000, 1_500).finish();
+    assert_refused(&engine.end(), &[&job.topic("in")]);
 }
 
 #[test]

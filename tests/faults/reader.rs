@@ -73,11 +73,8 @@ impl Drop for Reader {
 
 /// All committed messages of `topic`, up to its end now. Open transactions are waited for.
 pub fn everything(brokers: &str, topic: &str) -> Vec<Record> {
-    let ends = within(CATCHING_UP, format_args!("{topic} has no open transaction"), || {
-        let committed = ends(brokers, topic, "read_committed")?;
-        (Some(&committed) == ends(brokers, topic, "read_uncommitted").as_ref()).then_some(committed)
-    });
     let consumer = consumer(brokers, topic);
+    let ends = Ends::of(brokers).settled(topic);
     let mut records = Vec::new();
     let mut left = ends.len();
     let until = Instant::now() + CATCHING_UP;
@@ -92,10 +89,34 @@ pub fn everything(brokers: &str, topic: &str) -> Vec<Record> {
     records
 }
 
-/// The next offset of each partition, as a reader of that isolation sees it. None while there is no answer.
-pub fn ends(brokers: &str, topic: &str, isolation: &str) -> Option<Vec<i64>> {
-    let client: BaseConsumer = settings(brokers).set("isolation.level", isolation).create().unwrap();
-    let partitions = partitions(&client, topic)?;
+/// Asks for the ends of topics.
+pub struct Ends {
+    committed: BaseConsumer,
+    all: BaseConsumer,
+}
+
+impl Ends {
+    pub fn of(brokers: &str) -> Ends {
+        let client = |isolation| settings(brokers).set("isolation.level", isolation).create().unwrap();
+        Ends { committed: client("read_committed"), all: client("read_uncommitted") }
+    }
+
+    /// The next offset of each partition. None while there is no answer.
+    pub fn all(&self, topic: &str) -> Option<Vec<i64>> {
+        ends(&self.all, topic)
+    }
+
+    /// The same, once no transaction is open.
+    pub fn settled(&self, topic: &str) -> Vec<i64> {
+        within(CATCHING_UP, format_args!("{topic} has no open transaction"), || {
+            let committed = ends(&self.committed, topic)?;
+            (Some(&committed) == self.all(topic).as_ref()).then_some(committed)
+        })
+    }
+}
+
+fn ends(client: &BaseConsumer, topic: &str) -> Option<Vec<i64>> {
+    let partitions = partitions(client, topic)?;
     (0..partitions).map(|partition| Some(client.fetch_watermarks(topic, partition, ANSWER).ok()?.1)).collect()
 }
 
@@ -108,7 +129,7 @@ fn partitions(client: &BaseConsumer, topic: &str) -> Option<i32> {
 fn consumer(brokers: &str, topic: &str) -> BaseConsumer {
     let mut settings: ClientConfig = settings(brokers);
     settings.set("group.id", "tests").set("enable.auto.commit", "false").set("fetch.message.max.bytes", LARGEST_MESSAGE);
-    settings.set("isolation.level", "read_committed").set("enable.partition.eof", "true").set("fetch.wait.max.ms", "100");
+    settings.set("isolation.level", "read_committed").set("enable.partition.eof", "true");
     let consumer: BaseConsumer = settings.create().unwrap();
     let partitions = within(CATCHING_UP, format_args!("{topic} is there"), || partitions(&consumer, topic));
     let mut all = TopicPartitionList::new();

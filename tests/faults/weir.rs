@@ -20,7 +20,7 @@ use crate::judge::{Evidence, Judge};
 use crate::kafka::settings;
 use crate::program::{Ended, Weir, within};
 use crate::proxy::Proxy;
-use crate::reader::{Reader, ends, everything};
+use crate::reader::{Ends, Reader, everything};
 
 /// Partitions of each topic.
 pub const PARTITIONS: i32 = 3;
@@ -39,6 +39,9 @@ pub struct Job {
     brokers: String,
     variables: Vec<(String, String)>,
     started: AtomicUsize,
+    /// A client of the group that never joins it.
+    client: BaseConsumer,
+    pub ends: Ends,
     pub outputs: Reader,
     pub letters: Reader,
     pub windows: Reader,
@@ -50,16 +53,17 @@ impl Job {
         Job::with_topics(cluster, name, |_| Vec::new())
     }
 
-    /// Creates the topics with the settings that `settings` gives for `in`, `out`, `rejected` and `counts`.
-    pub fn with_topics<'a>(cluster: &Cluster, name: &str, settings: impl Fn(&str) -> Vec<(&'a str, &'a str)>) -> Job {
+    /// Creates the topics with the settings that `special` gives for `in`, `out`, `rejected` and `counts`.
+    pub fn with_topics<'a>(cluster: &Cluster, name: &str, special: impl Fn(&str) -> Vec<(&'a str, &'a str)>) -> Job {
         for topic in ["in", "out", "rejected", "counts"] {
-            cluster.create_topic(&format!("{name}-{topic}"), PARTITIONS, &settings(topic));
+            cluster.create_topic(&format!("{name}-{topic}"), PARTITIONS, &special(topic));
         }
         let brokers = cluster.address();
         let attach = |topic: &str| Reader::attach(&brokers, &format!("{name}-{topic}"));
         let (outputs, letters, windows) = (attach("out"), attach("rejected"), attach("counts"));
-        let job = Job { name: name.to_owned(), brokers, variables: Vec::new(), started: 0.into(), outputs, letters, windows };
-        job.basics()
+        let client = settings(&brokers).set("group.id", name).create().unwrap();
+        let (name, ends) = (name.to_owned(), Ends::of(&brokers));
+        Job { name, brokers, variables: Vec::new(), started: 0.into(), client, ends, outputs, letters, windows }.basics()
     }
 
     /// What every engine of a job has: windows that end while a test runs, and clients that notice soon what is wrong.
@@ -132,7 +136,7 @@ impl Job {
     pub fn settle(&self) {
         let input = self.topic("in");
         within(SETTLING, format_args!("{input} is worked off; see {}", self.logs().display()), || {
-            let ends = ends(&self.brokers, &input, "read_uncommitted")?;
+            let ends = self.ends.all(&input)?;
             let committed = self.committed()?;
             let done = |(partition, end): (usize, &i64)| {
                 *end == 0 || committed.get(&(partition as i32)).is_some_and(|(offset, _)| offset == end)
@@ -167,22 +171,20 @@ impl Job {
 
     /// Commits an offset of the input as another tool would, while no engine is there.
     pub fn commit(&self, partition: i32, offset: i64, metadata: &str) {
-        let client: BaseConsumer = settings(&self.brokers).set("group.id", &self.name).create().unwrap();
         let mut list = TopicPartitionList::new();
         let mut element = list.add_partition(&self.topic("in"), partition);
         element.set_offset(Offset::Offset(offset)).unwrap();
         element.set_metadata(metadata);
-        client.commit(&list, CommitMode::Sync).unwrap();
+        self.client.commit(&list, CommitMode::Sync).unwrap();
     }
 
     /// The committed offsets of the input's partitions that have one, with their metadata.
     pub fn committed(&self) -> Option<BTreeMap<i32, (i64, String)>> {
-        let client: BaseConsumer = settings(&self.brokers).set("group.id", &self.name).create().unwrap();
         let input = self.topic("in");
         let mut asked = TopicPartitionList::new();
-        let partitions = ends(&self.brokers, &input, "read_uncommitted")?.len();
-        (0..partitions).for_each(|partition| drop(asked.add_partition(&input, partition as i32)));
-        let answer = client.committed_offsets(asked, ANSWER).ok()?;
+        let partitions = self.ends.all(&input)?.len();
+        asked.add_partition_range(&input, 0, partitions as i32 - 1);
+        let answer = self.client.committed_offsets(asked, ANSWER).ok()?;
         let elements = answer.elements();
         let offsets = elements.iter().filter_map(|element| match element.offset() {
             Offset::Offset(offset) => Some((element.partition(), (offset, element.metadata().to_owned()))),
@@ -260,7 +262,9 @@ impl Engine {
 
     /// Waits until it ends by itself.
     pub fn end(mut self) -> Ended {
-        let ended = self.weir.take().expect("it has not ended").end();
+        let log = self.log.display().to_string();
+        within(SETTLING, format_args!("it ends; see {log}"), || (!self.weir().is_running()).then_some(()));
+        let ended = self.weir.take().expect("it was not taken").end();
         self.save(&ended.lines);
         ended
     }

@@ -39,9 +39,9 @@ fn a_frozen_engine_that_wakes_up_late_writes_nothing() {
     job.settle();
     other.stop();
     if frozen.weir().is_running() {
-        frozen.stop()
+        frozen.stop();
     } else {
-        assert_eq!(frozen.end().code, Some(0), "it left cleanly")
+        assert_eq!(frozen.end().code, Some(0), "it left cleanly");
     }
     job.judge();
 }

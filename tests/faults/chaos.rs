@@ -1,0 +1,180 @@
+//! Everything at once, at random: engines and brokers die, freeze and come back, the network fails, poison comes in.
+//!
+//! `make chaos ROUNDS=100 SEED=7` runs it for long; a few rounds are among the tests. Each round breaks one thing, mends it, and
+//! sees that messages flow again, so a round that never ends is a finding too. The same seed gives the same faults, though not
+//! the same moments.
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use crate::cluster::{Cluster, Shape};
+use crate::judge::{Judge, poisoned};
+use crate::kafka::{Record, write};
+use crate::poisons::{self, poisons};
+use crate::program::within;
+use crate::proxy::{Api, Proxy, Side};
+use crate::weir::{Engine, Job, SETTLING};
+
+/// Rounds where none are asked for.
+const ROUNDS: usize = 5;
+/// Logins a second.
+const RATE: u32 = 300;
+/// Engines at most at a time.
+const CROWD: usize = 3;
+/// How long a fault lasts, in milliseconds.
+const SPELL: std::ops::Range<u64> = 200..3_000;
+/// Topics that take the largest of the poisons.
+const LARGE: (&str, &str) = ("max.message.bytes", "4000000");
+
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Kill,
+    Freeze,
+    Join,
+    Leave,
+    Broker,
+    AllBrokers,
+    Cut,
+    Swallow,
+    Delay,
+    Hold(Side, Api),
+    Poison,
+}
+
+/// One in so many rounds each.
+const FAULTS: [Fault; 20] = [
+    Fault::Kill,
+    Fault::Kill,
+    Fault::Kill,
+    Fault::Freeze,
+    Fault::Freeze,
+    Fault::Join,
+    Fault::Join,
+    Fault::Leave,
+    Fault::Leave,
+    Fault::Broker,
+    Fault::Broker,
+    Fault::AllBrokers,
+    Fault::Cut,
+    Fault::Swallow,
+    Fault::Delay,
+    Fault::Hold(Side::Request, Api::EndTxn),
+    Fault::Hold(Side::Answer, Api::EndTxn),
+    Fault::Hold(Side::Request, Api::TxnOffsetCommit),
+    Fault::Hold(Side::Answer, Api::Produce),
+    Fault::Poison,
+];
+
+#[test]
+fn whatever_is_broken_nothing_is_lost_or_repeated() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let rounds = number("ROUNDS").map_or(ROUNDS, |rounds| rounds as usize);
+    let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..));
+    eprintln!("chaos: {rounds} rounds, seed {seed}");
+    let cluster = Cluster::start(&Shape { brokers: 3, proxies: 1, settings: &[] });
+    let job = Job::with_topics(&cluster, "chaos", |_| vec![LARGE])
+        .with("kafka.properties.session.timeout.ms", "3000")
+        .with("kafka.properties.socket.timeout.ms", "4000")
+        .with("kafka.properties.transaction.timeout.ms", "8000");
+    let load = job.load(seed, RATE, usize::MAX);
+    let mut chaos =
+        Chaos { random: Rng::with_seed(seed), proxy: cluster.proxy(), cluster: &cluster, job: &job, crowd: BTreeMap::new() };
+    chaos.crowd.insert("a".to_owned(), job.engine_through(chaos.proxy, "a").assigned());
+    for round in 1..=rounds {
+        let fault = FAULTS[chaos.random.usize(..FAULTS.len())];
+        eprintln!("chaos: round {round}: {fault:?}, {} engines", chaos.crowd.len());
+        chaos.strike(fault);
+        chaos.mend();
+    }
+    let sent = load.stop();
+    job.settle();
+    chaos.crowd.into_values().for_each(|engine| engine.stop());
+    job.judge_by(Judge { expected: poisoned, ..Judge::default() });
+    eprintln!("chaos: {rounds} rounds with seed {seed} survived, {sent} logins and the poison");
+}
+
+struct Chaos<'a> {
+    random: Rng,
+    cluster: &'a Cluster,
+    proxy: &'a Proxy,
+    job: &'a Job,
+    /// The engines by their instance.
+    crowd: BTreeMap<String, Engine>,
+}
+
+impl Chaos<'_> {
+    fn strike(&mut self, fault: Fault) {
+        let spell = Duration::from_millis(self.random.u64(SPELL));
+        match fault {
+            Fault::Kill => drop(self.pick().1.kill()),
+            Fault::Freeze => {
+                let (name, mut engine) = self.pick();
+                engine.freeze();
+                // Longer than the session now and then.
+                thread::sleep(2 * spell);
+                engine.thaw();
+                self.crowd.insert(name, engine);
+            }
+            Fault::Join => self.join(),
+            Fault::Leave => self.pick().1.stop(),
+            Fault::Broker => {
+                self.cluster.kill(self.random.usize(..self.cluster.brokers()));
+                thread::sleep(spell);
+            }
+            Fault::AllBrokers => {
+                (0..self.cluster.brokers()).for_each(|broker| self.cluster.kill(broker));
+                thread::sleep(spell);
+            }
+            Fault::Cut => self.proxy.cut(),
+            Fault::Swallow => {
+                self.proxy.swallow(true);
+                thread::sleep(2 * spell);
+            }
+            Fault::Delay => {
+                self.proxy.delay(Duration::from_millis(40));
+                thread::sleep(spell);
+            }
+            Fault::Hold(side, api) => {
+                let held = self.proxy.hold(side, api, 1);
+                thread::sleep(2 * spell);
+                held.release();
+            }
+            Fault::Poison => {
+                let poisons = poisons();
+                let poisons = poisons.iter().enumerate().map(|(index, poison)| poisons::record(index, poison));
+                write(self.job.brokers(), &self.job.topic("in"), &poisons.collect::<Vec<Record>>());
+            }
+        }
+    }
+
+    /// Puts everything right, and sees that messages flow.
+    fn mend(&mut self) {
+        self.proxy.swallow(false);
+        self.proxy.delay(Duration::ZERO);
+        self.cluster.revive();
+        // A supervisor starts again what has ended.
+        self.crowd.retain(|_, engine| engine.weir().is_running());
+        if self.crowd.is_empty() {
+            self.join();
+        }
+        let before = self.job.outputs.count();
+        within(SETTLING, "messages flow again after this round", || (self.job.outputs.count() > before).then_some(()));
+    }
+
+    fn join(&mut self) {
+        let free = ["a", "b", "c"][..CROWD].iter().find(|name| !self.crowd.contains_key(**name));
+        if let Some(name) = free {
+            self.crowd.insert((*name).to_owned(), self.job.engine_through(self.proxy, name));
+        }
+    }
+
+    /// Takes out an engine by chance.
+    fn pick(&mut self) -> (String, Engine) {
+        let index = self.random.usize(..self.crowd.len());
+        let name = self.crowd.keys().nth(index).expect("there is always one").clone();
+        self.crowd.remove_entry(&name).expect("it is there")
+    }
+}

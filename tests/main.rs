@@ -10,6 +10,7 @@ mod json;
 mod kafka;
 mod oracle;
 mod poison;
+#[allow(dead_code, reason = "tests/faults uses the rest")]
 mod poisons;
 mod program;
 mod tidy;

@@ -28,7 +28,7 @@ use crate::state::State;
 /// The longest wait for a message: how soon an event is seen while there is nothing to do.
 const IDLE: Duration = Duration::from_millis(100);
 /// How long a transaction takes in new messages under lag: what it costs vanishes, and readers do not wait for long.
-const OPEN: Duration = Duration::from_millis(50);
+const OPEN: Duration = Duration::from_millis(100);
 /// Pauses before a batch that could not be committed is read again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 

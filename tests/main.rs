@@ -13,3 +13,4 @@ mod poison;
 mod poisons;
 mod program;
 mod tidy;
+mod verify;

@@ -38,6 +38,7 @@ pub enum Command {
     Run(Run),
     Demo(Demo),
     Simulate(Simulate),
+    Verify(Verify),
     Apply(Apply),
     Build(Build),
     Check(Check),
@@ -156,6 +157,46 @@ pub struct Simulate {
     /// List the kinds of bad messages and exit
     #[arg(long)]
     pub list_kinds: bool,
+}
+
+/// Prove from the topics that no message is lost, none doubled, and all are counted
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Takes the committed offsets of the group as a cut, and reads input, outputs, dead letters and counts up to it, as \
+committed messages only. It changes nothing, joins no group, and may look at a system that runs. It proves:
+  none lost      each input record before the cut is an output or a dead letter
+  none twice     and not both, and only once
+  in order       outputs of one input partition follow each other as their records do
+  of the input   each output and dead letter names a record of the input (weir-source)
+  one rule set   each names one set of rules (weir-ruleset)
+  counts add up  the windows that were sent and the open ones count each output once
+What can't be judged, such as what has expired, is said in a note, and never passes for proven.
+
+Examples:
+  weir verify
+  weir verify --json | jq .found
+  weir verify --follow --every 30           until Ctrl-C, which prints the verdict
+
+Exit codes: 0 verified, 1 violated or failed, 2 bad usage or configuration.")]
+pub struct Verify {
+    #[command(flatten)]
+    pub file: ConfigFile,
+
+    /// Brokers to ask, `host:port,…`
+    #[arg(long, value_name = "LIST")]
+    pub brokers: Option<String>,
+
+    /// The verdict as one JSON object; with --follow one a line for each cut, the last one for all
+    #[arg(long)]
+    pub json: bool,
+
+    /// Take one cut after another until stopped; a line for each, and what is wrong as it is found
+    #[arg(short, long)]
+    pub follow: bool,
+
+    /// Seconds between two cuts
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=86_400), requires = "follow")]
+    pub every: u32,
 }
 
 /// Run the rules over a file or standard input, one message a line

@@ -61,6 +61,8 @@ pub mod apply;
 
 pub mod simulate;
 
+pub mod verify;
+
 pub mod build;
 
 pub mod check;

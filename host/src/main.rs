@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use weir::cli::{self, Cli, Command};
 use weir::config::Invalid;
+use weir::verify::NotVerified;
 use weir::wasm::Refused;
 
 /// Exit code for bad usage or configuration; clap uses it as well.
@@ -16,6 +17,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads our output has had enough, as `head` has: that is no failure of ours.
         Err(error) if cli::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        // The verdict has said it all.
+        Err(error) if error.is::<NotVerified>() => ExitCode::FAILURE,
         Err(error) => {
             // Where standard error is closed there is nobody to tell.
             let _ = writeln!(io::stderr(), "error: {error:#}");
@@ -30,6 +33,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Run(args) => weir::start::start(&args),
         Command::Demo(args) => weir::demo::demo(&args),
         Command::Simulate(args) => weir::simulate::simulate(&args),
+        Command::Verify(args) => weir::verify::verify(&args),
         Command::Apply(args) => weir::apply::apply(&args, &args.file.load()?),
         Command::Build(args) => weir::build::build(&args.paths, &args.out),
         Command::Check(args) => weir::check::check(&args, &args.file.load()?),

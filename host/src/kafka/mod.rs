@@ -3,7 +3,8 @@
 //! In reading order: [`client`] has the settings, [`troubles`] tells of trouble once, [`failure`] says which errors waiting
 //! can help, [`topics`] finds or creates the topics, [`source`] reads batches and commits their offsets, [`sink`] writes steps,
 //! as [`writer`] words them, and sees them delivered, `outbox` is the producer below it, [`publish`] is for those who only
-//! produce, [`embedded`] is a broker within the process, and `native` has the few calls that the Rust client lacks.
+//! produce, [`reader`] for those who only read, [`embedded`] is a broker within the process, and `native` has the few calls
+//! that the Rust client lacks.
 //!
 //! Delivery is at least once: a step is sent, every delivery report is awaited, then the offsets are committed. These are
 //! three calls, so that a transaction can bracket them. The source is polled, its offsets are committed and its rebalances
@@ -17,6 +18,7 @@ mod native;
 pub mod offsets;
 mod outbox;
 pub mod publish;
+pub mod reader;
 pub mod sink;
 pub mod source;
 pub mod start;
@@ -30,5 +32,6 @@ pub mod writer;
 pub use embedded::Embedded;
 pub use failure::Failure;
 pub use publish::Publisher;
+pub use reader::Reader;
 pub use sink::Sink;
 pub use source::{Polled, Source};

@@ -1,0 +1,313 @@
+//! Reads topics from the beginning to the end that they have now, without taking part in a group.
+//!
+//! The end is asked for first and is an offset, so that a topic that grows meanwhile does not keep the reader for ever. Only
+//! committed messages are read. A transaction that is still open at the end is waited for ([`Reader::await_decided`]): else
+//! what it commits would seem to be missing, since a coordinator that has committed tells the partitions one after another.
+//!
+//! A partition is read to its end when a message at or past it comes, or when the broker says that there is nothing more. The
+//! latter is asked anew by every [`Reader::read`], after all below the end was decided, so it can't be an old answer.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, bail};
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::offsets::{self, Committed};
+use super::troubles::{Quiet, Troubles};
+use super::{Failure, client, native, topics, writer};
+use crate::config;
+
+/// How long a broker may take to answer one question.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How long a broker may take to describe topics. The embedded one never does.
+const DESCRIPTION: Duration = Duration::from_secs(2);
+/// How long the same question is asked again while waiting can help, and how long no message may come.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The pause before it is asked again.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long a poll waits for a message.
+const POLL: Duration = Duration::from_millis(200);
+/// After so many messages the caller is asked whether to go on.
+const LOOK_EVERY: u64 = 4_096;
+/// How much of a header is kept, in bytes. Ours are shorter by far.
+const MARK_BYTES: usize = 512;
+
+/// What a record says of itself in headers of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// How many headers `weir-source` there are, and the last one's value.
+    pub sources: u32,
+    pub source: Vec<u8>,
+    /// How many headers `weir-ruleset` there are, and the last one's value.
+    pub rulesets: u32,
+    pub ruleset: Vec<u8>,
+}
+
+/// A record as it was read.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    pub partition: i32,
+    pub offset: i64,
+    pub marks: &'a Marks,
+    pub value: Option<&'a [u8]>,
+}
+
+/// Offsets by partition: from the first to one past the last.
+pub type Extents = BTreeMap<i32, Range<i64>>;
+
+/// What the owner of a reader sees of its work.
+pub trait Watch {
+    /// Reading `topic` begins.
+    fn begin(&mut self, topic: &str);
+    /// `read` of `there` offsets are read. Returns whether to go on.
+    fn reading(&mut self, read: u64, there: u64) -> bool;
+    /// Waits for `time`. Returns whether to go on.
+    fn wait(&mut self, time: Duration) -> bool;
+}
+
+/// Reads topics.
+pub struct Reader {
+    /// Sees what is committed.
+    consumer: BaseConsumer<Quiet>,
+    /// Sees where partitions really end.
+    probe: BaseConsumer<Quiet>,
+    admin: AdminClient<Quiet>,
+    troubles: Arc<Troubles>,
+    marks: Marks,
+}
+
+impl Reader {
+    /// A reader that asks for the offsets of the group of `kafka`. Connects in the background.
+    ///
+    /// # Errors
+    /// If the client does not take its settings.
+    pub fn open(kafka: &config::Kafka, brokers: &str) -> anyhow::Result<Reader> {
+        let troubles = Arc::new(Troubles::silent());
+        let mut settings = client::consumer_settings(kafka, brokers)?;
+        settings.set("client.id", "weir-verify");
+        settings.set("auto.offset.reset", "earliest");
+        settings.set("enable.partition.eof", "true");
+        // That a partition has no more messages is told by a fetch that waited this long for one.
+        settings.set("fetch.wait.max.ms", "20");
+        let refused = "failed to set up the consumer: check `[kafka.properties]`";
+        let consumer = settings.create_with_context(Quiet(troubles.clone())).context(refused)?;
+        settings.set("isolation.level", "read_uncommitted");
+        let probe = settings.create_with_context(Quiet(troubles.clone())).context(refused)?;
+        let admin = client::settings(kafka, brokers)?.create_with_context(Quiet(troubles.clone())).context(refused)?;
+        Ok(Reader { consumer, probe, admin, troubles, marks: Marks::default() })
+    }
+
+    /// How many partitions `topic` has.
+    ///
+    /// # Errors
+    /// If there is no such topic, or no broker answers.
+    pub fn partitions(&self, topic: &str, watch: &mut dyn Watch) -> anyhow::Result<i32> {
+        let found = self.insist(watch, || topics::partitions(self.consumer.client(), topic))?;
+        found.with_context(|| format!("failed to find topic {topic}: check `[topics]` and `kafka.brokers`"))
+    }
+
+    /// What the group has committed for all `partitions` of `topic`, at one moment.
+    ///
+    /// # Errors
+    /// If the group's coordinator does not answer.
+    pub fn committed(&self, topic: &str, partitions: i32, watch: &mut dyn Watch) -> anyhow::Result<Vec<Committed>> {
+        self.insist(watch, || offsets::committed(&self.consumer, topic, 0..partitions))
+    }
+
+    /// The offsets that the partitions have, those of messages that are not committed yet included.
+    ///
+    /// # Errors
+    /// If a leader does not answer.
+    pub fn extents(&self, topic: &str, partitions: i32, watch: &mut dyn Watch) -> anyhow::Result<Extents> {
+        self.insist(watch, || extents(&self.probe, topic, partitions))
+    }
+
+    /// The offsets that the partitions have, up to the first that is not decided yet.
+    ///
+    /// # Errors
+    /// If a leader does not answer.
+    pub fn committed_extents(&self, topic: &str, partitions: i32, watch: &mut dyn Watch) -> anyhow::Result<Extents> {
+        self.insist(watch, || extents(&self.consumer, topic, partitions))
+    }
+
+    /// Waits until all transactions with messages in `extents` are committed or aborted.
+    ///
+    /// # Errors
+    /// If one of them stays open.
+    pub fn await_decided(&self, topic: &str, extents: &Extents, watch: &mut dyn Watch) -> anyhow::Result<()> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let decided = self.committed_extents(topic, extents.len() as i32, watch)?;
+            let open = extents.iter().find_map(|(partition, extent)| {
+                let decided = decided.get(partition)?.end;
+                (decided < extent.end).then_some((partition, decided))
+            });
+            match open {
+                None => return Ok(()),
+                Some((partition, offset)) if Instant::now() >= until => bail!(
+                    "failed to read all of topic {topic}: a transaction has been open for {PATIENCE:?} at {topic}/{partition}/{offset}: \
+                     wait until it times out, or end it with kafka-transactions.sh"
+                ),
+                Some(_) if watch.wait(PAUSE) => {}
+                Some(_) => bail!(STOPPED),
+            }
+        }
+    }
+
+    /// Reads `extents` of `topic`, and calls `each` for every record. All in them has to be decided.
+    ///
+    /// # Errors
+    /// If nothing comes for a minute, or the owner wants to stop.
+    pub fn read(
+        &mut self,
+        topic: &str,
+        extents: &Extents,
+        watch: &mut dyn Watch,
+        mut each: impl FnMut(Seen<'_>),
+    ) -> anyhow::Result<()> {
+        let mut open: Extents = extents.iter().filter(|(_, extent)| !extent.is_empty()).map(|(p, e)| (*p, e.clone())).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let there = length(&open);
+        watch.begin(topic);
+        let starts = list(topic, open.iter().map(|(partition, extent)| (*partition, Offset::Offset(extent.start))))?;
+        self.consumer.assign(&starts).with_context(|| format!("failed to read topic {topic}"))?;
+        let (mut heard, mut messages) = (Instant::now(), 0_u64);
+        while !open.is_empty() {
+            let done = match self.consumer.poll(POLL) {
+                Some(Ok(message)) => {
+                    heard = Instant::now();
+                    messages += 1;
+                    take(&message, &mut open, &mut self.marks, &mut each)
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => Some(partition),
+                Some(Err(error)) => match Failure::from_client(&error, &format!("read topic {topic}")) {
+                    Failure::Stop(error) => return Err(error),
+                    Failure::Wait(_) | Failure::GaveUp => None,
+                },
+                None => None,
+            };
+            if let Some(partition) = done.filter(|partition| open.remove(partition).is_some()) {
+                self.consumer.pause(&list(topic, [(partition, Offset::Invalid)].into_iter())?)?;
+            }
+            let look = messages.is_multiple_of(LOOK_EVERY) || heard.elapsed() >= POLL;
+            if look && !watch.reading(there - length(&open), there) {
+                bail!(STOPPED);
+            }
+            if heard.elapsed() >= PATIENCE {
+                return Err(self.explain(anyhow!("failed to read topic {topic}: no message has come for {PATIENCE:?}")));
+            }
+        }
+        // A pause would outlast the assignment, and the next one of this partition would bring nothing.
+        self.consumer
+            .resume(&starts)
+            .and_then(|()| self.consumer.unassign())
+            .with_context(|| format!("failed to end reading topic {topic}"))
+    }
+
+    /// Which of `topics` are compacted. Those that the cluster tells nothing of are taken for topics that are not: then what
+    /// was compacted away is called lost, which is loud, and never the other way round.
+    pub fn compacted<'a>(&self, topics: &[&'a str]) -> Vec<&'a str> {
+        let resources: Vec<ResourceSpecifier<'_>> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+        let options = AdminOptions::new().request_timeout(Some(DESCRIPTION));
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else { return Vec::new() };
+        let described = runtime.block_on(self.admin.describe_configs(&resources, &options)).unwrap_or_default();
+        let compacted = |index: usize| {
+            let policy = described.get(index)?.as_ref().ok()?.get("cleanup.policy")?.value.as_ref()?;
+            Some(policy.contains("compact"))
+        };
+        topics.iter().enumerate().filter(|(index, _)| compacted(*index) == Some(true)).map(|(_, topic)| *topic).collect()
+    }
+
+    /// Asks until there is an answer, as long as waiting can help.
+    fn insist<T>(&self, watch: &mut dyn Watch, ask: impl Fn() -> Result<T, Failure>) -> anyhow::Result<T> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match ask() {
+                Ok(answer) => return Ok(answer),
+                Err(Failure::Stop(error)) => return Err(error),
+                Err(Failure::Wait(error)) if Instant::now() >= until => return Err(self.explain(error)),
+                Err(_) if watch.wait(PAUSE) => {}
+                Err(_) => bail!(STOPPED),
+            }
+        }
+    }
+
+    /// Adds what the client has heard from the brokers.
+    fn explain(&self, error: anyhow::Error) -> anyhow::Error {
+        match self.troubles.last() {
+            Some((_, reason)) => error.context(reason),
+            None => error,
+        }
+    }
+}
+
+/// The error of one who is stopped by its owner.
+const STOPPED: &str = "stopped before the end of what was to be read";
+
+/// Hands a message to `each`. Returns its partition if that is read to its end.
+fn take(message: &BorrowedMessage<'_>, open: &mut Extents, marks: &mut Marks, each: &mut impl FnMut(Seen<'_>)) -> Option<i32> {
+    let (partition, offset) = (message.partition(), message.offset());
+    let extent = open.get_mut(&partition)?;
+    if offset < extent.end {
+        extent.start = offset + 1;
+        note(message, marks);
+        each(Seen { partition, offset, marks, value: message.payload() });
+    }
+    (offset + 1 >= extent.end).then_some(partition)
+}
+
+/// Fills in what the headers of `message` say.
+fn note(message: &BorrowedMessage<'_>, marks: &mut Marks) {
+    (marks.sources, marks.rulesets) = (0, 0);
+    native::headers(message, |name, value| {
+        let (count, kept) = match &*name {
+            writer::SOURCE => (&mut marks.sources, &mut marks.source),
+            writer::RULESET => (&mut marks.rulesets, &mut marks.ruleset),
+            _ => return,
+        };
+        *count += 1;
+        let value = value.unwrap_or_default();
+        kept.clear();
+        kept.extend_from_slice(&value[..value.len().min(MARK_BYTES)]);
+    });
+}
+
+/// The first offset and the end of each partition, as `consumer` sees them.
+fn extents(consumer: &BaseConsumer<Quiet>, topic: &str, partitions: i32) -> Result<Extents, Failure> {
+    let what = format!("ask for the offsets of topic {topic}");
+    let failed = |error: KafkaError| Failure::from_client(&error, &what);
+    // For the two ends the time that is asked about is one of two numbers that are no times.
+    let ask = |end: Offset| {
+        let list = list(topic, (0..partitions).map(|partition| (partition, end))).map_err(failed)?;
+        let answer = consumer.offsets_for_times(list, ANSWER).map_err(failed)?;
+        native::elements(&answer)
+            .map(|element| match element.code {
+                rdkafka::error::RDKafkaErrorCode::NoError => Ok((element.partition, element.offset)),
+                code => Err(Failure::of(code, &what)),
+            })
+            .collect::<Result<BTreeMap<i32, i64>, Failure>>()
+    };
+    let (starts, ends) = (ask(Offset::Beginning)?, ask(Offset::End)?);
+    Ok(ends.into_iter().map(|(partition, end)| (partition, starts.get(&partition).copied().unwrap_or_default()..end)).collect())
+}
+
+fn list(topic: &str, partitions: impl Iterator<Item = (i32, Offset)>) -> Result<TopicPartitionList, KafkaError> {
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in partitions {
+        list.add_partition_offset(topic, partition, offset)?;
+    }
+    Ok(list)
+}
+
+fn length(extents: &Extents) -> u64 {
+    extents.values().map(|extent| (extent.end - extent.start).max(0) as u64).sum()
+}

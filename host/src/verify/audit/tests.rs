@@ -1,0 +1,353 @@
+//! Every kind of violation, and every honest sight that must not be taken for one.
+
+use super::super::violation::MAX_KEPT;
+use super::*;
+use crate::state::State;
+
+/// An audited system of one input partition and one of everything else, in which all is well unless a test changes it.
+struct System {
+    audit: Audit,
+    /// How many records the topics have.
+    outputs: i64,
+    letters: i64,
+}
+
+const RULESET: &[u8] = b"0123456789abcdef";
+const OUTPUTS: Role = Role::Outputs;
+const LETTERS: Role = Role::DeadLetters;
+
+fn names() -> Names {
+    Names(["in", "out", "rejected", "counts"].map(str::to_owned))
+}
+
+fn marks(source: &str) -> Marks {
+    Marks { sources: 1, source: source.into(), rulesets: 1, ruleset: RULESET.into() }
+}
+
+fn state(from: i64, window: i64, total: u64, open: u64) -> State {
+    let mut state = State::new("id", from);
+    state.window = (window, window + 60_000);
+    state.counts.insert("iOS".into(), (total, open));
+    state
+}
+
+fn cut(committed: i64, state: State) -> Cut {
+    Cut { partition: 0, committed: Some(committed), state: Some(state), no_state: None }
+}
+
+impl System {
+    /// An input of `offsets`, of which all below `committed` are processed and `total` were counted.
+    fn new(offsets: impl IntoIterator<Item = i64>, committed: i64, total: u64) -> System {
+        System::with(Audit::new(names(), false, vec![]), offsets, cut(committed, state(0, 60_000, total, total)))
+    }
+
+    fn with(mut audit: Audit, offsets: impl IntoIterator<Item = i64>, cut: Cut) -> System {
+        let offsets: Vec<i64> = offsets.into_iter().collect();
+        let end = offsets.last().map_or(0, |last| last + 1);
+        audit.cut(vec![cut]);
+        audit.input_extent(0, offsets.first().copied().unwrap_or(0)..end);
+        offsets.into_iter().for_each(|offset| audit.input(0, offset, &Marks::default()));
+        for role in [OUTPUTS, LETTERS, Role::Counts] {
+            audit.low(role, 0, 0);
+        }
+        System { audit, outputs: 0, letters: 0 }
+    }
+
+    fn put(&mut self, role: Role, marks: &Marks) {
+        let next = if role == OUTPUTS { &mut self.outputs } else { &mut self.letters };
+        self.audit.written(role, 0, *next, marks);
+        *next += 1;
+    }
+
+    /// Writes an output for each offset.
+    fn outputs(mut self, offsets: impl IntoIterator<Item = i64>) -> System {
+        offsets.into_iter().for_each(|offset| self.put(OUTPUTS, &marks(&format!("in/0/{offset}"))));
+        self
+    }
+
+    /// Writes a dead letter for each offset.
+    fn letters(mut self, offsets: impl IntoIterator<Item = i64>) -> System {
+        offsets.into_iter().for_each(|offset| self.put(LETTERS, &marks(&format!("in/0/{offset}"))));
+        self
+    }
+
+    fn output(mut self, marks: &Marks) -> System {
+        self.put(OUTPUTS, marks);
+        self
+    }
+
+    fn letter(mut self, marks: &Marks) -> System {
+        self.put(LETTERS, marks);
+        self
+    }
+
+    fn window(mut self, offset: i64, start: i64, sum: u64, partitions: &str) -> System {
+        let message = format!(r#"{{"window":{{"start":"{start}","counts":{{"iOS":{sum}}}}},"partitions":{partitions}}}"#);
+        self.audit.counts(0, offset, Some(message.as_bytes()));
+        self
+    }
+
+    fn verdict(mut self) -> Verdict {
+        self.audit.judge()
+    }
+
+    /// The verdict, of which only `kinds` are expected, with the words of the first.
+    fn violated(self, kinds: &[(Kind, u64)]) -> String {
+        let verdict = self.verdict();
+        let found: Vec<(Kind, u64)> = verdict.found.iter().map(|violation| (violation.kind, violation.records)).collect();
+        assert_eq!(found, kinds, "{verdict}");
+        assert_eq!(verdict.violations, kinds.iter().map(|(_, records)| records).sum::<u64>());
+        assert!(!verdict.holds() && verdict.line().starts_with("NOT verified: "), "{verdict}");
+        verdict.found[0].words.clone()
+    }
+
+    /// The verdict, which is a good one.
+    fn holds(self) -> Verdict {
+        let verdict = self.verdict();
+        assert!(verdict.holds() && verdict.found.is_empty(), "{verdict}");
+        verdict
+    }
+}
+
+#[test]
+fn all_is_well_where_each_record_is_in_one_of_the_two() {
+    let verdict = System::new(0..10, 10, 7).outputs(0..7).letters(7..10).holds();
+    assert_eq!(verdict.line(), "verified: 10 records, each exactly once, in order; counts add up");
+    assert_eq!((verdict.partitions[0].outputs, verdict.partitions[0].dead_letters), (7, 3));
+    assert_eq!(verdict.rulesets, BTreeMap::from([("0123456789abcdef".to_owned(), 10)]));
+}
+
+#[test]
+fn lost_records_are_named_as_ranges() {
+    let missing = |offset: &i64| !(17..30).contains(offset) && *offset != 40;
+    let words = System::new(0..100, 100, 86).outputs((0..100).filter(missing)).violated(&[(Kind::Lost, 13), (Kind::Lost, 1)]);
+    assert_eq!(words, "in/0/17..=29: 13 records became neither output nor dead letter");
+}
+
+#[test]
+fn so_many_losses_that_they_have_no_room_are_counted() {
+    let verdict = System::new(0..10_000, 10_000, 5_000).outputs((0..10_000).step_by(2)).verdict();
+    assert_eq!((verdict.violations, verdict.found.len()), (5_000, MAX_KEPT));
+}
+
+#[test]
+fn a_record_with_two_outputs_is_named() {
+    let words = System::new(0..3, 3, 3).outputs([0, 1, 2, 1]).violated(&[(Kind::Twice, 1)]);
+    assert_eq!(words, "out/0/3 is another output of in/0/1");
+    System::new(0..3, 3, 0).letters([0, 0, 1, 2]).violated(&[(Kind::Twice, 1)]);
+}
+
+#[test]
+fn a_record_with_an_output_and_a_dead_letter_is_named() {
+    let words = System::new(0..3, 3, 3).outputs(0..3).letters([1]).violated(&[(Kind::InBoth, 1)]);
+    assert_eq!(words, "rejected/0/0 is a dead letter of in/0/1, which has become the other too");
+}
+
+#[test]
+fn an_output_behind_a_later_one_is_named() {
+    let words = System::new(0..4, 4, 4).outputs([0, 2, 1, 3]).violated(&[(Kind::OutOfOrder, 1)]);
+    assert_eq!(words, "out/0/2 is of in/0/1 and stands behind one of offset 2");
+}
+
+#[test]
+fn a_record_without_a_rule_set_or_with_two_is_named() {
+    let bare = Marks { rulesets: 0, ..marks("in/0/0") };
+    assert_eq!(
+        System::new(0..1, 1, 1).output(&bare).violated(&[(Kind::NoRuleset, 1)]),
+        "out/0/0 of in/0/0 has no header weir-ruleset"
+    );
+    let two = Marks { rulesets: 2, ..marks("in/0/0") };
+    System::new(0..1, 1, 0).letter(&two).violated(&[(Kind::SeveralRulesets, 1)]);
+}
+
+#[test]
+fn a_record_without_a_source_or_with_two_is_named() {
+    let words = System::new([], 0, 0).output(&Marks { sources: 0, ..marks("") }).violated(&[(Kind::NoSource, 1)]);
+    assert_eq!(words, "out/0/0 has no header weir-source");
+    for bad in ["in/0", "in/0/", "in/x/0", "in/0/-1", "in/0/99999999999999999999", "\u{1b}[2J"] {
+        let words = System::new([], 0, 0).output(&marks(bad)).violated(&[(Kind::NoSource, 1)]);
+        assert!(!words.contains('\u{1b}'), "{words}");
+    }
+    let two = Marks { sources: 2, ..marks("in/0/0") };
+    System::new(0..1, 1, 0).letter(&two).violated(&[(Kind::SeveralSources, 1)]);
+}
+
+#[test]
+fn a_source_that_is_not_there_is_named() {
+    let far = format!("in/0/{}", u64::MAX);
+    for foreign in ["other/0/0", "in/1/0", "in/-1/0", "in/0/1", &far] {
+        let words = System::new(0..1, 1, 1).outputs([0]).output(&marks(foreign)).violated(&[(Kind::NoInput, 1)]);
+        assert!(words.starts_with("out/0/1 is of "), "{words}");
+    }
+    let words = System::new([0, 1, 3], 4, 3).outputs([0, 1, 2, 3]).violated(&[(Kind::NoInput, 1)]);
+    assert_eq!(words, "out/0/2 is of in/0/2, where the input has no record");
+}
+
+#[test]
+fn counts_that_are_too_low_or_too_high_are_named() {
+    let expected = [(Kind::CountsDiffer, 1), (Kind::WindowsDiffer, 1)];
+    let words = System::new(0..5, 5, 4).outputs(0..5).violated(&expected);
+    assert_eq!(words, "the state of in/0 counts 4, and offsets 0 to 5 have 5 outputs");
+    System::new(0..5, 5, 6).outputs(0..5).violated(&expected);
+}
+
+#[test]
+fn windows_that_are_too_low_or_too_high_are_named() {
+    let system = || System::with(Audit::new(names(), false, vec![]), 0..5, cut(5, state(0, 120_000, 5, 2))).outputs(0..5);
+    assert_eq!(system().window(0, 60_000, 3, "[0]").holds().proofs[&Proof::CountsAddUp], Outcome::Holds);
+    let words = system().window(0, 60_000, 2, "[0]").violated(&[(Kind::WindowsDiffer, 1)]);
+    assert_eq!(words, "2 in 1 windows that were sent and 2 in open ones were counted, of 5 outputs");
+    let words = system().window(0, 60_000, 3, "[0]").window(1, 60_000, 3, "[0]").violated(&[(Kind::WindowsDiffer, 1)]);
+    assert!(words.ends_with("(windows from before the group's offsets were reset would explain it)"), "{words}");
+    system().window(0, 60_000, u64::MAX, "[0]").violated(&[(Kind::WindowsDiffer, 1)]);
+}
+
+#[test]
+fn a_window_of_which_only_some_partitions_moved_on_is_named() {
+    let mut system = System::with(Audit::new(names(), false, vec![]), 0..5, cut(5, state(0, 120_000, 5, 2))).outputs(0..5);
+    let behind = Cut { partition: 1, ..cut(0, state(0, 60_000, 0, 0)) };
+    system.audit.cut(vec![behind]);
+    let words = system.window(7, 60_000, 3, "[0,1]").violated(&[(Kind::WindowMixed, 1)]);
+    assert!(words.starts_with("counts/0/7 closes a window") && words.ends_with("[0] have moved on, [1] have not"), "{words}");
+}
+
+#[test]
+fn what_is_no_counts_message_is_named() {
+    let mut system = System::new(0..1, 1, 1).outputs([0]);
+    system.audit.counts(0, 9, None);
+    assert!(system.violated(&[(Kind::UnreadableCounts, 1)]).starts_with("counts/0/9 is no counts message"));
+}
+
+#[test]
+fn an_input_that_ends_before_the_committed_offset_is_named() {
+    System::new(0..5, 9, 5).outputs(0..5).violated(&[(Kind::PastTheEnd, 1)]);
+}
+
+#[test]
+fn markers_of_transactions_leave_gaps_that_are_no_losses() {
+    let offsets = || (0..1_000).filter(|offset| offset % 7 != 6);
+    let count = offsets().count() as u64;
+    let verdict = System::new(offsets(), 1_000, count).outputs(offsets()).holds();
+    assert_eq!(verdict.records(), count);
+}
+
+#[test]
+fn a_live_system_has_records_past_the_cut() {
+    let verdict = System::new(0..20, 10, 10).outputs(0..15).window(0, 120_000, 99, "[0]").holds();
+    assert_eq!((verdict.records(), verdict.partitions[0].waiting), (10, 10));
+}
+
+#[test]
+fn a_later_cut_judges_what_was_past_the_first() {
+    let mut system = System::new(0..20, 10, 10).outputs((0..15).filter(|offset| *offset != 12));
+    assert!(system.audit.judge().holds());
+    system.audit.cut(vec![cut(20, state(0, 60_000, 19, 19))]);
+    let words = system.outputs(15..20).violated(&[(Kind::Lost, 1)]);
+    assert_eq!(words, "in/0/12 became neither output nor dead letter");
+}
+
+#[test]
+fn what_has_expired_from_the_input_is_not_missed() {
+    let verdict = System::new(40..100, 100, 100).outputs(0..100).holds();
+    assert_eq!(verdict.records(), 60);
+    assert_eq!(verdict.notes, ["40 offsets of in/0 are no longer there and can't be missed"]);
+}
+
+#[test]
+fn nothing_before_the_first_counted_offset_is_judged() {
+    let state = state(50, 60_000, 50, 50);
+    let system = System::with(Audit::new(names(), false, vec![]), 0..100, cut(100, state));
+    assert_eq!(system.outputs([3, 1, 1]).outputs(50..100).holds().records(), 50);
+}
+
+#[test]
+fn outputs_that_have_expired_are_said_and_never_pass_for_proven() {
+    let mut system = System::new(0..100, 100, 100).outputs(30..100);
+    system.audit.low(OUTPUTS, 0, 30);
+    let verdict = system.holds();
+    assert_eq!(verdict.unsure.unjudged, 30);
+    assert!(verdict.line().contains("30 that can't be judged") && verdict.notes[0].contains("30 records of in/0"), "{verdict}");
+
+    let mut system = System::new(0..100, 100, 100).outputs((30..100).filter(|offset| *offset != 50));
+    system.audit.low(OUTPUTS, 0, 30);
+    system.violated(&[(Kind::Lost, 1)]);
+}
+
+#[test]
+fn a_compacted_topic_has_fewer_records_without_a_loss() {
+    let compacted = |roles: Vec<Role>| Audit::new(names(), false, roles);
+    let gaps = || (0..100).filter(|offset| offset % 3 == 0);
+    let system = System::with(compacted(vec![Role::Input]), gaps(), cut(98, state(0, 60_000, 98, 98)));
+    assert_eq!(system.outputs(0..98).holds().records(), 33);
+    let system = System::with(compacted(vec![OUTPUTS]), 0..100, cut(100, state(0, 60_000, 100, 100)));
+    assert_eq!(system.outputs(gaps()).holds().unsure.unjudged, 66);
+}
+
+#[test]
+fn what_a_rule_drops_is_told_as_dropped_or_lost() {
+    let system = System::with(Audit::new(names(), true, vec![]), 0..10, cut(10, state(0, 60_000, 7, 7)));
+    let verdict = system.outputs(0..7).holds();
+    assert_eq!(verdict.line(), "verified: 10 records, none twice, in order, 3 dropped or lost; counts add up");
+}
+
+#[test]
+fn a_dead_letter_keeps_the_headers_that_its_record_brought() {
+    let mut system = System::new(0..2, 2, 0);
+    system.audit.input(0, 0, &marks("elsewhere/0/7"));
+    let kept = Marks { sources: 2, rulesets: 2, ..marks("in/0/0") };
+    system.letter(&kept).letters([1]).holds();
+}
+
+#[test]
+fn an_offset_without_a_state_is_judged_without_counts() {
+    let bare = Cut { partition: 0, committed: Some(10), state: None, no_state: Some("another program wrote it".into()) };
+    let system = System::with(Audit::new(names(), false, vec![]), 5..10, bare).outputs(3..10).window(0, 60_000, 99, "[0]");
+    let verdict = system.holds();
+    assert_eq!(verdict.line(), "verified: 5 records, each exactly once, in order; counts not judged");
+    assert!(verdict.notes[0].contains("another program wrote it") && verdict.notes[0].contains("from 5 on"), "{verdict}");
+}
+
+#[test]
+fn a_group_that_begins_late_has_not_lost_what_came_before() {
+    let bare = || Cut { partition: 0, committed: Some(10), state: None, no_state: Some("nothing was written beside it".into()) };
+    let verdict = System::with(Audit::new(names(), false, vec![]), 0..12, bare()).holds();
+    assert_eq!((verdict.records(), verdict.partitions[0].waiting), (0, 2));
+    assert!(verdict.notes[0].contains("nothing before that offset is judged"), "{verdict}");
+    // What was written shows that it has begun: then the state was lost, and records may have been too.
+    System::with(Audit::new(names(), false, vec![]), 0..12, bare()).outputs(0..9).violated(&[(Kind::Lost, 1)]);
+}
+
+#[test]
+fn two_rule_sets_are_told_and_no_violation() {
+    let other = Marks { ruleset: b"other".into(), ..marks("in/0/1") };
+    let verdict = System::new(0..2, 2, 2).outputs([0]).output(&other).holds();
+    assert!(verdict.to_string().contains("2 in all: 0123456789abcdef, other"), "{verdict}");
+}
+
+#[test]
+fn five_million_records_take_as_little_memory_as_promised() {
+    const RECORDS: i64 = 5_000_000;
+    // Every second offset is a marker, and nearly every other record is rejected: nothing compresses.
+    let offsets = || (0..RECORDS).map(|index| 2 * index);
+    let rejected = |offset: &i64| (offset >> 1).count_ones() % 2 == 1;
+    let outputs = offsets().filter(|offset| !rejected(offset)).count() as u64;
+    let system = System::new(offsets(), 2 * RECORDS - 1, outputs);
+    let system = system.outputs(offsets().filter(|offset| !rejected(offset))).letters(offsets().filter(rejected));
+    let input = &system.audit.inputs[&0];
+    let bytes: usize = [&input.seen, &input.marked, &input.done[0], &input.done[1]].map(|set| set.serialized_size()).iter().sum();
+    // Three sets of two bits a record, a tenth more for their headers.
+    let promised = 3 * 2 * RECORDS as usize / 8;
+    assert!(bytes <= promised + promised / 10, "{bytes} bytes for {RECORDS} records, {promised} were promised");
+    assert_eq!(system.holds().records(), RECORDS as u64);
+}
+
+#[test]
+fn forged_offsets_take_no_memory() {
+    let mut system = System::new(0..1, 1, 1).outputs([0]);
+    for index in 0..100_000_u64 {
+        system.put(OUTPUTS, &marks(&format!("in/0/{}", index << 40 | 1)));
+    }
+    assert!(system.audit.inputs[&0].done[0].serialized_size() < 100);
+    let verdict = system.verdict();
+    assert_eq!((verdict.violations, verdict.found.len()), (100_000, MAX_KEPT));
+}

@@ -1,0 +1,227 @@
+//! The verdict: as data, in words for a person, and as JSON for a program.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+
+use serde::{Serialize, Serializer};
+
+use super::violation::{Proof, Violation};
+use crate::view::number;
+
+/// How many violations of a kind are listed for a person; `--json` has all that were kept.
+const LISTED: usize = 10;
+
+/// What is said of a system at one cut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// How many violations there are, those that were not kept included.
+    pub violations: u64,
+    pub proofs: BTreeMap<Proof, Outcome>,
+    pub read: Vec<Read>,
+    pub partitions: Vec<Judged>,
+    #[serde(flatten)]
+    pub unsure: Unsure,
+    /// What the counts were compared with, or why they were not.
+    pub counted: String,
+    /// How many outputs and dead letters each set of rules has judged.
+    pub rulesets: BTreeMap<String, u64>,
+    pub notes: Vec<String>,
+    pub found: Vec<Violation>,
+}
+
+/// How a proof ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Holds,
+    Violated(u64),
+    /// There was nothing to judge by; the notes or [`Verdict::counted`] say why.
+    NotJudged,
+}
+
+/// How many records of a topic were read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Read {
+    pub topic: String,
+    pub records: u64,
+}
+
+/// What was judged of an input partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Judged {
+    pub partition: i32,
+    /// The first offset that is judged.
+    pub from: u64,
+    /// The first that is not; none if the group has committed nothing.
+    pub committed: Option<i64>,
+    pub records: u64,
+    pub outputs: u64,
+    pub dead_letters: u64,
+    /// Records that wait past the cut.
+    pub waiting: u64,
+    /// Whether there is a state to hold the counts against.
+    pub state: bool,
+}
+
+/// Input records that are neither known to be done nor known to be lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Unsure {
+    /// A rule drops what it rejects, so that this looks like a loss.
+    pub dropped_or_lost: u64,
+    /// What was written of them may have expired or been compacted.
+    pub unjudged: u64,
+}
+
+impl Verdict {
+    /// Whether nothing is wrong.
+    pub fn holds(&self) -> bool {
+        self.violations == 0
+    }
+
+    /// How many records were judged.
+    pub fn records(&self) -> u64 {
+        self.partitions.iter().map(|partition| partition.records).sum()
+    }
+
+    /// Adds what was wrong at earlier cuts.
+    pub(super) fn recall(&mut self, earlier: impl Iterator<Item = Violation>) {
+        for mut violation in earlier {
+            self.violations += violation.records;
+            let outcome = self.proofs.entry(violation.kind.proof()).or_insert(Outcome::Holds);
+            *outcome = match *outcome {
+                Outcome::Violated(times) => Outcome::Violated(times + violation.records),
+                Outcome::Holds | Outcome::NotJudged => Outcome::Violated(violation.records),
+            };
+            violation.words += " (at an earlier cut)";
+            self.found.push(violation);
+        }
+    }
+
+    /// The verdict in one line.
+    pub fn line(&self) -> String {
+        if !self.holds() {
+            return format!("NOT verified: {}", amount(self.violations, "violation"));
+        }
+        let mut line = format!("verified: {}, ", amount(self.records(), "record"));
+        match self.unsure {
+            Unsure { dropped_or_lost: 0, unjudged: 0 } => line += "each exactly once, in order",
+            Unsure { dropped_or_lost, unjudged: 0 } => {
+                let _ = write!(line, "none twice, in order, {} dropped or lost", number(dropped_or_lost));
+            }
+            Unsure { dropped_or_lost, unjudged } => {
+                let _ = write!(line, "none twice, in order, {} that can't be judged", number(dropped_or_lost + unjudged));
+            }
+        }
+        line += match self.proofs.get(&Proof::CountsAddUp) {
+            Some(Outcome::Holds) => "; counts add up",
+            _ => "; counts not judged",
+        };
+        line
+    }
+
+    /// The whole of it as one JSON object, without a line feed.
+    pub fn to_json(&self) -> String {
+        #[derive(Serialize)]
+        struct Whole<'a> {
+            verified: bool,
+            records: u64,
+            #[serde(flatten)]
+            verdict: &'a Verdict,
+        }
+
+        let whole = Whole { verified: self.holds(), records: self.records(), verdict: self };
+        serde_json::to_string(&whole).expect("numbers and texts can be written")
+    }
+
+    fn words(&self, proof: Proof) -> String {
+        let hashes = || self.rulesets.keys().map(String::as_str).take(3).collect::<Vec<_>>().join(", ");
+        match proof {
+            Proof::NoneLost if self.unsure.dropped_or_lost > 0 => {
+                format!("none lost, if not one of {} that rules may have dropped", number(self.unsure.dropped_or_lost))
+            }
+            Proof::NoneLost if self.unsure.unjudged > 0 => format!("none lost, {} not judged", number(self.unsure.unjudged)),
+            Proof::NoneLost => "none lost: each input record is an output or a dead letter".into(),
+            Proof::NoneTwice => "none twice".into(),
+            Proof::InOrder => "in order, for each input partition in each partition that its records went to".into(),
+            Proof::OfTheInput => "each output and dead letter is of an input record".into(),
+            Proof::OneRuleset => match self.rulesets.len() {
+                0 => "one rule set for each record".into(),
+                different @ ..=3 => format!("one rule set for each record; {different} in all: {}", hashes()),
+                different => format!("one rule set for each record; {different} in all: {}, …", hashes()),
+            },
+            Proof::CountsAddUp => format!("counts add up: {}", self.counted),
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Read { topic, records } in &self.read {
+            writeln!(out, "read      {topic}: {}", amount(*records, "record"))?;
+        }
+        let input = self.read.first().map_or("", |read| &read.topic);
+        self.partitions.iter().try_for_each(|partition| writeln!(out, "judged    {input}/{partition}"))?;
+        for (proof, outcome) in &self.proofs {
+            match outcome {
+                Outcome::Holds => writeln!(out, "ok        {}", self.words(*proof))?,
+                Outcome::Violated(times) => writeln!(out, "VIOLATED  {}: {}", title(*proof), amount(*times, "violation"))?,
+                Outcome::NotJudged => writeln!(out, "unknown   {}: {}", title(*proof), self.counted)?,
+            }
+        }
+        self.notes.iter().try_for_each(|note| writeln!(out, "note      {note}"))?;
+        let mut named = 0;
+        for alike in self.found.chunk_by(|one, next| one.kind == next.kind) {
+            for violation in alike.iter().take(LISTED) {
+                writeln!(out, "          {}", violation.words)?;
+                named += violation.records;
+            }
+        }
+        if self.violations > named {
+            writeln!(out, "          … and {} more; --json lists more of them", number(self.violations - named))?;
+        }
+        writeln!(out, "{}", self.line())
+    }
+}
+
+impl fmt::Display for Judged {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Judged { partition, from, committed, records, outputs, dead_letters, waiting, .. } = self;
+        let waiting = if *waiting > 0 { format!("; {} past the cut", number(*waiting)) } else { String::new() };
+        let Some(committed) = committed else { return write!(out, "{partition}: nothing committed{waiting}") };
+        write!(
+            out,
+            "{partition}: offsets {} to {}: {}, {}, {}{waiting}",
+            number(*from),
+            number((*committed).max(0) as u64),
+            amount(*records, "record"),
+            amount(*outputs, "output"),
+            amount(*dead_letters, "dead letter")
+        )
+    }
+}
+
+impl Serialize for Outcome {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(match self {
+            Outcome::Holds => "holds",
+            Outcome::Violated(_) => "violated",
+            Outcome::NotJudged => "not-judged",
+        })
+    }
+}
+
+/// What is proven, in a few words.
+fn title(proof: Proof) -> &'static str {
+    match proof {
+        Proof::NoneLost => "none lost",
+        Proof::NoneTwice => "none twice",
+        Proof::InOrder => "in order",
+        Proof::OfTheInput => "each output and dead letter is of an input record",
+        Proof::OneRuleset => "one rule set for each record",
+        Proof::CountsAddUp => "counts add up",
+    }
+}
+
+/// `1 record`, `2 records`.
+fn amount(count: u64, of: &str) -> String {
+    format!("{} {of}{}", number(count), if count == 1 { "" } else { "s" })
+}

@@ -1,0 +1,202 @@
+//! `weir verify` against a broker: what an engine has done holds, and what was forged is named.
+//!
+//! The embedded broker has no transactions, so exactly-once is not proven here. What the verifier makes of each kind of
+//! violation is tested beside its judge; here it has to find them in topics.
+
+use std::collections::BTreeMap;
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use serde_json::{Value, json};
+use weir::config::Config;
+use weir::kafka::Embedded;
+
+use crate::kafka::{Reader, Record, write};
+use crate::program::{Ended, Weir, eventually};
+
+const INPUT: &str = "user-login";
+const OUTPUTS: &str = "processed-user-login";
+const LETTERS: &str = "user-login-rejected";
+const COUNTS: &str = "device_type_count";
+
+fn verify(brokers: &str, options: &str) -> Ended {
+    Weir::start(&format!("verify --brokers {brokers} {options}"), &[]).end()
+}
+
+/// The verdict as JSON, with the exit code that goes with it.
+fn verdict(brokers: &str) -> Value {
+    let ended = verify(brokers, "--json");
+    let line = ended.lines.iter().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{:#?}", ended.lines));
+    let verdict: Value = serde_json::from_str(line).unwrap();
+    assert_eq!(ended.code, Some(i32::from(verdict["verified"] == false)), "{line}");
+    verdict
+}
+
+/// A record that says it is of `source`.
+fn of(source: &str, partition: i32) -> Record {
+    let header = |name: &str, value: &str| (name.to_owned(), Some(value.as_bytes().to_vec()));
+    let headers = vec![header("weir-ruleset", "0123456789abcdef"), header("weir-source", source)];
+    Record { partition, value: Some(b"{}".to_vec()), headers, ..Record::default() }
+}
+
+/// A system that was written by hand: what each topic has is up to the test.
+struct System {
+    brokers: String,
+    _broker: Embedded,
+}
+
+impl System {
+    /// An input of `count` records in partition 0.
+    fn new(count: usize) -> System {
+        let broker = Embedded::start(&Config::default().topics).unwrap();
+        let system = System { brokers: broker.bootstrap_servers().unwrap(), _broker: broker };
+        system.write(INPUT, &vec![Record { value: Some(b"{}".to_vec()), ..Record::default() }; count]);
+        system
+    }
+
+    fn write(&self, topic: &str, records: &[Record]) {
+        write(&self.brokers, topic, records);
+    }
+
+    /// Writes an output for each of `offsets`.
+    fn outputs(&self, offsets: impl IntoIterator<Item = u64>) {
+        let records: Vec<Record> = offsets.into_iter().map(|offset| of(&format!("{INPUT}/0/{offset}"), 0)).collect();
+        self.write(OUTPUTS, &records);
+    }
+
+    /// Commits the offset of partition 0 as the engine does.
+    fn commit(&self, offset: i64, metadata: &str) {
+        let mut settings = ClientConfig::new();
+        settings.set("bootstrap.servers", &self.brokers).set("group.id", "weir").set("enable.auto.commit", "false");
+        let consumer: BaseConsumer = settings.create().unwrap();
+        let mut list = TopicPartitionList::new();
+        let mut element = list.add_partition(INPUT, 0);
+        element.set_offset(Offset::Offset(offset)).unwrap();
+        element.set_metadata(metadata);
+        consumer.commit(&list, CommitMode::Sync).unwrap();
+    }
+}
+
+/// The state of a partition whose open window began at minute 1.
+fn state(total: u64, open: u64) -> String {
+    json!({ "weir": 1, "topic": "", "from": 0, "window": [60_000, 120_000], "counts": { "iOS": [total, open] } }).to_string()
+}
+
+fn window(start: &str, count: u64) -> Record {
+    let value = json!({
+        "device_type_counts": { "iOS": count },
+        "window": { "start": start, "end": start, "counts": { "iOS": count } },
+        "partitions": [0],
+    });
+    Record { value: Some(value.to_string().into_bytes()), ..Record::default() }
+}
+
+#[test]
+fn what_an_engine_has_done_holds_until_an_output_is_forged() {
+    const COUNT: usize = 3_000;
+    let mut engine = Weir::start("run", &[("WEIR_KAFKA_BROKERS", "embedded"), ("WEIR_COUNTS_EVERY", "1s")]);
+    let (brokers, ruleset) = (engine.field("brokers"), engine.field("ruleset"));
+    let simulated = Weir::start(&format!("simulate --brokers {brokers} --count {COUNT} --rate 0 --bad-share 0.3"), &[]).end();
+    assert_eq!(simulated.code, Some(0), "{:#?}", simulated.lines);
+    let verdict_of_all = eventually("all is committed", || {
+        let verdict = verdict(&brokers);
+        assert_eq!(verdict["verified"], true, "{verdict:#}");
+        (verdict["records"] == COUNT).then_some(verdict)
+    });
+    let read: BTreeMap<&str, u64> = verdict_of_all["read"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|read| (read["topic"].as_str().unwrap(), read["records"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(read[INPUT], COUNT as u64);
+    assert_eq!(read[OUTPUTS] + read[LETTERS], COUNT as u64);
+    assert_eq!(verdict_of_all["rulesets"], json!({ ruleset: COUNT }));
+
+    let mut outputs = Reader::open(&brokers, OUTPUTS);
+    let twin = outputs.count(1)[0].clone();
+    let place = format!("{OUTPUTS}/{}/{}", twin.partition, twin.offset);
+    write(&brokers, OUTPUTS, &[Record { timestamp: None, ..twin.clone() }]);
+    let ended = verify(&brokers, "");
+    let (partition, offset) = twin.source();
+    let words = format!("is another output of {INPUT}/{partition}/{offset}");
+    let line = ended.lines.iter().find(|line| line.contains(&words)).unwrap_or_else(|| panic!("{:#?}", ended.lines));
+    assert!(line.contains(&format!("{OUTPUTS}/{partition}/")) && !line.contains(&format!("{place} ")), "the later one: {line}");
+    assert!(ended.lines.iter().any(|line| line == "NOT verified: 1 violation"), "{:#?}", ended.lines);
+    assert_eq!(ended.code, Some(1));
+    assert_eq!(engine.stop().code, Some(0));
+}
+
+#[test]
+fn counts_that_add_up_are_verified() {
+    let system = System::new(10);
+    system.outputs(0..7);
+    system.write(LETTERS, &(7..9).map(|offset| of(&format!("{INPUT}/0/{offset}"), 0)).collect::<Vec<_>>());
+    system.write(COUNTS, &[window("1970-01-01T00:00:00Z", 4), window("1970-01-01T00:01:00Z", 99)]);
+    system.commit(9, &state(7, 3));
+    let ended = verify(&system.brokers, "");
+    let last = ended.lines.iter().find(|line| line.starts_with("verified: ")).unwrap_or_else(|| panic!("{:#?}", ended.lines));
+    assert_eq!((last.as_str(), ended.code), ("verified: 9 records, each exactly once, in order; counts add up", Some(0)));
+    assert!(ended.lines.iter().any(|line| line.ends_with("; 1 past the cut")), "{:#?}", ended.lines);
+}
+
+#[test]
+fn every_violation_is_named_with_its_place() {
+    let system = System::new(100);
+    system.outputs((0..100).filter(|offset| !(17..30).contains(offset)));
+    system.write(OUTPUTS, &[of(&format!("{INPUT}/0/{}", u64::MAX), 2), Record { headers: vec![], ..of("", 1) }]);
+    system.write(LETTERS, &[of(&format!("{INPUT}/0/50"), 0)]);
+    system.write(COUNTS, &[window("1970-01-01T00:00:00Z", 5)]);
+    system.commit(100, &state(88, 83));
+    let verdict = verdict(&system.brokers);
+    let found: Vec<(&str, &str)> = verdict["found"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|found| (found["kind"].as_str().unwrap(), found["words"].as_str().unwrap()))
+        .collect();
+    let words = |kind: &str| found.iter().find(|(known, _)| *known == kind).unwrap_or_else(|| panic!("{found:#?}")).1;
+    assert_eq!(words("lost"), "user-login/0/17..=29: 13 records became neither output nor dead letter");
+    assert!(words("no-input").starts_with("processed-user-login/2/0 is of user-login/0/18446744073709551615"));
+    assert_eq!(words("no-source"), "processed-user-login/1/0 has no header weir-source");
+    assert!(words("in-both").starts_with("user-login-rejected/0/0 is a dead letter of user-login/0/50"));
+    assert_eq!(words("counts-differ"), "the state of user-login/0 counts 88, and offsets 0 to 100 have 87 outputs");
+    assert_eq!(words("windows-differ"), "5 in 1 windows that were sent and 83 in open ones were counted, of 87 outputs");
+    assert_eq!((found.len(), &verdict["violations"]), (6, &json!(18)));
+}
+
+#[test]
+fn a_state_that_is_none_is_said() {
+    let system = System::new(5);
+    system.outputs(0..5);
+    system.commit(5, "not ours");
+    let verdict = verdict(&system.brokers);
+    assert_eq!((&verdict["verified"], &verdict["proofs"]["counts-add-up"]), (&json!(true), &json!("not-judged")));
+    assert!(verdict["notes"][0].as_str().unwrap().contains("another program wrote it"), "{verdict:#}");
+}
+
+#[test]
+fn a_group_without_offsets_is_no_verdict() {
+    let system = System::new(1);
+    let ended = verify(&system.brokers, "");
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.lines.iter().any(|line| line.contains("group weir has committed no offsets")), "{:#?}", ended.lines);
+}
+
+#[test]
+fn a_live_system_is_followed_until_a_signal() {
+    let system = System::new(20);
+    system.outputs(0..10);
+    system.commit(10, &state(10, 10));
+    let mut following = Weir::start(&format!("verify --brokers {} --follow --every 1", system.brokers), &[]);
+    following.line("verified: 10 records");
+    system.outputs(10..20);
+    system.commit(20, &state(20, 20));
+    following.line("verified: 20 records");
+    system.outputs([12]);
+    following.line("processed-user-login/0/20 is another output of user-login/0/12");
+    let ended = following.stop();
+    assert_eq!(ended.code, Some(1), "{:#?}", ended.lines);
+    assert!(ended.lines.iter().any(|line| line == "NOT verified: 1 violation"), "{:#?}", ended.lines);
+}

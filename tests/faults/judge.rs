@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::kafka::Record;
 use crate::oracle::{self, Passed, Rejected};
 use crate::poisons;
+use crate::weir::Committed;
 
 /// How many violations are shown.
 const SHOWN: usize = 20;
@@ -26,7 +27,7 @@ pub struct Evidence {
     pub letters: Vec<Record>,
     pub windows: Vec<Record>,
     /// The committed offset of each input partition, with its metadata.
-    pub committed: BTreeMap<i32, (i64, String)>,
+    pub committed: Committed,
 }
 
 /// How to judge.

@@ -33,6 +33,12 @@ const DELIVERING_MILLIS: &str = "120000";
 /// Share of bad messages.
 const BAD_SHARE: f64 = 0.2;
 
+/// How often it is looked whether work is done.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The committed offsets by partition, with their metadata.
+pub type Committed = BTreeMap<i32, (i64, String)>;
+
 /// Topics, a group, and readers of what comes out.
 pub struct Job {
     name: String,
@@ -135,14 +141,14 @@ impl Job {
     /// Waits until everything in the input is committed.
     pub fn settle(&self) {
         let input = self.topic("in");
-        within(SETTLING, format_args!("{input} is worked off; see {}", self.logs().display()), || {
-            let ends = self.ends.all(&input)?;
-            let committed = self.committed()?;
-            let done = |(partition, end): (usize, &i64)| {
-                *end == 0 || committed.get(&(partition as i32)).is_some_and(|(offset, _)| offset == end)
-            };
-            ends.iter().enumerate().all(done).then_some(())
-        });
+        let mut seen = (None, None);
+        let until = Instant::now() + SETTLING;
+        while !is_worked_off(&seen) {
+            let logs = self.logs();
+            assert!(Instant::now() < until, "{input} is not worked off: (ends, committed) are {seen:?}; see {}", logs.display());
+            thread::sleep(PAUSE);
+            seen = (self.ends.all(&input), self.committed());
+        }
     }
 
     /// The same job with new readers, where a topic was deleted and made anew.
@@ -179,7 +185,7 @@ impl Job {
     }
 
     /// The committed offsets of the input's partitions that have one, with their metadata.
-    pub fn committed(&self) -> Option<BTreeMap<i32, (i64, String)>> {
+    pub fn committed(&self) -> Option<Committed> {
         let input = self.topic("in");
         let mut asked = TopicPartitionList::new();
         let partitions = self.ends.all(&input)?.len();
@@ -220,6 +226,15 @@ impl Job {
     fn logs(&self) -> PathBuf {
         Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults").join(&self.name)
     }
+}
+
+/// Whether every offset before the ends is committed; not, where one of the two is not known.
+fn is_worked_off((ends, committed): &(Option<Vec<i64>>, Option<Committed>)) -> bool {
+    let (Some(ends), Some(committed)) = (ends, committed) else { return false };
+    let done = |(partition, end): (usize, &i64)| {
+        *end == 0 || committed.get(&(partition as i32)).is_some_and(|(offset, _)| offset == end)
+    };
+    ends.iter().enumerate().all(done)
 }
 
 /// An engine at work. It is killed when this is dropped, and what it wrote is left in a file.

@@ -30,7 +30,7 @@ const IDLE: Duration = Duration::from_millis(100);
 /// How long a transaction takes in new messages under lag: what it costs vanishes, and readers do not wait for long.
 const OPEN: Duration = Duration::from_millis(100);
 /// Pauses before a batch that could not be committed is read again.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// What a run has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -51,7 +51,7 @@ pub(super) struct Undelivered {
 /// A producer, and how many of its delivery reports are outstanding.
 pub(super) struct Outbox {
     settings: ClientConfig,
-    producer: BaseProducer<Reports>,
+    producer: Arc<BaseProducer<Reports>>,
     troubles: Arc<Troubles>,
     sent: usize,
 }
@@ -170,8 +170,8 @@ impl Outbox {
     }
 
     /// The producer, for its transactional calls.
-    pub(super) fn producer(&self) -> &BaseProducer<impl ProducerContext + use<>> {
-        &self.producer
+    pub(super) fn producer(&self) -> Arc<BaseProducer<impl ProducerContext + use<>>> {
+        self.producer.clone()
     }
 
     /// The id of `topic`, if the cluster gives its topics ids.
@@ -184,10 +184,11 @@ impl Outbox {
     }
 }
 
-fn producer(settings: &ClientConfig, troubles: &Arc<Troubles>) -> anyhow::Result<BaseProducer<Reports>> {
+fn producer(settings: &ClientConfig, troubles: &Arc<Troubles>) -> anyhow::Result<Arc<BaseProducer<Reports>>> {
     let reports =
         Reports { troubles: troubles.clone(), count: AtomicUsize::new(0), bad: Mutex::default(), failed: OnceLock::new() };
-    settings.create_with_context(reports).context("failed to set up the producer: check `[kafka.properties]`")
+    let producer = settings.create_with_context(reports).context("failed to set up the producer: check `[kafka.properties]`")?;
+    Ok(Arc::new(producer))
 }
 
 /// Delivery reports since the last drain. They come in on the thread that polls.

@@ -63,7 +63,9 @@ pub struct Source {
     next: BTreeMap<i32, i64>,
     /// As what this process takes part in the group. It is taken with the assignment: what is committed later under this
     /// membership is refused if the partitions have gone to others since.
-    membership: Option<ConsumerGroupMetadata>,
+    membership: Option<Arc<ConsumerGroupMetadata>>,
+    /// The client reads what is assigned.
+    reading: bool,
 }
 
 impl Source {
@@ -88,6 +90,7 @@ impl Source {
             assigned: Vec::new(),
             next: BTreeMap::new(),
             membership: None,
+            reading: false,
         })
     }
 
@@ -133,7 +136,9 @@ impl Source {
         if let Polled::Assigned(partitions) = &change {
             self.next.clear();
             self.assigned.clone_from(partitions);
-            self.membership = self.consumer.group_metadata().filter(|_| native::generation(&self.consumer).is_some());
+            self.reading = false;
+            let membership = self.consumer.group_metadata().filter(|_| native::generation(&self.consumer).is_some());
+            self.membership = membership.map(Arc::new);
         }
         change
     }
@@ -181,8 +186,18 @@ impl Source {
         self.next = found.iter().filter_map(|found| Some((found.partition, found.offset?))).collect();
         let positions = self.list(self.next.iter().map(|(partition, offset)| (*partition, *offset, "")));
         let what = format!("read topic {} from the committed offsets on", self.topic);
-        positions.and_then(|positions| self.consumer.assign(&positions)).map_err(|error| Failure::from_client(&error, &what))?;
+        positions.and_then(|positions| self.read_from(&positions)).map_err(|error| Failure::from_client(&error, &what))?;
+        self.reading = true;
         Ok(found)
+    }
+
+    /// An assignment is answered once. Answering it again, while the group wants the partitions back, would confuse the client.
+    fn read_from(&self, positions: &TopicPartitionList) -> Result<(), KafkaError> {
+        if !self.reading {
+            return self.consumer.assign(positions);
+        }
+        let sought = self.consumer.seek_partitions(positions.clone(), start::ANSWER)?;
+        sought.elements().iter().try_for_each(|element| element.error())
     }
 
     /// The offsets to commit once `parts` are done, with the state of each partition.
@@ -194,7 +209,7 @@ impl Source {
     }
 
     /// As what this process takes part in the group; none while it takes part in none.
-    pub(super) fn membership(&self) -> Option<&ConsumerGroupMetadata> {
+    pub(super) fn membership(&self) -> Option<&Arc<ConsumerGroupMetadata>> {
         self.membership.as_ref()
     }
 

@@ -9,6 +9,7 @@
 //! the rule of this file: [`Transactions::clean`] is false unless proven.
 
 use std::collections::VecDeque;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ const SLICE: Duration = Duration::from_millis(100);
 const OFFSETS_SLICE: Duration = Duration::from_secs(2);
 /// The shortest time between two calls, should the client answer at once that it cannot answer yet.
 const PAUSE: Duration = Duration::from_millis(5);
+/// Past this the client has lost the call.
+const OFFSETS_STUCK: Duration = Duration::from_secs(3);
 /// How long a call is resumed. Past it the coordinator has given the transaction up (`transaction.timeout.ms`), or is away.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long an abort may take. It only lets readers go on sooner: whoever comes next ends the transaction anyway.
@@ -99,14 +102,25 @@ impl Transactions {
     }
 
     /// Adds `offsets` to the transaction, to which `membership` has the right.
+    ///
+    /// The client waits for the group's coordinator without an end: if that dies at the wrong moment, nothing wakes the call. So
+    /// it is made on a thread of its own, which is given up with its producer.
     pub(super) fn add_offsets(
         &mut self,
         outbox: &Outbox,
         offsets: &TopicPartitionList,
-        membership: &ConsumerGroupMetadata,
+        membership: &Arc<ConsumerGroupMetadata>,
         give_up: &mut dyn FnMut() -> bool,
     ) -> Result<(), Failure> {
-        let add = |_| outbox.producer().send_offsets_to_transaction(offsets, membership, OFFSETS_SLICE);
+        let add = |_| {
+            let (answer, answered) = mpsc::channel();
+            let (producer, offsets, membership) = (outbox.producer(), offsets.clone(), membership.clone());
+            let call = move || drop(answer.send(producer.send_offsets_to_transaction(&offsets, &membership, OFFSETS_SLICE)));
+            match thread::Builder::new().name("offsets".into()).spawn(call) {
+                Ok(_) => answered.recv_timeout(OFFSETS_STUCK).unwrap_or(Err(KafkaError::Canceled)),
+                Err(_) => Err(KafkaError::Canceled),
+            }
+        };
         self.quick = self.insist("commit offsets", give_up, add)?;
         Ok(())
     }

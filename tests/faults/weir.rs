@@ -125,8 +125,7 @@ impl Job {
 
     fn engine_at(&self, brokers: &str, instance: &str) -> Engine {
         let id = self.transactional_id(instance);
-        let mut variables: Vec<(&str, &str)> =
-            self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let mut variables = self.variables();
         variables.extend([("WEIR_KAFKA_BROKERS", brokers), ("WEIR_KAFKA_TRANSACTIONAL_ID", &id)]);
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let log = self.logs().join(format!("{number:03}-{instance}.log"));
@@ -208,6 +207,19 @@ impl Job {
         let violations = judge.violations(&self.evidence());
         let logs = self.logs();
         assert!(violations.is_empty(), "{}: {violations:#?}\nthe logs are in {}", self.name, logs.display());
+        self.verify();
+    }
+
+    /// Lets `weir verify` say what it thinks of it.
+    fn verify(&self) {
+        let mut variables = self.variables();
+        variables.push(("WEIR_KAFKA_BROKERS", &self.brokers));
+        let ended = Weir::start("verify", &variables).end();
+        assert_eq!(ended.code, Some(0), "{}: {:#?}", self.name, ended.lines);
+    }
+
+    fn variables(&self) -> Vec<(&str, &str)> {
+        self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
     }
 
     pub fn evidence(&self) -> Evidence {

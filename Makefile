@@ -23,9 +23,9 @@ run: rules ## Watch logins flow through the rules: no Kafka, no Docker
 test: rules ## Run every test: needs neither Kafka nor Docker
 	$(CARGO) test --release --workspace
 
-test-kafka: rules ## Run the tests of faults on a real Apache Kafka: needs Java 17 and Maven
+test-kafka: rules ## Run the tests of faults on a real Apache Kafka (KAFKA_ONLY=crashes:: some of them): needs Java 17 and Maven
 	@scripts/kafka
-	$(CARGO) test --release --package weir --test faults -- --test-threads $(KAFKA_TESTS)
+	$(CARGO) test --release --package weir --test faults -- --test-threads $(KAFKA_TESTS) $(KAFKA_ONLY)
 
 chaos: rules ## Break everything at random on a real Kafka: ROUNDS=100 SEED=7
 	@scripts/kafka

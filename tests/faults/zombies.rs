@@ -48,7 +48,9 @@ fn a_frozen_engine_that_wakes_up_late_writes_nothing() {
 
 #[test]
 fn engines_come_and_go_and_the_counts_go_with_the_partitions() {
-    let job = Job::create(shared(), "crowd").with("kafka.properties.session.timeout.ms", "1500");
+    let job = Job::create(shared(), "crowd")
+        .with("kafka.properties.session.timeout.ms", "1500")
+        .with("kafka.properties.heartbeat.interval.ms", "400");
     let load = job.load(5, 500, usize::MAX);
     let mut crowd = VecDeque::new();
     for change in 0..CHANGES {

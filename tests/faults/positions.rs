@@ -2,7 +2,7 @@
 
 use crate::cluster::shared;
 use crate::program::Ended;
-use crate::weir::{Job, PARTITIONS, SETTLING};
+use crate::weir::{Job, PARTITIONS};
 
 /// A job that has done some work, and has stopped.
 fn paused(name: &str) -> Job {
@@ -79,7 +79,6 @@ fn a_partition_that_is_added_is_read_from_its_beginning() {
     job.settle();
     shared().add_partitions(&job.topic("in"), 5);
     job.load(23, 1_000, 1_000).finish();
-    job.goes_on(SETTLING);
     job.settle();
     engine.stop();
     job.judge();

@@ -74,8 +74,9 @@ impl Drop for Reader {
 
 /// All committed messages of `topic`, up to its end now. Open transactions are waited for.
 pub fn everything(brokers: &str, topic: &str) -> Vec<Record> {
-    let consumer = consumer(brokers, topic);
     let ends = Ends::of(brokers).settled(topic);
+    // Not earlier: before an open transaction a partition ends too, and tells so.
+    let consumer = consumer(brokers, topic);
     let mut records = Vec::new();
     // By partition: the end of one may be told twice, before and after the mark that ends a transaction.
     let mut left: BTreeSet<i32> = (0..ends.len() as i32).collect();

@@ -9,7 +9,14 @@ use weir::wasm::{Limits, Runtime};
 
 use crate::guest::Guest;
 
-const LIMITS: Limits = Limits { memory: 4 << 20, deadline: Duration::from_secs(1) };
+const LIMITS: Limits = Limits {
+    memory: 4 << 20,
+    tables: 20_000,
+    instances: 10,
+    stack: 512 << 10,
+    result: 64 << 20,
+    deadline: Duration::from_secs(1),
+};
 
 /// Traps on rows in which `x` is null, and keeps the others.
 const TRAP_ON_NULL: &str = "

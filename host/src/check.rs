@@ -53,7 +53,7 @@ fn configuration(file: &Path, config: &Config) -> anyhow::Result<config::Rule> {
 fn report(file: &Path, rule: &config::Rule, proven: &Proven) -> String {
     let Manifest { name, version, description, reads, writes, reasons } = &proven.manifest;
     let list = |names: &[String]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
-    let (config, memory, deadline) = (&rule.config, rule.memory, rule.deadline);
+    let (config, memory, deadline) = (&rule.config, rule.limits.memory, rule.limits.deadline);
     format!(
         "{}: ok\n  rule     {name} {version}: {}\n  bytes    {}, SHA-256 {}\n  reads    {}\n  writes   {}\n  rejects  {}\n  \
          config   {config}\n  limits   {memory} bytes of memory, {deadline:?} a batch\n",

@@ -45,6 +45,9 @@ mod files;
 
 pub mod kafka;
 
+// Sets of rules that take each other's place.
+pub mod swap;
+
 // What others may see of it.
 pub mod snapshot;
 

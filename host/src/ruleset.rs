@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::column::{Column, Kind};
 use crate::config::{self, Config};
 use crate::pipeline::{Evaluate, Manifest, Pipeline, Stage, View};
-use crate::wasm::{Component, Instance, Limits, MAX_COMPONENT_BYTES, Runtime};
+use crate::wasm::{Component, Instance, MAX_COMPONENT_BYTES, Runtime};
 
 /// Compiled and proven rules in their order.
 pub struct RuleSet {
@@ -70,8 +70,7 @@ impl RuleSet {
 }
 
 fn instantiate(component: &Component, rule: &config::Rule) -> anyhow::Result<(Instance, Manifest)> {
-    let limits = Limits { memory: rule.memory, deadline: rule.deadline };
-    Instance::new(component, &rule.name, &rule.config.to_string(), limits)
+    Instance::new(component, &rule.name, &rule.config.to_string(), rule.limits)
         .with_context(|| format!("failed to start the rule `{}` of {}", rule.name, rule.file.display()))
 }
 

@@ -34,6 +34,23 @@ on_bad_state = "stop"
 [rules]
 folder = "rules/dist"
 pipeline = ["validation", "utc-enrichment", "device-filter"]
+watch = true
+state = ""
+history = 20
+
+[trial]
+records = 10000
+time = "60s"
+faults = 0.01
+rejections = 0.2
+
+[shadow]
+share = 0.1
+
+[admin]
+listen = "127.0.0.1:8081"
+token = ""
+token_file = ""
 
 [log]
 level = "info"
@@ -50,7 +67,12 @@ users = 1000
 pub(super) const RULE_DEFAULTS: &str = r#"
 file = ""
 on_reject = "dead-letter"
+on_fault = "dead-letter"
 memory = "32MiB"
+tables = 20000
+instances = 10
+stack = "512KiB"
+result = "64MiB"
 deadline = "1s"
 config = {}
 "#;

@@ -32,6 +32,10 @@ pub struct Config {
     pub batch: Batch,
     pub counts: Counts,
     pub rules: Vec<Rule>,
+    pub swap: Swap,
+    pub trial: Trial,
+    pub shadow: Shadow,
+    pub admin: Admin,
     pub log: Log,
     pub simulate: Simulate,
 }
@@ -115,12 +119,89 @@ pub struct Rule {
     pub file: PathBuf,
     /// `on_reject = "drop"`: count what it rejects, produce no dead letter.
     pub drop: bool,
-    /// Largest linear memory, bytes.
-    pub memory: usize,
-    /// Longest time for one batch.
-    pub deadline: Duration,
+    pub on_fault: OnFault,
+    pub limits: Limits,
     /// What the rule's `configure` gets, a JSON object.
     pub config: serde_json::Value,
+}
+
+/// What becomes of a message on which a rule fails. `on_fault`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFault {
+    /// It is rejected with the reason `rule_fault`.
+    DeadLetter,
+    /// It goes on as if the rule were not there.
+    Pass,
+    /// The process stops, and the message is not committed.
+    Stop,
+}
+
+/// What a rule may use. `[rule.NAME]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest linear memory, bytes.
+    pub memory: usize,
+    /// Most elements of a table.
+    pub tables: usize,
+    /// Most core instances, and as many memories and tables.
+    pub instances: usize,
+    /// Deepest stack of Wasm code, bytes.
+    pub stack: usize,
+    /// Most that one call may hand back, bytes.
+    pub result: usize,
+    /// Longest time for one batch.
+    pub deadline: Duration,
+}
+
+/// How rules are swapped. `[rules] folder, watch, state, history`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Swap {
+    /// Where `NAME.wasm` is looked for, and put by `weir rules deploy`.
+    pub folder: PathBuf,
+    /// Look after changes of the rules' files and configuration.
+    pub watch: bool,
+    /// Where sets that went live are kept. None: a folder of this user's, by the name of the group.
+    pub state: Option<PathBuf>,
+    /// How many of them.
+    pub history: usize,
+}
+
+/// When a new set of rules is taken back. `[trial]`
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Trial {
+    /// How many messages the trial of a new set takes. 0: there is no trial.
+    pub records: u64,
+    /// How long it takes at most.
+    pub time: Duration,
+    /// Share of messages on which rules may fail, 0 to 1.
+    pub faults: f64,
+    /// How much the share of rejected messages may rise over that of the set before, 0 to 1.
+    pub rejections: f64,
+}
+
+/// Runs of candidates beside the live rules. `[shadow]`
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shadow {
+    /// Share of a core's time that a candidate may take, 0 to 1.
+    pub share: f64,
+}
+
+/// The admin interface. `[admin]`
+#[derive(Clone, PartialEq)]
+pub struct Admin {
+    /// `host:port`. None: there is no interface.
+    pub listen: Option<String>,
+    /// What whoever changes something has to know. None: only who reaches a loopback address may.
+    pub token: Option<Token>,
+}
+
+/// Where the token is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Token {
+    /// Here.
+    Text(String),
+    /// In this file, whose end of line does not belong to it.
+    File(PathBuf),
 }
 
 /// What is logged. `[log]`
@@ -214,6 +295,14 @@ impl fmt::Display for Invalid {
 }
 
 impl std::error::Error for Invalid {}
+
+impl fmt::Debug for Admin {
+    /// Leaves out the token.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Admin { listen, token } = self;
+        out.debug_struct("Admin").field("listen", listen).field("token", &token.is_some()).finish()
+    }
+}
 
 impl fmt::Debug for Kafka {
     /// Leaves out the values of the properties: passwords are among them.

@@ -46,9 +46,12 @@ fn the_defaults_are_as_documented() {
     assert_eq!(config.counts.every, Duration::from_secs(60));
     let rules: Vec<&str> = config.rules.iter().map(|rule| rule.name.as_str()).collect();
     assert_eq!(rules, ["validation", "utc-enrichment", "device-filter"]);
-    let Rule { file, drop, memory, deadline, config, .. } = &config.rules[1];
+    let Rule { file, drop, limits, config, .. } = &config.rules[1];
     assert_eq!(file, Path::new("rules/dist/utc-enrichment.wasm"));
-    assert_eq!((*drop, *memory, *deadline, config), (false, 32 << 20, Duration::from_secs(1), &serde_json::json!({})));
+    assert_eq!(
+        (*drop, limits.memory, limits.deadline, config),
+        (false, 32 << 20, Duration::from_secs(1), &serde_json::json!({}))
+    );
 }
 
 #[test]
@@ -220,7 +223,7 @@ fn the_environment_overrides_the_file() {
 fn the_pipeline_may_be_a_list_or_toml() {
     for text in ["validation, extra", r#"["validation", "extra"]"#] {
         let config = with("", &[("WEIR_RULES_PIPELINE", text), ("WEIR_RULE_EXTRA_MEMORY", "2MiB")]).unwrap();
-        let rules: Vec<(&str, usize)> = config.rules.iter().map(|rule| (rule.name.as_str(), rule.memory)).collect();
+        let rules: Vec<(&str, usize)> = config.rules.iter().map(|rule| (rule.name.as_str(), rule.limits.memory)).collect();
         assert_eq!(rules, [("validation", 32 << 20), ("extra", 2 << 20)]);
     }
 }

@@ -2,12 +2,16 @@
 //!
 //! Each limit stands beside its key. They are wide: they keep out what cannot work, not what is unwise.
 
+use std::net::ToSocketAddrs;
 use std::path::Path;
 
 use tracing::level_filters::LevelFilter;
 
 use super::raw::Raw;
-use super::{Batch, Config, Counts, Delivery, Invalid, Kafka, Log, Rule, Simulate, Topics};
+use super::{
+    Admin, Batch, Config, Counts, Delivery, Invalid, Kafka, Limits, Log, OnFault, Rule, Shadow, Simulate, Swap, Token, Topics,
+    Trial,
+};
 
 /// `kafka.brokers` for the broker inside the process.
 const EMBEDDED: &str = "embedded";
@@ -18,6 +22,8 @@ const OWN_KEYS: [(&str, &str); 3] = [
     ("kafka.properties.metadata.broker.list", "kafka.brokers"),
     ("kafka.properties.group.id", "kafka.group"),
 ];
+const FAULT_POLICIES: [(&str, OnFault); 3] =
+    [("dead-letter", OnFault::DeadLetter), ("pass", OnFault::Pass), ("stop", OnFault::Stop)];
 const LEVELS: [(&str, LevelFilter); 6] = [
     ("off", LevelFilter::OFF),
     ("error", LevelFilter::ERROR),
@@ -46,6 +52,20 @@ pub(super) fn validate(raw: &Raw, folder: &Path) -> Result<Config, Invalid> {
             reset_bad_state: raw.choice("counts.on_bad_state", &[("stop", false), ("reset", true)])?,
         },
         rules: raw.names("rules.pipeline")?.into_iter().map(|name| rule(raw, folder, name)).collect::<Result<_, _>>()?,
+        swap: Swap {
+            folder: folder.join(raw.text("rules.folder")?),
+            watch: raw.flag("rules.watch")?,
+            state: Some(raw.optional_text("rules.state")?).filter(|state| !state.is_empty()).map(|state| folder.join(state)),
+            history: raw.whole("rules.history", 2..=1_000)?,
+        },
+        trial: Trial {
+            records: raw.whole("trial.records", 0..=i64::MAX)?,
+            time: raw.duration("trial.time", "1s"..="24h")?,
+            faults: raw.share("trial.faults")?,
+            rejections: raw.share("trial.rejections")?,
+        },
+        shadow: Shadow { share: raw.share("shadow.share")? },
+        admin: admin(raw, folder)?,
         log: Log { level: raw.choice("log.level", &LEVELS)? },
         simulate: simulate(raw)?,
     })
@@ -66,6 +86,21 @@ fn kafka(raw: &Raw) -> Result<Kafka, Invalid> {
         properties: raw.table("kafka.properties")?,
         headers: raw.flag("kafka.headers")?,
     })
+}
+
+fn admin(raw: &Raw, folder: &Path) -> Result<Admin, Invalid> {
+    let text = |path| Ok(Some(raw.optional_text(path)?).filter(|text| !text.is_empty()));
+    let listen = text("admin.listen")?;
+    if listen.as_ref().is_some_and(|listen| listen.to_socket_addrs().is_err()) {
+        return Err(raw.complaint("admin.listen", "an address such as \"127.0.0.1:8081\", or nothing for no admin interface"));
+    }
+    let token = match (text("admin.token")?, text("admin.token_file")?) {
+        (Some(_), Some(_)) => return Err(raw.complaint("admin.token_file", "nothing, since `admin.token` is set too")),
+        (Some(token), None) => Some(Token::Text(token)),
+        (None, Some(file)) => Some(Token::File(folder.join(file))),
+        (None, None) => None,
+    };
+    Ok(Admin { listen, token })
 }
 
 fn topics(raw: &Raw) -> Result<Topics, Invalid> {
@@ -105,8 +140,15 @@ fn rule(raw: &Raw, folder: &Path, name: String) -> Result<Rule, Invalid> {
     Ok(Rule {
         file: folder.join(file),
         drop: raw.choice(&key("on_reject"), &[("dead-letter", false), ("drop", true)])?,
-        memory: raw.bytes(&key("memory"), "1MiB"..="4GiB")?,
-        deadline: raw.duration(&key("deadline"), "1ms"..="60s")?,
+        on_fault: raw.choice(&key("on_fault"), &FAULT_POLICIES)?,
+        limits: Limits {
+            memory: raw.bytes(&key("memory"), "1MiB"..="4GiB")?,
+            tables: raw.whole(&key("tables"), 1..=10_000_000)?,
+            instances: raw.whole(&key("instances"), 1..=1_000)?,
+            stack: raw.bytes(&key("stack"), "64KiB"..="8MiB")?,
+            result: raw.bytes(&key("result"), "64KiB"..="4GiB")?,
+            deadline: raw.duration(&key("deadline"), "1ms"..="60s")?,
+        },
         config: raw.object(&key("config"))?,
         name,
     })

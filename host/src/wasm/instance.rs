@@ -4,7 +4,6 @@
 //! its deadline, takes more than its memory, or hands back more than [`MAX_RESULT_BYTES`].
 
 use std::fmt;
-use std::time::Duration;
 
 use anyhow::anyhow;
 use wasmtime::error::Context;
@@ -15,6 +14,7 @@ use super::bindings::weir::rule::types::{self, Batch, ColumnParam};
 use super::bindings::{Manifest as BoundManifest, Outcome as BoundOutcome, Rule};
 use super::runtime::{Component, TICK};
 use crate::column::Column;
+use crate::config::Limits;
 use crate::pipeline::{self, Evaluate, Fault, Manifest, Outcome, View};
 
 /// What the host lifts from one call at most, in bytes. Four times what the columns of the largest batch take.
@@ -28,15 +28,6 @@ const MAX_INSTANCES: usize = 10;
 const MAX_LOG_LINES: usize = 20;
 /// What is kept of a line that a rule logs, in bytes.
 const MAX_LOG_BYTES: usize = 1_024;
-
-/// What a rule may use.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Linear memory, bytes.
-    pub memory: usize,
-    /// Time for one call.
-    pub deadline: Duration,
-}
 
 /// What the host keeps for a guest, in its store.
 pub(super) struct Guest {

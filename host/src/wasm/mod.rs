@@ -9,7 +9,8 @@ mod cache;
 mod instance;
 mod runtime;
 
+pub use crate::config::Limits;
 pub use cache::Cache;
-pub use instance::{Instance, Limits, Refused};
+pub use instance::{Instance, Refused};
 pub(crate) use runtime::hex;
 pub use runtime::{Component, MAX_COMPONENT_BYTES, Runtime};

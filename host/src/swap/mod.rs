@@ -1,0 +1,82 @@
+//! Sets of rules that take each other's place while the engine runs.
+//!
+//! A thread of its own, the loader, reads, compiles, proves and prepares sets; the data loop takes a prepared one between two
+//! transactions. Whoever wants something of the loader has a [`Handle`].
+
+pub mod report;
+
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use report::{Change, Deployed, Entry, Refusal, Shadow, Status};
+
+/// A component that somebody hands in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// The rule that it is for: the name of the file without `.wasm`.
+    pub rule: String,
+    /// The component.
+    pub bytes: Vec<u8>,
+}
+
+/// What the loader can be asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    /// Prove the rules with these files in the place of the folder's, and make them live.
+    Deploy { files: Vec<File>, dry_run: bool },
+    /// Go back to a set that was live before; without a hash, to the one before the present one.
+    Rollback { hash: Option<String> },
+    /// Follow the folder again.
+    Resume,
+    /// What went live, the last first.
+    History,
+    /// What is different between two sets of the history; each may be the beginning of a hash.
+    Diff { a: String, b: String },
+    /// Run the rules with these files beside the live ones.
+    Shadow { files: Vec<File> },
+    /// End that.
+    EndShadow,
+    /// Make the candidate live.
+    Promote,
+}
+
+/// What the loader answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    Deployed(Deployed),
+    History(Vec<Entry>),
+    Changes(Vec<Change>),
+    Shadow(Shadow),
+}
+
+/// The loader, for whoever wants something of it. Clones are of the same.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    requests: Sender<Asked>,
+    status: Arc<Mutex<Status>>,
+}
+
+/// A request, and where the answer goes.
+#[derive(Debug)]
+pub struct Asked {
+    pub request: Request,
+    pub answer: Sender<Result<Answer, Refusal>>,
+}
+
+impl Handle {
+    /// Asks, and waits for the answer: as long as compiling takes, and until the data loop has taken a new set.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub fn ask(&self, request: Request) -> Result<Answer, Refusal> {
+        let (answer, answered) = mpsc::channel();
+        // Where the loader has gone nobody takes the request, and nobody answers it.
+        let _ = self.requests.send(Asked { request, answer });
+        answered.recv().unwrap_or_else(|_| Err(Refusal { at: crate::start::now(), message: "the process is stopping".into() }))
+    }
+
+    /// What is known now. Does not wait.
+    pub fn status(&self) -> Status {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

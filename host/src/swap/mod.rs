@@ -5,7 +5,7 @@
 
 pub mod report;
 
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use report::{Change, Deployed, Entry, Refusal, Shadow, Status};
@@ -64,6 +64,12 @@ pub struct Asked {
 }
 
 impl Handle {
+    /// A handle on a loader that takes the requests and renews `status`.
+    pub fn new(status: Arc<Mutex<Status>>) -> (Handle, Receiver<Asked>) {
+        let (requests, asked) = mpsc::channel();
+        (Handle { requests, status }, asked)
+    }
+
     /// Asks, and waits for the answer: as long as compiling takes, and until the data loop has taken a new set.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use crate::cli;
 use crate::config::{self, Config};
 use crate::logging;
 use crate::pipeline::Manifest;
-use crate::ruleset::{self, Proven};
+use crate::ruleset::{self, Defined, Proven};
 use crate::wasm::Runtime;
 
 /// Runs the command.
@@ -37,8 +37,8 @@ pub fn check(args: &cli::Check, config: &Config) -> anyhow::Result<()> {
 
 fn prove(runtime: &Runtime, file: &Path, config: &Config) -> anyhow::Result<String> {
     let rule = configuration(file, config)?;
-    let proven = ruleset::prove(runtime, &rule)?;
-    Ok(report(file, &rule, &proven))
+    let defined = Defined::new(rule, ruleset::read(file)?);
+    Ok(report(file, &defined, &ruleset::prove(runtime, &defined)?))
 }
 
 /// How the configuration would run `file`: as the rule whose file or name it is, else with the defaults.
@@ -50,7 +50,7 @@ fn configuration(file: &Path, config: &Config) -> anyhow::Result<config::Rule> {
     Ok(config::Rule { file: file.into(), ..known.cloned().unwrap_or_else(|| config::Rule::with_defaults(name)) })
 }
 
-fn report(file: &Path, rule: &config::Rule, proven: &Proven) -> String {
+fn report(file: &Path, Defined { config: rule, bytes, digest }: &Defined, proven: &Proven) -> String {
     let Manifest { name, version, description, reads, writes, reasons } = &proven.manifest;
     let list = |names: &[String]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
     let (config, memory, deadline) = (&rule.config, rule.limits.memory, rule.limits.deadline);
@@ -59,8 +59,8 @@ fn report(file: &Path, rule: &config::Rule, proven: &Proven) -> String {
          config   {config}\n  limits   {memory} bytes of memory, {deadline:?} a batch\n",
         file.display(),
         description.escape_debug(),
-        proven.size,
-        crate::wasm::hex(&proven.component.digest),
+        bytes.len(),
+        crate::wasm::hex(digest),
         list(reads),
         list(writes),
         list(reasons),

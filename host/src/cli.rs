@@ -42,6 +42,8 @@ pub enum Command {
     Apply(Apply),
     Build(Build),
     Check(Check),
+    #[command(hide = true)]
+    Compile(Compile),
 }
 
 /// Where the configuration is.
@@ -268,6 +270,18 @@ pub struct Check {
 
     #[command(flatten)]
     pub file: ConfigFile,
+}
+
+/// Compile a component from standard input to standard output, as `weir run` lets a process of its own do
+#[derive(Args, Clone, Debug)]
+pub struct Compile {
+    /// Address space, bytes
+    #[arg(long, value_name = "BYTES")]
+    pub memory: u64,
+
+    /// Time of each core
+    #[arg(long, value_name = "SECONDS")]
+    pub seconds: u64,
 }
 
 /// Whether whoever reads our output has had enough, as `head` has. That is no failure.

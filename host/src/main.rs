@@ -7,7 +7,7 @@ use clap::Parser;
 use weir::cli::{self, Cli, Command};
 use weir::config::Invalid;
 use weir::verify::NotVerified;
-use weir::wasm::Refused;
+use weir::wasm::{Bounds, Refused, compile_standard_input};
 
 /// Exit code for bad usage or configuration; clap uses it as well.
 const BAD_USAGE: u8 = 2;
@@ -37,5 +37,6 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Apply(args) => weir::apply::apply(&args, &args.file.load()?),
         Command::Build(args) => weir::build::build(&args.paths, &args.out),
         Command::Check(args) => weir::check::check(&args, &args.file.load()?),
+        Command::Compile(args) => compile_standard_input(Bounds { memory: args.memory, seconds: args.seconds }),
     }
 }

@@ -1,10 +1,12 @@
 //! A set of compiled rules: loaded and proven off the data path, never changed, used as a whole.
 //!
 //! The unit is the set, not the rule: order, bytes and configuration together decide what becomes of a message, so one hash
-//! covers all of them. What is left out: when a set takes the place of another.
+//! covers all of them. A [`Definition`] is what a set is made of, a [`RuleSet`] what has been made of it. What is left out: when
+//! a set takes the place of another.
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use sha2::{Digest, Sha256};
@@ -14,10 +16,30 @@ use crate::config::{self, Config};
 use crate::pipeline::{Evaluate, Manifest, Pipeline, Stage, View};
 use crate::wasm::{Component, Instance, MAX_COMPONENT_BYTES, Runtime};
 
+/// What a set is made of: rules in their order, as somebody wrote them. Nothing in it has been proven.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    /// In the order of the pipeline.
+    pub rules: Vec<Defined>,
+    /// The member whose values are counted.
+    pub counted: String,
+}
+
+/// The bytes of a component, and how it is to be run.
+#[derive(Clone, Debug)]
+pub struct Defined {
+    /// Its policies, limits and configuration. Messages name its file.
+    pub config: config::Rule,
+    /// The component.
+    pub bytes: Arc<[u8]>,
+    /// Their SHA-256.
+    pub digest: [u8; 32],
+}
+
 /// Compiled and proven rules in their order.
 pub struct RuleSet {
     rules: Vec<Proven>,
-    counted: String,
+    definition: Definition,
     hash: String,
 }
 
@@ -27,9 +49,41 @@ pub struct Proven {
     pub component: Component,
     /// What the rule says of itself when it is configured with `config`.
     pub manifest: Manifest,
-    /// Bytes of the component.
-    pub size: usize,
     config: config::Rule,
+}
+
+impl Definition {
+    /// Reads the files of the rules of `config`.
+    ///
+    /// # Errors
+    /// If one can't be read, or is too large. The message names it and the remedy.
+    pub fn read(config: &Config) -> anyhow::Result<Definition> {
+        let rules = config.rules.iter().map(|rule| Ok(Defined::new(rule.clone(), read(&rule.file)?)));
+        Ok(Definition { rules: rules.collect::<anyhow::Result<_>>()?, counted: config.counts.member.clone() })
+    }
+
+    /// Hash over the order, bytes, policies, limits and configuration of the rules: 16 hexadecimal digits, as in the header
+    /// `weir-ruleset`.
+    pub fn hash(&self) -> String {
+        let mut hasher = Sha256::new();
+        for Defined { config, digest, .. } in &self.rules {
+            let settings = config.settings().into_iter().map(|(key, value)| format!("{key}={value}\n")).collect::<String>();
+            let values = config.config.to_string();
+            for part in [config.name.as_bytes(), digest, values.as_bytes(), settings.as_bytes()] {
+                hasher.update((part.len() as u64).to_le_bytes());
+                hasher.update(part);
+            }
+        }
+        crate::wasm::hex(&hasher.finalize()[..8])
+    }
+}
+
+impl Defined {
+    /// A rule of these bytes.
+    pub fn new(config: config::Rule, bytes: impl Into<Arc<[u8]>>) -> Defined {
+        let bytes = bytes.into();
+        Defined { digest: Sha256::digest(&bytes).into(), config, bytes }
+    }
 }
 
 impl RuleSet {
@@ -39,13 +93,26 @@ impl RuleSet {
     /// If a file can't be read or is no rule, if a rule refuses its configuration or fails the probe, or if the rules can't
     /// work together. The message names the file and the remedy.
     pub fn load(runtime: &Runtime, config: &Config) -> anyhow::Result<RuleSet> {
-        let rules = config.rules.iter().map(|rule| prove(runtime, rule)).collect::<anyhow::Result<Vec<Proven>>>()?;
-        let set = RuleSet { hash: hash(&rules), rules, counted: config.counts.member.clone() };
+        RuleSet::prove(runtime, Definition::read(config)?)
+    }
+
+    /// Compiles, configures and probes what is defined.
+    ///
+    /// # Errors
+    /// As for [`RuleSet::load`].
+    pub fn prove(runtime: &Runtime, definition: Definition) -> anyhow::Result<RuleSet> {
+        let rules = definition.rules.iter().map(|rule| prove(runtime, rule)).collect::<anyhow::Result<Vec<Proven>>>()?;
+        let set = RuleSet { hash: definition.hash(), rules, definition };
         set.instantiate()?;
         Ok(set)
     }
 
-    /// Hash over the order, bytes and configuration of the rules: 16 hexadecimal digits, as in the header `weir-ruleset`.
+    /// What the set was made of.
+    pub fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    /// The hash of its definition.
     pub fn hash(&self) -> &str {
         &self.hash
     }
@@ -65,7 +132,7 @@ impl RuleSet {
             Ok(Stage { manifest, drop: rule.config.drop, rule: instance })
         });
         let stages = stages.collect::<anyhow::Result<Vec<_>>>()?;
-        Pipeline::new(stages, &self.counted).map_err(anyhow::Error::msg).context("the rules don't work together")
+        Pipeline::new(stages, &self.definition.counted).map_err(anyhow::Error::msg).context("the rules don't work together")
     }
 }
 
@@ -78,16 +145,19 @@ fn instantiate(component: &Component, rule: &config::Rule) -> anyhow::Result<(In
 ///
 /// # Errors
 /// What it does not show, with the file and the remedy.
-pub fn prove(runtime: &Runtime, rule: &config::Rule) -> anyhow::Result<Proven> {
-    let bytes = read(&rule.file)?;
-    let component = runtime.load(&bytes).with_context(|| format!("{} can't be used as a rule", rule.file.display()))?;
-    let (mut instance, manifest) = instantiate(&component, rule)?;
-    probe(&mut instance, &manifest).with_context(|| format!("the rule of {} failed its probe", rule.file.display()))?;
-    Ok(Proven { component, manifest, size: bytes.len(), config: rule.clone() })
+pub fn prove(runtime: &Runtime, rule: &Defined) -> anyhow::Result<Proven> {
+    let Defined { config, bytes, .. } = rule;
+    let component = runtime.load(bytes).with_context(|| format!("{} can't be used as a rule", config.file.display()))?;
+    let (mut instance, manifest) = instantiate(&component, config)?;
+    probe(&mut instance, &manifest).with_context(|| format!("the rule of {} failed its probe", config.file.display()))?;
+    Ok(Proven { component, manifest, config: config.clone() })
 }
 
 /// The bytes of a rule's file.
-fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+///
+/// # Errors
+/// If it can't be read, or is too large.
+pub fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     let metadata = fs::metadata(file).with_context(|| {
         format!("failed to find the rule {}; build the rules with `make rules`, or set rules.folder", file.display())
     })?;
@@ -120,16 +190,4 @@ fn probe(instance: &mut Instance, manifest: &Manifest) -> anyhow::Result<()> {
             .map_err(|fault| anyhow::anyhow!("with {rows} rows: {fault}"))?;
     }
     Ok(())
-}
-
-fn hash(rules: &[Proven]) -> String {
-    let mut hasher = Sha256::new();
-    for rule in rules {
-        let config = rule.config.config.to_string();
-        for part in [rule.config.name.as_bytes(), &rule.component.digest, config.as_bytes(), &[rule.config.drop.into()]] {
-            hasher.update((part.len() as u64).to_le_bytes());
-            hasher.update(part);
-        }
-    }
-    crate::wasm::hex(&hasher.finalize()[..8])
 }

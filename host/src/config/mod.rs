@@ -224,6 +224,13 @@ pub struct Simulate {
     pub users: usize,
 }
 
+/// The file that is read: the one named, or `$WEIR_CONFIG`, or `weir.toml` if it is there.
+pub fn locate(named: Option<&Path>) -> Option<PathBuf> {
+    let variable = || std::env::var_os(FILE_VARIABLE).map(PathBuf::from);
+    let file = named.map(Path::to_path_buf).or_else(variable);
+    file.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists()))
+}
+
 /// A configuration that cannot be used: where it is wrong, what was found and what is expected.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Invalid(String);
@@ -272,6 +279,39 @@ impl Rule {
         // The defaults of a rule are those of any other.
         let any = Config::default().rules.swap_remove(0);
         Rule { name: name.to_owned(), file: PathBuf::from(format!("{name}.wasm")), ..any }
+    }
+
+    /// Its policies and limits, by their keys, as they could be written in `[rule.NAME]`.
+    pub fn settings(&self) -> BTreeMap<String, String> {
+        let Limits { memory, tables, instances, stack, result, deadline } = self.limits;
+        let settings = [
+            ("on_reject", validate::word(&validate::REJECT_POLICIES, self.drop).to_owned()),
+            ("on_fault", validate::word(&validate::FAULT_POLICIES, self.on_fault).to_owned()),
+            ("memory", memory.to_string()),
+            ("tables", tables.to_string()),
+            ("instances", instances.to_string()),
+            ("stack", stack.to_string()),
+            ("result", result.to_string()),
+            ("deadline", format!("{}ms", deadline.as_millis())),
+        ];
+        settings.map(|(key, value)| (key.to_owned(), value)).into()
+    }
+
+    /// A rule by the name, with settings as [`Rule::settings`] gives them.
+    pub fn from_settings(
+        name: &str,
+        file: PathBuf,
+        settings: &BTreeMap<String, String>,
+        config: serde_json::Value,
+    ) -> Result<Rule, Invalid> {
+        // Numbers of bytes may be written as text too, and numbers as they are.
+        let lines = settings.iter().map(|(key, value)| match key.as_str() {
+            "tables" | "instances" => format!("{key} = {value}\n"),
+            _ => format!("{key} = {value:?}\n"),
+        });
+        let text = format!("[rules]\npipeline = [{name:?}]\n[rule.{name:?}]\n{}", lines.collect::<String>());
+        let mut read = Config::parse(&text, Path::new(""), [])?;
+        Ok(Rule { file, config, ..read.rules.swap_remove(0) })
     }
 }
 

@@ -22,7 +22,9 @@ const OWN_KEYS: [(&str, &str); 3] = [
     ("kafka.properties.metadata.broker.list", "kafka.brokers"),
     ("kafka.properties.group.id", "kafka.group"),
 ];
-const FAULT_POLICIES: [(&str, OnFault); 3] =
+/// `on_reject`, and whether it means to drop.
+pub(super) const REJECT_POLICIES: [(&str, bool); 2] = [("dead-letter", false), ("drop", true)];
+pub(super) const FAULT_POLICIES: [(&str, OnFault); 3] =
     [("dead-letter", OnFault::DeadLetter), ("pass", OnFault::Pass), ("stop", OnFault::Stop)];
 const LEVELS: [(&str, LevelFilter); 6] = [
     ("off", LevelFilter::OFF),
@@ -34,6 +36,11 @@ const LEVELS: [(&str, LevelFilter); 6] = [
 ];
 /// Kafka's own limit on the name of a topic, in characters.
 const MAX_TOPIC_NAME: usize = 249;
+
+/// How `value` is written.
+pub(super) fn word<T: PartialEq>(words: &[(&'static str, T)], value: T) -> &'static str {
+    words.iter().find(|(_, meaning)| *meaning == value).map_or("", |(word, _)| word)
+}
 
 /// Relative paths start from `folder`.
 pub(super) fn validate(raw: &Raw, folder: &Path) -> Result<Config, Invalid> {
@@ -139,7 +146,7 @@ fn rule(raw: &Raw, folder: &Path, name: String) -> Result<Rule, Invalid> {
     };
     Ok(Rule {
         file: folder.join(file),
-        drop: raw.choice(&key("on_reject"), &[("dead-letter", false), ("drop", true)])?,
+        drop: raw.choice(&key("on_reject"), &REJECT_POLICIES)?,
         on_fault: raw.choice(&key("on_fault"), &FAULT_POLICIES)?,
         limits: Limits {
             memory: raw.bytes(&key("memory"), "1MiB"..="4GiB")?,

@@ -6,11 +6,13 @@
 
 mod bindings;
 mod cache;
+mod compiler;
 mod instance;
 mod runtime;
 
 pub use crate::config::Limits;
 pub use cache::Cache;
+pub use compiler::{Bounds, Compiler, compile_standard_input};
 pub use instance::{Instance, Refused};
 pub(crate) use runtime::hex;
 pub use runtime::{Component, MAX_COMPONENT_BYTES, Runtime};

@@ -13,6 +13,7 @@ use wasmtime::{Config, Engine, OptLevel};
 
 use super::bindings::{Rule, RulePre};
 use super::cache::Cache;
+use super::compiler::Compiler;
 use super::instance::Guest;
 
 /// Largest component that is compiled. Compilation takes time and memory in proportion; honest rules have some 100 KiB.
@@ -30,6 +31,7 @@ pub struct Runtime {
     engine: Engine,
     linker: Linker<Guest>,
     cache: Option<Cache>,
+    compiler: Compiler,
 }
 
 /// A compiled component that is known to be a rule. Clones share it.
@@ -47,13 +49,16 @@ impl Runtime {
     /// # Errors
     /// If this machine can't run compiled Wasm.
     pub fn new(cache: Option<Cache>) -> anyhow::Result<Runtime> {
-        let mut config = Config::new();
-        config.cranelift_opt_level(OptLevel::Speed).epoch_interruption(true).concurrency_support(false);
-        let engine = Engine::new(&config).context("failed to set up wasmtime")?;
+        let engine = Engine::new(&engine_config()).context("failed to set up wasmtime")?;
         tick(&engine).context("failed to start the clock of the deadlines")?;
         let mut linker = Linker::new(&engine);
         Rule::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest| guest).context("failed to link the contract's imports")?;
-        Ok(Runtime { engine, linker, cache })
+        Ok(Runtime { engine, linker, cache, compiler: Compiler::Here })
+    }
+
+    /// The same, compiling with `compiler`.
+    pub fn with_compiler(self, compiler: Compiler) -> Runtime {
+        Runtime { compiler, ..self }
     }
 
     /// Compiles the bytes of a component and checks that it is a rule.
@@ -75,11 +80,12 @@ impl Runtime {
     }
 
     fn compile(&self, bytes: &[u8], digest: &[u8; 32]) -> anyhow::Result<wasmtime::component::Component> {
-        let compile = || {
-            let component = wasmtime::component::Component::from_binary(&self.engine, bytes);
-            component.context("it is no sound WebAssembly component")
+        let compile = || self.compiler.compile(&self.engine, bytes);
+        let load = |compiled: &[u8]| {
+            // SAFETY: these are the very bytes that the compiler has just written.
+            unsafe { wasmtime::component::Component::deserialize(&self.engine, compiled) }.context("failed to load machine code")
         };
-        let Some(cache) = &self.cache else { return Ok(compile()?) };
+        let Some(cache) = &self.cache else { return Ok(load(&compile()?)?) };
         let key = self.cache_key(digest);
         if let Some(path) = cache.find(&key) {
             // SAFETY: the cache's folder belongs to this user alone, as `Cache` has checked, and so holds nothing but what
@@ -89,12 +95,11 @@ impl Runtime {
                 Err(error) => tracing::debug!("compiling anew what the cache can't give: {error:#}"),
             }
         }
-        let component = compile()?;
-        let stored = component.serialize().map_err(anyhow::Error::from).and_then(|compiled| cache.store(&key, &compiled));
-        if let Err(error) = stored {
+        let compiled = compile()?;
+        if let Err(error) = cache.store(&key, &compiled) {
             tracing::debug!("compiled rules are not cached: {error:#}");
         }
-        Ok(component)
+        Ok(load(&compiled)?)
     }
 
     fn cache_key(&self, digest: &[u8; 32]) -> String {
@@ -104,6 +109,13 @@ impl Runtime {
         hasher.write(digest);
         hex(&hasher.0.finalize())
     }
+}
+
+/// What shapes compiled code.
+pub(super) fn engine_config() -> Config {
+    let mut config = Config::new();
+    config.cranelift_opt_level(OptLevel::Speed).epoch_interruption(true).concurrency_support(false);
+    config
 }
 
 /// The first `bytes` in hexadecimal.

@@ -1,0 +1,134 @@
+//! Compiling bytes that nobody vouches for: in a child process, with bounds on its memory and time.
+//!
+//! A compiler's time and memory may grow out of proportion with what it is given. In a process of its own that harms nobody:
+//! `weir compile` reads a component from standard input and writes machine code to standard output, under limits that it sets
+//! for itself before it looks at the first byte. It knows nothing else: not the configuration, not the environment. What
+//! comes back is trusted as far as the compiler is.
+
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use rustix::process::{Resource, Rlimit, setrlimit};
+use wasmtime::Engine;
+
+use super::runtime::{MAX_COMPONENT_BYTES, engine_config};
+
+/// What compiling may take. A component of 100 KiB takes some 0.2 s and 60 MiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Address space of the process, bytes.
+    pub memory: u64,
+    /// Time of the clock, and of each core, in seconds.
+    pub seconds: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds { memory: 2 << 30, seconds: 30 }
+    }
+}
+
+/// Most machine code that is taken back, in bytes. It has some five times the size of the component.
+const MAX_COMPILED_BYTES: u64 = 256 << 20;
+/// How much of what the process says of a failure is kept, in bytes.
+const MAX_WORDS: u64 = 2_048;
+
+/// Where components are compiled.
+#[derive(Clone, Debug)]
+pub enum Compiler {
+    /// In this process: for components that its user has built.
+    Here,
+    /// In a process of this program.
+    Child { program: PathBuf, bounds: Bounds },
+}
+
+impl Compiler {
+    /// A child process of the program that runs.
+    pub fn child() -> Compiler {
+        // Also where the file has been replaced since.
+        Compiler::Child { program: PathBuf::from("/proc/self/exe"), bounds: Bounds::default() }
+    }
+
+    /// The machine code of the component `bytes` for `engine`.
+    ///
+    /// # Errors
+    /// If the bytes are no sound component, or compiling takes too much.
+    pub(super) fn compile(&self, engine: &Engine, bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
+        match self {
+            Compiler::Here => Ok(precompile(engine, bytes)?),
+            Compiler::Child { program, bounds } => in_child(program, *bounds, bytes),
+        }
+    }
+}
+
+fn precompile(engine: &Engine, bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
+    engine.precompile_component(bytes).map_err(anyhow::Error::from).context("it is no sound WebAssembly component")
+}
+
+/// What `weir compile` does: bounds itself, and compiles standard input to standard output.
+///
+/// # Errors
+/// If that is no sound component, or takes too much.
+pub fn compile_standard_input(bounds: Bounds) -> anyhow::Result<()> {
+    for (resource, most) in [(Resource::As, bounds.memory), (Resource::Cpu, bounds.seconds), (Resource::Core, 0)] {
+        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) }).context("failed to bound the compiler")?;
+    }
+    let mut bytes = Vec::new();
+    io::stdin().take(MAX_COMPONENT_BYTES as u64 + 1).read_to_end(&mut bytes).context("failed to read the component")?;
+    let engine = Engine::new(&engine_config())?;
+    let compiled = precompile(&engine, &bytes)?;
+    io::stdout().write_all(&compiled).context("failed to write the machine code")
+}
+
+fn in_child(program: &PathBuf, bounds: Bounds, bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let Bounds { memory, seconds } = bounds;
+    let mut child = Command::new(program)
+        .args(["compile", "--memory", &memory.to_string(), "--seconds", &seconds.to_string()])
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("failed to start the compiler")?;
+    let mut input = child.stdin.take().context("the compiler has no input")?;
+    let mut output = child.stdout.take().context("the compiler has no output")?.take(MAX_COMPILED_BYTES + 1);
+    let mut errors = child.stderr.take().context("the compiler has no errors")?.take(MAX_WORDS);
+    let (done, read) = mpsc::channel();
+    let (in_time, compiled, words) = thread::scope(|scope| {
+        // If it ends before it has read everything, its exit code tells why.
+        scope.spawn(move || drop(input.write_all(bytes)));
+        let words = scope.spawn(move || {
+            let mut words = Vec::new();
+            errors.read_to_end(&mut words).map(|_| String::from_utf8_lossy(&words).into_owned())
+        });
+        let compiled = scope.spawn(move || {
+            let mut compiled = Vec::new();
+            let read = output.read_to_end(&mut compiled).map(|_| compiled);
+            let _ = done.send(());
+            read
+        });
+        let in_time = read.recv_timeout(Duration::from_secs(seconds)).is_ok();
+        // Ended or not, it has nothing more to say.
+        let _ = child.kill();
+        (in_time, compiled.join().unwrap_or_else(|_| Ok(Vec::new())), words.join().unwrap_or_else(|_| Ok(String::new())))
+    });
+    let status = child.wait().context("failed to wait for the compiler")?;
+    ensure!(in_time, "compiling it takes longer than {seconds} s; make it smaller");
+    let (compiled, words) = (compiled.context("failed to read the machine code")?, words.unwrap_or_default());
+    ensure!(
+        compiled.len() as u64 <= MAX_COMPILED_BYTES,
+        "its machine code has more than {MAX_COMPILED_BYTES} bytes; make it smaller"
+    );
+    if !compiled.is_empty() {
+        return Ok(compiled);
+    }
+    match words.trim().strip_prefix("error: ").map(|words| words.escape_debug().to_string()) {
+        Some(words) if status.code() == Some(1) => bail!("{words}"),
+        _ => bail!("compiling it takes more than {memory} bytes of memory or {seconds} s ({status}); make it smaller"),
+    }
+}

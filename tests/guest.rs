@@ -1,6 +1,7 @@
 //! Hostile rules, made from WAT for one test each: the smallest component that keeps the contract but for what the test is
 //! about.
 
+use weir::config::OnFault;
 use weir::pipeline::{Pipeline, Stage};
 use weir::wasm::{Instance, Limits, Runtime};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -107,7 +108,7 @@ impl Guest {
     pub fn pipeline(&self, limits: Limits) -> Pipeline<Instance> {
         let component = Runtime::new(None).unwrap().load(&self.component()).unwrap();
         let (rule, manifest) = Instance::new(&component, self.name, "{}", limits).unwrap();
-        Pipeline::new(vec![Stage { manifest, drop: false, rule }], "x").unwrap()
+        Pipeline::new(vec![Stage { manifest, drop: false, on_fault: OnFault::DeadLetter, rule }], "x").unwrap()
     }
 }
 

@@ -82,6 +82,9 @@ impl<R: Evaluate> Run<'_, R> {
         while input.fill(&mut batch, self.config.batch.rows, self.config.batch.bytes)? {
             batch.processed_at = self.processed_at.unwrap_or_else(now);
             self.pipeline.process(&counts, &batch, &mut step);
+            if let Some(reason) = step.stop.take() {
+                bail!(reason);
+            }
             self.write(&batch, &step, files)?;
             counts.apply(&step.counts);
             progress.show(self.totals.lines);

@@ -140,6 +140,12 @@ impl Batch {
         self.arena.len()
     }
 
+    /// Where message `index` stands in the input: `topic/partition/offset`.
+    pub fn place(&self, index: usize) -> String {
+        let record = &self.records[index];
+        format!("{}/{}/{}", self.topic, record.partition, record.offset)
+    }
+
     /// The value of message `index`; none for a tombstone.
     #[inline]
     pub fn value(&self, index: usize) -> Option<&[u8]> {
@@ -203,7 +209,28 @@ pub struct Step {
     pub rejections: Vec<Rejection>,
     /// What to add to the counts once this step is committed, and the windows that end with it.
     pub counts: crate::counts::Delta,
+    /// What each rule of the pipeline did, in its order; none where no rule was asked.
+    pub rules: Vec<RuleStats>,
+    /// Why this step must not be committed: a rule failed on a message, and its policy is to stop.
+    pub stop: Option<String>,
     bytes: Vec<u8>,
+}
+
+/// What a rule did in a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuleStats {
+    /// Rows that reached it.
+    pub rows: u64,
+    /// How often it was called: once, unless it failed.
+    pub calls: u64,
+    /// Rows on which it failed.
+    pub faults: u64,
+    /// Rows that it was not asked for, because it is short-circuited.
+    pub skipped: u64,
+    /// How long its calls took, in nanoseconds.
+    pub nanos: u64,
+    /// It is short-circuited: it failed so often that it is left out but for a probe now and then.
+    pub open: bool,
 }
 
 impl Step {
@@ -212,6 +239,8 @@ impl Step {
         self.outputs.clear();
         self.rejections.clear();
         self.counts = crate::counts::Delta::default();
+        self.rules.clear();
+        self.stop = None;
         self.bytes.clear();
     }
 

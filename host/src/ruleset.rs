@@ -129,7 +129,7 @@ impl RuleSet {
     pub fn instantiate(&self) -> anyhow::Result<Pipeline<Instance>> {
         let stages = self.rules.iter().map(|rule| {
             let (instance, manifest) = instantiate(&rule.component, &rule.config)?;
-            Ok(Stage { manifest, drop: rule.config.drop, rule: instance })
+            Ok(Stage { manifest, drop: rule.config.drop, on_fault: rule.config.on_fault, rule: instance })
         });
         let stages = stages.collect::<anyhow::Result<Vec<_>>>()?;
         Pipeline::new(stages, &self.definition.counted).map_err(anyhow::Error::msg).context("the rules don't work together")

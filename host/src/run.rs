@@ -276,6 +276,9 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         batch.processed_at = (self.clock)();
         self.sink.warn(batch);
         (self.judge.process)(&self.counts, batch, step);
+        if let Some(reason) = step.stop.take() {
+            return Err(Failure::Stop(anyhow!(reason)));
+        }
         self.send(inbox)
     }
 

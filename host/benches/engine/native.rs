@@ -1,6 +1,7 @@
 //! The three rules compiled natively, behind the same engine: the price of the sandbox is the difference.
 
 use weir::column::Column;
+use weir::config::OnFault;
 use weir::pipeline::{Evaluate, Fault, Manifest, Outcome, Pipeline, Stage, View};
 use weir_rule::abi::{self, Loaded};
 
@@ -23,7 +24,12 @@ fn stage<R: weir_rule::Rule + 'static>() -> anyhow::Result<Stage<Native>> {
     let (loaded, manifest) = Loaded::<R>::configure("{}").map_err(anyhow::Error::msg)?;
     let abi::Manifest { name, version, description, reads, writes, reasons, .. } = manifest;
     let manifest = Manifest { name, version, description, reads, writes, reasons };
-    Ok(Stage { manifest, drop: false, rule: Native(Box::new(move |batch| loaded.evaluate(batch))) })
+    Ok(Stage {
+        manifest,
+        drop: false,
+        on_fault: OnFault::DeadLetter,
+        rule: Native(Box::new(move |batch| loaded.evaluate(batch))),
+    })
 }
 
 impl Evaluate for Native {

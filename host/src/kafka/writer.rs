@@ -178,7 +178,7 @@ impl Writer {
     fn output_headers(&self, batch: &Batch, index: usize, ruleset: &str) -> Option<OwnedHeaders> {
         if self.headers {
             let headers = original_headers(batch, index, |name| !OURS.contains(&name));
-            return Some(add(add(headers, RULESET, ruleset), SOURCE, &source(batch, index)));
+            return Some(add(add(headers, RULESET, ruleset), SOURCE, &batch.place(index)));
         }
         batch.headers(index).next().is_some().then(|| original_headers(batch, index, |_| true))
     }
@@ -194,7 +194,7 @@ fn letter_headers(headers: OwnedHeaders, work: Work<'_>, rejection: &Rejection) 
     headers = add(headers, RULE, rule_name(rejection.rule, work.manifests));
     headers = add(headers, RULE_VERSION, version);
     headers = add(headers, RULESET, work.ruleset);
-    add(headers, SOURCE, &source(work.batch, rejection.record as usize))
+    add(headers, SOURCE, &work.batch.place(rejection.record as usize))
 }
 
 /// The partition for a message from a topic with `input` partitions in one with `own`; none leaves it to the key.
@@ -204,11 +204,6 @@ fn route(batch: &Batch, index: usize, input: i32, own: i32) -> Option<i32> {
         return Some(partition);
     }
     batch.key(index).is_none().then(|| partition % own.max(1))
-}
-
-fn source(batch: &Batch, index: usize) -> String {
-    let record = &batch.records()[index];
-    format!("{}/{}/{}", batch.topic, record.partition, record.offset)
 }
 
 fn original_headers(batch: &Batch, index: usize, keep: impl Fn(&str) -> bool) -> OwnedHeaders {
@@ -261,6 +256,6 @@ mod tests {
 
     #[test]
     fn the_source_names_topic_partition_and_offset() {
-        assert_eq!(source(&batch(2, None), 0), "user-login/2/42");
+        assert_eq!(batch(2, None).place(0), "user-login/2/42");
     }
 }

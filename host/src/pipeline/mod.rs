@@ -16,9 +16,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::column::{Column, Kind};
+use crate::config::OnFault;
 use crate::counts::Counts;
 use crate::json::{Found, Node, Splicer, Unwritable, Writes};
-use crate::record::{Batch, Rejection, Step};
+use crate::record::{Batch, Rejection, RuleStats, Step};
 use plan::{Plan, Source};
 use rows::Rows;
 
@@ -114,6 +115,11 @@ pub trait Evaluate {
     /// # Errors
     /// If the rule fails. The pipeline finds out on which rows.
     fn evaluate(&mut self, view: View<'_>) -> Result<Outcome, Fault>;
+
+    /// How long the calls took since this was asked last, in nanoseconds; 0 where nobody measures it.
+    fn nanos(&mut self) -> u64 {
+        0
+    }
 }
 
 /// A rule in its place in a pipeline.
@@ -123,8 +129,17 @@ pub struct Stage<R> {
     pub manifest: Manifest,
     /// Whether what it rejects is dropped, not dead-lettered.
     pub drop: bool,
+    /// What becomes of rows on which it fails.
+    pub on_fault: OnFault,
     /// How it is run.
     pub rule: R,
+}
+
+/// What becomes of rows that a rule does not let pass.
+#[derive(Clone, Copy, Debug)]
+struct Policy {
+    drop: bool,
+    on_fault: OnFault,
 }
 
 /// Rules in their order, and what to read from messages for them.
@@ -132,7 +147,7 @@ pub struct Stage<R> {
 pub struct Pipeline<R> {
     rules: Vec<R>,
     manifests: Vec<Manifest>,
-    drops: Vec<bool>,
+    policies: Vec<Policy>,
     /// Reasons of each rule, ready to be put into rejections.
     reasons: Vec<Vec<Arc<str>>>,
     plan: Plan,
@@ -156,7 +171,7 @@ impl<R: Evaluate> Pipeline<R> {
                 .map(|manifest| manifest.reasons.iter().map(|reason| reason.as_str().into()).collect())
                 .collect(),
             rows: Rows::new(plan.slots.len()),
-            drops: stages.iter().map(|stage| stage.drop).collect(),
+            policies: stages.iter().map(|stage| Policy { drop: stage.drop, on_fault: stage.on_fault }).collect(),
             rules: stages.into_iter().map(|stage| stage.rule).collect(),
             manifests,
             plan,
@@ -174,9 +189,10 @@ impl<R: Evaluate> Pipeline<R> {
     /// caller commits the step and then applies its counts.
     pub fn process(&mut self, counts: &Counts, batch: &Batch, step: &mut Step) {
         step.clear();
+        step.rules.resize(self.rules.len(), RuleStats::default());
         self.parse(batch, step);
         for index in 0..self.rules.len() {
-            self.judge(index, batch.processed_at, step);
+            self.judge(index, batch, step);
         }
         self.assemble(batch, step);
         step.counts = self.count(counts, batch);
@@ -220,22 +236,34 @@ impl<R: Evaluate> Pipeline<R> {
     }
 
     /// Lets rule `index` judge the rows that are left.
-    fn judge(&mut self, index: usize, processed_at: i64, step: &mut Step) {
+    fn judge(&mut self, index: usize, batch: &Batch, step: &mut Step) {
         if self.rows.is_empty() {
             return;
         }
         let manifest = &self.manifests[index];
         let reads: Vec<&Column> = self.plan.reads[index].iter().map(|slot| &self.rows.current[*slot]).collect();
-        let view = View { rows: self.rows.len(), processed_at, columns: &reads };
-        let verdict = isolate(&mut self.rules[index], manifest, view);
-        let rejected: Vec<u32> = verdict.rejections.iter().map(|(row, ..)| *row).collect();
+        let view = View { rows: self.rows.len(), processed_at: batch.processed_at, columns: &reads };
+        let stats = &mut step.rules[index];
+        stats.rows = view.rows as u64;
+        let verdict = isolate(&mut self.rules[index], manifest, view, stats);
+        stats.nanos = self.rules[index].nanos();
+        let policy = self.policies[index];
+        let mut rejected = Vec::new();
         for (row, reason, detail) in verdict.rejections {
-            let (reason, detail) = match reason {
-                Reason::Listed(reason) => (self.reasons[index][reason as usize].clone(), detail),
-                Reason::Fault => (RULE_FAULT.into(), detail),
-            };
-            let drop = self.drops[index] && *reason != *RULE_FAULT;
             let record = self.rows.record(row as usize) as u32;
+            let (reason, drop) = match reason {
+                Reason::Listed(reason) => (self.reasons[index][reason as usize].clone(), policy.drop),
+                Reason::Fault => match policy.on_fault {
+                    OnFault::DeadLetter => (RULE_FAULT.into(), false),
+                    OnFault::Pass => continue,
+                    OnFault::Stop => {
+                        let fault = detail.unwrap_or_default();
+                        step.stop.get_or_insert_with(|| stop(&manifest.name, &batch.place(record as usize), &fault));
+                        continue;
+                    }
+                },
+            };
+            rejected.push(row);
             step.rejections.push(Rejection { record, rule: Some(index), reason, detail: detail.map(bounded), drop });
         }
         for (slot, column) in self.plan.writes[index].iter().zip(verdict.columns) {
@@ -274,6 +302,14 @@ impl<R: Evaluate> Pipeline<R> {
     }
 }
 
+/// Why the process stops, and what to do.
+fn stop(rule: &str, place: &str, fault: &str) -> String {
+    format!(
+        "the rule `{rule}` failed on the message {place}, and rule.{rule}.on_fault is \"stop\": {fault}; mend the rule, or set \
+         rule.{rule}.on_fault to \"dead-letter\" or \"pass\", and start again: the message is not committed"
+    )
+}
+
 /// A rejection by the engine itself.
 fn refusal(record: usize, reason: &str, detail: String) -> Rejection {
     Rejection { record: record as u32, rule: None, reason: reason.into(), detail: Some(bounded(detail)), drop: false }
@@ -309,12 +345,14 @@ impl Verdict {
 }
 
 /// Runs `rule` on all rows; if it fails, on halves of them, down to the rows on which it fails.
-fn isolate<R: Evaluate>(rule: &mut R, manifest: &Manifest, view: View<'_>) -> Verdict {
+fn isolate<R: Evaluate>(rule: &mut R, manifest: &Manifest, view: View<'_>, stats: &mut RuleStats) -> Verdict {
+    stats.calls += 1;
     let fault = match rule.evaluate(view).and_then(|outcome| Verdict::checked(outcome, manifest, view.rows)) {
         Ok(verdict) => return verdict,
         Err(fault) => fault,
     };
     if view.rows == 1 {
+        stats.faults += 1;
         return Verdict { rejections: vec![(0, Reason::Fault, Some(fault.0))], columns: absent(manifest.writes.len()) };
     }
     let half = view.rows / 2;
@@ -322,7 +360,7 @@ fn isolate<R: Evaluate>(rule: &mut R, manifest: &Manifest, view: View<'_>) -> Ve
     for (from, to) in [(0, half), (half, view.rows)] {
         let columns: Vec<Column> = view.columns.iter().map(|column| part(column, from, to)).collect();
         let columns: Vec<&Column> = columns.iter().collect();
-        let verdict = isolate(rule, manifest, View { rows: to - from, columns: &columns, ..view });
+        let verdict = isolate(rule, manifest, View { rows: to - from, columns: &columns, ..view }, stats);
         whole.rejections.extend(verdict.rejections.into_iter().map(|(row, reason, detail)| (row + from as u32, reason, detail)));
         match whole.columns.is_empty() {
             true => whole.columns = verdict.columns,

@@ -12,8 +12,8 @@ use crate::kafka::writer;
 use crate::record::Rejection;
 use crate::snapshot::Snapshot;
 
-/// Stands in for the rules: `bad…` is rejected, `drop…` dropped, `+…` written as `added…`, all else passes as it is. What
-/// passes is counted under its first word.
+/// Stands in for the rules: `bad…` is rejected, `drop…` dropped, `stop…` stops, `+…` is written as `added…`, all else passes
+/// as it is. What passes is counted under its first word.
 fn judge(counts: &Counts, batch: &Batch, step: &mut Step) {
     step.clear();
     let mut passed = Vec::new();
@@ -28,6 +28,9 @@ fn judge(counts: &Counts, batch: &Batch, step: &mut Step) {
         match value {
             Some(value) if value.starts_with("bad") => step.rejections.push(reject(false)),
             Some(value) if value.starts_with("drop") => step.rejections.push(reject(true)),
+            Some(value) if value.starts_with("stop") => {
+                step.stop = Some(format!("a rule failed on {}", batch.place(record as usize)))
+            }
             None => step.rejections.push(Rejection { rule: None, ..reject(false) }),
             Some(value) => {
                 passed.push((batch.records()[record as usize].partition, value.split(' ').next()));
@@ -221,6 +224,17 @@ fn what_the_broker_finds_too_large_becomes_a_dead_letter() {
     assert_eq!((letter.text(), letter.header(writer::REASON)), ("iOS large", Some("message_too_large")));
     assert_eq!((letter.header(writer::RULE), letter.header(writer::SOURCE)), (Some("weir"), Some("user-login/0/0")));
     assert_eq!(letter.header(writer::SHORTENED), None);
+}
+
+#[test]
+fn a_message_that_stops_the_process_is_not_committed() {
+    let broker = Broker::start(config());
+    let clock = AtomicI64::new(60_000);
+    broker.produce(&[(0, None, Some(b"stop"))]);
+    for round in 0..2 {
+        let error = thread::scope(|scope| Running::start(scope, &broker, &clock).join().unwrap_err());
+        assert_eq!(error.to_string(), "a rule failed on user-login/0/0", "in round {round}");
+    }
 }
 
 #[test]

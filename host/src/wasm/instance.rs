@@ -4,6 +4,8 @@
 //! its deadline, takes more than its memory, or hands back more than [`MAX_RESULT_BYTES`].
 
 use std::fmt;
+use std::mem;
+use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use wasmtime::error::Context;
@@ -69,6 +71,8 @@ pub struct Instance {
     limits: Limits,
     /// None after a fault, until the next call makes a new one.
     live: Option<Live>,
+    /// How long calls took since this was asked last.
+    spent: Duration,
 }
 
 /// A rule does not accept its configuration, and why, in its own words. Not a failure, but bad configuration.
@@ -95,8 +99,14 @@ impl Instance {
     /// # Errors
     /// If the rule refuses the configuration, fails, or says things of itself that break the contract.
     pub fn new(component: &Component, name: &str, config: &str, limits: Limits) -> anyhow::Result<(Instance, Manifest)> {
-        let mut instance =
-            Instance { component: component.clone(), name: name.into(), config: config.into(), limits, live: None };
+        let mut instance = Instance {
+            component: component.clone(),
+            name: name.into(),
+            config: config.into(),
+            limits,
+            live: None,
+            spent: Duration::ZERO,
+        };
         let (live, manifest) = instance.start()?;
         instance.live = Some(live);
         pipeline::check_manifest(&manifest).map_err(|problem| anyhow!("its manifest breaks the contract: {problem}"))?;
@@ -152,6 +162,19 @@ impl Instance {
 
 impl Evaluate for Instance {
     fn evaluate(&mut self, view: View<'_>) -> Result<Outcome, Fault> {
+        let begun = Instant::now();
+        let outcome = self.call(view);
+        self.spent += begun.elapsed();
+        outcome
+    }
+
+    fn nanos(&mut self) -> u64 {
+        u64::try_from(mem::take(&mut self.spent).as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Instance {
+    fn call(&mut self, view: View<'_>) -> Result<Outcome, Fault> {
         let mut live = match self.live.take() {
             Some(live) => live,
             None => self.start().map_err(|error| Fault(format!("failed to start again: {error:#}")))?.0,

@@ -69,6 +69,8 @@ pub fn command(program: &str, folder: &Path) -> Command {
     command.current_dir(folder).env_clear();
     command.env("PATH", format!("{}:/usr/bin:/bin", weir.parent().unwrap().display()));
     command.env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
+    // What one test decides about rules is not for others, and several programs run at a time.
+    command.env("XDG_STATE_HOME", folder.join("state")).env("WEIR_ADMIN_LISTEN", "127.0.0.1:0");
     command
 }
 

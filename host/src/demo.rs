@@ -13,10 +13,10 @@ use anyhow::{Context, anyhow};
 use crate::config::Config;
 use crate::events::{self, Event, Inbox};
 use crate::kafka::Embedded;
-use crate::ruleset::RuleSet;
 use crate::simulate::{self, Feed, Logins, Options, Produced};
 use crate::snapshot::{Shared, Snapshot};
-use crate::start::{load, now};
+use crate::start::{Rules, now};
+use crate::swap::Judge;
 use crate::{cli, logging, run, view};
 
 /// Length of a window: short, so that counts appear soon.
@@ -32,15 +32,17 @@ const READY_EVERY: Duration = Duration::from_millis(50);
 pub fn demo(args: &cli::Demo) -> anyhow::Result<()> {
     let mut config = args.file.load()?;
     config.embed();
+    // What is decided about the rules of a demo must not be for a real group.
+    config.kafka.group = "weir-demo".into();
     config.counts.every = WINDOW;
     config.simulate.rate = args.rate;
     let until = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
     let end = if io::stdout().is_terminal() && io::stdin().is_terminal() {
         let log = logging::start_in_memory(&config.log);
-        play(&config, until, &mut |snapshot, watch| view::screen(snapshot, &log, watch))?
+        play(&config, &args.file, until, &mut |snapshot, watch| view::screen(snapshot, &log, watch))?
     } else {
         logging::start(&config.log);
-        play(&config, until, &mut |snapshot, watch| view::lines(snapshot, &mut io::stdout(), watch))?
+        play(&config, &args.file, until, &mut |snapshot, watch| view::lines(snapshot, &mut io::stdout(), watch))?
     };
     view::farewell(&end, &mut io::stdout())
 }
@@ -64,16 +66,17 @@ impl Watch<'_> {
 type Show<'a> = &'a mut dyn FnMut(&Shared, &mut Watch<'_>) -> anyhow::Result<()>;
 
 /// Sets up the parts, lets `show` look at them until it returns, and ends them. Returns the last snapshot.
-fn play(config: &Config, until: Option<Instant>, show: Show<'_>) -> anyhow::Result<Snapshot> {
-    let rules = load(config)?;
+fn play(config: &Config, file: &cli::ConfigFile, until: Option<Instant>, show: Show<'_>) -> anyhow::Result<Snapshot> {
+    let rules = Rules::load(config, file)?;
     let broker = Embedded::start(&config.topics)?;
     let brokers = broker.bootstrap_servers()?;
     let (signals, stop) = mpsc::channel();
     events::signals(signals)?;
     let snapshot = Shared::default();
+    let (stop_engine, events) = mpsc::channel();
+    let (judge, _rules) = rules.start(stop_engine.clone())?;
     thread::scope(|scope| {
-        let (stop_engine, events) = mpsc::channel();
-        let engine = scope.spawn(|| engine(config, &rules, &brokers, Inbox::new(events), &snapshot));
+        let engine = scope.spawn(|| engine(config, judge, &brokers, Inbox::new(events), &snapshot));
         let (stop_simulator, events) = mpsc::channel();
         let simulator = scope.spawn(|| simulator(config, &brokers, Inbox::new(events), &snapshot));
         let players: [&dyn Fn() -> bool; 2] = [&|| !engine.is_finished(), &|| !simulator.is_finished()];
@@ -87,7 +90,7 @@ fn play(config: &Config, until: Option<Instant>, show: Show<'_>) -> anyhow::Resu
     Ok(snapshot.get())
 }
 
-fn engine(config: &Config, rules: &RuleSet, brokers: &str, mut inbox: Inbox, snapshot: &Shared) -> anyhow::Result<()> {
+fn engine(config: &Config, rules: Judge, brokers: &str, mut inbox: Inbox, snapshot: &Shared) -> anyhow::Result<()> {
     run::run(config, rules, brokers, &mut inbox, snapshot, now).map(drop)
 }
 

@@ -1,12 +1,13 @@
 //! What may happen to a running engine from outside, and how the data loop learns of it.
 //!
-//! Signals, and later the watcher and the admin page, send an [`Event`]; the data loop takes one between two batches. Only
+//! Signals and the loader of rules send an [`Event`]; the data loop takes one between two transactions. Only
 //! [`Event::Shutdown`] is seen earlier: whatever waits for a broker asks [`Inbox::overdue`] whether it should go on waiting.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
+use crate::swap::{Prepared, Tap};
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -20,10 +21,14 @@ pub const CLOSE_GRACE: Duration = Duration::from_secs(3);
 const SAME_SIGNAL: Duration = Duration::from_millis(100);
 
 /// Something that the data loop is told. Closed on purpose: whoever adds to it sees every place that has to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Event {
     /// Finish the batch in hand, leave the group, return.
     Shutdown,
+    /// Judge by other rules from the next batch on.
+    Swap(Box<Prepared>),
+    /// Offer samples to a candidate, or no more.
+    Shadow(Option<Tap>),
 }
 
 /// The data loop's end of the channel.
@@ -81,8 +86,8 @@ impl Inbox {
     }
 
     fn take(&mut self, event: Event) {
-        match event {
-            Event::Shutdown => self.shutdown = self.shutdown.or(Some(Instant::now())),
+        if let Event::Shutdown = event {
+            self.shutdown = self.shutdown.or(Some(Instant::now()));
         }
         self.seen.push_back(event);
     }
@@ -144,8 +149,8 @@ mod tests {
         sender.send(Event::Shutdown).unwrap();
         assert!(!inbox.wait(Duration::from_secs(3600)));
         assert!(inbox.stopping() && !inbox.overdue(), "the batch in hand has some time left");
-        assert_eq!(inbox.pop(), Some(Event::Shutdown), "waiting does not swallow events");
-        assert_eq!(inbox.pop(), None);
+        assert!(matches!(inbox.pop(), Some(Event::Shutdown)), "waiting does not swallow events");
+        assert!(inbox.pop().is_none());
     }
 
     #[test]
@@ -153,6 +158,6 @@ mod tests {
         let (_, receiver) = mpsc::channel();
         let mut inbox = Inbox::new(receiver);
         assert!(inbox.wait(Duration::from_millis(1)));
-        assert_eq!(inbox.pop(), None);
+        assert!(inbox.pop().is_none());
     }
 }

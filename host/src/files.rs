@@ -1,7 +1,7 @@
-//! Files put in place whole: for components, which may be watched, and for the cache of compiled ones.
+//! Files put in place whole: for components, which may be watched, for the cache of compiled ones, and for the history of rules.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
 /// Puts `bytes` in place of `file`, at once and for good: a crash leaves the old file or the new one.
@@ -10,7 +10,13 @@ use std::path::Path;
 /// If the file can't be written. Nothing of it is left then.
 pub(crate) fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let part = file.with_extension(format!("{}.part", std::process::id()));
-    let written = fs::write(&part, bytes).and_then(|()| fs::rename(&part, file));
+    let write = || {
+        let mut out = fs::File::create(&part)?;
+        out.write_all(bytes)?;
+        // Without this a machine that goes down may be left with an empty file under the new name.
+        out.sync_all()
+    };
+    let written = write().and_then(|()| fs::rename(&part, file));
     if written.is_err() {
         let _ = fs::remove_file(&part); // The first error is the one to tell.
     }

@@ -80,6 +80,20 @@ impl Batch {
         self.refusals.clear();
     }
 
+    /// The first `records` messages, as a batch of their own.
+    pub fn first(&self, records: usize) -> Batch {
+        let mut first = Batch { topic: self.topic.clone(), processed_at: self.processed_at, ..Batch::default() };
+        for index in 0..records.min(self.len()) {
+            let Record { partition, offset, timestamp, .. } = self.records[index];
+            first.push(partition, offset, timestamp, self.key(index), self.value(index));
+            self.headers(index).for_each(|(name, value)| first.push_header(name, value));
+            if let Some(refusal) = self.refusal(index) {
+                first.refuse(index, refusal.clone());
+            }
+        }
+        first
+    }
+
     /// Says that the output of message `index` cannot be written. The message is then rejected by the engine.
     pub fn refuse(&mut self, index: usize, refusal: Refusal) {
         self.refusals.insert(index as u32, refusal);

@@ -7,9 +7,10 @@
 //!
 //! What this module leaves out: how messages are judged, how they get here and there, and where events come from.
 
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 
 use crate::backoff::Backoff;
 use crate::config::{self, Config};
@@ -19,11 +20,10 @@ use crate::kafka::offsets::Committed;
 use crate::kafka::sink::Work;
 use crate::kafka::troubles::Troubles;
 use crate::kafka::{Failure, Polled, Sink, Source, start, topics};
-use crate::pipeline::Manifest;
 use crate::record::{Batch, Part, Step};
-use crate::ruleset::RuleSet;
 use crate::snapshot::{self, Shared};
 use crate::state::State;
+use crate::swap::{self, Judge, Note, Prepared, Taken, Tap, Trial, Verdict};
 
 /// The longest wait for a message: how soon an event is seen while there is nothing to do.
 const IDLE: Duration = Duration::from_millis(100);
@@ -45,20 +45,20 @@ pub struct Summary {
     pub batches: u64,
 }
 
-/// Runs until a shutdown is asked for: reaches the cluster at `brokers`, sees to the topics, and then reads, judges and writes.
+/// Runs until a shutdown is asked for, with the rules of `judge` to begin with: reaches the cluster at `brokers`, sees to the topics, and then reads, judges and writes.
 /// `clock` tells the time in milliseconds since the epoch. `snapshot` is renewed with every batch.
 ///
 /// # Errors
 /// What waiting cannot help, such as a missing permission or topic.
 pub fn run(
     config: &Config,
-    rules: &RuleSet,
+    judge: Judge,
     brokers: &str,
     inbox: &mut Inbox,
     snapshot: &Shared,
     clock: impl Fn() -> i64,
 ) -> anyhow::Result<Summary> {
-    let outcome = serve(config, Judge::new(rules)?, brokers, inbox, snapshot, clock);
+    let outcome = serve(config, judge, brokers, inbox, snapshot, clock);
     snapshot.update(|snapshot| snapshot.state = snapshot::State::Stopped);
     outcome?;
     let snapshot = snapshot.get();
@@ -86,6 +86,11 @@ fn serve(
         sink: Sink::open(config, brokers, ready.largest_batch, troubles)?,
         source,
         judge,
+        next: None,
+        trial: None,
+        lately: swap::Record::default(),
+        tap: None,
+        judging: Duration::ZERO,
         phase: Phase::Recovering,
         reset_bad_state: config.counts.reset_bad_state,
         group: &config.kafka.group,
@@ -102,27 +107,13 @@ fn serve(
     outcome
 }
 
-/// The rules in force, with what is said about them. Replaced as a whole.
-struct Judge {
-    process: Box<Process>,
-    manifests: Vec<Manifest>,
-    hash: String,
-}
-
-type Process = dyn FnMut(&Counts, &Batch, &mut Step);
-
-impl Judge {
-    fn new(rules: &RuleSet) -> anyhow::Result<Judge> {
-        let mut pipeline = rules.instantiate().context("failed to start the rules")?;
-        let manifests = pipeline.manifests().to_vec();
-        let process = move |counts: &Counts, batch: &Batch, step: &mut Step| pipeline.process(counts, batch, step);
-        Ok(Judge { process: Box::new(process), manifests, hash: rules.hash().to_string() })
-    }
-
-    fn introduce(&self, snapshot: &mut crate::snapshot::Snapshot) {
-        snapshot.ruleset.clone_from(&self.hash);
-        snapshot.rules = self.manifests.iter().map(|manifest| manifest.name.clone()).collect();
-    }
+/// A trial that is under way.
+struct Probation {
+    trial: Trial,
+    /// The set before, which comes back if the trial fails.
+    before: Judge,
+    notes: Sender<Note>,
+    status: swap::SharedStatus,
 }
 
 /// What the next turn of the loop does.
@@ -138,6 +129,15 @@ struct Engine<'a, C> {
     source: Source,
     sink: Sink,
     judge: Judge,
+    /// A set that takes its place before the next message is read.
+    next: Option<Box<Prepared>>,
+    trial: Option<Probation>,
+    /// What the set in force has done lately; while it is on trial, the one before.
+    lately: swap::Record,
+    /// The candidate that sees samples of what is committed.
+    tap: Option<Tap>,
+    /// How long the rules took for the open transaction.
+    judging: Duration,
     /// What is counted, ahead of what is committed by the transaction that is open.
     counts: Counts,
     /// Parts of transactions. The first `filled` were sent since `begun`.
@@ -162,6 +162,8 @@ impl<C: Fn() -> i64> Engine<'_, C> {
                 match inbox.pop() {
                     // What is counted in the open window is committed with the offsets: whoever goes on there counts on.
                     Some(Event::Shutdown) => return Ok(()),
+                    Some(Event::Swap(next)) => self.next = Some(next),
+                    Some(Event::Shadow(tap)) => self.tap = tap,
                     None => {}
                 }
             }
@@ -180,6 +182,11 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         if matches!(self.phase, Phase::Recovering) {
             self.recover(inbox)?;
             self.phase = Phase::Reading;
+        }
+        if self.begun.is_none()
+            && let Some(next) = self.next.take()
+        {
+            self.swap(*next);
         }
         if self.is_full() {
             return self.commit(inbox);
@@ -275,11 +282,83 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         let Part { batch, step } = &mut self.parts[self.filled];
         batch.processed_at = (self.clock)();
         self.sink.warn(batch);
+        let began = Instant::now();
         (self.judge.process)(&self.counts, batch, step);
+        self.judging += began.elapsed();
         if let Some(reason) = step.stop.take() {
-            return Err(Failure::Stop(anyhow!(reason)));
+            return Err(match self.trial.take() {
+                Some(probation) => {
+                    self.take_back(probation, reason.clone());
+                    Failure::Wait(anyhow!(reason))
+                }
+                None => Failure::Stop(anyhow!(reason)),
+            });
         }
         self.send(inbox)
+    }
+
+    /// Judges by other rules from the next message on. What is committed was judged by those before, and nothing else is.
+    fn swap(&mut self, next: Prepared) {
+        let Prepared { judge, trial, taken, notes, status } = next;
+        let (from, old) = (self.source.positions().clone(), std::mem::replace(&mut self.judge, judge));
+        self.snapshot.update(|snapshot| self.judge.introduce(snapshot));
+        let mut retired = Vec::new();
+        // A set that is replaced while it is on trial has not earned to be gone back to.
+        let before = match self.trial.take() {
+            Some(trial) => {
+                retired.push(old);
+                trial.before
+            }
+            None => old,
+        };
+        match trial.filter(|_| before.hash != self.judge.hash) {
+            Some(bounds) => {
+                let trial = Trial::new(bounds, self.lately, (self.clock)());
+                self.trial = Some(Probation { trial, before, notes, status });
+            }
+            None => {
+                retired.push(before);
+                self.lately = swap::Record::default();
+            }
+        }
+        let before = self.trial.as_ref().map(|probation| probation.before.hash.clone());
+        // Where nobody waits for the answer, the old rules are put away here.
+        let _ = taken.send(Taken { from, retired, before });
+    }
+
+    /// Takes into account how the rules did in what is committed. A set that fails its trial is taken back.
+    fn appraise(&mut self) {
+        let parts = &self.parts[..self.filled];
+        let Some(probation) = &mut self.trial else {
+            parts.iter().for_each(|part| self.lately.add(part));
+            self.lately.fade();
+            return;
+        };
+        parts.iter().for_each(|part| probation.trial.add(part, &self.judge.manifests));
+        let verdict = probation.trial.verdict((self.clock)());
+        let report = (verdict == Verdict::GoesOn).then(|| probation.trial.report(&probation.before.hash));
+        swap::update(&probation.status, |status| status.trial = report);
+        if verdict == Verdict::GoesOn {
+            return;
+        }
+        let Some(probation) = self.trial.take() else { return };
+        if let Verdict::Failed(reason) = verdict {
+            return self.take_back(probation, reason);
+        }
+        self.lately = probation.trial.record();
+        // Without a loader there is nobody to tell.
+        let _ = probation.notes.send(Note::Passed { retired: probation.before });
+    }
+
+    /// Goes on with the rules from before the trial.
+    fn take_back(&mut self, probation: Probation, reason: String) {
+        let Probation { trial, before, notes, status } = probation;
+        let retired = std::mem::replace(&mut self.judge, before);
+        self.snapshot.update(|snapshot| self.judge.introduce(snapshot));
+        let evidence = trial.evidence();
+        tracing::error!(failed = retired.hash, back = self.judge.hash, ?evidence, "rules are taken back: {reason}");
+        swap::update(&status, |status| status.trial = None);
+        let _ = notes.send(Note::TakenBack { retired, reason, evidence });
     }
 
     /// Lets time pass: a window that has ended is sent, in a transaction of its own.
@@ -324,7 +403,11 @@ impl<C: Fn() -> i64> Engine<'_, C> {
             parts.iter().for_each(|part| snapshot.add(&part.batch, &part.step, &self.judge.manifests));
             snapshot.count(&self.counts);
         });
-        (self.begun, self.filled) = (None, 0);
+        if let Some(tap) = &self.tap {
+            tap.offer(parts, &self.judge.manifests, self.judging);
+        }
+        self.appraise();
+        (self.begun, self.filled, self.judging) = (None, 0, Duration::ZERO);
         Ok(())
     }
 
@@ -332,7 +415,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
     fn abandon(&mut self, inbox: &mut Inbox) {
         if self.begun.take().is_some() {
             self.sink.abandon(&self.parts[..self.filled], &mut || inbox.overdue());
-            self.filled = 0;
+            (self.filled, self.judging) = (0, Duration::ZERO);
         }
     }
 

@@ -6,13 +6,13 @@ use anyhow::Context;
 
 use crate::cli;
 use crate::config::Config;
-use crate::events::{self, Inbox};
+use crate::events::{self, Event, Inbox};
 use crate::kafka::Embedded;
 use crate::logging;
-use crate::ruleset::RuleSet;
 use crate::run;
 use crate::snapshot::Shared;
-use crate::wasm::{Cache, Runtime};
+use crate::swap::{First, Handle, Judge, Loader, Store};
+use crate::wasm::{Cache, Compiler, Runtime};
 
 /// Runs the command until a signal ends it.
 ///
@@ -21,26 +21,49 @@ use crate::wasm::{Cache, Runtime};
 pub fn start(args: &cli::Run) -> anyhow::Result<()> {
     let config = args.file.load()?;
     logging::start(&config.log);
-    let rules = load(&config)?;
+    let rules = Rules::load(&config, &args.file)?;
     let (sender, receiver) = mpsc::channel();
-    events::signals(sender)?;
+    events::signals(sender.clone())?;
     let embedded = config.kafka.brokers.is_none().then(|| Embedded::start(&config.topics)).transpose()?;
     let brokers = match (&config.kafka.brokers, &embedded) {
         (Some(brokers), _) => brokers.clone(),
         (None, embedded) => embedded.as_ref().context("failed to start the embedded broker")?.bootstrap_servers()?,
     };
     tracing::info!(brokers, embedded = embedded.is_some(), input = config.topics.input, "starting");
-    let done = run::run(&config, &rules, &brokers, &mut Inbox::new(receiver), &Shared::default(), now)?;
+    let (judge, _rules) = rules.start(sender)?;
+    let done = run::run(&config, judge, &brokers, &mut Inbox::new(receiver), &Shared::default(), now)?;
     tracing::info!(read = done.read, written = done.written, rejected = done.rejected, batches = done.batches, "stopped");
     Ok(())
 }
 
-/// Compiles and proves the rules of `config`, and says which they are.
-pub(crate) fn load(config: &Config) -> anyhow::Result<RuleSet> {
-    let rules = RuleSet::load(&Runtime::new(Cache::of_user())?, config)?;
-    let names: Vec<String> = rules.manifests().map(|manifest| format!("{} {}", manifest.name, manifest.version)).collect();
-    tracing::info!(ruleset = rules.hash(), "rules: {}", names.join(", "));
-    Ok(rules)
+/// The rules to begin with, and what it takes to replace them.
+pub(crate) struct Rules {
+    first: First,
+    loader: Loader,
+}
+
+impl Rules {
+    /// Chooses, compiles and proves the rules to begin with, and says which they are.
+    ///
+    /// # Errors
+    /// If there are none that can be used.
+    pub(crate) fn load(config: &Config, file: &cli::ConfigFile) -> anyhow::Result<Rules> {
+        let runtime = Runtime::new(Cache::of_user())?.with_compiler(Compiler::child());
+        let store = Store::open(&config.swap, &config.kafka.group)?;
+        let first = First::choose(config, &runtime, &store)?;
+        let names = first.rules().manifests().map(|manifest| format!("{} {}", manifest.name, manifest.version));
+        let names: Vec<String> = names.collect();
+        tracing::info!(ruleset = first.rules().hash(), "rules: {}", names.join(", "));
+        Ok(Rules { loader: Loader::new(config.clone(), file.config.clone(), runtime, store, &first), first })
+    }
+
+    /// The rules at work, and a handle on the loader, which ends with the last handle. New sets go into `events`.
+    ///
+    /// # Errors
+    /// If an instance or the loader's thread does not start.
+    pub(crate) fn start(self, events: mpsc::Sender<Event>) -> anyhow::Result<(Judge, Handle)> {
+        Ok((Judge::new(self.first.rules())?, self.loader.start(events)?))
+    }
 }
 
 /// Milliseconds since the epoch.

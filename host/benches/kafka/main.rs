@@ -78,7 +78,9 @@ impl Task<'_> {
             .env("WEIR_TOPICS_OUTPUT", output)
             .env("WEIR_TOPICS_REJECTED", rejected)
             .env("WEIR_TOPICS_COUNTS", counts)
-            .env("WEIR_RULES_FOLDER", rules());
+            .env("WEIR_RULES_FOLDER", rules())
+            .env("XDG_STATE_HOME", std::env::temp_dir().join(&self.group))
+            .env("WEIR_ADMIN_LISTEN", "127.0.0.1:0");
     }
 }
 

@@ -99,6 +99,11 @@ impl Source {
         &self.topic
     }
 
+    /// By partition, the next offset to read: one past what is committed.
+    pub fn positions(&self) -> &BTreeMap<i32, i64> {
+        &self.next
+    }
+
     /// Fills `batch`, waiting at most `wait` for a first message. Serves rebalances, so it has to be called at least every
     /// `max.poll.interval.ms`.
     pub fn poll(&mut self, batch: &mut Batch, wait: Duration) -> Result<Polled, Failure> {

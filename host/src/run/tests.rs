@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::*;
 use crate::kafka::testing::{Broker, Code, Received, Request, config, eventually};
 use crate::kafka::writer;
+use crate::pipeline::Manifest;
 use crate::record::Rejection;
 use crate::snapshot::Snapshot;
 
@@ -29,7 +30,7 @@ fn judge(counts: &Counts, batch: &Batch, step: &mut Step) {
             Some(value) if value.starts_with("bad") => step.rejections.push(reject(false)),
             Some(value) if value.starts_with("drop") => step.rejections.push(reject(true)),
             Some(value) if value.starts_with("stop") => {
-                step.stop = Some(format!("a rule failed on {}", batch.place(record as usize)))
+                step.stop = Some(format!("a rule failed on {}", batch.place(record as usize)));
             }
             None => step.rejections.push(Rejection { rule: None, ..reject(false) }),
             Some(value) => {

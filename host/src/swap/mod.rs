@@ -3,12 +3,31 @@
 //! A thread of its own, the loader, reads, compiles, proves and prepares sets; the data loop takes a prepared one between two
 //! transactions. Whoever wants something of the loader has a [`Handle`].
 
+mod judge;
+mod loader;
 pub mod report;
+mod shadow;
+mod store;
+mod trial;
+mod watch;
 
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use judge::{Judge, Note, Prepared, Taken};
+pub use loader::{First, Loader};
 use report::{Change, Deployed, Entry, Refusal, Shadow, Status};
+pub use shadow::Tap;
+pub use store::Store;
+pub use trial::{Record, Trial, Verdict};
+
+/// What operators are told, shared by those who know and those who ask.
+pub type SharedStatus = Arc<Mutex<Status>>;
+
+/// Changes what operators are told. Keep `change` short.
+pub fn update(status: &SharedStatus, change: impl FnOnce(&mut Status)) {
+    change(&mut status.lock().unwrap_or_else(PoisonError::into_inner));
+}
 
 /// A component that somebody hands in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +72,7 @@ pub enum Answer {
 #[derive(Clone, Debug)]
 pub struct Handle {
     requests: Sender<Asked>,
-    status: Arc<Mutex<Status>>,
+    status: SharedStatus,
 }
 
 /// A request, and where the answer goes.
@@ -65,7 +84,7 @@ pub struct Asked {
 
 impl Handle {
     /// A handle on a loader that takes the requests and renews `status`.
-    pub fn new(status: Arc<Mutex<Status>>) -> (Handle, Receiver<Asked>) {
+    pub fn new(status: SharedStatus) -> (Handle, Receiver<Asked>) {
         let (requests, asked) = mpsc::channel();
         (Handle { requests, status }, asked)
     }

@@ -1,0 +1,94 @@
+//! What the loader and the data loop hand each other: sets that are ready to judge, and what became of them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::mpsc::Sender;
+
+use anyhow::Context as _;
+
+use super::SharedStatus;
+use crate::config;
+use crate::counts::Counts;
+use crate::pipeline::Manifest;
+use crate::record::{Batch, Step};
+use crate::ruleset::RuleSet;
+use crate::snapshot::Snapshot;
+
+/// A set of rules at work, with what is said about it. Replaced as a whole.
+pub struct Judge {
+    /// Judges a batch.
+    pub process: Box<Process>,
+    /// What the rules say of themselves, in their order.
+    pub manifests: Vec<Manifest>,
+    /// The hash of the set.
+    pub hash: String,
+}
+
+/// See [`crate::pipeline::Pipeline::process`].
+pub type Process = dyn FnMut(&Counts, &Batch, &mut Step) + Send;
+
+impl Judge {
+    /// Fresh instances of the rules of a set.
+    ///
+    /// # Errors
+    /// If one does not start.
+    pub fn new(rules: &RuleSet) -> anyhow::Result<Judge> {
+        let mut pipeline = rules.instantiate().context("failed to start the rules")?;
+        let manifests = pipeline.manifests().to_vec();
+        let process = move |counts: &Counts, batch: &Batch, step: &mut Step| pipeline.process(counts, batch, step);
+        Ok(Judge { process: Box::new(process), manifests, hash: rules.hash().to_owned() })
+    }
+
+    /// Tells observers which rules are in force.
+    pub fn introduce(&self, snapshot: &mut Snapshot) {
+        snapshot.ruleset.clone_from(&self.hash);
+        snapshot.rules = self.manifests.iter().map(|manifest| manifest.name.clone()).collect();
+    }
+}
+
+impl fmt::Debug for Judge {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_tuple("Judge").field(&self.hash).finish()
+    }
+}
+
+/// A set that is to take the place of the present one.
+#[derive(Debug)]
+pub struct Prepared {
+    pub judge: Judge,
+    /// Its trial, if it has to stand one.
+    pub trial: Option<config::Trial>,
+    /// Where to say that it is live.
+    pub taken: Sender<Taken>,
+    /// Where to say how the trial ends.
+    pub notes: Sender<Note>,
+    /// Where to say how it goes.
+    pub status: SharedStatus,
+}
+
+/// That a set is live.
+#[derive(Debug)]
+pub struct Taken {
+    /// By partition, the first offset that it judges.
+    pub from: BTreeMap<i32, i64>,
+    /// What is not needed any more, to be put away: that takes time which the data loop does not have.
+    pub retired: Vec<Judge>,
+    /// The hash of the set that comes back if the new one fails its trial.
+    pub before: Option<String>,
+}
+
+/// How a trial has ended.
+#[derive(Debug)]
+pub enum Note {
+    /// The set stays, and the one before is to be put away.
+    Passed { retired: Judge },
+    /// The set before is in force again.
+    TakenBack {
+        /// The set that failed, to be put away.
+        retired: Judge,
+        /// Which bound was passed, and by how much.
+        reason: String,
+        /// Some of the messages that spoke against it.
+        evidence: Vec<String>,
+    },
+}

@@ -1,0 +1,548 @@
+//! The loader: a thread that reads, compiles and proves sets of rules, and hands the data loop those that may run.
+//!
+//! It alone decides which set should run, by the precedence of docs/rules.md:
+//!
+//! 1. the set that an operator has pinned, if it proves;
+//! 2. what the folder and the configuration have, if it proves and no trial has taken it back;
+//! 3. the last set that was live and was not taken back.
+//!
+//! It decides anew whenever a file, the configuration or a decision in the state folder has changed. What is refused changes
+//! nothing but the status, which says so until it is resolved. The data loop never waits for it.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, bail, ensure};
+
+use super::judge::{Judge, Note, Prepared, Taken};
+use super::report::{Deployed, Entry, Refusal, Set, TakenBack, Why};
+use super::shadow::Candidate;
+use super::store::{Saved, Store, changes, describe};
+use super::watch::Watch;
+use super::{Answer, Asked, File, Handle, Request, SharedStatus, update};
+use crate::config::{self, Config};
+use crate::events::Event;
+use crate::files;
+use crate::ruleset::{Defined, Definition, RuleSet, read};
+use crate::start::now;
+use crate::wasm::Runtime;
+
+/// How often files are looked at. A change is taken when it has been the same in two looks.
+const LOOK: Duration = Duration::from_millis(150);
+/// How long the data loop may take to take a set before whoever asked is told that it will come later.
+const TAKING: Duration = Duration::from_secs(20);
+
+/// Reads, proves and hands over sets of rules.
+pub struct Loader {
+    config: Config,
+    /// The file of the configuration, as it was named.
+    named: Option<PathBuf>,
+    runtime: Runtime,
+    store: Store,
+    status: SharedStatus,
+    live: Live,
+    /// What ran before, for as long as a trial may bring it back.
+    before: Option<Live>,
+    /// Handed over, and not taken yet: the data loop waits for Kafka.
+    pending: Option<Pending>,
+    watch: Watch<Decisions>,
+    candidate: Option<(Candidate, Vec<File>)>,
+    /// The data loop's.
+    events: Sender<Event>,
+    notes: (Sender<Note>, Receiver<Note>),
+}
+
+type Decisions = (Option<String>, std::collections::BTreeSet<String>);
+
+/// A set, and why it runs.
+struct Live {
+    definition: Definition,
+    set: Set,
+    why: Why,
+}
+
+/// A set that the data loop has not taken yet.
+struct Pending {
+    next: Live,
+    taken: Receiver<Taken>,
+}
+
+/// The set to begin with.
+pub struct First {
+    rules: RuleSet,
+    why: Why,
+    refusal: Option<Refusal>,
+}
+
+impl First {
+    /// Chooses it.
+    ///
+    /// # Errors
+    /// If neither the pinned set, nor the folder's, nor an earlier one can be used: what is wrong with the folder's.
+    pub fn choose(config: &Config, runtime: &Runtime, store: &Store) -> anyhow::Result<First> {
+        let earlier = |saved: &Saved| RuleSet::prove(runtime, store.definition(&saved.set, &config.counts.member)?);
+        let mut passed_over = Vec::new();
+        if let Some(pin) = store.pin() {
+            match store.find(&pin).and_then(|saved| earlier(&saved)) {
+                Ok(rules) => return Ok(First { rules, why: Why::Pinned, refusal: None }),
+                Err(error) => passed_over.push(format!("the pinned set {pin} can't be used: {error:#}")),
+            }
+        }
+        let folder = Definition::read(config).and_then(|definition| prove_folder(runtime, store, definition));
+        let (rules, why) = match folder {
+            Ok(rules) => (rules, Why::Folder),
+            Err(error) => {
+                let sound = |saved: &Saved| store.taken_back(&saved.set.hash).is_none();
+                let last = store.history().iter().filter(|saved| sound(saved)).find_map(|saved| earlier(saved).ok());
+                let Some(rules) = last else { return Err(error) };
+                passed_over.push(format!("{error:#}"));
+                (rules, Why::LastGood)
+            }
+        };
+        let refusal = (!passed_over.is_empty()).then(|| Refusal { at: now(), message: passed_over.join("; ") });
+        if let Some(refusal) = &refusal {
+            tracing::error!(running = rules.hash(), "an earlier set of rules runs: {}", refusal.message);
+        }
+        Ok(First { rules, why, refusal })
+    }
+
+    pub fn rules(&self) -> &RuleSet {
+        &self.rules
+    }
+}
+
+/// What the folder has, unless a trial has spoken against it.
+fn prove_folder(runtime: &Runtime, store: &Store, definition: Definition) -> anyhow::Result<RuleSet> {
+    if let Some(TakenBack { hash, reason, .. }) = store.taken_back(&definition.hash()) {
+        bail!("the set {hash} was taken back by its trial: {reason}; `weir rules deploy` tries it once more");
+    }
+    RuleSet::prove(runtime, definition)
+}
+
+impl Loader {
+    /// A loader for a process that begins with `first`. `named` is the file of the configuration, as it was named.
+    pub fn new(config: Config, named: Option<PathBuf>, runtime: Runtime, store: Store, first: &First) -> Loader {
+        let live = Live::of(&first.rules, first.why);
+        let status = SharedStatus::default();
+        update(&status, |status| {
+            status.live = live.set.clone();
+            (status.why, status.since, status.refusal) = (first.why, now(), first.refusal.clone());
+        });
+        Loader {
+            config,
+            named,
+            runtime,
+            store,
+            status,
+            live,
+            before: None,
+            pending: None,
+            watch: Watch::default(),
+            candidate: None,
+            events: mpsc::channel().0,
+            notes: mpsc::channel(),
+        }
+    }
+
+    /// Starts its thread. Sets go to the data loop through `events`.
+    ///
+    /// # Errors
+    /// If that can't be started.
+    pub fn start(mut self, events: Sender<Event>) -> anyhow::Result<Handle> {
+        let (handle, asked) = Handle::new(self.status.clone());
+        self.events = events;
+        self.save();
+        self.settle();
+        let started = thread::Builder::new().name("weir-loader".into()).spawn(move || self.run(&asked));
+        started.context("failed to start the loader")?;
+        Ok(handle)
+    }
+
+    /// Until nobody has a handle any more.
+    fn run(mut self, asked: &Receiver<Asked>) {
+        let mut looked = Instant::now();
+        loop {
+            match asked.recv_timeout(LOOK.saturating_sub(looked.elapsed())) {
+                Ok(Asked { request, answer }) => {
+                    let answered = self.answer(request).map_err(|error| refusal(&error));
+                    if let Err(refusal) = &answered {
+                        tracing::warn!("refused: {}", refusal.message);
+                    }
+                    // Whoever asked may have gone.
+                    let _ = answer.send(answered);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if looked.elapsed() >= LOOK {
+                self.look();
+                looked = Instant::now();
+            }
+        }
+    }
+
+    fn answer(&mut self, request: Request) -> anyhow::Result<Answer> {
+        self.listen();
+        match request {
+            Request::Deploy { files, dry_run } => self.deploy(&files, dry_run).map(Answer::Deployed),
+            Request::Rollback { hash } => self.rollback(hash.as_deref()).map(Answer::Deployed),
+            Request::Resume => self.resume().map(Answer::Deployed),
+            Request::History => Ok(Answer::History(self.history())),
+            Request::Diff { a, b } => Ok(Answer::Changes(changes(&self.store.find(&a)?.set, &self.store.find(&b)?.set))),
+            Request::Shadow { files } => self.shadow(files),
+            Request::EndShadow => self.end_shadow().map(Answer::Shadow),
+            Request::Promote => {
+                let (_, files) = self.candidate.as_ref().context("no candidate runs; `weir rules shadow` starts one")?;
+                let deployed = self.deploy(&files.clone(), false)?;
+                self.end_shadow()?;
+                Ok(Answer::Deployed(deployed))
+            }
+        }
+    }
+
+    fn deploy(&mut self, files: &[File], dry_run: bool) -> anyhow::Result<Deployed> {
+        let began = Instant::now();
+        self.reload()?;
+        let definition = self.with(files)?;
+        let rules = RuleSet::prove(&self.runtime, definition).inspect_err(|_| self.count_refused())?;
+        if dry_run {
+            let next = Live::of(&rules, Why::Folder);
+            return Ok(Deployed { live: false, ..self.deployed(&next.set, began) });
+        }
+        for file in files {
+            let place = &self.rule(&file.rule)?.file;
+            files::replace(place, &file.bytes).with_context(|| {
+                format!(
+                    "failed to write {}; make its folder writable for this process, or put the file there yourself",
+                    place.display()
+                )
+            })?;
+        }
+        self.store.pardon(rules.hash());
+        self.store.set_pin(None)?;
+        self.settle();
+        self.go_live(&rules, Why::Folder, began)
+    }
+
+    fn rollback(&mut self, hash: Option<&str>) -> anyhow::Result<Deployed> {
+        let began = Instant::now();
+        let saved = match hash {
+            Some(hash) => self.store.find(hash)?,
+            None => {
+                let others =
+                    |saved: &Saved| saved.set.hash != self.live.set.hash && self.store.taken_back(&saved.set.hash).is_none();
+                let earlier = self.store.history().into_iter().find(others);
+                earlier.context("no other set has been live; there is nothing to go back to")?
+            }
+        };
+        let rules = RuleSet::prove(&self.runtime, self.store.definition(&saved.set, &self.config.counts.member)?)?;
+        self.store.set_pin(Some(rules.hash()))?;
+        self.settle();
+        self.go_live(&rules, Why::Pinned, began)
+    }
+
+    /// Follows the folder again.
+    fn resume(&mut self) -> anyhow::Result<Deployed> {
+        let began = Instant::now();
+        self.reload()?;
+        let rules = prove_folder(&self.runtime, &self.store, Definition::read(&self.config)?)
+            .inspect_err(|_| self.count_refused())
+            .context("the pinned set stays")?;
+        self.store.set_pin(None)?;
+        self.settle();
+        self.go_live(&rules, Why::Folder, began)
+    }
+
+    fn history(&self) -> Vec<Entry> {
+        let entry = |saved: Saved| Entry {
+            live: saved.set.hash == self.live.set.hash,
+            taken_back: self.store.taken_back(&saved.set.hash).map(|verdict| verdict.reason),
+            rules: saved.set.rules.iter().map(|rule| format!("{} {}", rule.name, rule.version)).collect(),
+            hash: saved.set.hash,
+            at: saved.at,
+            why: saved.why,
+        };
+        self.store.history().into_iter().map(entry).collect()
+    }
+
+    fn shadow(&mut self, files: Vec<File>) -> anyhow::Result<Answer> {
+        self.reload()?;
+        let rules = RuleSet::prove(&self.runtime, self.with(&files)?)?;
+        let set = Live::of(&rules, Why::Folder).set;
+        let (candidate, tap) = Candidate::start(Judge::new(&rules)?, set, self.config.shadow.share, now())?;
+        self.send(Event::Shadow(Some(tap)))?;
+        let report = candidate.report();
+        tracing::info!(candidate = report.candidate.hash, "a candidate runs beside the live rules");
+        update(&self.status, |status| status.shadow = Some(report.clone()));
+        self.candidate = Some((candidate, files));
+        Ok(Answer::Shadow(report))
+    }
+
+    fn end_shadow(&mut self) -> anyhow::Result<super::report::Shadow> {
+        let (candidate, _) = self.candidate.take().context("no candidate runs; `weir rules shadow` starts one")?;
+        self.send(Event::Shadow(None))?;
+        update(&self.status, |status| status.shadow = None);
+        Ok(candidate.report())
+    }
+
+    /// What the folder and the configuration have, with `files` in their places.
+    fn with(&self, files: &[File]) -> anyhow::Result<Definition> {
+        ensure!(!files.is_empty(), "no file was given");
+        for (index, file) in files.iter().enumerate() {
+            self.rule(&file.rule)?;
+            ensure!(files[..index].iter().all(|other| other.rule != file.rule), "the rule `{}` was given twice", file.rule);
+        }
+        let rules = self.config.rules.iter().map(|rule| {
+            let given = files.iter().find(|file| file.rule == rule.name);
+            Ok(Defined::new(rule.clone(), given.map_or_else(|| read(&rule.file), |file| Ok(file.bytes.clone()))?))
+        });
+        Ok(Definition { rules: rules.collect::<anyhow::Result<_>>()?, counted: self.config.counts.member.clone() })
+    }
+
+    fn rule(&self, name: &str) -> anyhow::Result<&config::Rule> {
+        let names = || self.config.rules.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>().join(", ");
+        self.config
+            .rules
+            .iter()
+            .find(|rule| rule.name == name)
+            .with_context(|| format!("there is no rule `{}`; `rules.pipeline` has {}", name.escape_debug(), names()))
+    }
+
+    /// Looks after what may have changed by itself.
+    fn look(&mut self) {
+        self.listen();
+        if let Some((candidate, _)) = &self.candidate {
+            let report = candidate.report();
+            update(&self.status, |status| status.shadow = Some(report));
+        }
+        if self.pending.is_some() || !self.config.swap.watch {
+            return;
+        }
+        let (files, decisions) = (self.files(), self.store.decisions());
+        if self.watch.look(files.into_iter(), decisions)
+            && let Err(error) = self.decide()
+        {
+            self.count_refused();
+            let refusal = refusal(&error);
+            tracing::error!(running = self.live.set.hash, "changed rules are refused, nothing has changed: {}", refusal.message);
+            update(&self.status, |status| status.refusal = Some(refusal));
+        }
+    }
+
+    /// Makes the set live that should be. An error says why the folder's is not.
+    fn decide(&mut self) -> anyhow::Result<()> {
+        let began = Instant::now();
+        let pin = self.store.pin();
+        if let Some(pin) = &pin
+            && *pin != self.live.set.hash
+        {
+            // Another process on this folder went back.
+            let saved = self.store.find(pin)?;
+            let rules = RuleSet::prove(&self.runtime, self.store.definition(&saved.set, &self.config.counts.member)?)?;
+            return self.go_live(&rules, Why::Pinned, began).map(drop);
+        }
+        let folder = self.reload().and_then(|()| Definition::read(&self.config));
+        let hash = folder.as_ref().ok().map(Definition::hash);
+        if pin.is_some() {
+            let other = hash.filter(|hash| *hash != self.live.set.hash);
+            if let Some(folder) = &other {
+                tracing::warn!(
+                    pinned = self.live.set.hash,
+                    folder,
+                    "the folder's rules have changed, and wait: `weir rules resume` takes them"
+                );
+            }
+            update(&self.status, |status| status.folder = other);
+            return Ok(());
+        }
+        if hash.as_ref() == Some(&self.live.set.hash) && self.store.taken_back(&self.live.set.hash).is_none() {
+            self.live.why = Why::Folder;
+            update(&self.status, |status| (status.why, status.refusal, status.folder) = (Why::Folder, None, None));
+            return Ok(());
+        }
+        match folder.and_then(|definition| prove_folder(&self.runtime, &self.store, definition)) {
+            Ok(rules) => self.go_live(&rules, Why::Folder, began).map(drop),
+            Err(error) => {
+                self.live.why = Why::LastGood;
+                update(&self.status, |status| status.why = Why::LastGood);
+                self.leave_taken_back(began).context(format!("{error:#}")).and(Err(error))
+            }
+        }
+    }
+
+    /// If the set in force was taken back by another process, goes on with the last good one.
+    fn leave_taken_back(&mut self, began: Instant) -> anyhow::Result<()> {
+        if self.store.taken_back(&self.live.set.hash).is_none() {
+            return Ok(());
+        }
+        let history = self.store.history();
+        let sound = |saved: &&Saved| self.store.taken_back(&saved.set.hash).is_none();
+        let saved = history.iter().find(sound).context("no other set has been live")?;
+        let rules = RuleSet::prove(&self.runtime, self.store.definition(&saved.set, &self.config.counts.member)?)?;
+        self.go_live(&rules, Why::LastGood, began).map(drop)
+    }
+
+    /// Hands `rules` to the data loop, and waits until they are live.
+    fn go_live(&mut self, rules: &RuleSet, why: Why, began: Instant) -> anyhow::Result<Deployed> {
+        ensure!(self.pending.is_none(), "another set waits for the data loop, which waits for Kafka; try again later");
+        let next = Live::of(rules, why);
+        let mut deployed = self.deployed(&next.set, began);
+        if next.set.hash == self.live.set.hash {
+            self.is_live(next, None);
+            return Ok(deployed);
+        }
+        let (taken, live) = mpsc::channel();
+        // What was live before has stood its trial, or never needed one.
+        let trial = (why == Why::Folder && self.config.trial.records > 0).then_some(self.config.trial);
+        let (notes, status) = (self.notes.0.clone(), self.status.clone());
+        self.send(Event::Swap(Box::new(Prepared { judge: Judge::new(rules)?, trial, taken, notes, status })))?;
+        match live.recv_timeout(TAKING) {
+            Ok(taken) => {
+                deployed.from.clone_from(&taken.from);
+                deployed.took = began.elapsed().as_millis() as u64;
+                self.is_live(next, Some(taken));
+                Ok(deployed)
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                self.pending = Some(Pending { next, taken: live });
+                bail!(
+                    "the set is proven and handed over, and goes live as soon as the data loop has Kafka's answer; `weir rules status` tells"
+                );
+            }
+            Err(RecvTimeoutError::Disconnected) => bail!("the process is stopping"),
+        }
+    }
+
+    /// Takes note that a set is live.
+    fn is_live(&mut self, next: Live, taken: Option<Taken>) {
+        let swapped = taken.is_some();
+        let last = std::mem::replace(&mut self.live, next);
+        let (set, why) = (self.live.set.clone(), self.live.why);
+        if let Some(Taken { from, before, .. }) = taken {
+            // The data loop knows which one it has kept: the last one, or one from before a trial that was cut short.
+            let known = [Some(last), self.before.take()].into_iter().flatten();
+            self.before = known.into_iter().find(|known| Some(&known.set.hash) == before.as_ref());
+            tracing::info!(ruleset = set.hash, ?why, ?from, "rules are live");
+        }
+        update(&self.status, |status| {
+            if swapped {
+                status.since = now();
+                status.swaps.live += 1;
+            }
+            (status.live, status.why, status.refusal, status.folder) = (set, why, None, None);
+            status.taken_back = None;
+        });
+        self.save();
+    }
+
+    /// Hears what the data loop has to say.
+    fn listen(&mut self) {
+        if let Some(Pending { next, taken }) = self.pending.take() {
+            match taken.try_recv() {
+                Ok(taken) => self.is_live(next, Some(taken)),
+                Err(mpsc::TryRecvError::Empty) => self.pending = Some(Pending { next, taken }),
+                Err(mpsc::TryRecvError::Disconnected) => {}
+            }
+        }
+        while let Ok(note) = self.notes.1.try_recv() {
+            match note {
+                Note::Passed { retired } => {
+                    drop(retired);
+                    self.before = None;
+                    tracing::info!(ruleset = self.live.set.hash, "the set has passed its trial");
+                }
+                Note::TakenBack { retired, reason, evidence } => self.taken_back(&retired, reason, evidence),
+            }
+        }
+    }
+
+    fn taken_back(&mut self, retired: &Judge, reason: String, evidence: Vec<String>) {
+        let verdict = TakenBack { hash: retired.hash.clone(), at: now(), reason, evidence };
+        if let Err(error) = self.store.take_back(&verdict) {
+            tracing::error!("failed to keep the verdict of a trial; after a restart the set is tried again: {error:#}");
+        }
+        // Unless another set has taken its place meanwhile.
+        let back = self.before.take_if(|_| retired.hash == self.live.set.hash);
+        if let Some(before) = back {
+            self.live = Live { why: Why::LastGood, ..before };
+        }
+        let message = format!(
+            "the set {} was taken back by its trial: {}; `weir rules deploy` tries it once more",
+            verdict.hash, verdict.reason
+        );
+        update(&self.status, |status| {
+            (status.live, status.why, status.since) = (self.live.set.clone(), self.live.why, now());
+            status.swaps.live += 1;
+            status.swaps.taken_back += 1;
+            (status.trial, status.refusal) = (None, Some(Refusal { at: verdict.at, message }));
+            status.taken_back = Some(verdict);
+        });
+        self.save();
+        self.settle();
+    }
+
+    /// Reads the configuration again. Only what is said of rules, trials and shadows is taken.
+    fn reload(&mut self) -> anyhow::Result<()> {
+        let Some(file) = config::locate(self.named.as_deref()) else { return Ok(()) };
+        let read = Config::load(Some(&file), config::environment())?;
+        let Config { rules, trial, shadow, .. } = read;
+        (self.config.rules, self.config.trial, self.config.shadow) = (rules, trial, shadow);
+        Ok(())
+    }
+
+    /// Keeps the set in force in the history.
+    fn save(&self) {
+        let Live { definition, set, why } = &self.live;
+        let saved = Saved { set: set.clone(), at: now(), why: *why };
+        let pin = self.store.pin();
+        let needed = [Some(set.hash.as_str()), pin.as_deref(), self.before.as_ref().map(|before| before.set.hash.as_str())];
+        let needed: Vec<&str> = needed.into_iter().flatten().collect();
+        if let Err(error) = self.store.save(definition, &saved, &needed) {
+            tracing::error!("failed to keep a set of rules in the history; nobody can go back to it: {error:#}");
+        }
+    }
+
+    fn deployed(&self, next: &Set, began: Instant) -> Deployed {
+        let old = &self.live.set;
+        Deployed {
+            live: true,
+            old: old.hash.clone(),
+            new: next.hash.clone(),
+            from: Default::default(),
+            changes: changes(old, next),
+            took: began.elapsed().as_millis() as u64,
+        }
+    }
+
+    fn count_refused(&self) {
+        update(&self.status, |status| status.swaps.refused += 1);
+    }
+
+    /// What is looked at: the rules' files, and the configuration.
+    fn files(&self) -> Vec<PathBuf> {
+        let rules = self.config.rules.iter().map(|rule| rule.file.clone());
+        rules.chain(config::locate(self.named.as_deref())).collect()
+    }
+
+    fn settle(&mut self) {
+        let (files, decisions) = (self.files(), self.store.decisions());
+        self.watch.settle(files.into_iter(), decisions);
+    }
+
+    fn send(&self, event: Event) -> anyhow::Result<()> {
+        self.events.send(event).map_err(|_| anyhow!("the process is stopping"))
+    }
+}
+
+impl Live {
+    fn of(rules: &RuleSet, why: Why) -> Live {
+        let manifests: Vec<_> = rules.manifests().collect();
+        Live { definition: rules.definition().clone(), set: describe(rules.definition(), &manifests), why }
+    }
+}
+
+fn refusal(error: &anyhow::Error) -> Refusal {
+    Refusal { at: now(), message: format!("{error:#}") }
+}

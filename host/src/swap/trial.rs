@@ -1,0 +1,223 @@
+//! The trial of a new set of rules: its first messages decide whether it stays.
+//!
+//! Two things speak against a set: messages on which its rules fail, and messages that it rejects beyond the share that the
+//! set before rejected. What the engine itself rejects is no rule's doing. Pure: the time comes from outside, and what follows
+//! from the verdict is for the data loop to do.
+
+use crate::config;
+use crate::pipeline::{Manifest, RULE_FAULT};
+use crate::record::{Part, Rejection};
+use crate::snapshot::rule_name;
+
+/// Shares are taken of at least so many messages: one bad message among the first three says little.
+const FEWEST: u64 = 100;
+/// After so many messages what was seen before counts half: a baseline of the last minutes, not of last week.
+const MEMORY: u64 = 20_000;
+/// Messages that are shown as evidence.
+const MAX_EVIDENCE: usize = 10;
+/// What is shown of a message's detail, in characters.
+const MAX_DETAIL: usize = 200;
+
+/// What the rules in force have done with messages lately.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    pub records: u64,
+    pub rejected: u64,
+    pub faults: u64,
+}
+
+impl Record {
+    /// Adds what became of a part.
+    pub fn add(&mut self, part: &Part) {
+        self.records += part.batch.len() as u64;
+        self.rejected += part.step.rejections.iter().filter(|rejection| is_rejected(rejection)).count() as u64;
+        self.faults += faults(part);
+    }
+
+    /// Lets what was long ago count less.
+    pub fn fade(&mut self) {
+        if self.records > MEMORY {
+            *self = Record { records: self.records / 2, rejected: self.rejected / 2, faults: self.faults / 2 };
+        }
+    }
+}
+
+fn faults(part: &Part) -> u64 {
+    part.step.rules.iter().map(|rule| rule.faults + rule.skipped).sum()
+}
+
+fn is_fault(rejection: &Rejection) -> bool {
+    rejection.rule.is_some() && *rejection.reason == *RULE_FAULT
+}
+
+fn is_rejected(rejection: &Rejection) -> bool {
+    rejection.rule.is_some() && !is_fault(rejection)
+}
+
+/// How a trial stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    GoesOn,
+    Passed,
+    /// Which bound was passed, and by how much.
+    Failed(String),
+}
+
+/// A trial.
+#[derive(Debug)]
+pub struct Trial {
+    bounds: config::Trial,
+    before: Record,
+    /// Milliseconds since the epoch.
+    until: i64,
+    so_far: Record,
+    evidence: Vec<String>,
+}
+
+impl Trial {
+    /// A trial that begins `now`, against what the set before has done.
+    pub fn new(bounds: config::Trial, before: Record, now: i64) -> Trial {
+        let until = now.saturating_add(bounds.time.as_millis() as i64);
+        Trial { bounds, before, until, so_far: Record::default(), evidence: Vec::new() }
+    }
+
+    /// Takes in what became of a part.
+    pub fn add(&mut self, part: &Part, manifests: &[Manifest]) {
+        self.so_far.add(part);
+        // Faults first: they say more.
+        for telling in [is_fault, is_rejected] {
+            let room = MAX_EVIDENCE - self.evidence.len().min(MAX_EVIDENCE);
+            let rejections = part.step.rejections.iter().filter(|rejection| telling(rejection)).take(room);
+            self.evidence.extend(rejections.map(|rejection| describe(part, rejection, manifests)));
+        }
+    }
+
+    /// How it stands at the time `now`.
+    pub fn verdict(&self, now: i64) -> Verdict {
+        let Record { records, rejected, faults } = self.so_far;
+        let of = records.max(FEWEST) as f64;
+        let share = faults as f64 / of;
+        if share > self.bounds.faults {
+            return Verdict::Failed(format!(
+                "its rules failed on {faults} of its first {records} messages, and at most {} % may (trial.faults)",
+                percent(self.bounds.faults)
+            ));
+        }
+        let usual = self.before.rejected as f64 / self.before.records.max(1) as f64;
+        let rise = (rejected as f64 - usual * records as f64) / of;
+        if rise > self.bounds.rejections {
+            return Verdict::Failed(format!(
+                "it rejected {rejected} of its first {records} messages, where the set before rejected {} %, and at most {} % \
+                 more may be (trial.rejections)",
+                percent(usual),
+                percent(self.bounds.rejections)
+            ));
+        }
+        if records >= self.bounds.records || now >= self.until { Verdict::Passed } else { Verdict::GoesOn }
+    }
+
+    /// What the set has done.
+    pub fn record(&self) -> Record {
+        self.so_far
+    }
+
+    /// Some of the messages that speak against the set.
+    pub fn evidence(self) -> Vec<String> {
+        self.evidence
+    }
+
+    /// What operators are told. `previous` is the set before.
+    pub fn report(&self, previous: &str) -> super::report::Trial {
+        super::report::Trial {
+            records: self.so_far.records,
+            of: self.bounds.records,
+            until: self.until,
+            faults: self.so_far.faults,
+            rejected: self.so_far.rejected,
+            previous: previous.to_owned(),
+        }
+    }
+}
+
+fn percent(share: f64) -> f64 {
+    (share * 1_000.0).round() / 10.0
+}
+
+fn describe(part: &Part, rejection: &Rejection, manifests: &[Manifest]) -> String {
+    let record = &part.batch.records()[rejection.record as usize];
+    let (topic, rule) = (&part.batch.topic, rule_name(rejection.rule, manifests));
+    let detail: String = rejection.detail.iter().flat_map(|detail| detail.chars()).take(MAX_DETAIL).collect();
+    let (partition, offset, reason) = (record.partition, record.offset, &rejection.reason);
+    format!("{topic}/{partition}/{offset} {rule}: {reason} {}", detail.escape_debug()).trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::record::{Batch, RuleStats};
+
+    const BOUNDS: config::Trial = config::Trial { records: 1_000, time: Duration::from_secs(60), faults: 0.01, rejections: 0.2 };
+
+    /// A part of `records` messages, of which the first so many were rejected and the next so many failed on.
+    fn part(records: usize, rejected: usize, faults: usize) -> Part {
+        let mut part = Part { batch: Batch::new("user-login"), ..Part::default() };
+        (0..records).for_each(|offset| part.batch.push(0, offset as i64, None, None, Some(b"{}")));
+        let rejection = |record: usize, reason: &str| Rejection {
+            record: record as u32,
+            rule: Some(0),
+            reason: reason.into(),
+            detail: Some("why\n".into()),
+            drop: false,
+        };
+        part.step.rejections.extend((0..rejected).map(|record| rejection(record, "bad")));
+        part.step.rejections.extend((rejected..rejected + faults).map(|record| rejection(record, RULE_FAULT)));
+        part.step.rules = vec![RuleStats { faults: faults as u64, ..RuleStats::default() }];
+        part
+    }
+
+    fn verdict(before: Record, parts: &[Part], now: i64) -> Verdict {
+        let mut trial = Trial::new(BOUNDS, before, 0);
+        parts.iter().for_each(|part| trial.add(part, &[]));
+        trial.verdict(now)
+    }
+
+    #[test]
+    fn a_set_that_does_well_passes_after_its_messages_or_its_time() {
+        assert_eq!(verdict(Record::default(), &[part(999, 100, 9)], 0), Verdict::GoesOn);
+        assert_eq!(verdict(Record::default(), &[part(999, 100, 9), part(1, 0, 0)], 0), Verdict::Passed);
+        assert_eq!(verdict(Record::default(), &[part(3, 0, 1)], 60_000), Verdict::Passed);
+    }
+
+    #[test]
+    fn faults_beyond_the_bound_fail_it_early() {
+        let Verdict::Failed(reason) = verdict(Record::default(), &[part(20, 0, 2)], 0) else { panic!("it fails") };
+        assert!(reason.contains("2 of its first 20") && reason.contains("1 %"), "{reason}");
+    }
+
+    #[test]
+    fn rejections_are_measured_against_the_set_before() {
+        let before = Record { records: 10_000, rejected: 5_000, faults: 0 };
+        assert_eq!(verdict(before, &[part(500, 300, 0)], 0), Verdict::GoesOn);
+        let Verdict::Failed(reason) = verdict(before, &[part(500, 400, 0)], 0) else { panic!("it fails") };
+        assert!(reason.contains("rejected 50 %") && reason.contains("20 %"), "{reason}");
+        assert!(matches!(verdict(Record::default(), &[part(500, 300, 0)], 0), Verdict::Failed(_)));
+    }
+
+    #[test]
+    fn evidence_is_bounded_and_safe_to_print() {
+        let mut trial = Trial::new(BOUNDS, Record::default(), 0);
+        trial.add(&part(100, 50, 1), &[]);
+        let evidence = trial.evidence();
+        assert_eq!(evidence.len(), MAX_EVIDENCE);
+        assert_eq!(evidence[0], format!("user-login/0/50 {}: {RULE_FAULT} why\\n", rule_name(Some(0), &[])));
+    }
+
+    #[test]
+    fn what_was_long_ago_fades() {
+        let mut record = Record { records: MEMORY + 2, rejected: 100, faults: 4 };
+        record.fade();
+        assert_eq!(record, Record { records: MEMORY / 2 + 1, rejected: 50, faults: 2 });
+    }
+}

@@ -1,0 +1,74 @@
+//! Whether files have changed, by looking: that works on bind mounts and network folders too, where no event arrives.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+/// What a file looks like from outside: size, inode, and the times of its last change of contents and of anything, with their
+/// nanoseconds. None where it is missing.
+type Look = Option<(u64, u64, (i64, i64), (i64, i64))>;
+
+/// Looks at files, and waits until what changes has come to rest.
+#[derive(Debug, Default)]
+pub struct Watch<T> {
+    settled: Option<(BTreeMap<PathBuf, Look>, T)>,
+    seen: Option<(BTreeMap<PathBuf, Look>, T)>,
+}
+
+impl<T: PartialEq> Watch<T> {
+    /// Whether `files`, or `others`, are not what they were, and have not changed since the look before. Several files that
+    /// change together are one change then, and one that is being written is waited for.
+    pub fn look(&mut self, files: impl Iterator<Item = PathBuf>, others: T) -> bool {
+        let now = Some((files.map(|file| (file.clone(), look(&file))).collect(), others));
+        if now == self.settled {
+            self.seen = None;
+            return false;
+        }
+        if now != self.seen {
+            self.seen = now;
+            return false;
+        }
+        self.settled = self.seen.take();
+        true
+    }
+
+    /// Takes what is there as known.
+    pub fn settle(&mut self, files: impl Iterator<Item = PathBuf>, others: T) {
+        self.settled = Some((files.map(|file| (file.clone(), look(&file))).collect(), others));
+        self.seen = None;
+    }
+}
+
+fn look(file: &PathBuf) -> Look {
+    let metadata = fs::metadata(file).ok()?;
+    let changed = (metadata.ctime(), metadata.ctime_nsec());
+    Some((metadata.len(), metadata.ino(), (metadata.mtime(), metadata.mtime_nsec()), changed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_told_once_and_when_it_has_come_to_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a");
+        let mut watch = Watch::default();
+        let mut look = |others: u32| watch.look([file.clone()].into_iter(), others);
+        assert!(!look(0) && look(0) && !look(0), "that it is missing is news at first");
+        fs::write(&file, "1").unwrap();
+        assert!(!look(0));
+        fs::write(&file, "12").unwrap();
+        assert!(!look(0), "it is still being written");
+        assert!(look(0) && !look(0));
+        assert!(!look(1) && look(1), "something else has changed");
+    }
+
+    #[test]
+    fn what_is_settled_is_no_news() {
+        let mut watch = Watch::default();
+        watch.settle([PathBuf::from("missing")].into_iter(), ());
+        assert!(!watch.look([PathBuf::from("missing")].into_iter(), ()));
+    }
+}

@@ -2,6 +2,7 @@
 
 mod build;
 mod cli;
+mod compiling;
 mod contract;
 mod end_to_end;
 mod guest;

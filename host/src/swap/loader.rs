@@ -74,6 +74,8 @@ pub struct First {
     rules: RuleSet,
     why: Why,
     refusal: Option<Refusal>,
+    /// What the folder has, where that does not run.
+    folder: Option<String>,
 }
 
 impl First {
@@ -86,7 +88,14 @@ impl First {
         let mut passed_over = Vec::new();
         if let Some(pin) = store.pin() {
             match store.find(&pin).and_then(|saved| earlier(&saved)) {
-                Ok(rules) => return Ok(First { rules, why: Why::Pinned, refusal: None }),
+                Ok(rules) => {
+                    let folder = Definition::read(config).ok().map(|folder| folder.hash()).filter(|hash| hash != rules.hash());
+                    tracing::warn!(
+                        pinned = rules.hash(),
+                        "a pinned set of rules runs; `weir rules resume` follows the folder again"
+                    );
+                    return Ok(First { rules, why: Why::Pinned, refusal: None, folder });
+                }
                 Err(error) => passed_over.push(format!("the pinned set {pin} can't be used: {error:#}")),
             }
         }
@@ -105,7 +114,7 @@ impl First {
         if let Some(refusal) = &refusal {
             tracing::error!(running = rules.hash(), "an earlier set of rules runs: {}", refusal.message);
         }
-        Ok(First { rules, why, refusal })
+        Ok(First { rules, why, refusal, folder: None })
     }
 
     pub fn rules(&self) -> &RuleSet {
@@ -129,6 +138,7 @@ impl Loader {
         update(&status, |status| {
             status.live = live.set.clone();
             (status.why, status.since, status.refusal) = (first.why, now(), first.refusal.clone());
+            status.folder.clone_from(&first.folder);
         });
         Loader {
             config,
@@ -359,6 +369,7 @@ impl Loader {
         }
         if hash.as_ref() == Some(&self.live.set.hash) && self.store.taken_back(&self.live.set.hash).is_none() {
             self.live.why = Why::Folder;
+            tracing::info!(ruleset = self.live.set.hash, "the folder has the rules that run");
             update(&self.status, |status| (status.why, status.refusal, status.folder) = (Why::Folder, None, None));
             return Ok(());
         }
@@ -424,7 +435,7 @@ impl Loader {
             // The data loop knows which one it has kept: the last one, or one from before a trial that was cut short.
             let known = [Some(last), self.before.take()].into_iter().flatten();
             self.before = known.into_iter().find(|known| Some(&known.set.hash) == before.as_ref());
-            tracing::info!(ruleset = set.hash, ?why, ?from, "rules are live");
+            tracing::info!(ruleset = set.hash, %why, ?from, "rules are live");
         }
         update(&self.status, |status| {
             if swapped {

@@ -4,6 +4,7 @@
 //! `weir-ruleset`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -42,6 +43,16 @@ pub enum Why {
     Pinned,
     /// It was in force before, and what the folder has does not prove or was taken back.
     LastGood,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Why::Folder => "folder",
+            Why::Pinned => "pinned",
+            Why::LastGood => "last-good",
+        })
+    }
 }
 
 /// How often something happened.

@@ -56,7 +56,9 @@ impl Store {
         let folder = swap.state.clone().unwrap_or_else(|| default_folder(group));
         let store = Store { folder, keep: swap.history };
         let made = ["components", "sets", "taken-back"].map(|part| fs::create_dir_all(store.folder.join(part)));
-        let made = made.into_iter().collect::<io::Result<()>>().and_then(|()| files::replace(&store.folder.join("probe"), b""));
+        let probe = store.folder.join("probe");
+        let probed = || files::replace(&probe, b"").and_then(|()| fs::remove_file(&probe));
+        let made = made.into_iter().collect::<io::Result<()>>().and_then(|()| probed());
         made.with_context(|| {
             format!(
                 "failed to keep the history of rules in {}; set `rules.state` to a folder that can be written",

@@ -67,7 +67,10 @@ impl Compiler {
 }
 
 fn precompile(engine: &Engine, bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
-    engine.precompile_component(bytes).map_err(anyhow::Error::from).context("it is no sound WebAssembly component")
+    engine
+        .precompile_component(bytes)
+        .map_err(anyhow::Error::from)
+        .context("it is no sound WebAssembly component, or was not written whole; `weir build` makes one")
 }
 
 /// What `weir compile` does: bounds itself, and compiles standard input to standard output.

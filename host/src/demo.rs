@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 
+use crate::admin;
 use crate::config::Config;
 use crate::events::{self, Event, Inbox};
 use crate::kafka::Embedded;
@@ -74,7 +75,8 @@ fn play(config: &Config, file: &cli::ConfigFile, until: Option<Instant>, show: S
     events::signals(signals)?;
     let snapshot = Shared::default();
     let (stop_engine, events) = mpsc::channel();
-    let (judge, _rules) = rules.start(stop_engine.clone())?;
+    let (judge, rules) = rules.start(stop_engine.clone())?;
+    let _admin = admin::serve(&config.admin, snapshot.clone(), rules.clone())?;
     thread::scope(|scope| {
         let engine = scope.spawn(|| engine(config, judge, &brokers, Inbox::new(events), &snapshot));
         let (stop_simulator, events) = mpsc::channel();

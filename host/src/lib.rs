@@ -51,6 +51,8 @@ pub mod swap;
 // What others may see of it.
 pub mod snapshot;
 
+pub mod admin;
+
 pub mod logging;
 
 pub mod view;

@@ -247,6 +247,19 @@ pub struct RuleStats {
     pub open: bool,
 }
 
+impl RuleStats {
+    /// Adds what came later.
+    pub fn add(&mut self, later: &RuleStats) {
+        let RuleStats { rows, calls, faults, skipped, nanos, open } = *later;
+        self.rows += rows;
+        self.calls += calls;
+        self.faults += faults;
+        self.skipped += skipped;
+        self.nanos += nanos;
+        self.open = open;
+    }
+}
+
 impl Step {
     /// Forgets the contents and keeps the buffers.
     pub fn clear(&mut self) {

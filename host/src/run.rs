@@ -29,6 +29,8 @@ use crate::swap::{self, Judge, Note, Prepared, Taken, Tap, Trial, Verdict};
 const IDLE: Duration = Duration::from_millis(100);
 /// How long a transaction takes in new messages under lag: what it costs vanishes, and readers do not wait for long.
 const OPEN: Duration = Duration::from_millis(100);
+/// How often observers are told how far the loop is behind.
+const LAG_EVERY: Duration = Duration::from_secs(1);
 /// Pauses before a batch that could not be committed is read again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
@@ -73,6 +75,7 @@ fn serve(
     snapshot: &Shared,
     clock: impl Fn() -> i64,
 ) -> anyhow::Result<()> {
+    snapshot.sign(clock());
     snapshot.update(|snapshot| judge.introduce(snapshot));
     let Some(ready) = topics::prepare(config, brokers, inbox)? else { return Ok(()) };
     let troubles = std::sync::Arc::new(Troubles::default());
@@ -91,6 +94,7 @@ fn serve(
         lately: swap::Record::default(),
         tap: None,
         judging: Duration::ZERO,
+        looked: Instant::now(),
         phase: Phase::Recovering,
         reset_bad_state: config.counts.reset_bad_state,
         group: &config.kafka.group,
@@ -138,6 +142,8 @@ struct Engine<'a, C> {
     tap: Option<Tap>,
     /// How long the rules took for the open transaction.
     judging: Duration,
+    /// When the lag was looked at last.
+    looked: Instant,
     /// What is counted, ahead of what is committed by the transaction that is open.
     counts: Counts,
     /// Parts of transactions. The first `filled` were sent since `begun`.
@@ -157,6 +163,7 @@ struct Engine<'a, C> {
 impl<C: Fn() -> i64> Engine<'_, C> {
     fn run(&mut self, inbox: &mut Inbox) -> anyhow::Result<()> {
         loop {
+            self.show();
             // Events are for the time between two transactions.
             if self.begun.is_none() {
                 match inbox.pop() {
@@ -175,6 +182,16 @@ impl<C: Fn() -> i64> Engine<'_, C> {
                 Failure::GaveUp => return Ok(()),
                 Failure::Wait(error) => self.pause(&error, inbox),
             }
+        }
+    }
+
+    /// Lets observers see that the loop is alive, and now and then how far it is behind.
+    fn show(&mut self) {
+        self.snapshot.sign((self.clock)());
+        if self.looked.elapsed() >= LAG_EVERY {
+            self.looked = Instant::now();
+            let lag = self.source.lag();
+            self.snapshot.update(|snapshot| snapshot.lag = lag);
         }
     }
 
@@ -401,6 +418,8 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         self.snapshot.update(|snapshot| {
             snapshot.state = snapshot::State::Running;
             parts.iter().for_each(|part| snapshot.add(&part.batch, &part.step, &self.judge.manifests));
+            let records = parts.iter().map(|part| part.batch.len()).sum();
+            snapshot.add_transaction(self.begun.map_or(Duration::ZERO, |begun| begun.elapsed()), records);
             snapshot.count(&self.counts);
         });
         if let Some(tap) = &self.tap {

@@ -5,11 +5,13 @@
 //! committed is counted here, so a replay does not count twice.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::counts::{Counts, Window};
 use crate::pipeline::Manifest;
-use crate::record::{Batch, Step};
+use crate::record::{Batch, RuleStats, Step};
 
 /// How many of the last messages are kept.
 pub const LAST_MESSAGES: usize = 12;
@@ -19,7 +21,7 @@ pub const PREVIEW_BYTES: usize = 320;
 pub const ENGINE: &str = "weir";
 
 /// The engine as it was after its last committed batch.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     /// What the data loop is doing.
     pub state: State,
@@ -45,6 +47,14 @@ pub struct Snapshot {
     pub closes: Option<i64>,
     /// The window that was sent last.
     pub closed: Option<Window>,
+    /// What each rule did since the start, by name: of all that ran under it.
+    pub stats: BTreeMap<String, RuleStats>,
+    /// How long transactions took, in seconds, from the first message to the commit.
+    pub transaction_seconds: Histogram,
+    /// How many messages were in a transaction.
+    pub transaction_records: Histogram,
+    /// Messages of each input partition of this process that are not committed, where that is known.
+    pub lag: BTreeMap<i32, i64>,
     /// The last messages with their verdicts, the oldest first, at most [`LAST_MESSAGES`].
     pub last: VecDeque<Message>,
 }
@@ -106,14 +116,72 @@ pub enum Verdict {
     },
 }
 
+/// Numbers in bounds that are powers of ten, and half of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Histogram {
+    bounds: &'static [f64],
+    counts: Vec<u64>,
+    sum: f64,
+}
+
+/// Bounds of times of transactions, in seconds.
+const SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
+/// Bounds of numbers of messages.
+const RECORDS: &[f64] = &[1.0, 10.0, 100.0, 500.0, 1_000.0, 5_000.0, 10_000.0, 50_000.0];
+
+impl Histogram {
+    fn new(bounds: &'static [f64]) -> Histogram {
+        Histogram { bounds, counts: vec![0; bounds.len() + 1], sum: 0.0 }
+    }
+
+    /// Adds a number.
+    pub fn add(&mut self, number: f64) {
+        self.counts[self.bounds.partition_point(|bound| *bound < number)] += 1;
+        self.sum += number;
+    }
+
+    /// Each bound, and how many numbers are up to it.
+    pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
+        let counts = self.counts.iter().scan(0, |sum, count| {
+            *sum += count;
+            Some(*sum)
+        });
+        self.bounds.iter().copied().zip(counts)
+    }
+
+    /// How many numbers there are.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// What they add up to.
+    pub fn sum(&self) -> f64 {
+        self.sum
+    }
+}
+
 /// A snapshot that the data loop and its observers share.
 #[derive(Clone, Debug, Default)]
-pub struct Shared(Arc<Mutex<Snapshot>>);
+pub struct Shared {
+    snapshot: Arc<Mutex<Snapshot>>,
+    /// When the data loop was seen last: milliseconds since the epoch.
+    sign: Arc<AtomicI64>,
+}
 
 impl Shared {
     /// A copy of what is known now.
     pub fn get(&self) -> Snapshot {
         self.lock().clone()
+    }
+
+    /// Says that the data loop is alive `now`.
+    pub fn sign(&self, now: i64) {
+        self.sign.store(now, Ordering::Relaxed);
+    }
+
+    /// When it said so last.
+    pub fn last_sign(&self) -> i64 {
+        self.sign.load(Ordering::Relaxed)
     }
 
     /// Changes what is known. Keep `change` short: the data loop waits on the same lock.
@@ -123,7 +191,31 @@ impl Shared {
 
     /// A snapshot is plain numbers, still of use after a reader or writer has panicked.
     fn lock(&self) -> MutexGuard<'_, Snapshot> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Snapshot {
+    fn default() -> Snapshot {
+        Snapshot {
+            state: State::default(),
+            ruleset: String::new(),
+            rules: Vec::new(),
+            partitions: Vec::new(),
+            batches: 0,
+            read: 0,
+            written: 0,
+            rejected: Vec::new(),
+            totals: BTreeMap::new(),
+            open: BTreeMap::new(),
+            closes: None,
+            closed: None,
+            stats: BTreeMap::new(),
+            transaction_seconds: Histogram::new(SECONDS),
+            transaction_records: Histogram::new(RECORDS),
+            lag: BTreeMap::new(),
+            last: VecDeque::new(),
+        }
     }
 }
 
@@ -146,7 +238,23 @@ impl Snapshot {
         if let Some(window) = step.counts.windows.last() {
             self.closed = Some(window.clone());
         }
+        self.add_stats(step, manifests);
         self.preview(batch, step, manifests);
+    }
+
+    /// Adds a transaction, of so many messages.
+    pub fn add_transaction(&mut self, took: Duration, records: usize) {
+        self.transaction_seconds.add(took.as_secs_f64());
+        self.transaction_records.add(records as f64);
+    }
+
+    fn add_stats(&mut self, step: &Step, manifests: &[Manifest]) {
+        for (stats, manifest) in step.rules.iter().zip(manifests) {
+            match self.stats.get_mut(&manifest.name) {
+                Some(known) => known.add(stats),
+                None => drop(self.stats.insert(manifest.name.clone(), *stats)),
+            }
+        }
     }
 
     /// All messages that did not pass.

@@ -4,6 +4,7 @@ use std::sync::mpsc;
 
 use anyhow::Context;
 
+use crate::admin;
 use crate::cli;
 use crate::config::Config;
 use crate::events::{self, Event, Inbox};
@@ -30,8 +31,9 @@ pub fn start(args: &cli::Run) -> anyhow::Result<()> {
         (None, embedded) => embedded.as_ref().context("failed to start the embedded broker")?.bootstrap_servers()?,
     };
     tracing::info!(brokers, embedded = embedded.is_some(), input = config.topics.input, "starting");
-    let (judge, _rules) = rules.start(sender)?;
-    let done = run::run(&config, judge, &brokers, &mut Inbox::new(receiver), &Shared::default(), now)?;
+    let (snapshot, (judge, rules)) = (Shared::default(), rules.start(sender)?);
+    let _admin = admin::serve(&config.admin, snapshot.clone(), rules.clone())?;
+    let done = run::run(&config, judge, &brokers, &mut Inbox::new(receiver), &snapshot, now)?;
     tracing::info!(read = done.read, written = done.written, rejected = done.rejected, batches = done.batches, "stopped");
     Ok(())
 }

@@ -53,6 +53,17 @@ pub(super) fn refused_for_others(message: &BorrowedMessage<'_>) -> bool {
     text.to_bytes().windows(15).any(|words| words == b"part of a batch")
 }
 
+/// One past the last message that the client knows to be in a partition; none where it has not read from it yet. Asks nobody.
+pub(super) fn known_end<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, partition: i32) -> Option<i64> {
+    let (topic, mut low, mut high) = (CString::new(topic).ok()?, -1, -1);
+    // SAFETY: the client and the name outlive the call, which writes two numbers.
+    let code = unsafe {
+        let client = consumer.client().native_ptr();
+        rd::rd_kafka_get_watermark_offsets(client, topic.as_ptr(), partition, &raw mut low, &raw mut high)
+    };
+    (code == rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
+}
+
 /// Commits `offsets` and waits for the answer, or until `give_up` says so: then the outcome is unknown, and none is returned.
 ///
 /// The client's own synchronous commit waits for as long as the group's coordinator is away, up to a session's time-out.

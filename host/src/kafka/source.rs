@@ -104,6 +104,14 @@ impl Source {
         &self.next
     }
 
+    /// By partition, how many messages are not committed, as far as the client knows.
+    pub fn lag(&self) -> BTreeMap<i32, i64> {
+        let lag = |(partition, next): (&i32, &i64)| {
+            Some((*partition, (native::known_end(&self.consumer, &self.topic, *partition)? - next).max(0)))
+        };
+        self.next.iter().filter_map(lag).collect()
+    }
+
     /// Fills `batch`, waiting at most `wait` for a first message. Serves rebalances, so it has to be called at least every
     /// `max.poll.interval.ms`.
     pub fn poll(&mut self, batch: &mut Batch, wait: Duration) -> Result<Polled, Failure> {

@@ -1,0 +1,145 @@
+//! Who may ask for what.
+//!
+//! Reading is open to whoever reaches the address. On a loopback address that is this host's users, and programs on it that a
+//! stranger may steer: browsers. So the `Host` must be ours, which a rebound name is not, and a change must come as
+//! `application/json` and from no other origin, which no page can send without being asked first, and we never agree. On any
+//! other address a change needs the token; where one is set it is needed everywhere.
+
+use std::net::SocketAddr;
+
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use sha2::{Digest, Sha256};
+
+/// Judges requests by their heads.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    /// Hosts that a request may name; none where any may.
+    hosts: Option<Vec<String>>,
+    /// SHA-256 of the token.
+    token: Option<[u8; 32]>,
+}
+
+/// A request that is not served, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denied(pub StatusCode, pub &'static str);
+
+impl Guard {
+    /// For an interface that was to listen on `listen` and listens on `address`.
+    pub fn new(listen: &str, address: SocketAddr, token: Option<&str>) -> Guard {
+        let name = listen.rsplit_once(':').map_or(listen, |(host, _)| host).trim_matches(['[', ']']).to_ascii_lowercase();
+        let ours = ["localhost", "127.0.0.1", "::1", &name].map(str::to_owned);
+        Guard { hosts: address.ip().is_loopback().then(|| ours.to_vec()), token: token.map(|token| Sha256::digest(token).into()) }
+    }
+
+    /// Whether a request may go on.
+    ///
+    /// # Errors
+    /// Why not, with the remedy.
+    pub fn check(&self, method: &Method, headers: &HeaderMap) -> Result<(), Denied> {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let host = text(header::HOST).unwrap_or_default();
+        if self.hosts.as_ref().is_some_and(|hosts| !hosts.iter().any(|known| *known == name(host))) {
+            return Err(Denied(StatusCode::FORBIDDEN, "the request names another host than this one; use localhost"));
+        }
+        if method.is_safe() {
+            return Ok(());
+        }
+        if headers.get(header::ORIGIN).is_some_and(|origin| origin.as_bytes() != format!("http://{host}").as_bytes()) {
+            return Err(Denied(StatusCode::FORBIDDEN, "the request comes from a page of another origin"));
+        }
+        let content = text(header::CONTENT_TYPE).unwrap_or_default().split(';').next().unwrap_or_default();
+        if !content.trim().eq_ignore_ascii_case("application/json") {
+            return Err(Denied(StatusCode::UNSUPPORTED_MEDIA_TYPE, "a change must have the content type application/json"));
+        }
+        match (&self.token, &self.hosts) {
+            (Some(token), _) => self.authorise(token, text(header::AUTHORIZATION)),
+            (None, Some(_)) => Ok(()),
+            (None, None) => Err(Denied(
+                StatusCode::FORBIDDEN,
+                "changes on another address than loopback need a token; set `admin.token_file` or WEIR_ADMIN_TOKEN and restart",
+            )),
+        }
+    }
+
+    fn authorise(&self, token: &[u8; 32], given: Option<&str>) -> Result<(), Denied> {
+        let bearer = |text: &str| {
+            text.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("bearer ")).and(text.get(7..)).map(str::to_owned)
+        };
+        let Some(given) = given.and_then(bearer) else {
+            return Err(Denied(StatusCode::UNAUTHORIZED, "a change needs `Authorization: Bearer TOKEN`"));
+        };
+        // Over digests, and every byte of them: the time says nothing about the token.
+        let given: [u8; 32] = Sha256::digest(given.trim()).into();
+        let different = token.iter().zip(given).fold(0, |different, (ours, theirs)| different | (ours ^ theirs));
+        match std::hint::black_box(different) {
+            0 => Ok(()),
+            _ => Err(Denied(StatusCode::UNAUTHORIZED, "the token is not the one of `admin.token`")),
+        }
+    }
+}
+
+/// The name in `name:port`, `[::1]:port` and the like.
+fn name(host: &str) -> String {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(address: &str, token: Option<&str>, method: Method, headers: &[(&'static str, &str)]) -> Result<(), StatusCode> {
+        let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        Guard::new(address, address.parse().unwrap(), token).check(&method, &headers).map_err(|Denied(status, _)| status)
+    }
+
+    const LOOPBACK: &str = "127.0.0.1:8081";
+    const OPEN: &str = "0.0.0.0:8081";
+    const JSON: (&str, &str) = ("content-type", "application/json; charset=utf-8");
+    const HOST: (&str, &str) = ("host", "localhost:8081");
+
+    #[test]
+    fn on_loopback_this_host_may_change_things() {
+        assert_eq!(check(LOOPBACK, None, Method::POST, &[HOST, JSON]), Ok(()));
+        assert_eq!(check("[::1]:8081", None, Method::POST, &[("host", "[::1]:8081"), JSON]), Ok(()));
+        assert_eq!(check(LOOPBACK, None, Method::POST, &[HOST, JSON, ("origin", "http://localhost:8081")]), Ok(()));
+    }
+
+    #[test]
+    fn a_page_of_a_stranger_changes_nothing() {
+        let post = |headers: &[(&'static str, &str)]| check(LOOPBACK, None, Method::POST, headers);
+        assert_eq!(post(&[HOST]), Err(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+        assert_eq!(post(&[HOST, ("content-type", "text/plain")]), Err(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+        assert_eq!(post(&[HOST, JSON, ("origin", "https://evil.example")]), Err(StatusCode::FORBIDDEN));
+        assert_eq!(post(&[HOST, JSON, ("origin", "null")]), Err(StatusCode::FORBIDDEN));
+    }
+
+    #[test]
+    fn a_rebound_name_reads_nothing() {
+        assert_eq!(check(LOOPBACK, None, Method::GET, &[("host", "evil.example:8081")]), Err(StatusCode::FORBIDDEN));
+        assert_eq!(check(LOOPBACK, None, Method::GET, &[]), Err(StatusCode::FORBIDDEN));
+        assert_eq!(check(LOOPBACK, None, Method::GET, &[HOST]), Ok(()));
+    }
+
+    #[test]
+    fn elsewhere_reading_is_open_and_a_change_needs_the_token() {
+        let host = ("host", "weir.example:8081");
+        assert_eq!(check(OPEN, None, Method::GET, &[host]), Ok(()));
+        assert_eq!(check(OPEN, None, Method::POST, &[host, JSON]), Err(StatusCode::FORBIDDEN));
+        let with =
+            |authorization: &str| check(OPEN, Some("secret"), Method::POST, &[host, JSON, ("authorization", authorization)]);
+        assert_eq!(with("Bearer secret"), Ok(()));
+        assert_eq!(with("bearer secret"), Ok(()));
+        assert_eq!(with("Bearer secrets"), Err(StatusCode::UNAUTHORIZED));
+        assert_eq!(with("Basic secret"), Err(StatusCode::UNAUTHORIZED));
+        assert_eq!(check(OPEN, Some("secret"), Method::POST, &[host, JSON]), Err(StatusCode::UNAUTHORIZED));
+    }
+
+    #[test]
+    fn a_token_that_is_set_is_needed_on_loopback_too() {
+        assert_eq!(check(LOOPBACK, Some("secret"), Method::POST, &[HOST, JSON]), Err(StatusCode::UNAUTHORIZED));
+    }
+}

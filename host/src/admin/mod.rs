@@ -1,0 +1,117 @@
+//! The admin interface: health, metrics, and everything about rules, over HTTP.
+//!
+//! It has a thread of its own. It reads the snapshot and asks the loader; the data loop never waits for it. Each connection
+//! carries one request and has an end: nobody who is slow or many takes more than what is listed here. Who may change
+//! something is for [`guard`] to say. Left out on purpose: TLS. On other addresses than loopback a proxy in front has it.
+
+mod guard;
+mod metrics;
+mod routes;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::config;
+use crate::snapshot::Shared;
+use crate::swap::Handle;
+use guard::Guard;
+use routes::Context;
+
+/// Connections at a time; more wait to be accepted.
+const MAX_CONNECTIONS: usize = 64;
+/// How long a client may take to send the head of its request.
+const HEAD_TIME: Duration = Duration::from_secs(5);
+/// How long a connection may take in all. A deployment compiles, and waits for the data loop.
+const CONNECTION_TIME: Duration = Duration::from_secs(100);
+/// Size of the head of a request, bytes.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// How long to wait after a connection could not be accepted, for want of file handles.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// A running interface. It ends when this goes.
+#[derive(Debug)]
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddr,
+    _stop: oneshot::Sender<()>,
+}
+
+/// Starts the interface that `config` asks for. If its address is taken, as by another process of this host, there is none,
+/// and the log says so.
+///
+/// # Errors
+/// If the token can't be read, or the thread can't be started.
+pub fn serve(config: &config::Admin, snapshot: Shared, rules: Handle) -> anyhow::Result<Option<Server>> {
+    let Some(listen) = &config.listen else { return Ok(None) };
+    let token = config.token.as_ref().map(config::Token::read).transpose()?;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().max_blocking_threads(routes::MAX_WAITING + 1);
+    let runtime = runtime.build().context("failed to start the admin interface")?;
+    let listener = match runtime.block_on(TcpListener::bind(listen)) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::warn!(
+                "there is no admin interface: failed to listen on {listen}: {error}; set `admin.listen` to another address"
+            );
+            return Ok(None);
+        }
+    };
+    let address = listener.local_addr().context("failed to start the admin interface")?;
+    let guard = Guard::new(listen, address, token.as_deref());
+    let router = routes::router(Context::new(snapshot, rules, guard));
+    let (stop, stopped) = oneshot::channel();
+    let thread = thread::Builder::new().name("weir-admin".into()).spawn(move || {
+        runtime.block_on(accept(listener, router, stopped));
+        // Requests that wait for the loader are not waited for.
+        runtime.shutdown_background();
+    });
+    thread.context("failed to start the admin interface")?;
+    tracing::info!("admin interface on http://{address}");
+    Ok(Some(Server { address, _stop: stop }))
+}
+
+async fn accept(listener: TcpListener, router: Router, mut stopped: oneshot::Receiver<()>) {
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let accepted = async {
+            let permit = Arc::clone(&connections).acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        tokio::select! {
+            _ = &mut stopped => return,
+            (permit, accepted) = accepted => match accepted {
+                Ok((stream, _)) => {
+                    let router = router.clone();
+                    tokio::spawn(async move {
+                        // A client that is late or breaks off harms only itself.
+                        let _ = tokio::time::timeout(CONNECTION_TIME, answer(stream, router)).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::debug!("failed to accept a connection to the admin interface: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+}
+
+async fn answer(stream: TcpStream, router: Router) -> hyper::Result<()> {
+    let mut connection = http1::Builder::new();
+    connection.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(MAX_HEAD_BYTES);
+    connection.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).await
+}
+
+#[cfg(test)]
+mod tests;

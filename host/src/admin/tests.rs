@@ -1,0 +1,146 @@
+//! The interface over real sockets.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::snapshot;
+use crate::swap::report::{Deployed, Refusal};
+use crate::swap::{self, Answer, Asked, Request, SharedStatus};
+
+/// An interface whose loader answers deployments of the rule `a`, and refuses all else.
+fn start(config: &config::Admin) -> (Server, Shared) {
+    let (snapshot, status) = (Shared::default(), SharedStatus::default());
+    snapshot.sign(crate::start::now());
+    swap::update(&status, |status| status.live.hash = "cafe".into());
+    let (handle, asked) = Handle::new(status);
+    thread::spawn(move || {
+        for Asked { request, answer } in asked {
+            let _ = answer.send(match request {
+                Request::Deploy { files, dry_run } if files[0].rule == "a" => Ok(Answer::Deployed(Deployed {
+                    live: !dry_run,
+                    old: "cafe".into(),
+                    new: format!("{:?}", files[0].bytes),
+                    from: [(1, 2)].into(),
+                    changes: Vec::new(),
+                    took: 3,
+                })),
+                other => Err(Refusal { at: 0, message: format!("refused {other:?}") }),
+            });
+        }
+    });
+    (serve(config, snapshot.clone(), handle).unwrap().expect("it listens"), snapshot)
+}
+
+fn loopback() -> config::Admin {
+    config::Admin { listen: Some("127.0.0.1:0".into()), token: None }
+}
+
+/// Status and body of the answer to a request with these lines in its head.
+fn ask(server: &Server, request: &str, lines: &[&str], body: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+    let length = body.len();
+    // What is too large is answered before it is read, and the rest not taken.
+    let _ = write!(stream, "{request} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n{lines}\r\n{body}");
+    let mut answer = String::new();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let _ = stream.read_to_string(&mut answer);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{request} was not answered: {answer}"));
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+const JSON: &str = "content-type: application/json";
+
+#[test]
+fn health_and_readiness_are_told_apart() {
+    let (server, snapshot) = start(&loopback());
+    assert_eq!(ask(&server, "GET /healthz", &[], "").0, 200);
+    let (code, body) = ask(&server, "GET /readyz", &[], "");
+    assert!(code == 503 && body.contains("connecting"), "{body}");
+    snapshot.update(|snapshot| snapshot.state = snapshot::State::Running);
+    assert_eq!(ask(&server, "GET /readyz", &[], "").0, 200);
+    snapshot.sign(crate::start::now() - 200_400);
+    let (code, body) = ask(&server, "GET /healthz", &[], "");
+    assert!(code == 503 && body.contains("200 s"), "{body}");
+}
+
+#[test]
+fn rules_are_shown_and_deployed() {
+    let (server, _) = start(&loopback());
+    let (code, body) = ask(&server, "GET /api/rules", &[], "");
+    assert!(code == 200 && body.contains("\"hash\":\"cafe\""), "{body}");
+    let (code, body) = ask(&server, "POST /api/rules/deploy", &[JSON], r#"{"files":[{"rule":"a","wasm":"AQI="}]}"#);
+    assert!(code == 200 && body.contains("\"new\":\"[1, 2]\"") && body.contains("\"live\":true"), "{body}");
+    let (code, body) = ask(&server, "POST /api/rules/rollback", &[JSON], r#"{"hash":"beef"}"#);
+    assert!(code == 409 && body.contains("refused Rollback"), "{body}");
+    assert_eq!(ask(&server, "GET /api/rules/shadow", &[], "").0, 404);
+    assert!(ask(&server, "GET /metrics", &[], "").1.contains("weir_ruleset_info{hash=\"cafe\""));
+}
+
+#[test]
+fn what_makes_no_sense_is_answered_with_the_reason() {
+    let (server, _) = start(&loopback());
+    for (body, said) in [
+        ("{", "can't be read"),
+        (r#"{"files":[{"rule":"a","wasm":"*"}]}"#, "no base64"),
+        (r#"{"files":[],"force":true}"#, "unknown field `force`"),
+    ] {
+        let (code, answer) = ask(&server, "POST /api/rules/deploy", &[JSON], body);
+        assert!(code == 400 && answer.contains(said), "{body}: {answer}");
+    }
+    assert_eq!(ask(&server, "GET /nowhere", &[], "").0, 404);
+    assert_eq!(ask(&server, "DELETE /api/rules", &[JSON], "").0, 405);
+}
+
+#[test]
+fn strangers_change_nothing() {
+    let (server, _) = start(&loopback());
+    assert_eq!(ask(&server, "POST /api/rules/resume", &["content-type: text/plain"], "{}").0, 415);
+    assert_eq!(ask(&server, "POST /api/rules/resume", &[JSON, "origin: https://evil.example"], "{}").0, 403);
+    let locked = config::Admin { token: Some(config::Token::Text("secret".into())), ..loopback() };
+    let (server, _) = start(&locked);
+    assert_eq!(ask(&server, "POST /api/rules/resume", &[JSON], "{}").0, 401);
+    assert_eq!(ask(&server, "POST /api/rules/resume", &[JSON, "authorization: Bearer secret"], "{}").0, 409);
+    assert_eq!(ask(&server, "GET /api/rules", &[], "").0, 200);
+}
+
+#[test]
+fn bodies_are_bounded() {
+    let (server, _) = start(&loopback());
+    let long = format!("{{\"hash\":\"{}\"}}", "a".repeat(100_000));
+    assert_eq!(ask(&server, "POST /api/rules/rollback", &[JSON], &long).0, 413);
+    let components = format!(r#"{{"files":[{{"rule":"a","wasm":"{}"}}]}}"#, "AAAA".repeat(100_000));
+    assert_eq!(ask(&server, "POST /api/rules/deploy", &[JSON], &components).0, 200);
+}
+
+#[test]
+fn who_sends_nothing_is_sent_away_and_keeps_nobody_waiting() {
+    let (server, _) = start(&loopback());
+    let began = Instant::now();
+    let mut silent: Vec<TcpStream> = (0..MAX_CONNECTIONS).map(|_| TcpStream::connect(server.address).unwrap()).collect();
+    silent[0].write_all(b"GET /healthz HTTP/1.1\r\nhost: loc").unwrap();
+    let mut rest = Vec::new();
+    silent[0].set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let _ = silent[0].read_to_end(&mut rest);
+    assert!(began.elapsed() < HEAD_TIME * 3, "it is closed after {HEAD_TIME:?}");
+    assert_eq!(ask(&server, "GET /healthz", &[], "").0, 200);
+}
+
+#[test]
+fn an_address_that_is_taken_is_no_reason_to_stop() {
+    let (server, _) = start(&loopback());
+    let taken = config::Admin { listen: Some(server.address.to_string()), token: None };
+    let (handle, _) = Handle::new(SharedStatus::default());
+    assert!(serve(&taken, Shared::default(), handle).unwrap().is_none());
+}
+
+#[test]
+fn a_token_that_cannot_be_read_is_an_error() {
+    let missing = config::Admin { token: Some(config::Token::File("/nowhere/token".into())), ..loopback() };
+    let (handle, _) = Handle::new(SharedStatus::default());
+    let error = serve(&missing, Shared::default(), handle).unwrap_err();
+    assert!(format!("{error:#}").contains("admin.token_file"), "{error:#}");
+}

@@ -69,10 +69,14 @@ pub fn shipped(rule: &str) -> Vec<u8> {
     fs::read(built(rule)).unwrap()
 }
 
-/// A rule that does what the shipped one does, and is another file: a component takes any custom section, and runs none.
+/// A rule that does what the shipped one does, and is another file.
 pub fn variant(rule: &str, number: u8) -> Vec<u8> {
+    marked(shipped(rule), number)
+}
+
+/// A component with a section more: it takes any, and runs none.
+pub fn marked(mut component: Vec<u8>, number: u8) -> Vec<u8> {
     const CUSTOM: u8 = 0;
-    let mut component = shipped(rule);
     // Lengths below 128 are one byte as LEB128.
     component.extend([CUSTOM, SECTION.len() as u8 + 2, SECTION.len() as u8]);
     component.extend(SECTION);

@@ -15,14 +15,12 @@ use weir::wasm::{Cache, Runtime};
 
 use crate::end_to_end::{Messages, assert_in_order, assert_is_letter, assert_is_output};
 use crate::folder::{Folder, shipped, variant};
-use crate::guest::Guest;
+use crate::guest::{Guest, TRAP_IN_EARNEST};
 use crate::kafka::{Reader, Record, write};
 use crate::program::{Weir, eventually, field, within};
 
 /// From the change of a file until the new rules are live, compiling on a busy machine included.
 const SECONDS: Duration = Duration::from_secs(10);
-/// Traps on every row, except in the probe, whose clock stands at 0.
-const TRAP_IN_EARNEST: &str = "(if (i64.ne (local.get $processed_at) (i64.const 0)) (then (unreachable))) (call $nothing)";
 /// The rule whose file is replaced.
 const RULE: &str = "device-filter";
 /// What this rule can be configured with, and rejects.

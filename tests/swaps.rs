@@ -398,6 +398,43 @@ fn rules_that_reject_far_more_than_those_before_are_taken_back() {
 }
 
 #[test]
+fn sound_rules_that_come_before_the_first_message_are_not_blamed_for_what_is_always_rejected() {
+    let field = Field::new();
+    let mut engine = field.engine();
+    let new = mend(&field.folder, 39);
+    live(&mut engine, &new);
+    let other = Record { value: Some(LOGIN.replace("iOS", "toaster").into()), ..Record::default() };
+    write(&field.brokers(), "user-login", &vec![other; 300]);
+    let mut letters = field.letters();
+    letters.count(300);
+    let ended = engine.stop();
+    assert_eq!((ended.code, count(&ended.lines, "taken back")), (Some(0), 0), "{:#?}", ended.lines);
+    assert!(letters.records.iter().all(|letter| letter.header("weir-ruleset") == Some(&new)));
+}
+
+#[test]
+fn processes_that_share_a_folder_share_the_verdict_of_a_trial() {
+    let field = Field::new();
+    let good = field.folder.hash();
+    let mut engines = [field.start("run", &[]), field.start("run", &[])];
+    engines.iter_mut().for_each(|engine| drop(engine.line("partitions assigned")));
+    field.folder.put(RULE, &hostile());
+    let bad = field.folder.hash();
+    engines.iter_mut().for_each(|engine| drop(live(engine, &bad)));
+    // One partition, and so one of the two, has messages.
+    write(&field.brokers(), "user-login", &vec![Record { value: Some(LOGIN.into()), ..Record::default() }; 150]);
+    let all = |words: &str| engines.iter().map(|engine| count(&engine.lines(), words)).sum::<usize>();
+    within(SECONDS, "one takes the rules back", || (all("rules are taken back") == 1).then_some(()));
+    within(SECONDS, "the other one follows", || (all("why=last-good") == 1).then_some(()));
+    let mended = mend(&field.folder, 40);
+    assert_ne!(good, mended);
+    for mut engine in engines {
+        live(&mut engine, &mended);
+        assert_eq!(engine.stop().code, Some(0));
+    }
+}
+
+#[test]
 fn what_mends_a_bad_rule_at_the_moment_when_it_is_taken_back_is_seen() {
     let field = Field::new();
     let mut engine = field.engine();

@@ -372,9 +372,14 @@ impl Loader {
             return Ok(());
         }
         if hash.as_ref() == Some(&self.live.set.hash) && self.store.taken_back(&self.live.set.hash).is_none() {
-            self.live.why = Why::Folder;
-            tracing::info!(ruleset = self.live.set.hash, "the folder has the rules that run");
-            update(&self.status, |status| (status.why, status.refusal, status.folder) = (Why::Folder, None, None));
+            let mut news = std::mem::replace(&mut self.live.why, Why::Folder) != Why::Folder;
+            update(&self.status, |status| {
+                news |= status.refusal.is_some();
+                (status.why, status.refusal, status.folder) = (Why::Folder, None, None);
+            });
+            if news {
+                tracing::info!(ruleset = self.live.set.hash, "the folder has the rules that run");
+            }
             return Ok(());
         }
         match folder.and_then(|definition| prove_folder(&self.runtime, &self.store, definition)) {

@@ -23,21 +23,21 @@ fn engine() -> (Weir, String) {
 }
 
 /// Lets the simulator write `count` messages, nearly a third of them bad.
-fn simulate(brokers: &str, count: usize) {
+pub fn simulate(brokers: &str, count: usize) {
     let ended = Weir::start(&format!("simulate --brokers {brokers} --count {count} --rate 0 --bad-share 0.3"), &[]).end();
     assert_eq!((ended.code, ended.number("messages")), (Some(0), count as u64), "{:#?}", ended.lines);
 }
 
 /// The input, outputs and dead letters of a run.
-struct Messages {
+pub struct Messages {
     input: BTreeMap<(i32, i64), Record>,
-    outputs: Vec<Record>,
-    letters: Vec<Record>,
+    pub outputs: Vec<Record>,
+    pub letters: Vec<Record>,
 }
 
 impl Messages {
     /// Reads until each of `count` messages has become one of the two.
-    fn read(brokers: &str, count: usize) -> Messages {
+    pub fn read(brokers: &str, count: usize) -> Messages {
         let open = |topic| Reader::open(brokers, topic);
         let [mut input, mut outputs, mut letters] =
             [open("user-login"), open("processed-user-login"), open("user-login-rejected")];
@@ -49,19 +49,19 @@ impl Messages {
         Messages { input, outputs: outputs.records, letters: letters.records }
     }
 
-    fn origin(&self, record: &Record) -> &Record {
+    pub fn origin(&self, record: &Record) -> &Record {
         &self.input[&record.source()]
     }
 
     /// How many messages have become how many.
-    fn sizes(&self) -> (usize, usize) {
+    pub fn sizes(&self) -> (usize, usize) {
         let sources: BTreeSet<_> = self.outputs.iter().chain(&self.letters).map(Record::source).collect();
         (sources.len(), self.outputs.len() + self.letters.len())
     }
 }
 
 /// That `records` are in the partitions they came from, in the order in which they came.
-fn assert_in_order(records: &[Record]) {
+pub fn assert_in_order(records: &[Record]) {
     let mut last = BTreeMap::new();
     for record in records {
         let (partition, offset) = record.source();
@@ -71,7 +71,7 @@ fn assert_in_order(records: &[Record]) {
     assert!(last.len() > 1, "one partition says little about partitions");
 }
 
-fn assert_is_output(output: &Record, origin: &Record, ruleset: &str) {
+pub fn assert_is_output(output: &Record, origin: &Record, ruleset: &str) {
     let value = origin.value.as_deref().unwrap();
     let passed = oracle::judge(Some(value)).unwrap_or_else(|reason| panic!("{reason:?} was expected of {origin:?}"));
     let processed_at = output.json()["processed_time"].as_i64().unwrap();
@@ -82,7 +82,7 @@ fn assert_is_output(output: &Record, origin: &Record, ruleset: &str) {
     assert_eq!((names, output.header("weir-ruleset")), (vec!["weir-ruleset", "weir-source"], Some(ruleset)));
 }
 
-fn assert_is_letter(letter: &Record, origin: &Record, ruleset: &str) {
+pub fn assert_is_letter(letter: &Record, origin: &Record, ruleset: &str) {
     assert_eq!((&letter.key, &letter.value, letter.timestamp), (&origin.key, &origin.value, origin.timestamp));
     let (rule, reason) = oracle::judge(origin.value.as_deref()).expect_err("the message was rejected");
     assert_eq!((letter.header("weir-rule"), letter.header("weir-reason")), (Some(rule), Some(reason)), "{letter:?}");

@@ -96,11 +96,17 @@ impl Reader {
         while !enough(&self.records) {
             let (read, topic) = (self.records.len(), self.topic);
             assert!(Instant::now() < until, "within {PATIENCE:?} {what} did not arrive at {topic}; {read} messages did");
-            if let Some(message) = self.consumer.poll(Duration::from_millis(50)) {
-                self.records.push(record(&message.unwrap()));
-            }
+            self.poll();
         }
         &self.records
+    }
+
+    /// Reads the next message, if there is one, and tells how many there were.
+    pub fn poll(&mut self) -> usize {
+        if let Some(message) = self.consumer.poll(Duration::from_millis(50)) {
+            self.records.push(record(&message.unwrap()));
+        }
+        self.records.len()
     }
 
     /// Reads on until there are `count` messages.

@@ -5,6 +5,7 @@ mod cli;
 mod compiling;
 mod contract;
 mod end_to_end;
+mod folder;
 mod guest;
 mod hostile;
 mod json;
@@ -14,5 +15,6 @@ mod poison;
 #[allow(dead_code, reason = "tests/faults uses the rest")]
 mod poisons;
 mod program;
+mod swaps;
 mod tidy;
 mod verify;

@@ -80,7 +80,8 @@ pub struct Weir {
     /// What it has written so far, line by line: standard output and standard error.
     lines: Arc<Mutex<Vec<String>>>,
     listeners: Vec<thread::JoinHandle<()>>,
-    _folder: TempDir,
+    /// Kept as long as it runs, where it is nobody else's.
+    folder: Option<TempDir>,
 }
 
 /// How a `weir` has ended.
@@ -91,16 +92,23 @@ pub struct Ended {
 }
 
 impl Weir {
-    /// Starts `weir` with `arguments`, split at blanks, and `variables` in its environment.
+    /// Starts `weir` with `arguments`, split at blanks, and `variables` in its environment, in a checkout of its own.
     pub fn start(arguments: &str, variables: &[(&str, &str)]) -> Weir {
         let folder = checkout();
-        let mut command = command(env!("CARGO_BIN_EXE_weir"), folder.path());
+        let mut weir = Weir::start_in(folder.path(), arguments, variables);
+        weir.folder = Some(folder);
+        weir
+    }
+
+    /// The same in `folder`.
+    pub fn start_in(folder: &Path, arguments: &str, variables: &[(&str, &str)]) -> Weir {
+        let mut command = command(env!("CARGO_BIN_EXE_weir"), folder);
         command.args(arguments.split_whitespace()).envs(variables.iter().copied());
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
         let listeners =
             vec![listen(child.stdout.take().unwrap(), lines.clone()), listen(child.stderr.take().unwrap(), lines.clone())];
-        Weir { child, lines, listeners, _folder: folder }
+        Weir { child, lines, listeners, folder: None }
     }
 
     /// What it has written so far.
@@ -119,9 +127,16 @@ impl Weir {
 
     /// The value of `name=` in a line that contains it.
     pub fn field(&mut self, name: &str) -> String {
-        let line = self.line(&format!("{name}="));
-        let (_, rest) = line.split_once(&format!("{name}=")).unwrap();
-        rest.split_whitespace().next().unwrap().trim_matches('"').to_owned()
+        field(&self.line(&format!("{name}=")), name)
+    }
+
+    /// The ids of the processes that it has started and that have not ended.
+    pub fn children(&self) -> Vec<u32> {
+        let id = self.child.id();
+        // Each thread has its own.
+        let threads = fs::read_dir(format!("/proc/{id}/task")).unwrap().map(|thread| thread.unwrap().path().join("children"));
+        let children: String = threads.filter_map(|file| fs::read_to_string(file).ok()).collect();
+        children.split_whitespace().map(|child| child.parse().unwrap()).collect()
     }
 
     /// The process as the kernel sees it: a file of `/proc/PID`.
@@ -188,6 +203,12 @@ impl Ended {
         let value = value.unwrap_or_else(|| panic!("`{name}` is not in {:#?}", self.lines));
         value.split_whitespace().next().unwrap().parse().unwrap()
     }
+}
+
+/// The value of `name=` in `line`.
+pub fn field(line: &str, name: &str) -> String {
+    let (_, rest) = line.split_once(&format!("{name}=")).unwrap_or_else(|| panic!("`{name}` is not in {line}"));
+    rest.split_whitespace().next().unwrap().trim_matches('"').to_owned()
 }
 
 fn listen(stream: impl Read + Send + 'static, lines: Arc<Mutex<Vec<String>>>) -> thread::JoinHandle<()> {

@@ -105,7 +105,7 @@ fn ten_thousand_device_types_are_counted_within_their_room() {
             Record { partition: index as i32 % PARTITIONS, value: Some(value.into_bytes()), ..Record::default() }
         })
         .collect();
-    let judge = Judge { expected: typed, names: false };
+    let judge = Judge { expected: typed, names: false, ..Judge::default() };
     let (first, second) = logins.split_at(DEVICE_TYPES / 2);
     for part in [first, second] {
         write(job.brokers(), &job.topic("in"), part);

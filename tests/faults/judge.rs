@@ -28,6 +28,8 @@ pub struct Evidence {
     pub windows: Vec<Record>,
     /// The committed offset of each input partition, with its metadata.
     pub committed: Committed,
+    /// What rules have rejected that were meant to be bad, by its place in the input.
+    pub blamed: BTreeMap<(i32, i64), Rejected>,
 }
 
 /// How to judge.
@@ -37,11 +39,13 @@ pub struct Judge {
     pub expected: fn(&Record) -> Result<Passed, Rejected>,
     /// Whether each device type has a counter of its own, or some may be counted under `__other__`.
     pub names: bool,
+    /// Whether rules were swapped. The hash of the set may change then, between two transactions.
+    pub swaps: bool,
 }
 
 impl Default for Judge {
     fn default() -> Judge {
-        Judge { expected: |record| oracle::judge(record.value.as_deref()), names: true }
+        Judge { expected: |record| oracle::judge(record.value.as_deref()), names: true, swaps: false }
     }
 }
 
@@ -62,7 +66,10 @@ impl Judge {
         self.once(evidence, &mut found);
         in_order(&evidence.outputs, "outputs", &mut found);
         in_order(&evidence.letters, "dead letters", &mut found);
-        one_ruleset(evidence, &mut found);
+        match self.swaps {
+            false => one_ruleset(evidence, &mut found),
+            true => [&evidence.outputs, &evidence.letters].into_iter().for_each(|records| one_each_time(records, &mut found)),
+        }
         self.counts(evidence, &mut found);
         if found.len() > SHOWN {
             let more = found.len() - SHOWN;
@@ -88,7 +95,7 @@ impl Judge {
                 found.push(format!("{what} {:?} is of {place:?}, {why}", record.place()));
                 continue;
             };
-            let wrong = match ((self.expected)(origin), is_output) {
+            let wrong = match (self.expected(evidence, origin), is_output) {
                 (Ok(passed), true) => output(record, origin, &passed),
                 (Err(rejected), false) => letter(record, origin, rejected),
                 (expected, _) => {
@@ -99,6 +106,10 @@ impl Judge {
             found.extend(wrong.map(|wrong| format!("{what} {:?} of {place:?}: {wrong}", record.place())));
         }
         found.extend(left.keys().map(|place| format!("input {place:?} has become nothing")));
+    }
+
+    fn expected(&self, evidence: &Evidence, record: &Record) -> Result<Passed, Rejected> {
+        evidence.blamed.get(&record.place()).map_or_else(|| (self.expected)(record), |rejected| Err(*rejected))
     }
 
     /// What was counted is what passed: by device type in the windows, and by partition in the committed totals.
@@ -117,17 +128,17 @@ impl Judge {
                 continue;
             };
             let covered = |record: &&Record| record.partition == *partition && (from..*offset).contains(&record.offset);
-            let passed = self.passed(evidence.input.iter().filter(covered));
+            let passed = self.passed(evidence, evidence.input.iter().filter(covered));
             found.extend(self.differ(&totals, &passed).map(|wrong| format!("totals of partition {partition}: {wrong}")));
         }
-        let passed = self.passed(evidence.input.iter());
+        let passed = self.passed(evidence, evidence.input.iter());
         found.extend(self.differ(&counted, &passed).map(|wrong| format!("windows and open windows: {wrong}")));
     }
 
     /// How many of `input` passed, by device type.
-    fn passed<'a>(&self, input: impl Iterator<Item = &'a Record>) -> Counts {
+    fn passed<'a>(&self, evidence: &Evidence, input: impl Iterator<Item = &'a Record>) -> Counts {
         let mut counts = Counts::new();
-        for passed in input.filter_map(|record| (self.expected)(record).ok()) {
+        for passed in input.filter_map(|record| self.expected(evidence, record).ok()) {
             *counts.entry(passed.device_type).or_default() += 1;
         }
         counts
@@ -195,6 +206,26 @@ fn one_ruleset(evidence: &Evidence, found: &mut Vec<String>) {
     }
 }
 
+/// Each message has one hash. Where two stand side by side nothing ended a transaction between them, since its end takes an
+/// offset too: their hashes are the same.
+fn one_each_time(records: &[Record], found: &mut Vec<String>) {
+    let mut sorted: Vec<&Record> = records.iter().collect();
+    sorted.sort_by_key(|record| record.place());
+    for record in &sorted {
+        let hashes = record.headers.iter().filter(|(name, _)| name == "weir-ruleset").count();
+        if hashes != 1 {
+            found.push(format!("{:?} of {:?} has {hashes} sets of rules", record.place(), record.source()));
+        }
+    }
+    for pair in sorted.windows(2) {
+        let adjacent = (pair[0].partition, pair[0].offset + 1) == pair[1].place();
+        let [before, after] = [pair[0], pair[1]].map(|record| record.header("weir-ruleset"));
+        if adjacent && before != after {
+            found.push(format!("the rules change from {before:?} to {after:?} in a transaction, at {:?}", pair[1].place()));
+        }
+    }
+}
+
 fn add(counts: &mut Counts, object: &Value, count: impl Fn(&Value) -> Option<u64>) {
     for (name, value) in object.as_object().into_iter().flatten() {
         *counts.entry(name.clone()).or_default() += count(value).unwrap_or_default();
@@ -231,6 +262,7 @@ mod tests {
             letters: Vec::new(),
             windows: vec![record(0, r#"{"window":{"counts":{"iOS":2}}}"#, None)],
             committed: [(0, (3, state.to_owned()))].into(),
+            blamed: BTreeMap::new(),
         }
     }
 
@@ -264,5 +296,17 @@ mod tests {
             evidence.windows.push(record(1, r#"{"window":{"counts":{"iOS":1}}}"#, None));
             evidence.committed.get_mut(&0).unwrap().1 = "mine".to_owned();
         });
+    }
+
+    #[test]
+    fn rules_may_change_between_two_transactions() {
+        let found = |last: i64| {
+            let mut evidence = sound();
+            evidence.outputs[2].offset = last;
+            evidence.outputs[2].headers[1].1 = Some(b"other".to_vec());
+            Judge { swaps: true, ..Judge::default() }.violations(&evidence)
+        };
+        assert_eq!(found(3), Vec::<String>::new(), "offset 2 is the end of a transaction");
+        assert!(found(2)[0].contains("in a transaction"));
     }
 }

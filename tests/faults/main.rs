@@ -3,6 +3,11 @@
 //! `make test-kafka` runs them. Each test has topics and a group of its own on a broker that all share, except where brokers
 //! are killed. Each ends with the judge, who computes anew what should have come out.
 
+#[path = "../folder.rs"]
+mod folder;
+#[path = "../guest.rs"]
+#[allow(dead_code, reason = "tests/main.rs uses the rest")]
+mod guest;
 #[path = "../kafka.rs"]
 #[allow(dead_code, reason = "tests/main.rs uses the rest")]
 mod kafka;
@@ -27,4 +32,5 @@ mod crashes;
 mod input;
 mod outages;
 mod positions;
+mod swaps;
 mod zombies;

@@ -16,6 +16,7 @@ use rustix::process::Signal;
 use weir::simulate::{Logins, Options};
 
 use crate::cluster::Cluster;
+use crate::folder::Folder;
 use crate::judge::{Evidence, Judge};
 use crate::kafka::settings;
 use crate::program::{Ended, Weir, within};
@@ -115,21 +116,26 @@ impl Job {
 
     /// Starts an engine that reaches the brokers directly. An instance keeps its transactional id over restarts.
     pub fn engine(&self, instance: &str) -> Engine {
-        self.engine_at(&self.brokers, instance)
+        self.engine_at(&self.brokers, instance, |variables| Weir::start("run", variables))
+    }
+
+    /// Starts an engine that has the rules of `folder`.
+    pub fn engine_in(&self, folder: &Folder, instance: &str) -> Engine {
+        self.engine_at(&self.brokers, instance, |variables| folder.start("run", variables))
     }
 
     /// Starts an engine that reaches the brokers through `proxy`.
     pub fn engine_through(&self, proxy: &Proxy, instance: &str) -> Engine {
-        self.engine_at(&proxy.address(), instance)
+        self.engine_at(&proxy.address(), instance, |variables| Weir::start("run", variables))
     }
 
-    fn engine_at(&self, brokers: &str, instance: &str) -> Engine {
+    fn engine_at(&self, brokers: &str, instance: &str, start: impl Fn(&[(&str, &str)]) -> Weir) -> Engine {
         let id = self.transactional_id(instance);
         let mut variables = self.variables();
         variables.extend([("WEIR_KAFKA_BROKERS", brokers), ("WEIR_KAFKA_TRANSACTIONAL_ID", &id)]);
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let log = self.logs().join(format!("{number:03}-{instance}.log"));
-        Engine { weir: Some(Weir::start("run", &variables)), log }
+        Engine { weir: Some(start(&variables)), log }
     }
 
     /// Begins to send `count` logins, `rate` a second.
@@ -204,7 +210,11 @@ impl Job {
     }
 
     pub fn judge_by(&self, judge: Judge) {
-        let violations = judge.violations(&self.evidence());
+        self.judge_on(judge, &self.evidence());
+    }
+
+    pub fn judge_on(&self, judge: Judge, evidence: &Evidence) {
+        let violations = judge.violations(evidence);
         let logs = self.logs();
         assert!(violations.is_empty(), "{}: {violations:#?}\nthe logs are in {}", self.name, logs.display());
         self.verify();
@@ -229,6 +239,7 @@ impl Job {
             outputs: self.outputs.all(),
             letters: self.letters.all(),
             windows: self.windows.all(),
+            blamed: BTreeMap::new(),
             committed: within(ANSWER, "the committed offsets are told", || self.committed()),
             topic,
         }

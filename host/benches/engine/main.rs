@@ -3,11 +3,14 @@
 //!
 //! All four judge the same simulated logins, in batches, on one core, from the message in memory to the output in memory;
 //! they are first checked to give the same answers. Times are the best of several interleaved rounds, because what a shared
-//! machine adds is never negative. Needs the rules in `rules/dist`; `make bench` builds them.
+//! machine adds is never negative. Then the rules in Wasm are held against the same without limits,
+//! and rules are swapped while messages are judged. Needs the rules in `rules/dist`; `make bench` builds them.
 
 mod hand_written;
 mod idiomatic;
 mod native;
+mod swaps;
+mod unlimited;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,6 +30,12 @@ use weir::wasm::Runtime;
 const RECORDS: usize = 100_000;
 const BATCH_ROWS: usize = 1_000;
 const ROUNDS: usize = 9;
+/// Pairs of measurements, with and without limits.
+const LIMIT_ROUNDS: usize = 15;
+/// Passes of each over all records; the best one counts.
+const LIMIT_PASSES: usize = 3;
+/// Rows of a batch while rules are swapped: the most that a batch has by default, as under full load.
+const SWAPPED_ROWS: usize = 20_000;
 /// The clock of the first batch, milliseconds since the epoch; each later batch begins a millisecond after the one before.
 const BEGIN: i64 = 1_767_225_600_000;
 
@@ -86,7 +95,7 @@ impl<R: Evaluate> Contender for Engine<R> {
 }
 
 fn main() -> anyhow::Result<()> {
-    let batches = logins()?;
+    let batches = logins(BATCH_ROWS)?;
     let bytes: usize = batches.iter().map(Batch::bytes).sum();
     println!("{RECORDS} simulated logins of {} bytes each, batches of {BATCH_ROWS}, best of {ROUNDS} rounds", bytes / RECORDS);
 
@@ -109,10 +118,16 @@ fn main() -> anyhow::Result<()> {
             nanos / idiomatic
         );
     }
+    let limits = limits(&batches)?;
+    println!("limits make the rules in Wasm take {limits:.3} x the time (median of {LIMIT_ROUNDS} pairs)");
+    let swaps = swaps::measure(&logins(SWAPPED_ROWS)?)?;
     let round = |nanos: f64| (nanos * 10.0).round() / 10.0;
     println!(
         "{}",
-        json!({ "wasm": round(wasm), "same_engine_native": round(same_engine_native), "hand_written": round(hand_written), "idiomatic": round(idiomatic) })
+        json!({
+            "wasm": round(wasm), "same_engine_native": round(same_engine_native), "hand_written": round(hand_written),
+            "idiomatic": round(idiomatic), "limits": (limits * 1e3).round() / 1e3, "swaps": swaps
+        })
     );
     Ok(())
 }
@@ -129,13 +144,13 @@ fn configuration() -> anyhow::Result<Config> {
 }
 
 /// Simulated logins, a tenth of them bad. Of the bad ones, those on which two JSON libraries may disagree are left out.
-fn logins() -> anyhow::Result<Vec<Batch>> {
+fn logins(rows: usize) -> anyhow::Result<Vec<Batch>> {
     let kinds = BAD_KINDS.iter().map(|name| bad::find(name)).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
     let mut logins = Logins::new(&Options { kinds, ..Options::default() });
-    let batches = (0..RECORDS / BATCH_ROWS).map(|index| {
+    let batches = (0..RECORDS / rows).map(|index| {
         let mut batch = Batch::new("user-login");
         batch.processed_at = BEGIN + index as i64;
-        for (offset, login) in logins.by_ref().take(BATCH_ROWS).enumerate() {
+        for (offset, login) in logins.by_ref().take(rows).enumerate() {
             batch.push(offset as i32 % 3, offset as i64, None, Some(&login.key), login.value.as_deref());
         }
         batch
@@ -183,10 +198,40 @@ fn measure(contenders: &mut [(&str, Box<dyn Contender>); 4], batches: &[Batch]) 
     let mut best = [f64::INFINITY; 4];
     for _ in 0..ROUNDS {
         for ((_, contender), best) in contenders.iter_mut().zip(&mut best) {
-            let started = Instant::now();
-            batches.iter().for_each(|batch| contender.judge(batch));
-            *best = best.min(started.elapsed().as_nanos() as f64 / RECORDS as f64);
+            *best = best.min(pass(contender.as_mut(), batches));
         }
     }
     best
+}
+
+/// Nanoseconds a record.
+fn pass(contender: &mut dyn Contender, batches: &[Batch]) -> f64 {
+    let started = Instant::now();
+    batches.iter().for_each(|batch| contender.judge(batch));
+    started.elapsed().as_nanos() as f64 / RECORDS as f64
+}
+
+/// How much longer the rules take with their limits than without, the median over pairs. Each pair has stores of its own: where
+/// their memory happens to lie matters more than the limits do.
+fn limits(batches: &[Batch]) -> anyhow::Result<f64> {
+    let config = configuration()?;
+    let (limited, unlimited) = (RuleSet::load(&Runtime::new(None)?, &config)?, unlimited::Rules::load(&config.rules)?);
+    let mut ratios = Vec::new();
+    for round in 0..LIMIT_ROUNDS {
+        let mut pair: [Box<dyn Contender>; 2] =
+            [Box::new(Engine::new(limited.instantiate()?)), Box::new(Engine::new(unlimited.instantiate()?))];
+        let [with, without] = pair.each_mut().map(|contender| {
+            contender.judge(&batches[0]);
+            contender.answers(&batches[0])
+        });
+        ensure!(with == without, "the rules differ without limits");
+        let mut nanos = [0.0; 2];
+        // Whoever comes second finds a warmer machine.
+        for index in [round % 2, 1 - round % 2] {
+            nanos[index] = (0..LIMIT_PASSES).map(|_| pass(pair[index].as_mut(), batches)).fold(f64::INFINITY, f64::min);
+        }
+        ratios.push(nanos[0] / nanos[1]);
+    }
+    ratios.sort_by(f64::total_cmp);
+    Ok(ratios[LIMIT_ROUNDS / 2])
 }

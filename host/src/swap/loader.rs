@@ -164,7 +164,6 @@ impl Loader {
         let (handle, asked) = Handle::new(self.status.clone());
         self.events = events;
         self.save();
-        self.settle();
         let started = thread::Builder::new().name("weir-loader".into()).spawn(move || self.run(&asked));
         started.context("failed to start the loader")?;
         Ok(handle)
@@ -232,7 +231,7 @@ impl Loader {
         }
         self.store.pardon(rules.hash());
         self.store.set_pin(None)?;
-        self.settle();
+        self.watch.expect(self.store.decisions());
         self.go_live(&rules, Why::Folder, began)
     }
 
@@ -249,7 +248,7 @@ impl Loader {
         };
         let rules = RuleSet::prove(&self.runtime, self.store.definition(&saved.set, &self.config.counts.member)?)?;
         self.store.set_pin(Some(rules.hash()))?;
-        self.settle();
+        self.watch.expect(self.store.decisions());
         self.go_live(&rules, Why::Pinned, began)
     }
 
@@ -261,7 +260,7 @@ impl Loader {
             .inspect_err(|_| self.count_refused())
             .context("the pinned set stays")?;
         self.store.set_pin(None)?;
-        self.settle();
+        self.watch.expect(self.store.decisions());
         self.go_live(&rules, Why::Folder, began)
     }
 
@@ -334,8 +333,13 @@ impl Loader {
         if self.watch.look(files.into_iter(), decisions)
             && let Err(error) = self.decide()
         {
-            self.count_refused();
             let refusal = refusal(&error);
+            let mut known = false;
+            update(&self.status, |status| known = status.refusal.as_ref().is_some_and(|last| last.message == refusal.message));
+            if known {
+                return; // It stands in the status until it is resolved; saying it again helps nobody.
+            }
+            self.count_refused();
             tracing::error!(running = self.live.set.hash, "changed rules are refused, nothing has changed: {}", refusal.message);
             update(&self.status, |status| status.refusal = Some(refusal));
         }
@@ -368,9 +372,14 @@ impl Loader {
             return Ok(());
         }
         if hash.as_ref() == Some(&self.live.set.hash) && self.store.taken_back(&self.live.set.hash).is_none() {
-            self.live.why = Why::Folder;
-            tracing::info!(ruleset = self.live.set.hash, "the folder has the rules that run");
-            update(&self.status, |status| (status.why, status.refusal, status.folder) = (Why::Folder, None, None));
+            let mut news = std::mem::replace(&mut self.live.why, Why::Folder) != Why::Folder;
+            update(&self.status, |status| {
+                news |= status.refusal.is_some();
+                (status.why, status.refusal, status.folder) = (Why::Folder, None, None);
+            });
+            if news {
+                tracing::info!(ruleset = self.live.set.hash, "the folder has the rules that run");
+            }
             return Ok(());
         }
         match folder.and_then(|definition| prove_folder(&self.runtime, &self.store, definition)) {
@@ -491,13 +500,12 @@ impl Loader {
             status.taken_back = Some(verdict);
         });
         self.save();
-        self.settle();
+        self.watch.expect(self.store.decisions());
     }
 
     /// Reads the configuration again. Only what is said of rules, trials and shadows is taken.
     fn reload(&mut self) -> anyhow::Result<()> {
-        let Some(file) = config::locate(self.named.as_deref()) else { return Ok(()) };
-        let read = Config::load(Some(&file), config::environment())?;
+        let read = Config::load(self.named.as_deref(), config::environment())?;
         let Config { rules, trial, shadow, .. } = read;
         (self.config.rules, self.config.trial, self.config.shadow) = (rules, trial, shadow);
         Ok(())
@@ -535,11 +543,6 @@ impl Loader {
     fn files(&self) -> Vec<PathBuf> {
         let rules = self.config.rules.iter().map(|rule| rule.file.clone());
         rules.chain(config::locate(self.named.as_deref())).collect()
-    }
-
-    fn settle(&mut self) {
-        let (files, decisions) = (self.files(), self.store.decisions());
-        self.watch.settle(files.into_iter(), decisions);
     }
 
     fn send(&self, event: Event) -> anyhow::Result<()> {

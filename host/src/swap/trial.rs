@@ -1,8 +1,8 @@
 //! The trial of a new set of rules: its first messages decide whether it stays.
 //!
 //! Two things speak against a set: messages on which its rules fail, and messages that it rejects beyond the share that the
-//! set before rejected. What the engine itself rejects is no rule's doing. Pure: the time comes from outside, and what follows
-//! from the verdict is for the data loop to do.
+//! set before rejected, where that has judged any. What the engine itself rejects is no rule's doing. Pure: the time comes
+//! from outside, and what follows from the verdict is for the data loop to do.
 
 use crate::config;
 use crate::pipeline::{Manifest, RULE_FAULT};
@@ -105,7 +105,8 @@ impl Trial {
         }
         let usual = self.before.rejected as f64 / self.before.records.max(1) as f64;
         let rise = (rejected as f64 - usual * records as f64) / of;
-        if rise > self.bounds.rejections {
+        // Where the set before has judged next to nothing, as after a start, nobody knows what is usual.
+        if self.before.records >= FEWEST && rise > self.bounds.rejections {
             return Verdict::Failed(format!(
                 "it rejected {rejected} of its first {records} messages, where the set before rejected {} %, and at most {} % \
                  more may be (trial.rejections)",
@@ -202,7 +203,9 @@ mod tests {
         assert_eq!(verdict(before, &[part(500, 300, 0)], 0), Verdict::GoesOn);
         let Verdict::Failed(reason) = verdict(before, &[part(500, 400, 0)], 0) else { panic!("it fails") };
         assert!(reason.contains("rejected 50 %") && reason.contains("20 %"), "{reason}");
-        assert!(matches!(verdict(Record::default(), &[part(500, 300, 0)], 0), Verdict::Failed(_)));
+        let before = Record { rejected: 0, ..before };
+        assert!(matches!(verdict(before, &[part(500, 300, 0)], 0), Verdict::Failed(_)));
+        assert_eq!(verdict(Record::default(), &[part(500, 300, 0)], 0), Verdict::GoesOn, "nobody knows what is usual");
     }
 
     #[test]

@@ -33,10 +33,11 @@ impl<T: PartialEq> Watch<T> {
         true
     }
 
-    /// Takes what is there as known.
-    pub fn settle(&mut self, files: impl Iterator<Item = PathBuf>, others: T) {
-        self.settled = Some((files.map(|file| (file.clone(), look(&file))).collect(), others));
-        self.seen = None;
+    /// Takes `others` as known. A change of a file that nobody has been told of stays one.
+    pub fn expect(&mut self, others: T) {
+        if let Some((_, known)) = &mut self.settled {
+            *known = others;
+        }
     }
 }
 
@@ -66,9 +67,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_settled_is_no_news() {
+    fn what_is_expected_is_no_news_and_hides_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a");
+        let files = || [file.clone()].into_iter();
         let mut watch = Watch::default();
-        watch.settle([PathBuf::from("missing")].into_iter(), ());
-        assert!(!watch.look([PathBuf::from("missing")].into_iter(), ()));
+        assert!(!watch.look(files(), 0) && watch.look(files(), 0));
+        watch.expect(1);
+        assert!(!watch.look(files(), 1) && !watch.look(files(), 1));
+        fs::write(&file, "1").unwrap();
+        watch.expect(2);
+        assert!(!watch.look(files(), 2) && watch.look(files(), 2), "the file has changed all the same");
     }
 }

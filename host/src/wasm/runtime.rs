@@ -140,12 +140,12 @@ impl Hasher for Sha256Hasher {
 fn check_bytes(bytes: &[u8]) -> anyhow::Result<()> {
     const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
     let size = bytes.len();
-    ensure!(size <= MAX_COMPONENT_BYTES, "it has {size} bytes, and at most {MAX_COMPONENT_BYTES} are allowed");
-    ensure!(size > 0, "it is empty");
+    ensure!(size <= MAX_COMPONENT_BYTES, "it has {size} bytes, and at most {MAX_COMPONENT_BYTES} are allowed; make it smaller");
+    ensure!(size > 0, "it is empty; copy it again, or build it with `weir build`");
     if Engine::detect_precompiled(bytes).is_some() {
         bail!("it is machine code that wasmtime compiled before, which is never trusted; hand in the .wasm component");
     }
-    ensure!(bytes.starts_with(b"\0asm"), "it is no WebAssembly: it does not begin with \\0asm");
+    ensure!(bytes.starts_with(b"\0asm"), "it is no WebAssembly: it does not begin with \\0asm; build it with `weir build`");
     ensure!(!bytes.starts_with(CORE_MODULE), "it is a core module and no component; build it with `weir build`");
     Ok(())
 }

@@ -1,0 +1,202 @@
+//! What swaps of rules cost those who only want their messages judged: throughput, the longest pause, and the time from a file
+//! that is written until it is live.
+//!
+//! The real loader watches a folder, compiles each new component in a child process, proves it and hands it over. In the data
+//! loop's place is the least that takes a set between two batches; there is no Kafka. Spells with swaps and without take turns,
+//! so that both see the same machine.
+
+use std::fs;
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use weir::config::{self, Config};
+use weir::counts::Counts;
+use weir::events::Event;
+use weir::record::{Batch, Step};
+use weir::swap::{First, Handle, Judge, Loader, Store, Taken};
+use weir::wasm::{Bounds, Cache, Compiler, Runtime};
+
+/// The rule that is replaced.
+const RULE: &str = "device-filter";
+/// Time between two swaps.
+const PACE: Duration = Duration::from_millis(500);
+/// How long rules are swapped, or left alone, at a time.
+const SPELL: Duration = Duration::from_secs(3);
+/// How often each of the two.
+const ROUNDS: usize = 5;
+/// How long a written file may take to be live before this gives up.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// What a spell may take longer, until its last swap is live.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// What the data loop has seen in a spell.
+#[derive(Default)]
+struct Spell {
+    records: u64,
+    time: Duration,
+    /// Of each turn: a batch, and the set that was taken before it.
+    turns: Vec<Duration>,
+    /// Of each turn in which a set was taken.
+    taking: Vec<Duration>,
+    /// From a written file until its set was taken.
+    live: Vec<Duration>,
+}
+
+/// Measures, prints, and returns the figures.
+pub fn measure(batches: &[Batch]) -> anyhow::Result<Value> {
+    let folder = tempfile::tempdir()?;
+    let (mut judge, rules, events, _handle) = start(folder.path())?;
+    let (mut quiet, mut swapping) = (Vec::new(), Vec::new());
+    let mut number = 0;
+    for _ in 0..ROUNDS {
+        quiet.push(spell(&mut judge, batches, &events, None)?);
+        swapping.push(spell(&mut judge, batches, &events, Some((&rules, &mut number)))?);
+    }
+    let rate = |spell: &Spell| spell.records as f64 / spell.time.as_secs_f64();
+    let ratio = median(quiet.iter().zip(&swapping).map(|(quiet, swapping)| rate(swapping) / rate(quiet)));
+    let millis = |time: &Duration| time.as_secs_f64() * 1e3;
+    let all =
+        |spells: &[Spell], of: fn(&Spell) -> &Vec<Duration>| -> Vec<f64> { spells.iter().flat_map(of).map(millis).collect() };
+    let largest = |times: &[f64]| times.iter().copied().fold(0.0, f64::max);
+    let (batch, taking, live) =
+        (all(&swapping, |spell| &spell.turns), all(&swapping, |spell| &spell.taking), all(&swapping, |spell| &spell.live));
+    let before = all(&quiet, |spell| &spell.turns);
+    let seconds: f64 = swapping.iter().map(|spell| spell.time.as_secs_f64()).sum();
+    println!(
+        "swapping {:.1} times a second: {ratio:.3} x the throughput of not swapping ({} swaps, batches of {})",
+        live.len() as f64 / seconds,
+        live.len(),
+        batches[0].len()
+    );
+    let (typical, taken, longest) = (median(batch.iter().copied()), median(taking.iter().copied()), largest(&taking));
+    println!(
+        "a batch takes {typical:.2} ms in the median; with a swap before it {taken:.2} ms, at most {longest:.2} ms = {:.2} x the \
+         median (longest batch without: {:.2} ms, while not swapping {:.2} ms)",
+        longest / typical,
+        largest(&batch),
+        largest(&before)
+    );
+    let (usual, slowest) = (median(live.iter().copied()), largest(&live));
+    println!("from a written file until it is live, compiling included: {usual:.0} ms in the median, at most {slowest:.0} ms");
+    let round = |value: f64| (value * 1e3).round() / 1e3;
+    Ok(json!({
+        "swapping": round(ratio), "batch_ms": round(typical), "pause_ms": round(longest),
+        "live_ms": usual.round(), "slowest_live_ms": slowest.round()
+    }))
+}
+
+type Started = (Judge, Writer, Receiver<Event>, Handle);
+
+/// A loader at work in `folder`, with the shipped rules to begin with.
+fn start(folder: &Path) -> anyhow::Result<Started> {
+    let rules = folder.join("rules");
+    fs::create_dir(&rules)?;
+    for rule in super::configuration()?.rules {
+        fs::copy(&rule.file, rules.join(format!("{}.wasm", rule.name)))?;
+    }
+    let file = folder.join("weir.toml");
+    // No trial: nobody commits here.
+    fs::write(&file, "[rules]\nfolder = \"rules\"\nstate = \"state\"\n[trial]\nrecords = 0\n")?;
+    let config = Config::load(Some(&file), config::environment())?;
+    let program = env!("CARGO_BIN_EXE_weir").into();
+    let compiler = Compiler::Child { program, bounds: Bounds::default() };
+    let runtime = Runtime::new(Some(Cache::in_folder(folder.join("cache"))?))?.with_compiler(compiler);
+    let store = Store::open(&config.swap, &config.kafka.group)?;
+    let first = First::choose(&config, &runtime, &store)?;
+    let judge = Judge::new(first.rules())?;
+    let (sender, events) = mpsc::channel();
+    let handle = Loader::new(config, Some(file), runtime, store, &first).start(sender)?;
+    let component = fs::read(rules.join(format!("{RULE}.wasm")))?;
+    Ok((judge, Writer { folder: rules, component }, events, handle))
+}
+
+/// Writes components that nobody has seen yet.
+struct Writer {
+    folder: std::path::PathBuf,
+    component: Vec<u8>,
+}
+
+impl Writer {
+    /// A component with a custom section more is another one, and does the same.
+    fn write(&self, number: u32) -> anyhow::Result<Instant> {
+        let mut component = self.component.clone();
+        component.extend([0, 6, 1, b'n']);
+        component.extend(number.to_le_bytes());
+        let part = self.folder.join("part");
+        fs::write(&part, component)?;
+        fs::rename(part, self.folder.join(format!("{RULE}.wasm")))?;
+        Ok(Instant::now())
+    }
+}
+
+/// Judges batches for a spell, and takes the sets that come meanwhile.
+fn spell(
+    judge: &mut Judge,
+    batches: &[Batch],
+    events: &Receiver<Event>,
+    swaps: Option<(&Writer, &mut u32)>,
+) -> anyhow::Result<Spell> {
+    let (taken, seen) = mpsc::channel();
+    thread::scope(|scope| {
+        let operator = scope.spawn(move || swaps.map_or(Ok(Vec::new()), |(writer, number)| operate(writer, number, &seen)));
+        let spell = judge_for_a_spell(judge, batches, events, &taken, &|| operator.is_finished());
+        let live = operator.join().map_err(|_| anyhow::anyhow!("the operator has panicked"))??;
+        Ok(Spell { live, ..spell })
+    })
+}
+
+fn judge_for_a_spell(
+    judge: &mut Judge,
+    batches: &[Batch],
+    events: &Receiver<Event>,
+    taken: &Sender<Instant>,
+    over: &dyn Fn() -> bool,
+) -> Spell {
+    let counts = Counts::new(60_000, false);
+    let (mut spell, mut step, begun) = (Spell::default(), Step::default(), Instant::now());
+    for batch in batches.iter().cycle() {
+        if begun.elapsed() >= SPELL && over() {
+            break;
+        }
+        let turn = Instant::now();
+        let swapped = take(judge, events, taken);
+        (judge.process)(&counts, batch, &mut step);
+        let time = turn.elapsed();
+        spell.records += batch.len() as u64;
+        if swapped { spell.taking.push(time) } else { spell.turns.push(time) }
+    }
+    spell.time = begun.elapsed();
+    spell
+}
+
+/// Takes a set if one has come, as the data loop does between two transactions.
+fn take(judge: &mut Judge, events: &Receiver<Event>, seen: &Sender<Instant>) -> bool {
+    let Ok(Event::Swap(next)) = events.try_recv() else { return false };
+    let retired = vec![std::mem::replace(judge, next.judge)];
+    let _ = next.taken.send(Taken { from: Default::default(), retired, before: None });
+    let _ = seen.send(Instant::now());
+    true
+}
+
+/// Writes a file at the pace, and waits until each is live. Returns how long that took.
+fn operate(writer: &Writer, number: &mut u32, seen: &Receiver<Instant>) -> anyhow::Result<Vec<Duration>> {
+    let (begun, mut live) = (Instant::now(), Vec::new());
+    while begun.elapsed() + PACE <= SPELL + LOOK {
+        *number += 1;
+        let written = writer.write(*number)?;
+        let taken = seen.recv_timeout(PATIENCE).context("a written file did not go live")?;
+        live.push(taken - written);
+        thread::sleep(PACE.saturating_sub(written.elapsed()));
+    }
+    Ok(live)
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}

@@ -1,0 +1,512 @@
+//! Rules that are replaced while messages flow: sound ones, broken ones, and ones that turn out bad, in real processes.
+//!
+//! The files are changed as operators and their tools change them. What the commands of `weir rules` do is in the same file;
+//! what holds on a real Kafka, and where processes die, is in `tests/faults/swaps.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+
+use weir::config::Config;
+use weir::kafka::Embedded;
+use weir::wasm::{Cache, Runtime};
+
+use crate::end_to_end::{Messages, assert_in_order, assert_is_letter, assert_is_output};
+use crate::folder::{Folder, shipped, variant};
+use crate::guest::{Guest, TRAP_IN_EARNEST};
+use crate::kafka::{Reader, Record, write};
+use crate::program::{Weir, eventually, field, within};
+
+/// From the change of a file until the new rules are live, compiling on a busy machine included.
+const SECONDS: Duration = Duration::from_secs(10);
+/// The rule whose file is replaced.
+const RULE: &str = "device-filter";
+/// What this rule can be configured with, and rejects.
+const LOGIN: &str = r#"{"app_version":"2.3.0","device_type":"iOS","timestamp":1}"#;
+
+/// A broker that outlives engines, and the folder in which they run.
+struct Field {
+    broker: Embedded,
+    folder: Folder,
+}
+
+impl Field {
+    fn new() -> Field {
+        Field { broker: Embedded::start(&Config::default().topics).unwrap(), folder: Folder::new() }
+    }
+
+    fn brokers(&self) -> String {
+        self.broker.bootstrap_servers().unwrap()
+    }
+
+    /// Starts an engine, and waits until it reads.
+    fn engine(&self) -> Weir {
+        let mut engine = self.start("run", &[]);
+        engine.line("partitions assigned");
+        engine
+    }
+
+    fn start(&self, arguments: &str, more: &[(&str, &str)]) -> Weir {
+        let brokers = self.brokers();
+        let basics = [
+            ("WEIR_KAFKA_BROKERS", brokers.as_str()),
+            ("WEIR_KAFKA_DELIVERY", "at-least-once"),
+            // This broker lets a group form anew only a session's time-out after its last member has left.
+            ("WEIR_KAFKA_PROPERTIES_SESSION_TIMEOUT_MS", "1500"),
+            ("WEIR_KAFKA_PROPERTIES_HEARTBEAT_INTERVAL_MS", "300"),
+        ];
+        self.folder.start(arguments, &[&basics, more].concat())
+    }
+
+    /// Sends `count` logins that pass.
+    fn log_in(&self, count: usize) {
+        let login = |index| Record { partition: (index % 3) as i32, value: Some(LOGIN.into()), ..Record::default() };
+        write(&self.brokers(), "user-login", &(0..count).map(login).collect::<Vec<Record>>());
+    }
+
+    fn outputs(&self) -> Reader {
+        Reader::open(&self.brokers(), "processed-user-login")
+    }
+
+    fn letters(&self) -> Reader {
+        Reader::open(&self.brokers(), "user-login-rejected")
+    }
+}
+
+/// The rule that fails on every message.
+fn hostile() -> Vec<u8> {
+    Guest { evaluate: TRAP_IN_EARNEST, ..Guest::default() }.component()
+}
+
+/// The line that says that the set `hash` is live.
+fn live(engine: &mut Weir, hash: &str) -> String {
+    within(SECONDS, format_args!("{hash} is live: {:#?}", engine.lines()), || {
+        let lines = engine.lines();
+        assert!(engine.is_running(), "{lines:#?}");
+        lines.into_iter().find(|line| line.contains("rules are live") && field(line, "ruleset") == hash)
+    })
+}
+
+fn count(lines: &[String], words: &str) -> usize {
+    lines.iter().filter(|line| line.contains(words)).count()
+}
+
+#[test]
+fn a_file_that_is_replaced_under_load_goes_live_and_nothing_is_lost_or_doubled() {
+    const COUNT: usize = 12_000;
+    let field = Field::new();
+    let mut engine = field.engine();
+    let old = field.folder.hash();
+    assert_eq!(engine.field("ruleset"), old);
+    let simulator =
+        Weir::start(&format!("simulate --brokers {} --count {COUNT} --rate 3000 --bad-share 0.3", field.brokers()), &[]);
+    field.outputs().count(500);
+    field.folder.put(RULE, &variant(RULE, 1));
+    let new = field.folder.hash();
+    let line = live(&mut engine, &new);
+    assert_ne!(old, new);
+    assert_eq!(simulator.end().code, Some(0));
+
+    let messages = Messages::read(&field.brokers(), COUNT);
+    assert_eq!(messages.sizes(), (COUNT, COUNT), "each message becomes one other");
+    [&messages.outputs, &messages.letters].into_iter().for_each(|records| assert_in_order(records));
+    let mut sets: BTreeMap<i32, BTreeMap<i64, &str>> = BTreeMap::new();
+    for record in messages.outputs.iter().chain(&messages.letters) {
+        assert_eq!(record.headers.iter().filter(|(name, _)| name == "weir-ruleset").count(), 1, "{record:?}");
+        let (partition, offset) = record.source();
+        sets.entry(partition).or_default().insert(offset, record.header("weir-ruleset").unwrap());
+    }
+    for (partition, sets) in sets {
+        let changed = sets.values().position(|set| *set == new).expect("the new rules have judged some of each partition");
+        let (before, after): (Vec<&str>, Vec<&str>) =
+            (sets.values().take(changed).copied().collect(), sets.values().skip(changed).copied().collect());
+        assert!(!before.is_empty() && before.iter().all(|set| *set == old), "partition {partition}");
+        assert!(after.iter().all(|set| *set == new), "partition {partition} has gone back");
+        let (offset, _) = sets.iter().nth(changed).unwrap();
+        assert!(line.contains(&format!("{partition}: {offset}")), "{offset} is the first of {partition}: {line}");
+    }
+    for output in &messages.outputs {
+        assert_is_output(output, messages.origin(output), output.header("weir-ruleset").unwrap());
+    }
+    for letter in &messages.letters {
+        assert_is_letter(letter, messages.origin(letter), letter.header("weir-ruleset").unwrap());
+    }
+    assert_eq!(engine.stop().code, Some(0));
+}
+
+/// A way to break what is in a folder, and what has to be said of it.
+type Harm = (&'static str, fn(&Folder), [&'static str; 3]);
+
+const MODULE: &str = "(module)";
+const WASI: &str = r#"(component (import "wasi:clocks/wall-clock@0.2.0" (instance)))"#;
+
+/// What the file is called, why it can't be used, and what helps.
+const HARMS: [Harm; 19] = [
+    ("truncated", |folder| put(folder, &shipped(RULE)[..30_000]), ["device-filter.wasm", "no sound", "weir build"]),
+    (
+        "one byte short",
+        |folder| put(folder, &variant(RULE, 0)[..shipped(RULE).len() + 5]),
+        ["device-filter.wasm", "no sound", "weir build"],
+    ),
+    ("garbage", |folder| put(folder, b"MZ this is something else"), ["device-filter.wasm", "no WebAssembly", "weir build"]),
+    ("empty", |folder| put(folder, b""), ["device-filter.wasm", "empty", "weir build"]),
+    ("core module", |folder| put(folder, &wat::parse_str(MODULE).unwrap()), ["device-filter.wasm", "core module", "weir build"]),
+    (
+        "imports",
+        |folder| put(folder, &wat::parse_str(WASI).unwrap()),
+        ["device-filter.wasm", "wasi:clocks/wall-clock@0.2.0", "remove"],
+    ),
+    ("world", |folder| put(folder, &wat::parse_str("(component)").unwrap()), ["device-filter.wasm", "no rule", "wit/rule.wit"]),
+    ("machine code", |folder| put(folder, &precompiled()), ["device-filter.wasm", "compiled before", ".wasm component"]),
+    (
+        "9 MiB",
+        |folder| put(folder, &[&shipped(RULE)[..], &vec![0; 9 << 20]].concat()),
+        ["device-filter.wasm", "at most 8388608", "bytes"],
+    ),
+    (
+        "200 MB",
+        |folder| File::create(folder.file(RULE)).unwrap().set_len(200_000_000).unwrap(),
+        ["device-filter.wasm", "200000000", "at most 8388608"],
+    ),
+    ("folder", folder_in_its_place, ["device-filter.wasm", "must be a file", "weir build"]),
+    ("missing", |folder| fs::remove_file(folder.file(RULE)).unwrap(), ["device-filter.wasm", "failed to find", "make rules"]),
+    ("dangling", dangling_link, ["device-filter.wasm", "failed to find", "make rules"]),
+    (
+        "fails its probe",
+        |folder| put(folder, &Guest { evaluate: "(unreachable)", ..Guest::default() }.component()),
+        ["device-filter.wasm", "failed its probe", "unreachable"],
+    ),
+    (
+        "endless start",
+        |folder| put(folder, &Guest { configure: "(loop $ever (br $ever))", ..Guest::default() }.component()),
+        ["device-filter.wasm", "failed to start", "deadline"],
+    ),
+    (
+        "refused configuration",
+        |folder| folder.configure("[rule.device-filter.config]\nallowd = []"),
+        ["device-filter", "refuses its configuration", "allowed"],
+    ),
+    ("a typo", |folder| folder.configure("[rules]\npipelin = []"), ["weir.toml", "pipelin", "pipeline"]),
+    ("no TOML", |folder| folder.configure("[rules\n"), ["weir.toml", "line 1", "expected"]),
+    (
+        "a rule that is not there",
+        |folder| folder.configure("[rules]\npipeline = [\"validation\", \"other\"]"),
+        ["other.wasm", "failed to find", "make rules"],
+    ),
+];
+
+fn put(folder: &Folder, bytes: &[u8]) {
+    folder.put(RULE, bytes);
+}
+
+fn folder_in_its_place(folder: &Folder) {
+    fs::remove_file(folder.file(RULE)).unwrap();
+    fs::create_dir(folder.file(RULE)).unwrap();
+}
+
+fn dangling_link(folder: &Folder) {
+    fs::remove_file(folder.file(RULE)).unwrap();
+    symlink("nowhere", folder.file(RULE)).unwrap();
+}
+
+/// The rule as the cache keeps it.
+fn precompiled() -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::in_folder(folder.path().join("cache")).unwrap();
+    Runtime::new(Some(cache)).unwrap().load(&Guest::default().component()).unwrap();
+    let entry = fs::read_dir(folder.path().join("cache")).unwrap().next().unwrap().unwrap();
+    fs::read(entry.path()).unwrap()
+}
+
+/// Puts everything right with rules that were not there before. Returns their hash.
+fn mend(folder: &Folder, number: u8) -> String {
+    if folder.file(RULE).is_dir() {
+        fs::remove_dir(folder.file(RULE)).unwrap();
+    }
+    folder.configure("");
+    folder.put(RULE, &variant(RULE, number));
+    folder.hash()
+}
+
+#[test]
+fn what_can_not_be_used_changes_nothing_but_a_message_until_it_is_mended() {
+    let field = Field::new();
+    let mut engine = field.engine();
+    let (mut hash, mut outputs) = (field.folder.hash(), field.outputs());
+    for (number, (name, harm, words)) in HARMS.into_iter().enumerate() {
+        let before = count(&engine.lines(), "are refused");
+        harm(&field.folder);
+        let refusal = within(SECONDS, format_args!("{name} is refused"), || {
+            assert!(engine.is_running(), "{name}: {:#?}", engine.lines());
+            engine.lines().into_iter().filter(|line| line.contains("are refused")).nth(before)
+        });
+        words.iter().for_each(|word| assert!(refusal.contains(word), "{name}: {word}: {refusal}"));
+        field.log_in(1);
+        let output = outputs.count(number + 1).last().unwrap();
+        assert_eq!(output.header("weir-ruleset"), Some(hash.as_str()), "{name}: the rules from before go on");
+        hash = mend(&field.folder, number as u8 + 1);
+        live(&mut engine, &hash);
+        assert_eq!(count(&engine.lines(), "are refused"), before + 1, "{name}: once is enough: {:#?}", engine.lines());
+    }
+    assert_eq!(engine.stop().code, Some(0));
+}
+
+#[test]
+fn a_file_that_is_still_being_written_is_refused_or_waited_for_and_then_taken() {
+    let field = Field::new();
+    let mut engine = field.engine();
+    let component = variant(RULE, 30);
+    let (first, second) = component.split_at(component.len() / 2);
+    let mut file = File::create(field.folder.file(RULE)).unwrap();
+    file.write_all(first).unwrap();
+    engine.line("are refused");
+    file.write_all(second).unwrap();
+    live(&mut engine, &field.folder.hash());
+    assert_eq!(engine.stop().code, Some(0));
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_blocks_nobody() {
+    let field = Field::new();
+    let mut engine = field.engine();
+    fs::remove_file(field.folder.file(RULE)).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, field.folder.file(RULE), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    assert!(engine.line("are refused").contains("must be a file"));
+    fs::remove_file(field.folder.file(RULE)).unwrap();
+    live(&mut engine, &mend(&field.folder, 31));
+    assert_eq!(engine.stop().code, Some(0));
+}
+
+#[test]
+fn a_change_of_what_the_configuration_says_of_rules_is_a_swap_and_nothing_else_is() {
+    let field = Field::new();
+    let mut engine = field.engine();
+    let all = [
+        "[rule.device-filter.config]\nallowed = [\"iOS\"]",
+        "[rules]\npipeline = [\"device-filter\", \"validation\", \"utc-enrichment\"]",
+        "[rules]\npipeline = [\"validation\"]",
+        "[rule.validation]\non_reject = \"drop\"",
+        "[rule.validation]\nmemory = \"16MiB\"",
+    ];
+    let others = [
+        "[log]\nlevel = \"debug\"",
+        "[batch]\nrows = 7",
+        "[counts]\nevery = \"1s\"",
+        "[kafka]\nbrokers = \"nowhere:1\"",
+        "# a word",
+    ];
+    let mut outputs = field.outputs();
+    let mut before = "";
+    for (swaps, (text, other)) in all.into_iter().zip(others).enumerate() {
+        // What is no swap leaves no trace but that the next swap is the next one.
+        field.folder.configure(&format!("{other}\n{before}"));
+        field.log_in(1);
+        outputs.count(2 * swaps + 1);
+        field.folder.configure(text);
+        let hash = field.folder.hash();
+        live(&mut engine, &hash);
+        field.log_in(1);
+        let output = outputs.count(2 * swaps + 2).last().unwrap();
+        assert_eq!(output.header("weir-ruleset"), Some(hash.as_str()));
+        assert_eq!(output.json().get("timestamp_in_utc").is_some(), !text.contains("[\"validation\"]"));
+        assert_eq!(count(&engine.lines(), "rules are live"), swaps + 1, "{text}: {:#?}", engine.lines());
+        before = text;
+    }
+    assert_eq!(count(&engine.lines(), "are refused"), 0);
+    assert_eq!(engine.stop().code, Some(0));
+}
+
+#[test]
+fn a_configuration_that_is_taken_away_leaves_the_defaults() {
+    let field = Field::new();
+    let defaults = field.folder.hash();
+    field.folder.configure("[rules]\npipeline = [\"validation\"]");
+    let mut engine = field.engine();
+    assert_eq!(engine.field("ruleset"), field.folder.hash());
+    fs::remove_file(field.folder.path().join("weir.toml")).unwrap();
+    live(&mut engine, &defaults);
+    assert_eq!(engine.stop().code, Some(0));
+}
+
+#[test]
+fn files_that_change_together_are_one_swap() {
+    let field = Field::new();
+    let mut engine = field.engine();
+    let (one, other) = (variant("validation", 1), variant(RULE, 32));
+    field.folder.put("validation", &one);
+    field.folder.put(RULE, &other);
+    field.folder.configure("[rule.validation]\non_reject = \"drop\"");
+    live(&mut engine, &field.folder.hash());
+    let ended = engine.stop();
+    assert_eq!((ended.code, count(&ended.lines, "rules are live")), (Some(0), 1), "{:#?}", ended.lines);
+}
+
+#[test]
+fn a_rule_that_fails_on_everything_is_taken_back_and_not_tried_again_until_it_changes() {
+    let field = Field::new();
+    let mut engine = field.engine();
+    let good = field.folder.hash();
+    field.log_in(300);
+    let (mut outputs, mut letters) = (field.outputs(), field.letters());
+    outputs.count(300);
+    field.folder.put(RULE, &hostile());
+    let bad = field.folder.hash();
+    live(&mut engine, &bad);
+    field.log_in(150);
+    let line = engine.line("rules are taken back");
+    assert_eq!((self::field(&line, "failed"), self::field(&line, "back")), (bad.clone(), good.clone()));
+    let evidence = ["failed on", "trial.faults", "user-login/", "guest: rule_fault", "unreachable"];
+    evidence.iter().for_each(|words| assert!(line.contains(words), "{words}: {line}"));
+    field.log_in(50);
+    outputs.until("what came after", |records| records.last().is_some_and(|last| last.header("weir-ruleset") == Some(&good)));
+    eventually("all became one or the other", || (outputs.poll() + letters.poll() == 300 + 150 + 50).then_some(()));
+    assert!(letters.records.iter().all(|letter| letter.header("weir-ruleset") == Some(&bad)), "only the bad set failed");
+    assert_eq!(engine.stop().code, Some(0));
+
+    // A restart does not forget.
+    let mut engine = field.engine();
+    assert_eq!(self::field(&engine.line("rules: "), "ruleset"), good, "{:#?}", engine.lines());
+    let line = engine.line("an earlier set of rules runs");
+    assert!(line.contains(&bad) && line.contains("taken back by its trial") && line.contains("weir rules deploy"), "{line}");
+    field.folder.put(RULE, &variant(RULE, 33));
+    live(&mut engine, &field.folder.hash());
+    assert_eq!(engine.stop().code, Some(0));
+}
+
+#[test]
+fn rules_that_reject_far_more_than_those_before_are_taken_back() {
+    let field = Field::new();
+    let mut engine = field.engine();
+    let good = field.folder.hash();
+    field.log_in(500);
+    let mut outputs = field.outputs();
+    outputs.count(500);
+    field.folder.configure("[rule.validation.config]\nmin_app_version = \"99.0.0\"");
+    let bad = field.folder.hash();
+    live(&mut engine, &bad);
+    field.log_in(300);
+    let line = engine.line("rules are taken back");
+    assert_eq!((self::field(&line, "failed"), self::field(&line, "back")), (bad, good.clone()));
+    ["trial.rejections", "old_app_version", "validation"]
+        .iter()
+        .for_each(|words| assert!(line.contains(words), "{words}: {line}"));
+    field.log_in(10);
+    outputs.until("what came after", |records| records[500..].iter().any(|record| record.header("weir-ruleset") == Some(&good)));
+    assert_eq!(engine.stop().code, Some(0));
+}
+
+#[test]
+fn sound_rules_that_come_before_the_first_message_are_not_blamed_for_what_is_always_rejected() {
+    let field = Field::new();
+    let mut engine = field.engine();
+    let new = mend(&field.folder, 39);
+    live(&mut engine, &new);
+    let other = Record { value: Some(LOGIN.replace("iOS", "toaster").into()), ..Record::default() };
+    write(&field.brokers(), "user-login", &vec![other; 300]);
+    let mut letters = field.letters();
+    letters.count(300);
+    let ended = engine.stop();
+    assert_eq!((ended.code, count(&ended.lines, "taken back")), (Some(0), 0), "{:#?}", ended.lines);
+    assert!(letters.records.iter().all(|letter| letter.header("weir-ruleset") == Some(&new)));
+}
+
+#[test]
+fn processes_that_share_a_folder_share_the_verdict_of_a_trial() {
+    let field = Field::new();
+    let good = field.folder.hash();
+    let mut engines = [field.start("run", &[]), field.start("run", &[])];
+    engines.iter_mut().for_each(|engine| drop(engine.line("partitions assigned")));
+    field.folder.put(RULE, &hostile());
+    let bad = field.folder.hash();
+    engines.iter_mut().for_each(|engine| drop(live(engine, &bad)));
+    // One partition, and so one of the two, has messages.
+    write(&field.brokers(), "user-login", &vec![Record { value: Some(LOGIN.into()), ..Record::default() }; 150]);
+    let all = |words: &str| engines.iter().map(|engine| count(&engine.lines(), words)).sum::<usize>();
+    within(SECONDS, "one takes the rules back", || (all("rules are taken back") == 1).then_some(()));
+    within(SECONDS, "the other one follows", || (all("why=last-good") == 1).then_some(()));
+    let mended = mend(&field.folder, 40);
+    assert_ne!(good, mended);
+    for mut engine in engines {
+        live(&mut engine, &mended);
+        assert_eq!(engine.stop().code, Some(0));
+    }
+}
+
+#[test]
+fn what_mends_a_bad_rule_at_the_moment_when_it_is_taken_back_is_seen() {
+    let field = Field::new();
+    let mut engine = field.engine();
+    field.folder.put(RULE, &hostile());
+    live(&mut engine, &field.folder.hash());
+    field.log_in(150);
+    engine.line("rules are taken back");
+    live(&mut engine, &mend(&field.folder, 34));
+    assert_eq!(engine.stop().code, Some(0));
+}
+
+#[test]
+fn what_changes_while_the_engine_starts_is_seen() {
+    let field = Field::new();
+    let cache = tempfile::tempdir().unwrap();
+    let cold = cache.path().join("cache").display().to_string();
+    let mut engine = field.start("run", &[("XDG_CACHE_HOME", &cold)]);
+    let old = field.folder.hash();
+    eventually("the first rule is compiled, and all are read", || (!engine.children().is_empty()).then_some(()));
+    field.folder.put(RULE, &variant(RULE, 35));
+    assert_eq!(engine.field("ruleset"), old, "the old file was read");
+    live(&mut engine, &field.folder.hash());
+    assert_eq!(engine.stop().code, Some(0));
+}
+
+#[test]
+fn a_restart_with_a_broken_folder_runs_the_last_good_set_and_says_so() {
+    let field = Field::new();
+    let mut engine = field.engine();
+    let good = mend(&field.folder, 36);
+    live(&mut engine, &good);
+    assert_eq!(engine.stop().code, Some(0));
+
+    field.folder.put(RULE, &shipped(RULE)[..1_000]);
+    let mut engine = field.engine();
+    assert_eq!(self::field(&engine.line("rules: "), "ruleset"), good);
+    let line = engine.line("an earlier set of rules runs");
+    ["device-filter.wasm", "no sound", &good].iter().for_each(|words| assert!(line.contains(words), "{words}: {line}"));
+    let mut outputs = field.outputs();
+    field.log_in(1);
+    assert_eq!(outputs.count(1)[0].header("weir-ruleset"), Some(good.as_str()));
+    live(&mut engine, &mend(&field.folder, 37));
+    assert_eq!(engine.stop().code, Some(0));
+}
+
+#[test]
+fn a_first_start_with_a_broken_folder_ends_and_names_it() {
+    let field = Field::new();
+    field.folder.put(RULE, b"");
+    let ended = field.start("run", &[]).end();
+    assert_eq!(ended.code, Some(1), "{:#?}", ended.lines);
+    let last = ended.lines.last().unwrap();
+    assert!(last.contains("device-filter.wasm") && last.contains("empty"), "{last}");
+}
+
+#[test]
+fn a_state_folder_that_is_damaged_stands_in_nobodys_way() {
+    let field = Field::new();
+    let mut engine = field.engine();
+    live(&mut engine, &mend(&field.folder, 38));
+    assert_eq!(engine.stop().code, Some(0));
+    let state = field.folder.path().join("state/weir/weir");
+    let parts: BTreeSet<String> =
+        fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(parts.contains("sets") && parts.contains("components"), "{parts:?}");
+    for part in ["sets", "components"] {
+        let files = fs::read_dir(state.join(part)).unwrap().map(|entry| entry.unwrap().path());
+        files.for_each(|file| fs::write(file, "damaged").unwrap());
+    }
+    fs::write(state.join("pin"), "../../etc/passwd\n").unwrap();
+    fs::write(state.join("taken-back/0123456789abcdef.json"), [0xff; 100]).unwrap();
+    let mut engine = field.engine();
+    assert_eq!(self::field(&engine.line("rules: "), "ruleset"), field.folder.hash());
+    assert_eq!(engine.stop().code, Some(0));
+}

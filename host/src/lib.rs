@@ -69,3 +69,5 @@ pub mod verify;
 pub mod build;
 
 pub mod check;
+
+pub mod rules;

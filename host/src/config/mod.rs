@@ -10,6 +10,7 @@ mod defaults;
 mod environment;
 mod raw;
 mod read;
+mod token;
 mod validate;
 
 use std::collections::BTreeMap;

@@ -14,5 +14,6 @@ mod poison;
 #[allow(dead_code, reason = "tests/faults uses the rest")]
 mod poisons;
 mod program;
+mod rules_client;
 mod tidy;
 mod verify;

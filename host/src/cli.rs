@@ -338,7 +338,7 @@ pub struct RulesStatus {
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 A file is for the rule of its name: device-filter.wasm is for `device-filter` of `rules.pipeline`. Other rules stay as the \
-folder has them. All files go live together or not at all. Waits until they judge, and shows from which offsets on. \
+folder has them. All files go live together, as one set. Waits until they judge, and shows from which offsets on. \
 Afterwards the set stands its trial ([trial]), which takes it back if it does badly.
 
 Examples:
@@ -400,12 +400,12 @@ pub struct RulesHistory {
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
-  weir rules diff 5f2a9c 81d0be                     hashes, or their first digits, see `weir rules history`")]
+  weir rules diff 5f2a9c 81d0be                     see `weir rules history`")]
 pub struct RulesDiff {
-    /// Hash of the one set
+    /// Hash of the set before, or its first digits
     pub a: String,
 
-    /// Hash of the other
+    /// Hash of the set after, or its first digits
     pub b: String,
 
     #[command(flatten)]

@@ -3,7 +3,8 @@
 //! One connection for each question, no proxy, no redirects: the token goes to the address that was meant and to no other.
 //! Nothing is asked twice. What comes back may be of a stranger, so it is bounded, and escaped before it becomes a message.
 
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -31,6 +32,10 @@ pub struct Client {
     address: String,
     token: Option<String>,
 }
+
+/// Errors that come before anything was sent.
+const NOBODY: [ErrorKind; 4] =
+    [ErrorKind::ConnectionRefused, ErrorKind::HostUnreachable, ErrorKind::NetworkUnreachable, ErrorKind::AddrNotAvailable];
 
 /// What came back.
 pub struct Answer<T> {
@@ -102,8 +107,8 @@ impl Client {
             401 | 403 => {
                 bail!("{} refuses the token: {error} (`admin.token`, `admin.token_file` or WEIR_ADMIN_TOKEN)", self.address)
             }
-            409 => bail!("refused, nothing has changed: {error}"),
-            _ => bail!("{error}"),
+            409 => bail!("refused: {error}"),
+            _ => bail!("{}: {error}", self.address),
         }
     }
 
@@ -114,9 +119,9 @@ impl Client {
             Error::Timeout(Timeout::Connect | Timeout::Resolve) | Error::HostNotFound | Error::ConnectionFailed => {
                 self.nobody(&error.to_string())
             }
-            Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => self.nobody("connection refused"),
+            Error::Io(error) if NOBODY.contains(&error.kind()) => self.nobody(&error.to_string()),
             Error::Timeout(_) => anyhow!(
-                "{address} gave no answer within {limit:?}, and may still do what was asked for; `weir rules status` tells"
+                "{address} gave no answer within {limit:?} and may still do what was asked for; `weir rules status` tells"
             ),
             Error::Io(error) => anyhow!(
                 "the connection to {address} broke off before the answer, and what was asked for may be done: {error}; \
@@ -167,8 +172,7 @@ fn reachable(listen: &str) -> anyhow::Result<String> {
         );
     }
     if address.ip().is_unspecified() {
-        let loopback = if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
-        address.set_ip(loopback);
+        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
     }
     Ok(address.to_string())
 }

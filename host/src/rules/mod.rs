@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::cli::{self, Interface, RulesCommand, RulesShadow};
@@ -62,7 +63,7 @@ fn client(interface: &Interface) -> anyhow::Result<Client> {
     Client::new(interface.admin.as_deref(), &interface.file.load()?.admin)
 }
 
-fn look<T: serde::de::DeserializeOwned>(
+fn look<T: DeserializeOwned>(
     interface: &Interface,
     path: &str,
     query: &[(&str, &str)],
@@ -88,8 +89,7 @@ fn shadow(args: &RulesShadow) -> anyhow::Result<()> {
     events::signals(sender)?;
     let mut inbox = Inbox::new(receiver);
     let started = client.post::<Shadow>("/shadow", &json!({"files": files}))?.content;
-    let last = watch(&client, &started, args.seconds, &mut inbox)
-        .context("lost sight of the candidate, which may still run; `weir rules shadow --end` ends it")?;
+    let last = watch(&client, &started, args.seconds, &mut inbox)?;
     let report = if args.keep { last } else { client.post("/shadow/end", &json!({}))? };
     print(&args.interface, &report, show::shadow)
 }
@@ -102,11 +102,11 @@ fn watch(client: &Client, started: &Shadow, seconds: Option<u32>, inbox: &mut In
     loop {
         let rest = time.map_or(ASK_EVERY, |time| time.saturating_sub(begun.elapsed()).min(ASK_EVERY));
         let go_on = inbox.wait(rest);
-        let now = client.get::<Shadow>("/shadow", &[])?;
+        let now = client.get::<Shadow>("/shadow", &[]);
+        let now = now.context("lost sight of the candidate; `weir rules status` tells whether it still runs")?;
         let same = (&now.content.candidate.hash, now.content.since) == (&started.candidate.hash, started.since);
         ensure!(same, "another candidate has taken its place");
         if !go_on || time.is_some_and(|time| begun.elapsed() >= time) {
-            progress.end();
             return Ok(now);
         }
         progress.tell(&show::progress(&now.content));
@@ -135,8 +135,11 @@ impl Progress {
         }
         self.told = Some(Instant::now());
     }
+}
 
-    fn end(&self) {
+impl Drop for Progress {
+    /// Leaves an empty line to what comes next.
+    fn drop(&mut self) {
         if self.terminal && self.told.is_some() {
             let _ = write!(io::stderr(), "\r\x1b[K");
         }

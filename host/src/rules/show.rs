@@ -240,3 +240,257 @@ fn table<const N: usize>(rows: impl Iterator<Item = [String; N]>) -> Vec<String>
 fn page(lines: impl IntoIterator<Item = String>) -> String {
     lines.into_iter().map(|line| format!("{}\n", harmless(&line))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::swap::report::{Difference, Refusal, Rule, Swaps};
+
+    /// 2024-01-31T12:00:00Z
+    const NOON: i64 = 1_706_702_400_000;
+
+    fn set(hash: &str) -> Set {
+        let rule = |name: &str, version: &str, digest: &str, size| Rule {
+            name: name.into(),
+            version: version.into(),
+            digest: digest.repeat(64),
+            size,
+            ..Rule::default()
+        };
+        Set {
+            hash: hash.into(),
+            rules: vec![rule("validation", "1.2.0", "a", 54_321), rule("device-filter", "10.0.0-rc.1", "b", 987)],
+        }
+    }
+
+    fn candidate() -> Shadow {
+        let difference = |live: &str, candidate: &str, records, example: &str| Difference {
+            live: live.into(),
+            candidate: candidate.into(),
+            records,
+            examples: vec![example.into()],
+        };
+        Shadow {
+            candidate: set("cafe"),
+            since: NOON,
+            records: 30_000,
+            skipped: 1_234,
+            agreed: 29_990,
+            differences: vec![
+                difference("passed", "rejected by device-filter: device", 6, "user-login/0/7 {\"a\":1} | \"ios\""),
+                difference("passed", "passed", 3, "user-login/1/8 {} | {\"b\":2}"),
+            ],
+            faults: 2,
+            nanos: 1_500,
+            live_nanos: 1_000,
+        }
+    }
+
+    #[test]
+    fn a_quiet_status_is_short() {
+        let quiet = Status { live: set("5f2a9c0011223344"), since: NOON, ..Status::default() };
+        let expected = "\
+live        5f2a9c0011223344
+why         the folder and the configuration have it
+since       2024-01-31T12:00:00Z
+
+rule           version      component     bytes
+validation     1.2.0        aaaaaaaaaaaa  54,321
+device-filter  10.0.0-rc.1  bbbbbbbbbbbb  987
+
+0 went live, 0 refused, 0 taken back since the process started
+";
+        assert_eq!(status(&quiet), expected);
+    }
+
+    #[test]
+    fn a_status_is_loud_about_what_stands_in_the_way() {
+        let loud = Status {
+            live: Set { hash: "5f2a".into(), rules: vec![] },
+            why: Why::Pinned,
+            since: NOON,
+            folder: Some("81d0".into()),
+            refusal: Some(Refusal { at: NOON + 1_000, message: "rules/dist/a.wasm can't be used as a rule".into() }),
+            trial: Some(Trial {
+                records: 1_200,
+                of: 10_000,
+                until: NOON + 60_000,
+                faults: 1,
+                rejected: 30,
+                previous: "beef".into(),
+            }),
+            taken_back: Some(TakenBack {
+                hash: "dead".into(),
+                at: NOON,
+                reason: "its rules failed on 9 of its first 20 messages".into(),
+                evidence: vec!["user-login/0/50 a: rule_fault".into()],
+            }),
+            shadow: Some(candidate()),
+            swaps: Swaps { live: 3, refused: 1, taken_back: 1 },
+        };
+        let expected = "\
+live        5f2a
+why         PINNED: an operator went back to it; `weir rules resume` follows the folder again
+since       2024-01-31T12:00:00Z
+
+rule  version  component  bytes
+
+REFUSED     2024-01-31T12:00:01Z: rules/dist/a.wasm can't be used as a rule
+TRIAL       1,200 of 10,000 messages, until 2024-01-31T12:01:00Z at most; 1 faults, 30 rejected; if it fails, beef comes back
+TAKEN BACK  2024-01-31T12:00:00Z: dead: its rules failed on 9 of its first 20 messages
+            user-login/0/50 a: rule_fault
+WAITING     the folder has 81d0; `weir rules resume` makes it live
+SHADOW      cafe beside the live rules: 30,000 messages compared, 29,990 agreed (99.96 %), 2 faults
+
+3 went live, 1 refused, 1 taken back since the process started
+";
+        assert_eq!(status(&loud), expected);
+    }
+
+    #[test]
+    fn a_deployment_says_from_where_on_and_what_is_different() {
+        let change = |rule: Option<&str>, what: &str, before: Option<&str>, after: Option<&str>| Change {
+            rule: rule.map(str::to_owned),
+            what: what.into(),
+            before: before.map(str::to_owned),
+            after: after.map(str::to_owned),
+        };
+        let changes = vec![
+            change(None, "rules", Some("a"), Some("a, b")),
+            change(Some("a"), "component", Some(&"1".repeat(64)), Some(&"2".repeat(64))),
+            change(Some("b"), "writes", None, Some("")),
+        ];
+        let from = BTreeMap::from([(0, 12), (10, 7)]);
+        let done = Deployed { live: true, old: "5f2a".into(), new: "81d0".into(), from, changes, took: 1_290 };
+        let expected = "\
+live: 5f2a → 81d0, in 1.2 s
+
+first offsets that it judges
+  partition 0: 12
+  partition 10: 7
+
+rule   what       before → after
+(all)  rules      a → a, b
+a      component  111111111111 → 222222222222
+b      writes     (absent) → (empty)
+";
+        assert_eq!(deployed(&done), expected);
+        assert!(expected.ends_with(&super::changes(&done.changes)));
+        let bare = Deployed { from: BTreeMap::new(), changes: vec![], took: 25, ..done };
+        let dry = Deployed { live: false, ..bare.clone() };
+        assert_eq!(deployed(&dry), "would go live: 5f2a → 81d0, proven in 25 ms; nothing has changed\n");
+        let same = Deployed { old: "81d0".into(), ..bare };
+        assert_eq!(deployed(&same), "live: 81d0, as before\n");
+        assert_eq!(deployed(&Deployed { live: false, ..same }), "nothing would change: 81d0 is live\n");
+        assert_eq!(super::changes(&[]), "nothing is different\n");
+    }
+
+    #[test]
+    fn partitions_are_listed_up_to_a_bound() {
+        let from = (0..MAX_PARTITIONS as i32 + 5).map(|partition| (partition, 0)).collect();
+        let many = Deployed { live: true, old: "a".into(), new: "b".into(), from, changes: vec![], took: 0 };
+        assert!(deployed(&many).ends_with("partition 99: 0\n  and 5 more partitions\n"));
+    }
+
+    #[test]
+    fn a_history_marks_the_live_set_and_what_was_taken_back() {
+        let entry = |hash: &str, live, taken_back: Option<&str>| Entry {
+            hash: hash.into(),
+            at: NOON,
+            why: if live { Why::LastGood } else { Why::Folder },
+            rules: vec!["a 1.0.0".into(), "b 2.0.0".into()],
+            live,
+            taken_back: taken_back.map(str::to_owned),
+        };
+        let expected = "      set   went live             why        rules
+      dead  2024-01-31T12:00:00Z  folder     a 1.0.0, b 2.0.0
+      TAKEN BACK: it rejected all
+live  5f2a  2024-01-31T12:00:00Z  last-good  a 1.0.0, b 2.0.0
+";
+        assert_eq!(history(&[entry("dead", false, Some("it rejected all")), entry("5f2a", true, None)]), expected);
+        assert_eq!(history(&[]), "no set has gone live yet\n");
+    }
+
+    #[test]
+    fn a_candidates_report_shows_the_differences_and_the_cost() {
+        let expected = "\
+candidate   cafe, since 2024-01-31T12:00:00Z
+compared    30,000 messages; for 1,234 more there was no time
+agreed      29,990 (99.96 %)
+differing   10 (0.03 %)
+FAULTS      2 messages on which a rule of the candidate failed
+cost        1.50 µs a message, the live rules 1.00 µs: 1.50 times as much
+
+rule           version      component     bytes
+validation     1.2.0        aaaaaaaaaaaa  54,321
+device-filter  10.0.0-rc.1  bbbbbbbbbbbb  987
+
+6 × live: passed; candidate: rejected by device-filter: device
+    user-login/0/7 {\"a\":1} | \"ios\"
+
+3 × both pass it, with different outputs
+    user-login/1/8 {} | {\"b\":2}
+
+1 × other differences
+";
+        assert_eq!(shadow(&candidate()), expected);
+    }
+
+    #[test]
+    fn only_all_of_them_are_100_percent() {
+        assert_eq!(share(999_999, 1_000_000), " (99.99 %)");
+        assert_eq!(share(u64::MAX, u64::MAX), " (100.00 %)");
+        assert_eq!(share(0, 0), "");
+        let fresh = Shadow { candidate: set("cafe"), ..Shadow::default() };
+        assert_eq!(progress(&fresh), "cafe beside the live rules: no message compared yet, 0 faults");
+    }
+
+    /// A text in every place must come out without what steers a terminal.
+    #[test]
+    fn nothing_that_comes_over_the_wire_steers_the_terminal() {
+        let evil = "x\x1b[2J\r\n\u{202e}y";
+        let rule = Rule { name: evil.into(), version: evil.into(), digest: evil.into(), ..Rule::default() };
+        let live = Set { hash: evil.into(), rules: vec![rule] };
+        let taken_back = TakenBack { hash: evil.into(), at: i64::MAX, reason: evil.into(), evidence: vec![evil.into()] };
+        let candidate = Shadow {
+            candidate: live.clone(),
+            records: 1,
+            differences: vec![Difference { live: evil.into(), candidate: evil.into(), records: 1, examples: vec![evil.into()] }],
+            ..Shadow::default()
+        };
+        let change = Change { rule: Some(evil.into()), what: evil.into(), before: Some(evil.into()), after: None };
+        let entry = Entry {
+            hash: evil.into(),
+            at: 0,
+            why: Why::Folder,
+            rules: vec![evil.into()],
+            live: true,
+            taken_back: Some(evil.into()),
+        };
+        let done = Deployed {
+            live: true,
+            old: evil.into(),
+            new: "n".into(),
+            from: BTreeMap::new(),
+            changes: vec![change.clone()],
+            took: 0,
+        };
+        let state = Status {
+            live,
+            refusal: Some(Refusal { at: i64::MIN, message: evil.into() }),
+            taken_back: Some(taken_back),
+            folder: Some(evil.into()),
+            shadow: Some(candidate.clone()),
+            trial: Some(Trial { records: 0, of: 0, until: 0, faults: 0, rejected: 0, previous: evil.into() }),
+            ..Status::default()
+        };
+        let texts =
+            [status(&state), deployed(&done), history(&[entry]), changes(&[change]), shadow(&candidate), progress(&candidate)];
+        for text in texts {
+            let steers = |next: char| next.is_control() && next != '\n' || next == '\u{202e}';
+            assert!(text.contains(r"x\u{1b}[2J\r\n\u{202e}y") && !text.contains(steers), "{text:?}");
+        }
+    }
+}

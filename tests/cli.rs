@@ -150,7 +150,7 @@ macro_rules! transcripts {
     };
 }
 
-transcripts! { apply checking configuration files help policies rules simulating usage verifying }
+transcripts! { apply checking configuration files help operating policies rules simulating usage verifying }
 
 /// The lines of `bytes`.
 fn lines(bytes: &[u8]) -> Vec<&[u8]> {

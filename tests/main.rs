@@ -15,6 +15,7 @@ mod poison;
 #[allow(dead_code, reason = "tests/faults uses the rest")]
 mod poisons;
 mod program;
+mod rules_client;
 mod swaps;
 mod tidy;
 mod verify;

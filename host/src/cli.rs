@@ -4,6 +4,7 @@
 //! comes from the configuration ([`crate::config`]), which has every default.
 
 use std::io::{self, Write};
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -27,6 +28,7 @@ Examples:
   weir check rules/dist/*.wasm
   weir simulate --count 5 --to-stdout | weir apply
   weir run --config weir.toml
+  weir rules deploy rules/dist/device-filter.wasm
 
 Every key of weir.toml can be overridden by the environment: `kafka.brokers` by WEIR_KAFKA_BROKERS, \
 `counts.every` by WEIR_COUNTS_EVERY, and so on.
@@ -42,6 +44,7 @@ pub enum Command {
     Apply(Apply),
     Build(Build),
     Check(Check),
+    Rules(Rules),
     #[command(hide = true)]
     Compile(Compile),
 }
@@ -272,6 +275,190 @@ pub struct Check {
     pub file: ConfigFile,
 }
 
+/// See which rules a running `weir run` judges by, and swap them
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Asks the admin interface of the running process (`admin.listen`). A new set of rules is proven before it takes the place \
+of the live one, between two batches; what is refused changes nothing. A set is named by its hash, as in the header \
+`weir-ruleset`, or by its first digits.
+
+Examples:
+  weir rules status
+  weir rules deploy rules/dist/device-filter.wasm --dry-run
+  weir rules deploy rules/dist
+  weir rules rollback
+  weir rules shadow rules/dist/device-filter.wasm --seconds 60
+
+Exit codes: 0 done, 1 refused or failed, 2 bad usage or configuration.")]
+pub struct Rules {
+    #[command(subcommand)]
+    pub command: RulesCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum RulesCommand {
+    Status(RulesStatus),
+    Deploy(RulesDeploy),
+    Rollback(RulesRollback),
+    Resume(RulesResume),
+    History(RulesHistory),
+    Diff(RulesDiff),
+    Shadow(RulesShadow),
+    Promote(RulesPromote),
+}
+
+/// Whom to ask, and how to answer.
+#[derive(Args, Clone, Debug)]
+pub struct Interface {
+    #[command(flatten)]
+    pub file: ConfigFile,
+
+    /// Admin interface to ask; without it `admin.listen` of the configuration
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    pub admin: Option<String>,
+
+    /// The answer as it came, in JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Show the live rules, why they are live, and what stands in the way of others
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  weir rules status
+  weir rules status --admin 10.0.0.7:8081
+  weir rules status --json | jq --raw-output .live.hash")]
+pub struct RulesStatus {
+    #[command(flatten)]
+    pub interface: Interface,
+}
+
+/// Prove rule components, put them into the folder, and make them live
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+A file is for the rule of its name: device-filter.wasm is for `device-filter` of `rules.pipeline`. Other rules stay as the \
+folder has them. All files go live together, as one set. Waits until they judge, and shows from which offsets on. \
+Afterwards the set stands its trial ([trial]), which takes it back if it does badly.
+
+Examples:
+  weir rules deploy rules/dist/device-filter.wasm
+  weir rules deploy rules/dist --dry-run            prove them and show what would change
+  weir rules deploy validation.wasm device-filter.wasm")]
+pub struct RulesDeploy {
+    /// Components, or folders of which each *.wasm is taken
+    #[arg(required = true, value_name = "FILE|DIR")]
+    pub files: Vec<PathBuf>,
+
+    /// Prove them and show what would change, but change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    #[command(flatten)]
+    pub interface: Interface,
+}
+
+/// Go back to a set of rules that was live before, and stay there
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+The set is pinned: changes of the folder wait until `weir rules resume`, or `weir rules deploy`.
+
+Examples:
+  weir rules rollback                               to the set before the live one
+  weir rules rollback 5f2a9c                        to this one, see `weir rules history`")]
+pub struct RulesRollback {
+    /// Hash of the set, or its first digits; without it the one before the live one
+    #[arg(value_name = "HASH")]
+    pub hash: Option<String>,
+
+    #[command(flatten)]
+    pub interface: Interface,
+}
+
+/// Follow the folder and the configuration again, after `weir rules rollback`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  weir rules resume")]
+pub struct RulesResume {
+    #[command(flatten)]
+    pub interface: Interface,
+}
+
+/// List the sets of rules that went live, the last first
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  weir rules history
+  weir rules history --json | jq '.[] | select(.taken_back)'")]
+pub struct RulesHistory {
+    #[command(flatten)]
+    pub interface: Interface,
+}
+
+/// Show what is different between two sets of rules
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  weir rules diff 5f2a9c 81d0be                     see `weir rules history`")]
+pub struct RulesDiff {
+    /// Hash of the set before, or its first digits
+    pub a: String,
+
+    /// Hash of the set after, or its first digits
+    pub b: String,
+
+    #[command(flatten)]
+    pub interface: Interface,
+}
+
+/// Run rule components beside the live rules, and compare what both say
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+The candidate judges copies of messages, with the share of a core that `shadow.share` gives it. Nothing that it says is \
+written to Kafka, and the live rules don't wait for it. It runs until --seconds or Ctrl-C, and is ended then.
+
+Examples:
+  weir rules shadow rules/dist/device-filter.wasm --seconds 60
+  weir rules shadow rules/dist --seconds 600 --keep
+  weir rules shadow --report
+  weir rules promote                                make what was kept live
+  weir rules shadow --end")]
+pub struct RulesShadow {
+    /// Components, or folders of which each *.wasm is taken
+    #[arg(value_name = "FILE|DIR", required_unless_present_any = ["report", "end"], conflicts_with_all = ["report", "end"])]
+    pub files: Vec<PathBuf>,
+
+    /// Show the report after so many seconds; without it, Ctrl-C does
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=86_400), requires = "files")]
+    pub seconds: Option<u32>,
+
+    /// Let the candidate run on afterwards, to be promoted or ended later
+    #[arg(long, requires = "files")]
+    pub keep: bool,
+
+    /// Show how the running candidate does
+    #[arg(long, conflicts_with = "end")]
+    pub report: bool,
+
+    /// End the running candidate, and show how it did
+    #[arg(long)]
+    pub end: bool,
+
+    #[command(flatten)]
+    pub interface: Interface,
+}
+
+/// Make the candidate of `weir rules shadow` live, as `weir rules deploy` would
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  weir rules shadow rules/dist/device-filter.wasm --seconds 60 --keep && weir rules promote")]
+pub struct RulesPromote {
+    #[command(flatten)]
+    pub interface: Interface,
+}
+
 /// Compile a component from standard input to standard output, as `weir run` lets a process of its own do
 #[derive(Args, Clone, Debug)]
 pub struct Compile {
@@ -304,6 +491,16 @@ fn share(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }
 
+/// A host and a port, as they stand in the address of a page.
+fn address(text: &str) -> Result<String, String> {
+    let (host, port) = text.rsplit_once(':').unwrap_or_default();
+    let name = |host: &str| !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_host = bracketed.map_or_else(|| name(host), |host| host.parse::<Ipv6Addr>().is_ok());
+    let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
+    (is_host && is_port).then(|| text.to_owned()).ok_or_else(|| "expected HOST:PORT, such as 127.0.0.1:8081".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -320,6 +517,17 @@ mod tests {
         assert_eq!(share("0.25"), Ok(0.25));
         for bad in ["-0.1", "1.1", "NaN", "much"] {
             assert!(share(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_a_host_and_a_port() {
+        for good in ["127.0.0.1:8081", "[::1]:8081", "weir-1.internal:1"] {
+            assert_eq!(address(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "8081", ":8081", "host:", "host:0", "host:70000", "::1:8081", "a/b:1", "a@b:1", "http://host:1", "[x]:1"]
+        {
+            assert!(address(bad).is_err(), "{bad}");
         }
     }
 }

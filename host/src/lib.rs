@@ -71,3 +71,5 @@ pub mod verify;
 pub mod build;
 
 pub mod check;
+
+pub mod rules;

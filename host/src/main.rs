@@ -37,6 +37,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Apply(args) => weir::apply::apply(&args, &args.file.load()?),
         Command::Build(args) => weir::build::build(&args.paths, &args.out),
         Command::Check(args) => weir::check::check(&args, &args.file.load()?),
+        Command::Rules(args) => weir::rules::rules(&args.command),
         Command::Compile(args) => compile_standard_input(Bounds { memory: args.memory, seconds: args.seconds }),
     }
 }

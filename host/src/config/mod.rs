@@ -10,6 +10,7 @@ mod defaults;
 mod environment;
 mod raw;
 mod read;
+mod token;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -335,22 +336,6 @@ impl fmt::Display for Invalid {
 }
 
 impl std::error::Error for Invalid {}
-
-impl Token {
-    /// The token.
-    pub fn read(&self) -> Result<String, Invalid> {
-        let token = match self {
-            Token::Text(text) => text.clone(),
-            Token::File(file) => std::fs::read_to_string(file).map_err(|error| {
-                Invalid(format!("failed to read the token of `admin.token_file` from {}: {error}", file.display()))
-            })?,
-        };
-        match token.trim_end_matches(['\r', '\n']) {
-            "" => Err(Invalid("the file of `admin.token_file` is empty; write a token into it".into())),
-            token => Ok(token.to_owned()),
-        }
-    }
-}
 
 impl fmt::Debug for Admin {
     /// Leaves out the token.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::DateTime;
 
 /// Escapes what would steer a terminal or turn the direction of what follows. The rest stays as it is.
-pub(super) fn harmless(text: &str) -> Cow<'_, str> {
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     if !text.chars().any(steers) {
         return Cow::Borrowed(text);
     }
@@ -25,7 +25,7 @@ fn steers(next: char) -> bool {
 }
 
 /// `text` in at most `room` characters: what is too much is left out near the beginning, for rules write at the end.
-pub(super) fn middle_out(text: &str, room: usize) -> String {
+pub(crate) fn middle_out(text: &str, room: usize) -> String {
     const HEAD: usize = 20;
     let length = text.chars().count();
     if length <= room {

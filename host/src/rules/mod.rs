@@ -1,0 +1,176 @@
+//! `weir rules`: asks the admin interface of a running `weir run` which rules it judges by, and has them swapped.
+//!
+//! [`client`] asks, [`show`] words the answers for people. Nothing is decided here: what is proven, refused or taken back is the
+//! running process's to say.
+
+mod client;
+mod show;
+
+use std::fs;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::cli::{self, Interface, RulesCommand, RulesShadow};
+use crate::events::{self, Inbox};
+use crate::ruleset;
+use crate::swap::report::{Change, Deployed, Entry, Shadow, Status};
+use client::{Answer, Client};
+
+/// How many components are taken at once: more than any pipeline has, and few enough to be held in memory.
+const MAX_FILES: usize = 64;
+/// How often a candidate is asked after.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+/// How often there is a line of progress where it can't be written over the last one.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
+/// Runs the command.
+///
+/// # Errors
+/// If it is refused, if nobody answers, or if a file can't be read.
+pub fn rules(command: &RulesCommand) -> anyhow::Result<()> {
+    match command {
+        RulesCommand::Status(args) => look::<Status>(&args.interface, "", &[], show::status),
+        RulesCommand::History(args) => look::<Vec<Entry>>(&args.interface, "/history", &[], |history| show::history(history)),
+        RulesCommand::Diff(args) => {
+            let sets = [("a", args.a.as_str()), ("b", args.b.as_str())];
+            look::<Vec<Change>>(&args.interface, "/diff", &sets, |changes| show::changes(changes))
+        }
+        RulesCommand::Deploy(args) => {
+            let files = files(&args.files)?;
+            change(&args.interface, "/deploy", &json!({"files": files, "dry_run": args.dry_run}))
+        }
+        RulesCommand::Rollback(args) => change(&args.interface, "/rollback", &json!({"hash": args.hash})),
+        RulesCommand::Resume(args) => change(&args.interface, "/resume", &json!({})),
+        RulesCommand::Promote(args) => change(&args.interface, "/promote", &json!({})),
+        RulesCommand::Shadow(args) if args.report => look::<Shadow>(&args.interface, "/shadow", &[], show::shadow),
+        RulesCommand::Shadow(args) if args.end => {
+            let ended = client(&args.interface)?.post::<Shadow>("/shadow/end", &json!({}))?;
+            print(&args.interface, &ended, show::shadow)
+        }
+        RulesCommand::Shadow(args) => shadow(args),
+    }
+}
+
+fn client(interface: &Interface) -> anyhow::Result<Client> {
+    Client::new(interface.admin.as_deref(), &interface.file.load()?.admin)
+}
+
+fn look<T: DeserializeOwned>(
+    interface: &Interface,
+    path: &str,
+    query: &[(&str, &str)],
+    show: impl Fn(&T) -> String,
+) -> anyhow::Result<()> {
+    print(interface, &client(interface)?.get(path, query)?, show)
+}
+
+fn change(interface: &Interface, path: &str, body: &Value) -> anyhow::Result<()> {
+    print(interface, &client(interface)?.post::<Deployed>(path, body)?, show::deployed)
+}
+
+fn print<T>(interface: &Interface, answer: &Answer<T>, show: impl Fn(&T) -> String) -> anyhow::Result<()> {
+    cli::print(&if interface.json { format!("{}\n", answer.json) } else { show(&answer.content) })
+}
+
+/// Starts a candidate, watches it, shows how it did, and ends it unless it is to be kept.
+fn shadow(args: &RulesShadow) -> anyhow::Result<()> {
+    let client = client(&args.interface)?;
+    let files = files(&args.files)?;
+    // From here on Ctrl-C ends the candidate, not only us.
+    let (sender, receiver) = mpsc::channel();
+    events::signals(sender)?;
+    let mut inbox = Inbox::new(receiver);
+    let started = client.post::<Shadow>("/shadow", &json!({"files": files}))?.content;
+    let last = watch(&client, &started, args.seconds, &mut inbox)?;
+    let report = if args.keep { last } else { client.post("/shadow/end", &json!({}))? };
+    print(&args.interface, &report, show::shadow)
+}
+
+/// Asks after a candidate until its time is over, or until a signal comes. Returns how it does then.
+fn watch(client: &Client, started: &Shadow, seconds: Option<u32>, inbox: &mut Inbox) -> anyhow::Result<Answer<Shadow>> {
+    let begun = Instant::now();
+    let time = seconds.map(|seconds| Duration::from_secs(seconds.into()));
+    let mut progress = Progress::new();
+    loop {
+        let rest = time.map_or(ASK_EVERY, |time| time.saturating_sub(begun.elapsed()).min(ASK_EVERY));
+        let go_on = inbox.wait(rest);
+        let now = client.get::<Shadow>("/shadow", &[]);
+        let now = now.context("lost sight of the candidate; `weir rules status` tells whether it still runs")?;
+        let same = (&now.content.candidate.hash, now.content.since) == (&started.candidate.hash, started.since);
+        ensure!(same, "another candidate has taken its place");
+        if !go_on || time.is_some_and(|time| begun.elapsed() >= time) {
+            return Ok(now);
+        }
+        progress.tell(&show::progress(&now.content));
+    }
+}
+
+/// A line on standard error that is written over, or on anything but a terminal one now and then.
+struct Progress {
+    terminal: bool,
+    told: Option<Instant>,
+}
+
+impl Progress {
+    fn new() -> Progress {
+        Progress { terminal: io::stderr().is_terminal(), told: None }
+    }
+
+    // Where standard error is closed there is nobody to tell.
+    fn tell(&mut self, line: &str) {
+        if self.terminal {
+            let _ = write!(io::stderr(), "\r\x1b[K{line}");
+        } else if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            let _ = writeln!(io::stderr(), "{line}");
+        } else {
+            return;
+        }
+        self.told = Some(Instant::now());
+    }
+}
+
+impl Drop for Progress {
+    /// Leaves an empty line to what comes next.
+    fn drop(&mut self) {
+        if self.terminal && self.told.is_some() {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+/// The components of files and folders, as the admin interface takes them.
+fn files(named: &[PathBuf]) -> anyhow::Result<Vec<Value>> {
+    let mut found = Vec::new();
+    for path in named {
+        if path.is_dir() { found.extend(components(path)?) } else { found.push(path.clone()) }
+    }
+    ensure!(found.len() <= MAX_FILES, "failed to take {} files: at most {MAX_FILES} can be handed in at once", found.len());
+    found.iter().map(|file| Ok(json!({"rule": stem(file)?, "wasm": BASE64_STANDARD.encode(ruleset::read(file)?)}))).collect()
+}
+
+/// The `*.wasm` of a folder, by their names.
+fn components(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let listed = || format!("failed to list {}", folder.display());
+    let entries = fs::read_dir(folder).with_context(listed)?.collect::<io::Result<Vec<_>>>().with_context(listed)?;
+    let mut found: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
+    found.retain(|file| file.extension().is_some_and(|extension| extension == "wasm"));
+    found.sort();
+    if found.is_empty() {
+        bail!("failed to find a *.wasm in {}; `weir build` and `make rules` make them", folder.display());
+    }
+    Ok(found)
+}
+
+/// The rule that a file is for.
+fn stem(file: &Path) -> anyhow::Result<&str> {
+    let stem = file.file_stem().and_then(|stem| stem.to_str());
+    stem.with_context(|| format!("the name of {} is no name for a rule", file.display()))
+}

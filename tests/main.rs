@@ -4,6 +4,7 @@ mod build;
 mod cli;
 mod compiling;
 mod contract;
+mod culprits;
 mod end_to_end;
 mod folder;
 mod guest;

@@ -223,6 +223,8 @@ pub struct Step {
     pub outputs: Vec<Output>,
     /// What did not, in the order of the batch.
     pub rejections: Vec<Rejection>,
+    /// What went on though a rule failed on it, as it would have been rejected.
+    pub forgiven: Vec<Rejection>,
     /// What to add to the counts once this step is committed, and the windows that end with it.
     pub counts: crate::counts::Delta,
     /// What each rule of the pipeline did, in its order; none where no rule was asked.
@@ -267,6 +269,7 @@ impl Step {
     pub fn clear(&mut self) {
         self.outputs.clear();
         self.rejections.clear();
+        self.forgiven.clear();
         self.counts = crate::counts::Delta::default();
         self.rules.clear();
         self.stop = None;

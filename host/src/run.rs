@@ -7,6 +7,8 @@
 //!
 //! What this module leaves out: how messages are judged, how they get here and there, and where events come from.
 
+mod notices;
+
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
@@ -25,10 +27,15 @@ use crate::snapshot::{self, Shared};
 use crate::state::State;
 use crate::swap::{self, Judge, Note, Prepared, Taken, Tap, Trial, Verdict};
 
+use notices::Notices;
+
 /// The longest wait for a message: how soon an event is seen while there is nothing to do.
 const IDLE: Duration = Duration::from_millis(100);
 /// How long a transaction takes in new messages under lag: what it costs vanishes, and readers do not wait for long.
 const OPEN: Duration = Duration::from_millis(100);
+/// Rules that take longer than this for a transaction are slow: what they judge gets a transaction of its own, which is begun
+/// when they are done. One that is open meanwhile might be given up by its coordinator, again and again.
+const SLOW: Duration = Duration::from_secs(1);
 /// How often observers are told how far the loop is behind.
 const LAG_EVERY: Duration = Duration::from_secs(1);
 /// Pauses before a batch that could not be committed is read again.
@@ -94,6 +101,8 @@ fn serve(
         lately: swap::Record::default(),
         tap: None,
         judging: Duration::ZERO,
+        cautious: false,
+        notices: Notices::default(),
         looked: Instant::now(),
         phase: Phase::Recovering,
         reset_bad_state: config.counts.reset_bad_state,
@@ -142,6 +151,9 @@ struct Engine<'a, C> {
     tap: Option<Tap>,
     /// How long the rules took for the open transaction.
     judging: Duration,
+    /// They were slow, or something went wrong: one part a transaction.
+    cautious: bool,
+    notices: Notices,
     /// When the lag was looked at last.
     looked: Instant,
     /// What is counted, ahead of what is committed by the transaction that is open.
@@ -239,7 +251,8 @@ impl<C: Fn() -> i64> Engine<'_, C> {
             self.parts.push(Part { batch, step: Step::default() });
         }
         let filled = || self.parts[..self.filled].iter().map(|part| &part.batch);
-        self.begun.is_some_and(|begun| begun.elapsed() >= OPEN)
+        self.cautious && self.filled > 0
+            || self.begun.is_some_and(|begun| begun.elapsed() >= OPEN)
             || filled().map(Batch::len).sum::<usize>() >= self.limits.rows
             || filled().map(Batch::bytes).sum::<usize>() >= self.limits.bytes
     }
@@ -425,7 +438,9 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         if let Some(tap) = &self.tap {
             tap.offer(parts, &self.judge.manifests, self.judging);
         }
+        self.notices.tell(parts, &self.judge);
         self.appraise();
+        self.cautious = self.judging >= SLOW;
         (self.begun, self.filled, self.judging) = (None, 0, Duration::ZERO);
         Ok(())
     }
@@ -440,7 +455,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
 
     /// Waits before what is not committed is read again.
     fn pause(&mut self, error: &anyhow::Error, inbox: &mut Inbox) {
-        self.phase = Phase::Recovering;
+        (self.phase, self.cautious) = (Phase::Recovering, true);
         let pause = self.backoff.pause();
         tracing::warn!(pause_ms = pause.as_millis() as u64, "{error:#}; what is not committed will be read again");
         self.snapshot.update(|snapshot| snapshot.state = snapshot::State::Waiting(format!("{error:#}")));

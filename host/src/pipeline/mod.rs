@@ -332,7 +332,7 @@ impl<R: Evaluate> Pipeline<R> {
                 Refusal::Skipped => Fault::new(format!("short-circuited: {}", breaker.open().unwrap_or_default())),
             };
             match policy.on_fault {
-                OnFault::Pass => {}
+                OnFault::Pass => step.forgiven.push(faulty(record, index, fault)),
                 OnFault::DeadLetter => {
                     rejected.push(row);
                     step.rejections.push(faulty(record, index, fault));

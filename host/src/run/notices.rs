@@ -1,0 +1,54 @@
+//! What the log says of rules that fail: which message, why and where, and when a rule is short-circuited and when no more.
+//!
+//! A rule that fails on everything must not fill the log, so only some faults are named; the metrics have all.
+
+use crate::pipeline::{Manifest, RULE_FAULT};
+use crate::record::{Part, Rejection};
+use crate::snapshot::rule_name;
+use crate::swap::Judge;
+use crate::throttle::Throttle;
+
+/// What has been said so far.
+#[derive(Debug, Default)]
+pub(super) struct Notices {
+    throttle: Throttle,
+    /// The names of the rules that are short-circuited.
+    open: Vec<String>,
+}
+
+impl Notices {
+    /// Tells of parts that are committed, as `judge` has judged them.
+    pub(super) fn tell(&mut self, parts: &[Part], judge: &Judge) {
+        for Part { batch, step } in parts {
+            for (stats, manifest) in step.rules.iter().zip(&judge.manifests) {
+                if stats.rows > 0 && stats.open != self.open.contains(&manifest.name) {
+                    self.turn(manifest, stats.open, step.rejections.iter().chain(&step.forgiven));
+                }
+            }
+            let failed = |rejection: &&Rejection| rejection.rule.is_some() && *rejection.reason == *RULE_FAULT;
+            for fault in step.rejections.iter().filter(failed).chain(&step.forgiven) {
+                let Some(dropped) = self.throttle.admit() else { continue };
+                let (rule, message) = (rule_name(fault.rule, &judge.manifests), batch.place(fault.record as usize));
+                let at = fault.backtrace.as_deref().and_then(|backtrace| backtrace.lines().next());
+                let (detail, dropped) = (fault.detail.as_deref().unwrap_or_default(), (dropped > 0).then_some(dropped));
+                tracing::warn!(rule, ruleset = judge.hash, message, at, dropped, "a rule failed on a message: {detail}");
+            }
+        }
+    }
+
+    /// A rule is short-circuited, or no longer.
+    fn turn<'a>(&mut self, manifest: &Manifest, open: bool, mut faults: impl Iterator<Item = &'a Rejection>) {
+        let rule = manifest.name.as_str();
+        self.open.retain(|name| name != rule);
+        if !open {
+            tracing::info!(rule, "a rule that was short-circuited judges messages again");
+            return;
+        }
+        self.open.push(rule.to_owned());
+        let why = faults.find_map(|fault| fault.detail.as_deref().filter(|_| *fault.reason == *RULE_FAULT)).unwrap_or_default();
+        tracing::error!(
+            rule,
+            "a rule is short-circuited: it fails on row after row, and is asked only now and then whether it still does: {why}"
+        );
+    }
+}

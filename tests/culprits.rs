@@ -88,7 +88,7 @@ fn a_dead_letter_tells_the_trap_the_last_words_and_the_functions() {
     assert_eq!(field.outputs().count(2).iter().map(Record::source).collect::<Vec<_>>(), [(0, 0), (0, 2)]);
 
     let line = engine.line("a rule failed on a message");
-    for words in ["rule=\"guest\"", &hash, "user-login/0/1", "at=\"give_up\"", "unreachable"] {
+    for words in ["rule=\"guest\"", &hash, "record=\"user-login/0/1\"", "at=\"give_up\"", "unreachable"] {
         assert!(line.contains(words), "{words}: {line}");
     }
     let own = |line: &String| line.contains("ERROR") && line.contains("no \\u{1b}[2Jx") && line.contains("records=\"0/1\"");

@@ -29,6 +29,7 @@ mod weir;
 mod backpressure;
 mod chaos;
 mod crashes;
+mod culprits;
 mod input;
 mod outages;
 mod positions;

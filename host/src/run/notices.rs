@@ -28,10 +28,10 @@ impl Notices {
             let failed = |rejection: &&Rejection| rejection.rule.is_some() && *rejection.reason == *RULE_FAULT;
             for fault in step.rejections.iter().filter(failed).chain(&step.forgiven) {
                 let Some(dropped) = self.throttle.admit() else { continue };
-                let (rule, message) = (rule_name(fault.rule, &judge.manifests), batch.place(fault.record as usize));
+                let (rule, record) = (rule_name(fault.rule, &judge.manifests), batch.place(fault.record as usize));
                 let at = fault.backtrace.as_deref().and_then(|backtrace| backtrace.lines().next());
                 let (detail, dropped) = (fault.detail.as_deref().unwrap_or_default(), (dropped > 0).then_some(dropped));
-                tracing::warn!(rule, ruleset = judge.hash, message, at, dropped, "a rule failed on a message: {detail}");
+                tracing::warn!(rule, ruleset = judge.hash, record, at, dropped, "a rule failed on a message: {detail}");
             }
         }
     }

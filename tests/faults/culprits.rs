@@ -1,0 +1,56 @@
+//! A rule that never ends on some messages: finding them takes longer than a transaction may be open.
+
+use std::collections::BTreeMap;
+
+use crate::cluster::shared;
+use crate::folder::Folder;
+use crate::guest::Guest;
+use crate::judge::Judge;
+use crate::kafka::{Record, write};
+use crate::oracle::Rejected;
+use crate::weir::Job;
+
+/// Where a culprit is among the messages of a partition.
+const EVERY: usize = 400;
+/// Messages of a partition.
+const COUNT: usize = 1_200;
+/// What is held against a culprit.
+const BLAME: Rejected = ("looper", "rule_fault");
+
+/// Never ends on messages whose `x` is null, except in the probe, where the clock stands at 0.
+const LOOPS: &str = "
+    (block $end
+        (br_if $end (i64.eqz (local.get $processed_at)))
+        (loop $next
+            (br_if $end (i32.eq (local.get $row) (local.get $rows)))
+            (if (i32.eq (call $kind (local.get $columns) (local.get $row)) (i32.const 1)) (then (loop $ever (br $ever))))
+            (local.set $row (i32.add (local.get $row) (i32.const 1)))
+            (br $next)))
+    (call $nothing)";
+
+#[test]
+fn a_search_for_culprits_that_outlasts_a_transaction_wedges_nothing() {
+    let job =
+        Job::create(shared(), "culprits").with("kafka.properties.transaction.timeout.ms", "3000").with("batch.rows", "20000");
+    let folder = Folder::new();
+    folder.put("looper", &Guest { evaluate: LOOPS, name: "looper", ..Guest::default() }.component());
+    let pipeline = r#"pipeline = ["validation", "utc-enrichment", "device-filter", "looper"]"#;
+    folder.configure(&format!("[rules]\n{pipeline}\n[rule.looper]\ndeadline = \"500ms\"\n"));
+    let is_culprit = |index: usize| index % EVERY == EVERY / 2;
+    let login = |index: usize| {
+        let x = if is_culprit(index) { "null" } else { "1" };
+        format!(r#"{{"app_version":"2.3.0","device_type":"iOS","timestamp":1,"x":{x}}}"#)
+    };
+    for partition in 0..2 {
+        let record = |index| Record { partition, value: Some(login(index).into()), ..Record::default() };
+        write(job.brokers(), &job.topic("in"), &(0..COUNT).map(record).collect::<Vec<Record>>());
+    }
+    let engine = job.engine_in(&folder, "a");
+    job.settle();
+    engine.stop();
+    let mut evidence = job.evidence();
+    let culprits =
+        (0..2).flat_map(|partition| (0..COUNT).filter(|index| is_culprit(*index)).map(move |at| (partition, at as i64)));
+    evidence.blamed = culprits.map(|place| (place, BLAME)).collect::<BTreeMap<_, _>>();
+    job.judge_on(Judge::default(), &evidence);
+}

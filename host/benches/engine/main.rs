@@ -6,6 +6,10 @@
 //! machine adds is never negative. Then the rules in Wasm are held against the same without limits,
 //! and rules are swapped while messages are judged. Needs the rules in `rules/dist`; `make bench` builds them.
 
+mod culprits;
+#[path = "../../../tests/guest.rs"]
+#[allow(dead_code, reason = "the tests use the rest")]
+mod guest;
 mod hand_written;
 mod idiomatic;
 mod native;
@@ -118,6 +122,7 @@ fn main() -> anyhow::Result<()> {
             nanos / idiomatic
         );
     }
+    let culprits = culprits::measure(&configuration()?)?;
     let limits = limits(&batches)?;
     println!("limits make the rules in Wasm take {limits:.3} x the time (median of {LIMIT_ROUNDS} pairs)");
     let swaps = swaps::measure(&logins(SWAPPED_ROWS)?)?;
@@ -126,7 +131,7 @@ fn main() -> anyhow::Result<()> {
         "{}",
         json!({
             "wasm": round(wasm), "same_engine_native": round(same_engine_native), "hand_written": round(hand_written),
-            "idiomatic": round(idiomatic), "limits": (limits * 1e3).round() / 1e3, "swaps": swaps
+            "idiomatic": round(idiomatic), "limits": (limits * 1e3).round() / 1e3, "culprits": culprits, "swaps": swaps
         })
     );
     Ok(())

@@ -1,0 +1,89 @@
+//! What it costs to find the messages that a rule fails on: a batch with one culprit and with ten, against one without.
+//!
+//! The shipped rules fail on nothing, so a rule made for this follows them. It traps on logins that are marked, and its store is
+//! as large as theirs. The time for fresh stores of the shipped rules is shown beside, since that is what a trap costs most.
+
+use std::fs;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use weir::config::{self, Config};
+use weir::counts::Counts;
+use weir::record::{Batch, Step};
+use weir::ruleset::RuleSet;
+use weir::wasm::Runtime;
+
+use crate::guest::Guest;
+
+/// Messages of a batch.
+const ROWS: usize = 1_000;
+/// How often each batch is judged, turn by turn.
+const ROUNDS: usize = 30;
+/// How many culprits are in a batch.
+const CULPRITS: [usize; 3] = [0, 1, 10];
+
+/// Traps on messages whose `x` is `true`, except in the probe, where the clock stands at 0.
+const TRAPS: &str = "
+    (block $end
+        (br_if $end (i64.eqz (local.get $processed_at)))
+        (loop $next
+            (br_if $end (i32.eq (local.get $row) (local.get $rows)))
+            (if (i32.eq (call $kind (local.get $columns) (local.get $row)) (i32.const 2)) (then (unreachable)))
+            (local.set $row (i32.add (local.get $row) (i32.const 1)))
+            (br $next)))
+    (call $nothing)";
+
+/// Measures, prints, and returns the figures.
+pub fn measure(config: &Config) -> anyhow::Result<Value> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("guest.wasm");
+    fs::write(&file, Guest { evaluate: TRAPS, ..Guest::default() }.component())?;
+    let mut config = config.clone();
+    config.rules.push(config::Rule { file, ..config::Rule::with_defaults("guest") });
+    let rules = RuleSet::load(&Runtime::new(None)?, &config)?;
+    let (mut pipeline, counts, mut step) = (rules.instantiate()?, Counts::new(60_000, false), Step::default());
+    let batches = CULPRITS.map(batch);
+    let mut times = [const { Vec::new() }; CULPRITS.len()];
+    for _ in 0..ROUNDS {
+        for (index, batch) in batches.iter().enumerate() {
+            let started = Instant::now();
+            pipeline.process(&counts, batch, &mut step);
+            times[index].push(started.elapsed().as_secs_f64() * 1e6);
+            anyhow::ensure!(step.rejections.len() == CULPRITS[index], "{} were rejected", step.rejections.len());
+        }
+    }
+    let mut starts: Vec<f64> = (0..ROUNDS).map(|_| start(&rules)).collect::<anyhow::Result<_>>()?;
+    let [clean, one, ten] = times.map(|mut times| median(&mut times));
+    let store = median(&mut starts) / config.rules.len() as f64;
+    println!("a batch of {ROWS} takes {clean:.0} µs; with one culprit {:.1} x that, with ten {:.1} x", one / clean, ten / clean);
+    println!("a fresh store with a configured rule takes {store:.0} µs");
+    let round = |value: f64| (value * 10.0).round() / 10.0;
+    Ok(json!({ "clean_us": round(clean), "one": round(one / clean), "ten": round(ten / clean), "store_us": round(store) }))
+}
+
+/// Logins that pass, `culprits` of them marked.
+fn batch(culprits: usize) -> Batch {
+    let mut batch = Batch::new("user-login");
+    batch.processed_at = 1_700_000_000_000;
+    for row in 0..ROWS {
+        let culprit = culprits > 0 && row % (ROWS / culprits) == ROWS / culprits / 2;
+        let x = if culprit { "true" } else { "1" };
+        let login = format!(
+            r#"{{"user_id":"424cdd21-063a-43a7-b91b-7ca1a833afae","app_version":"2.3.0","device_type":"android","ip":"199.172.111.135","locale":"RU","device_id":"593-47-5928","timestamp":1694479551,"x":{x}}}"#
+        );
+        batch.push(0, row as i64, None, None, Some(login.as_bytes()));
+    }
+    batch
+}
+
+/// Microseconds to start all rules.
+fn start(rules: &RuleSet) -> anyhow::Result<f64> {
+    let started = Instant::now();
+    rules.instantiate()?;
+    Ok(started.elapsed().as_secs_f64() * 1e6)
+}
+
+fn median(times: &mut [f64]) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}

@@ -11,6 +11,7 @@ mod guest;
 mod hostile;
 mod json;
 mod kafka;
+mod operating;
 mod oracle;
 mod poison;
 #[allow(dead_code, reason = "tests/faults uses the rest")]

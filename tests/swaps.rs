@@ -1,6 +1,6 @@
 //! Rules that are replaced while messages flow: sound ones, broken ones, and ones that turn out bad, in real processes.
 //!
-//! The files are changed as operators and their tools change them. What the commands of `weir rules` do is in the same file;
+//! The files are changed as operators and their tools change them. What the commands of `weir rules` do is in `operating.rs`;
 //! what holds on a real Kafka, and where processes die, is in `tests/faults/swaps.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,18 +22,18 @@ use crate::program::{Weir, eventually, field, within};
 /// From the change of a file until the new rules are live, compiling on a busy machine included.
 const SECONDS: Duration = Duration::from_secs(10);
 /// The rule whose file is replaced.
-const RULE: &str = "device-filter";
+pub const RULE: &str = "device-filter";
 /// What this rule can be configured with, and rejects.
 const LOGIN: &str = r#"{"app_version":"2.3.0","device_type":"iOS","timestamp":1}"#;
 
 /// A broker that outlives engines, and the folder in which they run.
-struct Field {
+pub struct Field {
     broker: Embedded,
-    folder: Folder,
+    pub folder: Folder,
 }
 
 impl Field {
-    fn new() -> Field {
+    pub fn new() -> Field {
         Field { broker: Embedded::start(&Config::default().topics).unwrap(), folder: Folder::new() }
     }
 
@@ -42,13 +42,13 @@ impl Field {
     }
 
     /// Starts an engine, and waits until it reads.
-    fn engine(&self) -> Weir {
+    pub fn engine(&self) -> Weir {
         let mut engine = self.start("run", &[]);
         engine.line("partitions assigned");
         engine
     }
 
-    fn start(&self, arguments: &str, more: &[(&str, &str)]) -> Weir {
+    pub fn start(&self, arguments: &str, more: &[(&str, &str)]) -> Weir {
         let brokers = self.brokers();
         let basics = [
             ("WEIR_KAFKA_BROKERS", brokers.as_str()),
@@ -61,27 +61,27 @@ impl Field {
     }
 
     /// Sends `count` logins that pass.
-    fn log_in(&self, count: usize) {
+    pub fn log_in(&self, count: usize) {
         let login = |index| Record { partition: (index % 3) as i32, value: Some(LOGIN.into()), ..Record::default() };
         write(&self.brokers(), "user-login", &(0..count).map(login).collect::<Vec<Record>>());
     }
 
-    fn outputs(&self) -> Reader {
+    pub fn outputs(&self) -> Reader {
         Reader::open(&self.brokers(), "processed-user-login")
     }
 
-    fn letters(&self) -> Reader {
+    pub fn letters(&self) -> Reader {
         Reader::open(&self.brokers(), "user-login-rejected")
     }
 }
 
 /// The rule that fails on every message.
-fn hostile() -> Vec<u8> {
+pub fn hostile() -> Vec<u8> {
     Guest { evaluate: TRAP_IN_EARNEST, ..Guest::default() }.component()
 }
 
 /// The line that says that the set `hash` is live.
-fn live(engine: &mut Weir, hash: &str) -> String {
+pub fn live(engine: &mut Weir, hash: &str) -> String {
     within(SECONDS, format_args!("{hash} is live: {:#?}", engine.lines()), || {
         let lines = engine.lines();
         assert!(engine.is_running(), "{lines:#?}");
@@ -221,7 +221,7 @@ fn precompiled() -> Vec<u8> {
 }
 
 /// Puts everything right with rules that were not there before. Returns their hash.
-fn mend(folder: &Folder, number: u8) -> String {
+pub fn mend(folder: &Folder, number: u8) -> String {
     if folder.file(RULE).is_dir() {
         fs::remove_dir(folder.file(RULE)).unwrap();
     }

@@ -335,9 +335,10 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         let mut retired = Vec::new();
         // A set that is replaced while it is on trial has not earned to be gone back to.
         let before = match self.trial.take() {
-            Some(trial) => {
+            Some(cut_short) => {
+                swap::update(&cut_short.status, |status| status.trial = None);
                 retired.push(old);
-                trial.before
+                cut_short.before
             }
             None => old,
         };

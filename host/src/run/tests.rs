@@ -53,6 +53,12 @@ fn judge(counts: &Counts, batch: &Batch, step: &mut Step) {
     step.counts = counts.count(batch.processed_at, passed.into_iter());
 }
 
+/// A set of such rules.
+fn rules(hash: &str) -> Judge {
+    let manifest = Manifest { name: "rule".into(), version: "1.2.3".into(), ..Manifest::default() };
+    Judge { process: Box::new(judge), manifests: vec![manifest], hash: hash.into() }
+}
+
 /// A run in a thread of its own. It is asked to stop when this is dropped, so that a failed test ends.
 pub(super) struct Running<'scope> {
     events: Sender<Event>,
@@ -79,15 +85,21 @@ impl<'scope> Running<'scope> {
         let snapshot = Shared::default();
         let shared = snapshot.clone();
         let thread = scope.spawn(move || {
-            let manifest = Manifest { name: "rule".into(), version: "1.2.3".into(), ..Manifest::default() };
-            let judge = Judge { process: Box::new(judge), manifests: vec![manifest], hash: "cafe".into() };
-            serve(config, judge, address, &mut Inbox::new(receiver), &shared, || clock.load(Ordering::Relaxed))
+            serve(config, rules("cafe"), address, &mut Inbox::new(receiver), &shared, || clock.load(Ordering::Relaxed))
         });
         Running { events, snapshot, thread: Some(thread) }
     }
 
     pub(super) fn until(&self, what: &str, condition: impl Fn(&Snapshot) -> bool) {
         eventually(what, || condition(&self.snapshot.get()));
+    }
+
+    /// Hands a set over, and waits until it is live.
+    fn swap(&self, hash: &str, trial: Option<config::Trial>, status: &swap::SharedStatus) -> Taken {
+        let (taken, live) = mpsc::channel();
+        let next = Prepared { judge: rules(hash), trial, taken, notes: mpsc::channel().0, status: status.clone() };
+        self.events.send(Event::Swap(Box::new(next))).unwrap();
+        live.recv_timeout(Duration::from_secs(30)).unwrap()
     }
 
     pub(super) fn stop(mut self) -> anyhow::Result<Snapshot> {
@@ -332,5 +344,21 @@ fn an_unreachable_broker_is_waited_for_until_a_shutdown() {
         let snapshot = running.stop().unwrap();
         assert_eq!((snapshot.state, snapshot.read), (snapshot::State::Connecting, 0));
         assert!(asked.elapsed() < Duration::from_secs(10));
+    });
+}
+
+#[test]
+fn a_trial_that_is_cut_short_is_not_shown_any_more() {
+    let broker = Broker::start(config());
+    let clock = AtomicI64::new(60_000);
+    let (status, trial) = (swap::SharedStatus::default(), Config::default().trial);
+    thread::scope(|scope| {
+        let running = Running::start(scope, &broker, &clock);
+        running.swap("beef", Some(trial), &status);
+        broker.produce(&[(0, None, Some(b"iOS a"))]);
+        eventually("the trial is shown", || status.lock().unwrap().trial.is_some());
+        running.swap("cafe", None, &status);
+        assert_eq!(status.lock().unwrap().trial, None);
+        running.stop().unwrap();
     });
 }

@@ -49,6 +49,8 @@ pub struct Loader {
     pending: Option<Pending>,
     watch: Watch<Decisions>,
     candidate: Option<(Candidate, Vec<File>)>,
+    /// The pin that the log calls unusable already.
+    unusable: Option<String>,
     /// The data loop's.
     events: Sender<Event>,
     notes: (Sender<Note>, Receiver<Note>),
@@ -76,6 +78,8 @@ pub struct First {
     refusal: Option<Refusal>,
     /// What the folder has, where that does not run.
     folder: Option<String>,
+    /// The pin, if it can't be used.
+    unusable: Option<String>,
 }
 
 impl First {
@@ -84,42 +88,44 @@ impl First {
     /// # Errors
     /// If neither the pinned set, nor the folder's, nor an earlier one can be used: what is wrong with the folder's.
     pub fn choose(config: &Config, runtime: &Runtime, store: &Store) -> anyhow::Result<First> {
-        let earlier = |saved: &Saved| RuleSet::prove(runtime, store.definition(&saved.set, &config.counts.member)?);
-        let mut passed_over = Vec::new();
-        if let Some(pin) = store.pin() {
-            match store.find(&pin).and_then(|saved| earlier(&saved)) {
-                Ok(rules) => {
-                    let folder = Definition::read(config).ok().map(|folder| folder.hash()).filter(|hash| hash != rules.hash());
-                    tracing::warn!(
-                        pinned = rules.hash(),
-                        "a pinned set of rules runs; `weir rules resume` follows the folder again"
-                    );
-                    return Ok(First { rules, why: Why::Pinned, refusal: None, folder });
-                }
-                Err(error) => passed_over.push(format!("the pinned set {pin} can't be used: {error:#}")),
+        let pin = store.pin();
+        match pin.as_ref().map(|pin| prove_kept(config, runtime, store, pin)) {
+            Some(Ok(rules)) => {
+                let folder = Definition::read(config).ok().map(|folder| folder.hash()).filter(|hash| hash != rules.hash());
+                tracing::warn!(pinned = rules.hash(), "a pinned set of rules runs; `weir rules resume` follows the folder again");
+                return Ok(First { rules, why: Why::Pinned, refusal: None, folder, unusable: None });
             }
+            Some(Err(error)) => warn_of_pin(pin.as_deref(), &error),
+            None => {}
         }
         let folder = Definition::read(config).and_then(|definition| prove_folder(runtime, store, definition));
-        let (rules, why) = match folder {
-            Ok(rules) => (rules, Why::Folder),
-            Err(error) => {
-                let sound = |saved: &Saved| store.taken_back(&saved.set.hash).is_none();
-                let last = store.history().iter().filter(|saved| sound(saved)).find_map(|saved| earlier(saved).ok());
-                let Some(rules) = last else { return Err(error) };
-                passed_over.push(format!("{error:#}"));
-                (rules, Why::LastGood)
-            }
+        let error = match folder {
+            Ok(rules) => return Ok(First { rules, why: Why::Folder, refusal: None, folder: None, unusable: pin }),
+            Err(error) => error,
         };
-        let refusal = (!passed_over.is_empty()).then(|| Refusal { at: now(), message: passed_over.join("; ") });
-        if let Some(refusal) = &refusal {
-            tracing::error!(running = rules.hash(), "an earlier set of rules runs: {}", refusal.message);
-        }
-        Ok(First { rules, why, refusal, folder: None })
+        let sound = |saved: &&Saved| store.taken_back(&saved.set.hash).is_none();
+        let kept = |saved: &Saved| prove_kept(config, runtime, store, &saved.set.hash).ok();
+        let Some(rules) = store.history().iter().filter(sound).find_map(kept) else { return Err(error) };
+        let refusal = refusal(&error);
+        tracing::error!(running = rules.hash(), "an earlier set of rules runs: {}", refusal.message);
+        Ok(First { rules, why: Why::LastGood, refusal: Some(refusal), folder: None, unusable: pin })
     }
 
     pub fn rules(&self) -> &RuleSet {
         &self.rules
     }
+}
+
+/// The set of the history whose hash begins with `hash`.
+fn prove_kept(config: &Config, runtime: &Runtime, store: &Store, hash: &str) -> anyhow::Result<RuleSet> {
+    RuleSet::prove(runtime, store.definition(&store.find(hash)?.set, &config.counts.member)?)
+}
+
+fn warn_of_pin(pin: Option<&str>, error: &anyhow::Error) {
+    tracing::warn!(
+        pin,
+        "the pinned set can't be used, and the folder is followed: {error:#}; `weir rules resume` removes the pin"
+    );
 }
 
 /// What the folder has, unless a trial has spoken against it.
@@ -151,6 +157,7 @@ impl Loader {
             pending: None,
             watch: Watch::default(),
             candidate: None,
+            unusable: first.unusable.clone(),
             events: mpsc::channel().0,
             notes: mpsc::channel(),
         }
@@ -246,7 +253,7 @@ impl Loader {
                 earlier.context("no other set has been live; there is nothing to go back to")?
             }
         };
-        let rules = RuleSet::prove(&self.runtime, self.store.definition(&saved.set, &self.config.counts.member)?)?;
+        let rules = prove_kept(&self.config, &self.runtime, &self.store, &saved.set.hash)?;
         self.store.set_pin(Some(rules.hash()))?;
         self.watch.expect(self.store.decisions());
         self.go_live(&rules, Why::Pinned, began)
@@ -349,17 +356,17 @@ impl Loader {
     fn decide(&mut self) -> anyhow::Result<()> {
         let began = Instant::now();
         let pin = self.store.pin();
-        if let Some(pin) = &pin
-            && *pin != self.live.set.hash
-        {
+        let is_live = pin.as_ref() == Some(&self.live.set.hash);
+        match pin.as_ref().filter(|_| !is_live).map(|pin| prove_kept(&self.config, &self.runtime, &self.store, pin)) {
             // Another process on this folder went back.
-            let saved = self.store.find(pin)?;
-            let rules = RuleSet::prove(&self.runtime, self.store.definition(&saved.set, &self.config.counts.member)?)?;
-            return self.go_live(&rules, Why::Pinned, began).map(drop);
+            Some(Ok(rules)) => return self.go_live(&rules, Why::Pinned, began).map(drop),
+            Some(Err(error)) if self.unusable != pin => warn_of_pin(pin.as_deref(), &error),
+            _ => {}
         }
+        self.unusable = pin.filter(|_| !is_live);
         let folder = self.reload().and_then(|()| Definition::read(&self.config));
         let hash = folder.as_ref().ok().map(Definition::hash);
-        if pin.is_some() {
+        if is_live {
             let other = hash.filter(|hash| *hash != self.live.set.hash);
             if let Some(folder) = &other {
                 tracing::warn!(

@@ -1,0 +1,86 @@
+//! What operators decide about the rules of a running process, by `weir rules` on its admin interface: how it goes on, and what
+//! it says of itself.
+
+use std::fs;
+
+use serde_json::Value;
+use weir::swap::report::{Status, Why};
+
+use crate::folder::{shipped, variant};
+use crate::program::{Weir, command, eventually};
+use crate::swaps::{Field, RULE, hostile, live, mend};
+
+/// An operator of a running engine.
+struct Operator<'a> {
+    field: &'a Field,
+    address: String,
+}
+
+impl Operator<'_> {
+    fn of<'a>(field: &'a Field, engine: &mut Weir) -> Operator<'a> {
+        let line = engine.line("admin interface on http://");
+        Operator { field, address: line.split_once("http://").unwrap().1.trim().to_owned() }
+    }
+
+    /// Runs `weir rules ARGUMENTS`. Returns whether that went well, and what it said.
+    fn run(&self, arguments: &str) -> (bool, String) {
+        let mut weir = command(env!("CARGO_BIN_EXE_weir"), self.field.folder.path());
+        let output = weir.arg("rules").args(arguments.split_whitespace()).args(["--admin", &self.address]).output().unwrap();
+        (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    }
+
+    fn does(&self, arguments: &str) -> String {
+        let (done, said) = self.run(arguments);
+        assert!(done, "{arguments}: {said}");
+        said
+    }
+
+    fn is_refused(&self, arguments: &str) -> String {
+        let (done, said) = self.run(arguments);
+        assert!(!done && said.contains("refused"), "{arguments}: {said}");
+        said
+    }
+
+    fn status(&self) -> Status {
+        let text = self.does("status --json");
+        let value: Value = serde_json::from_str(&text).unwrap();
+        serde_json::from_value(value).unwrap()
+    }
+}
+
+/// Makes a pin useless: a component of the pinned set is damaged.
+fn spoil_the_pinned(field: &Field) {
+    let components = field.folder.path().join("state/weir/weir/components");
+    for entry in fs::read_dir(components).unwrap() {
+        fs::write(entry.unwrap().path(), "damaged").unwrap();
+    }
+}
+
+#[test]
+fn a_pin_that_can_not_be_used_is_told_once_and_the_folder_is_followed() {
+    let field = Field::new();
+    let mut engine = field.engine();
+    let first = field.folder.hash();
+    live(&mut engine, &mend(&field.folder, 50));
+    Operator::of(&field, &mut engine).does(&format!("rollback {first}"));
+    assert_eq!(engine.stop().code, Some(0));
+
+    spoil_the_pinned(&field);
+    let mut engine = field.engine();
+    let operator = Operator::of(&field, &mut engine);
+    let line = engine.line("the pinned set can't be used");
+    ["WARN", &first, "is not what was written", "weir rules resume"]
+        .iter()
+        .for_each(|words| assert!(line.contains(words), "{line}"));
+    for number in [51, 52] {
+        live(&mut engine, &mend(&field.folder, number));
+        assert_eq!(operator.status().why, Why::Folder);
+    }
+    // Another process pins what can't be used either.
+    fs::write(field.folder.path().join("state/weir/weir/pin"), "0123456789abcdef").unwrap();
+    eventually("that is told too", || engine.lines().iter().any(|line| line.contains("0123456789abcdef")).then_some(()));
+    live(&mut engine, &mend(&field.folder, 53));
+    let told = |words: &str| engine.lines().iter().filter(|line| line.contains(words)).count();
+    assert_eq!((told("the pinned set can't be used"), told("are refused")), (2, 0), "{:#?}", engine.lines());
+    assert_eq!(engine.stop().code, Some(0));
+}

@@ -116,6 +116,9 @@ fn rejection_line(batch: &Batch, rejection: &Rejection, rule: &str) -> serde_jso
     if let Some(detail) = &rejection.detail {
         line["detail"] = json!(detail);
     }
+    if let Some(backtrace) = &rejection.backtrace {
+        line["backtrace"] = json!(backtrace.lines().collect::<Vec<_>>());
+    }
     let value = batch.value(index).unwrap_or_default();
     match std::str::from_utf8(value) {
         Ok(value) => line["value"] = json!(value),

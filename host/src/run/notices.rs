@@ -29,7 +29,7 @@ impl Notices {
             for fault in step.rejections.iter().filter(failed).chain(&step.forgiven) {
                 let Some(dropped) = self.throttle.admit() else { continue };
                 let (rule, record) = (rule_name(fault.rule, &judge.manifests), batch.place(fault.record as usize));
-                let at = fault.backtrace.as_deref().and_then(|backtrace| backtrace.lines().next());
+                let at = fault.backtrace.as_deref().and_then(own_function);
                 let (detail, dropped) = (fault.detail.as_deref().unwrap_or_default(), (dropped > 0).then_some(dropped));
                 tracing::warn!(rule, ruleset = judge.hash, record, at, dropped, "a rule failed on a message: {detail}");
             }
@@ -50,5 +50,23 @@ impl Notices {
             rule,
             "a rule is short-circuited: it fails on row after row, and is asked only now and then whether it still does: {why}"
         );
+    }
+}
+
+/// The innermost function that is the rule's own, and none of Rust's that lie between it and a panic.
+fn own_function(backtrace: &str) -> Option<&str> {
+    let of_rust = |name: &&str| ["__rustc::", "std::", "core::", "alloc::"].iter().any(|of_rust| name.starts_with(of_rust));
+    backtrace.lines().find(|name| !of_rust(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_between_a_function_and_its_panic_is_left_out() {
+        assert_eq!(own_function("__rustc::rust_panic\ncore::panicking::panic_fmt\nmine::check\nevaluate"), Some("mine::check"));
+        assert_eq!(own_function("give_up\nevaluate"), Some("give_up"));
+        assert_eq!(own_function(""), None);
     }
 }

@@ -109,6 +109,14 @@ impl Reader {
         self.records.len()
     }
 
+    /// Reads all that is there.
+    pub fn catch_up(&mut self) {
+        let mut known = self.records.len();
+        while self.poll() > known {
+            known = self.records.len();
+        }
+    }
+
     /// Reads on until there are `count` messages.
     pub fn count(&mut self, count: usize) -> &[Record] {
         self.until(&format!("all of {count} messages"), |records| records.len() >= count)

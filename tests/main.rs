@@ -11,7 +11,9 @@ mod guest;
 mod hostile;
 mod json;
 mod kafka;
+mod many_swaps;
 mod operating;
+mod operator;
 mod oracle;
 mod poison;
 #[allow(dead_code, reason = "tests/faults uses the rest")]

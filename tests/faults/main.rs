@@ -11,6 +11,8 @@ mod guest;
 #[path = "../kafka.rs"]
 #[allow(dead_code, reason = "tests/main.rs uses the rest")]
 mod kafka;
+#[path = "../operator.rs"]
+mod operator;
 #[path = "../oracle.rs"]
 mod oracle;
 #[path = "../poisons.rs"]

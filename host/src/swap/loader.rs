@@ -91,9 +91,10 @@ impl First {
         let pin = store.pin();
         match pin.as_ref().map(|pin| prove_kept(config, runtime, store, pin)) {
             Some(Ok(rules)) => {
-                let folder = Definition::read(config).ok().map(|folder| folder.hash()).filter(|hash| hash != rules.hash());
+                let folder = beside(config, runtime, store, rules.hash());
                 tracing::warn!(pinned = rules.hash(), "a pinned set of rules runs; `weir rules resume` follows the folder again");
-                return Ok(First { rules, why: Why::Pinned, refusal: None, folder, unusable: None });
+                let refusal = folder.as_ref().err().map(refusal);
+                return Ok(First { rules, why: Why::Pinned, refusal, folder: folder.ok().flatten(), unusable: None });
             }
             Some(Err(error)) => warn_of_pin(pin.as_deref(), &error),
             None => {}
@@ -119,6 +120,15 @@ impl First {
 /// The set of the history whose hash begins with `hash`.
 fn prove_kept(config: &Config, runtime: &Runtime, store: &Store, hash: &str) -> anyhow::Result<RuleSet> {
     RuleSet::prove(runtime, store.definition(&store.find(hash)?.set, &config.counts.member)?)
+}
+
+/// What the folder has, if that is another set than `live`.
+fn beside(config: &Config, runtime: &Runtime, store: &Store, live: &str) -> anyhow::Result<Option<String>> {
+    let folder = Definition::read(config)?;
+    if folder.hash() == live {
+        return Ok(None);
+    }
+    prove_folder(runtime, store, folder).map(|rules| Some(rules.hash().to_owned()))
 }
 
 fn warn_of_pin(pin: Option<&str>, error: &anyhow::Error) {
@@ -254,8 +264,8 @@ impl Loader {
             }
         };
         let rules = prove_kept(&self.config, &self.runtime, &self.store, &saved.set.hash)?;
+        // With the next look it is told what of the folder waits now.
         self.store.set_pin(Some(rules.hash()))?;
-        self.watch.expect(self.store.decisions());
         self.go_live(&rules, Why::Pinned, began)
     }
 
@@ -363,21 +373,12 @@ impl Loader {
             Some(Err(error)) if self.unusable != pin => warn_of_pin(pin.as_deref(), &error),
             _ => {}
         }
-        self.unusable = pin.filter(|_| !is_live);
+        if is_live {
+            return self.look_beside();
+        }
+        self.unusable = pin;
         let folder = self.reload().and_then(|()| Definition::read(&self.config));
         let hash = folder.as_ref().ok().map(Definition::hash);
-        if is_live {
-            let other = hash.filter(|hash| *hash != self.live.set.hash);
-            if let Some(folder) = &other {
-                tracing::warn!(
-                    pinned = self.live.set.hash,
-                    folder,
-                    "the folder's rules have changed, and wait: `weir rules resume` takes them"
-                );
-            }
-            update(&self.status, |status| status.folder = other);
-            return Ok(());
-        }
         if hash.as_ref() == Some(&self.live.set.hash) && self.store.taken_back(&self.live.set.hash).is_none() {
             let mut news = std::mem::replace(&mut self.live.why, Why::Folder) != Why::Folder;
             update(&self.status, |status| {
@@ -397,6 +398,30 @@ impl Loader {
                 self.leave_taken_back(began).context(format!("{error:#}")).and(Err(error))
             }
         }
+    }
+
+    /// Sees what waits in the folder while a set is pinned. An error says why that could not run.
+    fn look_beside(&mut self) -> anyhow::Result<()> {
+        (self.unusable, self.live.why) = (None, Why::Pinned);
+        let folder = self.reload().and_then(|()| beside(&self.config, &self.runtime, &self.store, &self.live.set.hash));
+        let (folder, failed) = match folder {
+            Ok(folder) => (folder, Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        update(&self.status, |status| {
+            if let Some(folder) = folder.as_ref().filter(|_| folder != status.folder) {
+                tracing::warn!(
+                    pinned = self.live.set.hash,
+                    folder,
+                    "the folder's rules are others, and wait: `weir rules resume` takes them"
+                );
+            }
+            (status.why, status.folder) = (Why::Pinned, folder);
+            if failed.is_ok() {
+                status.refusal = None;
+            }
+        });
+        failed
     }
 
     /// If the set in force was taken back by another process, goes on with the last good one.
@@ -458,8 +483,11 @@ impl Loader {
                 status.since = now();
                 status.swaps.live += 1;
             }
-            (status.live, status.why, status.refusal, status.folder) = (set, why, None, None);
-            status.taken_back = None;
+            (status.live, status.why, status.taken_back) = (set, why, None);
+            if why != Why::Pinned {
+                // A pin does not mend the folder.
+                (status.refusal, status.folder) = (None, None);
+            }
         });
         self.save();
     }

@@ -6,7 +6,7 @@ use std::fs;
 use serde_json::Value;
 use weir::swap::report::{Status, Why};
 
-use crate::folder::shipped;
+use crate::folder::{shipped, variant};
 use crate::program::{Weir, command, eventually};
 use crate::swaps::{Field, RULE, live, mend};
 
@@ -112,5 +112,33 @@ fn while_a_set_is_pinned_a_broken_folder_is_refused_and_a_sound_one_waits() {
     assert_eq!(operator.status().refusal, None);
     operator.does("resume");
     live(&mut engine, &third);
+    assert_eq!(engine.stop().code, Some(0));
+}
+
+#[test]
+fn a_deployment_that_can_not_be_written_as_a_whole_changes_nothing() {
+    let field = Field::new();
+    let mut engine = field.engine();
+    let operator = Operator::of(&field, &mut engine);
+    let before = field.folder.hash();
+    let new = field.folder.path().join("new");
+    fs::create_dir(&new).unwrap();
+    for rule in [RULE, "validation"] {
+        fs::write(new.join(format!("{rule}.wasm")), variant(rule, 56)).unwrap();
+    }
+    // What is deployed second can't be put there.
+    let (blocked, aside) = (field.folder.file("validation"), field.folder.path().join("aside"));
+    fs::rename(&blocked, &aside).unwrap();
+    fs::create_dir_all(blocked.join("in-the-way")).unwrap();
+    engine.line("are refused");
+    let said = operator.is_refused("deploy new");
+    ["validation.wasm", "failed to write", "put the file there yourself"]
+        .iter()
+        .for_each(|words| assert!(said.contains(words), "{said}"));
+    fs::remove_dir_all(&blocked).unwrap();
+    fs::rename(&aside, &blocked).unwrap();
+    assert_eq!((field.folder.hash(), operator.status().live.hash), (before.clone(), before));
+    operator.does("deploy new");
+    live(&mut engine, &field.folder.hash());
     assert_eq!(engine.stop().code, Some(0));
 }

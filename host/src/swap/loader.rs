@@ -273,15 +273,9 @@ impl Loader {
             let next = Live::of(&rules, Why::Folder);
             return Ok(Deployed { live: false, ..self.deployed(&next.set, began) });
         }
-        for file in files {
-            let place = &self.rule(&file.rule)?.file;
-            files::replace(place, &file.bytes).with_context(|| {
-                format!(
-                    "failed to write {}; make its folder writable for this process, or put the file there yourself",
-                    place.display()
-                )
-            })?;
-        }
+        let places = files.iter().map(|file| Ok((self.rule(&file.rule)?.file.as_path(), &*file.bytes)));
+        files::replace_all(&places.collect::<anyhow::Result<Vec<_>>>()?)
+            .map_err(|error| anyhow!("{error:#}; make its folder writable for this process, or put the file there yourself"))?;
         self.store.pardon(rules.hash());
         self.store.set_pin(None)?;
         self.watch.expect(self.store.decisions());

@@ -8,7 +8,7 @@ use weir::swap::report::{Status, Why};
 
 use crate::folder::{shipped, variant};
 use crate::program::{Weir, command, eventually};
-use crate::swaps::{Field, RULE, hostile, live, mend};
+use crate::swaps::{Field, RULE, live, mend};
 
 /// An operator of a running engine.
 struct Operator<'a> {
@@ -82,5 +82,63 @@ fn a_pin_that_can_not_be_used_is_told_once_and_the_folder_is_followed() {
     live(&mut engine, &mend(&field.folder, 53));
     let told = |words: &str| engine.lines().iter().filter(|line| line.contains(words)).count();
     assert_eq!((told("the pinned set can't be used"), told("are refused")), (2, 0), "{:#?}", engine.lines());
+    assert_eq!(engine.stop().code, Some(0));
+}
+
+#[test]
+fn while_a_set_is_pinned_a_broken_folder_is_refused_and_a_sound_one_waits() {
+    let field = Field::new();
+    let mut engine = field.engine();
+    let operator = Operator::of(&field, &mut engine);
+    let first = field.folder.hash();
+    let second = mend(&field.folder, 54);
+    live(&mut engine, &second);
+    operator.does(&format!("rollback {first}"));
+    eventually("the folder's set waits", || (operator.status().folder.as_ref() == Some(&second)).then_some(()));
+    field.folder.put(RULE, &shipped(RULE)[..30_000]);
+    let refused = || operator.status().refusal.filter(|refusal| refusal.message.contains("no sound"));
+    eventually("the folder is refused", refused);
+    let status = operator.status();
+    assert_eq!((status.why, &status.live.hash, status.folder), (Why::Pinned, &first, None));
+    assert!(operator.is_refused("resume").contains("the pinned set stays"));
+    assert_eq!(engine.stop().code, Some(0));
+
+    let mut engine = field.engine();
+    let operator = Operator::of(&field, &mut engine);
+    let status = operator.status();
+    assert_eq!((status.why, status.folder, status.refusal.is_some()), (Why::Pinned, None, true), "after a restart too");
+    let third = mend(&field.folder, 55);
+    eventually("the folder's set waits", || (operator.status().folder.as_ref() == Some(&third)).then_some(()));
+    assert_eq!(operator.status().refusal, None);
+    operator.does("resume");
+    live(&mut engine, &third);
+    assert_eq!(engine.stop().code, Some(0));
+}
+
+#[test]
+fn a_deployment_that_can_not_be_written_as_a_whole_changes_nothing() {
+    let field = Field::new();
+    let mut engine = field.engine();
+    let operator = Operator::of(&field, &mut engine);
+    let before = field.folder.hash();
+    let new = field.folder.path().join("new");
+    fs::create_dir(&new).unwrap();
+    for rule in [RULE, "validation"] {
+        fs::write(new.join(format!("{rule}.wasm")), variant(rule, 56)).unwrap();
+    }
+    // What is deployed second can't be put there.
+    let (blocked, aside) = (field.folder.file("validation"), field.folder.path().join("aside"));
+    fs::rename(&blocked, &aside).unwrap();
+    fs::create_dir_all(blocked.join("in-the-way")).unwrap();
+    engine.line("are refused");
+    let said = operator.is_refused("deploy new");
+    ["validation.wasm", "failed to write", "put the file there yourself"]
+        .iter()
+        .for_each(|words| assert!(said.contains(words), "{said}"));
+    fs::remove_dir_all(&blocked).unwrap();
+    fs::rename(&aside, &blocked).unwrap();
+    assert_eq!((field.folder.hash(), operator.status().live.hash), (before.clone(), before));
+    operator.does("deploy new");
+    live(&mut engine, &field.folder.hash());
     assert_eq!(engine.stop().code, Some(0));
 }

@@ -376,6 +376,46 @@ fn a_rule_that_fails_on_everything_is_taken_back_and_not_tried_again_until_it_ch
 }
 
 #[test]
+fn a_set_that_was_on_trial_when_the_process_was_killed_stands_it_anew() {
+    let field = Field::new();
+    let mut engine = field.engine();
+    let good = field.folder.hash();
+    field.log_in(300);
+    field.outputs().count(300);
+    field.folder.configure("[rule.validation.config]\nmin_app_version = \"99.0.0\"");
+    let bad = field.folder.hash();
+    live(&mut engine, &bad);
+    drop(engine);
+
+    // Also where nobody watches the folder.
+    let mut engine = field.start("run", &[("WEIR_RULES_WATCH", "false")]);
+    assert_eq!(self::field(&engine.line("rules: "), "ruleset"), good, "{:#?}", engine.lines());
+    live(&mut engine, &bad);
+    field.log_in(300);
+    let line = engine.line("rules are taken back");
+    assert!(line.contains("trial.rejections"), "what the set before rejects was not forgotten: {line}");
+    assert_eq!((self::field(&line, "failed"), self::field(&line, "back")), (bad, good));
+    assert_eq!(engine.stop().code, Some(0));
+}
+
+#[test]
+fn a_set_that_has_passed_its_trial_is_the_first_after_a_restart() {
+    let field = Field::new();
+    field.folder.configure("[trial]\nrecords = 10");
+    let mut engine = field.engine();
+    field.folder.put(RULE, &variant(RULE, 42));
+    let hash = field.folder.hash();
+    live(&mut engine, &hash);
+    field.log_in(20);
+    engine.line("has passed its trial");
+    drop(engine);
+    let mut engine = field.engine();
+    assert_eq!(self::field(&engine.line("rules: "), "ruleset"), hash, "{:#?}", engine.lines());
+    let ended = engine.stop();
+    assert_eq!((ended.code, count(&ended.lines, "rules are live")), (Some(0), 0), "{:#?}", ended.lines);
+}
+
+#[test]
 fn rules_that_reject_far_more_than_those_before_are_taken_back() {
     let field = Field::new();
     let mut engine = field.engine();
@@ -464,8 +504,15 @@ fn what_changes_while_the_engine_starts_is_seen() {
 fn a_restart_with_a_broken_folder_runs_the_last_good_set_and_says_so() {
     let field = Field::new();
     let mut engine = field.engine();
-    let good = mend(&field.folder, 36);
+    field.folder.configure("[trial]\nrecords = 1");
+    field.folder.put(RULE, &variant(RULE, 36));
+    let good = field.folder.hash();
     live(&mut engine, &good);
+    let mut outputs = field.outputs();
+    field.log_in(1);
+    engine.line("has passed its trial");
+    let untried = mend(&field.folder, 41);
+    live(&mut engine, &untried);
     assert_eq!(engine.stop().code, Some(0));
 
     field.folder.put(RULE, &shipped(RULE)[..1_000]);
@@ -473,9 +520,8 @@ fn a_restart_with_a_broken_folder_runs_the_last_good_set_and_says_so() {
     assert_eq!(self::field(&engine.line("rules: "), "ruleset"), good);
     let line = engine.line("an earlier set of rules runs");
     ["device-filter.wasm", "no sound", &good].iter().for_each(|words| assert!(line.contains(words), "{words}: {line}"));
-    let mut outputs = field.outputs();
     field.log_in(1);
-    assert_eq!(outputs.count(1)[0].header("weir-ruleset"), Some(good.as_str()));
+    assert_eq!(outputs.count(2)[1].header("weir-ruleset"), Some(good.as_str()), "and not the one that was on trial");
     live(&mut engine, &mend(&field.folder, 37));
     assert_eq!(engine.stop().code, Some(0));
 }
@@ -505,6 +551,7 @@ fn a_state_folder_that_is_damaged_stands_in_nobodys_way() {
         files.for_each(|file| fs::write(file, "damaged").unwrap());
     }
     fs::write(state.join("pin"), "../../etc/passwd\n").unwrap();
+    fs::write(state.join(format!("on-trial/{}.json", field.folder.hash())), "damaged").unwrap();
     fs::write(state.join("taken-back/0123456789abcdef.json"), [0xff; 100]).unwrap();
     let mut engine = field.engine();
     assert_eq!(self::field(&engine.line("rules: "), "ruleset"), field.folder.hash());

@@ -25,7 +25,7 @@ use crate::kafka::{Failure, Polled, Sink, Source, start, topics};
 use crate::record::{Batch, Part, Step};
 use crate::snapshot::{self, Shared};
 use crate::state::State;
-use crate::swap::{self, Judge, Note, Prepared, Taken, Tap, Trial, Verdict};
+use crate::swap::{self, Judge, Note, OnTrial, Prepared, Taken, Tap, Trial, Verdict};
 
 use notices::Notices;
 
@@ -329,7 +329,10 @@ impl<C: Fn() -> i64> Engine<'_, C> {
 
     /// Judges by other rules from the next message on. What is committed was judged by those before, and nothing else is.
     fn swap(&mut self, next: Prepared) {
-        let Prepared { judge, trial, taken, notes, status } = next;
+        let Prepared { judge, trial, usual, taken, notes, status } = next;
+        if self.lately.records < usual.records {
+            self.lately = usual;
+        }
         let (from, old) = (self.source.positions().clone(), std::mem::replace(&mut self.judge, judge));
         self.snapshot.update(|snapshot| self.judge.introduce(snapshot));
         let mut retired = Vec::new();
@@ -352,9 +355,9 @@ impl<C: Fn() -> i64> Engine<'_, C> {
                 self.lately = swap::Record::default();
             }
         }
-        let before = self.trial.as_ref().map(|probation| probation.before.hash.clone());
+        let trial = self.trial.as_ref().map(|trial| OnTrial { before: trial.before.hash.clone(), usual: self.lately });
         // Where nobody waits for the answer, the old rules are put away here.
-        let _ = taken.send(Taken { from, retired, before });
+        let _ = taken.send(Taken { from, retired, trial });
     }
 
     /// Takes into account how the rules did in what is committed. A set that fails its trial is taken back.
@@ -378,7 +381,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         }
         self.lately = probation.trial.record();
         // Without a loader there is nobody to tell.
-        let _ = probation.notes.send(Note::Passed { retired: probation.before });
+        let _ = probation.notes.send(Note::Passed { passed: self.judge.hash.clone(), retired: probation.before });
     }
 
     /// Goes on with the rules from before the trial.

@@ -95,9 +95,9 @@ impl<'scope> Running<'scope> {
     }
 
     /// Hands a set over, and waits until it is live.
-    fn swap(&self, hash: &str, trial: Option<config::Trial>, status: &swap::SharedStatus) -> Taken {
+    fn swap(&self, hash: &str, trial: Option<config::Trial>, usual: swap::Record, status: &swap::SharedStatus) -> Taken {
         let (taken, live) = mpsc::channel();
-        let next = Prepared { judge: rules(hash), trial, taken, notes: mpsc::channel().0, status: status.clone() };
+        let next = Prepared { judge: rules(hash), trial, usual, taken, notes: mpsc::channel().0, status: status.clone() };
         self.events.send(Event::Swap(Box::new(next))).unwrap();
         live.recv_timeout(Duration::from_secs(30)).unwrap()
     }
@@ -354,11 +354,27 @@ fn a_trial_that_is_cut_short_is_not_shown_any_more() {
     let (status, trial) = (swap::SharedStatus::default(), Config::default().trial);
     thread::scope(|scope| {
         let running = Running::start(scope, &broker, &clock);
-        running.swap("beef", Some(trial), &status);
+        running.swap("beef", Some(trial), swap::Record::default(), &status);
         broker.produce(&[(0, None, Some(b"iOS a"))]);
         eventually("the trial is shown", || status.lock().unwrap().trial.is_some());
-        running.swap("cafe", None, &status);
+        running.swap("cafe", None, swap::Record::default(), &status);
         assert_eq!(status.lock().unwrap().trial, None);
+        running.stop().unwrap();
+    });
+}
+
+#[test]
+fn a_trial_that_begins_anew_knows_what_an_earlier_process_has_seen() {
+    let broker = Broker::start(config());
+    let clock = AtomicI64::new(60_000);
+    let (status, trial) = (swap::SharedStatus::default(), Config::default().trial);
+    let usual = swap::Record { records: 1_000, rejected: 10, faults: 0 };
+    broker.produce(&vec![(0, None, Some(&b"bad"[..])); 150]);
+    thread::scope(|scope| {
+        let running = Running::start(scope, &broker, &clock);
+        let taken = running.swap("beef", Some(trial), usual, &status);
+        assert_eq!(taken.trial, Some(swap::OnTrial { before: "cafe".into(), usual }));
+        running.until("it is taken back", |snapshot| snapshot.read == 150 && snapshot.ruleset == "cafe");
         running.stop().unwrap();
     });
 }

@@ -7,6 +7,8 @@ use std::sync::mpsc::Sender;
 use anyhow::Context as _;
 
 use super::SharedStatus;
+use super::store::OnTrial;
+use super::trial::Record;
 use crate::config;
 use crate::counts::Counts;
 use crate::pipeline::Manifest;
@@ -58,6 +60,8 @@ pub struct Prepared {
     pub judge: Judge,
     /// Its trial, if it has to stand one.
     pub trial: Option<config::Trial>,
+    /// What the set before it has done lately, where an earlier process has seen that.
+    pub usual: Record,
     /// Where to say that it is live.
     pub taken: Sender<Taken>,
     /// Where to say how the trial ends.
@@ -73,15 +77,20 @@ pub struct Taken {
     pub from: BTreeMap<i32, i64>,
     /// What is not needed any more, to be put away: that takes time which the data loop does not have.
     pub retired: Vec<Judge>,
-    /// The hash of the set that comes back if the new one fails its trial.
-    pub before: Option<String>,
+    /// The trial of the new one, if it stands one.
+    pub trial: Option<OnTrial>,
 }
 
 /// How a trial has ended.
 #[derive(Debug)]
 pub enum Note {
-    /// The set stays, and the one before is to be put away.
-    Passed { retired: Judge },
+    /// The set stays.
+    Passed {
+        /// Its hash.
+        passed: String,
+        /// The set before, to be put away.
+        retired: Judge,
+    },
     /// The set before is in force again.
     TakenBack {
         /// The set that failed, to be put away.

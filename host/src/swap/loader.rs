@@ -4,7 +4,10 @@
 //!
 //! 1. the set that an operator has pinned, if it proves;
 //! 2. what the folder and the configuration have, if it proves and no trial has taken it back;
-//! 3. the last set that was live and was not taken back.
+//! 3. the last set that was live, was not taken back, and is not on trial.
+//!
+//! A trial outlives the process: where the folder's set was on trial, a process begins with the set from before, and the
+//! folder's takes its place at once, on trial.
 //!
 //! It decides anew whenever a file, the configuration or a decision in the state folder has changed. What is refused changes
 //! nothing but the status, which says so until it is resolved. The data loop never waits for it.
@@ -19,7 +22,8 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use super::judge::{Judge, Note, Prepared, Taken};
 use super::report::{Deployed, Entry, Refusal, Set, TakenBack, Why};
 use super::shadow::Candidate;
-use super::store::{Saved, Store, changes, describe};
+use super::store::{OnTrial, Saved, Store, changes, describe};
+use super::trial::Record;
 use super::watch::Watch;
 use super::{Answer, Asked, File, Handle, Request, SharedStatus, update};
 use crate::config::{self, Config};
@@ -49,6 +53,8 @@ pub struct Loader {
     pending: Option<Pending>,
     watch: Watch<Decisions>,
     candidate: Option<(Candidate, Vec<File>)>,
+    /// What the first set usually does, if the folder's has to stand its trial against it anew.
+    again: Option<Record>,
     /// The pin that the log calls unusable already.
     unusable: Option<String>,
     /// The data loop's.
@@ -78,6 +84,8 @@ pub struct First {
     refusal: Option<Refusal>,
     /// What the folder has, where that does not run.
     folder: Option<String>,
+    /// What this set usually does, if the folder's is to stand its trial against it anew.
+    again: Option<Record>,
     /// The pin, if it can't be used.
     unusable: Option<String>,
 }
@@ -91,24 +99,49 @@ impl First {
         let pin = store.pin();
         match pin.as_ref().map(|pin| prove_kept(config, runtime, store, pin)) {
             Some(Ok(rules)) => {
-                let folder = Definition::read(config).ok().map(|folder| folder.hash()).filter(|hash| hash != rules.hash());
+                let folder = beside(config, runtime, store, rules.hash());
                 tracing::warn!(pinned = rules.hash(), "a pinned set of rules runs; `weir rules resume` follows the folder again");
-                return Ok(First { rules, why: Why::Pinned, refusal: None, folder, unusable: None });
+                let refusal = folder.as_ref().err().map(refusal);
+                return Ok(First {
+                    rules,
+                    why: Why::Pinned,
+                    refusal,
+                    folder: folder.ok().flatten(),
+                    again: None,
+                    unusable: None,
+                });
             }
             Some(Err(error)) => warn_of_pin(pin.as_deref(), &error),
             None => {}
         }
         let folder = Definition::read(config).and_then(|definition| prove_folder(runtime, store, definition));
         let error = match folder {
-            Ok(rules) => return Ok(First { rules, why: Why::Folder, refusal: None, folder: None, unusable: pin }),
+            Ok(rules) => {
+                let first = First { rules, why: Why::Folder, refusal: None, folder: None, again: None, unusable: pin };
+                return Ok(first.or_before(config, runtime, store));
+            }
             Err(error) => error,
         };
-        let sound = |saved: &&Saved| store.taken_back(&saved.set.hash).is_none();
+        let sound = |saved: &&Saved| store.taken_back(&saved.set.hash).is_none() && store.on_trial(&saved.set.hash).is_none();
         let kept = |saved: &Saved| prove_kept(config, runtime, store, &saved.set.hash).ok();
         let Some(rules) = store.history().iter().filter(sound).find_map(kept) else { return Err(error) };
         let refusal = refusal(&error);
         tracing::error!(running = rules.hash(), "an earlier set of rules runs: {}", refusal.message);
-        Ok(First { rules, why: Why::LastGood, refusal: Some(refusal), folder: None, unusable: pin })
+        Ok(First { rules, why: Why::LastGood, refusal: Some(refusal), folder: None, again: None, unusable: pin })
+    }
+
+    /// The set from before, if this one was on trial when a process ended: it has yet to show that it is sound.
+    fn or_before(self, config: &Config, runtime: &Runtime, store: &Store) -> First {
+        let hash = self.rules.hash().to_owned();
+        let Some(OnTrial { before, usual }) = store.on_trial(&hash).filter(|_| config.trial.records > 0) else { return self };
+        match prove_kept(config, runtime, store, &before) {
+            Ok(rules) if store.taken_back(&before).is_none() => {
+                tracing::warn!(running = before, folder = hash, "the folder's rules were on trial, and stand it anew");
+                First { rules, why: Why::LastGood, folder: Some(hash), again: Some(usual), ..self }
+            }
+            // Nothing is there that could come back.
+            _ => self,
+        }
     }
 
     pub fn rules(&self) -> &RuleSet {
@@ -119,6 +152,15 @@ impl First {
 /// The set of the history whose hash begins with `hash`.
 fn prove_kept(config: &Config, runtime: &Runtime, store: &Store, hash: &str) -> anyhow::Result<RuleSet> {
     RuleSet::prove(runtime, store.definition(&store.find(hash)?.set, &config.counts.member)?)
+}
+
+/// What the folder has, if that is another set than `live`.
+fn beside(config: &Config, runtime: &Runtime, store: &Store, live: &str) -> anyhow::Result<Option<String>> {
+    let folder = Definition::read(config)?;
+    if folder.hash() == live {
+        return Ok(None);
+    }
+    prove_folder(runtime, store, folder).map(|rules| Some(rules.hash().to_owned()))
 }
 
 fn warn_of_pin(pin: Option<&str>, error: &anyhow::Error) {
@@ -157,6 +199,7 @@ impl Loader {
             pending: None,
             watch: Watch::default(),
             candidate: None,
+            again: first.again,
             unusable: first.unusable.clone(),
             events: mpsc::channel().0,
             notes: mpsc::channel(),
@@ -178,6 +221,9 @@ impl Loader {
 
     /// Until nobody has a handle any more.
     fn run(mut self, asked: &Receiver<Asked>) {
+        if self.again.is_some() {
+            self.review();
+        }
         let mut looked = Instant::now();
         loop {
             match asked.recv_timeout(LOOK.saturating_sub(looked.elapsed())) {
@@ -227,15 +273,9 @@ impl Loader {
             let next = Live::of(&rules, Why::Folder);
             return Ok(Deployed { live: false, ..self.deployed(&next.set, began) });
         }
-        for file in files {
-            let place = &self.rule(&file.rule)?.file;
-            files::replace(place, &file.bytes).with_context(|| {
-                format!(
-                    "failed to write {}; make its folder writable for this process, or put the file there yourself",
-                    place.display()
-                )
-            })?;
-        }
+        let places = files.iter().map(|file| Ok((self.rule(&file.rule)?.file.as_path(), &*file.bytes)));
+        files::replace_all(&places.collect::<anyhow::Result<Vec<_>>>()?)
+            .map_err(|error| anyhow!("{error:#}; make its folder writable for this process, or put the file there yourself"))?;
         self.store.pardon(rules.hash());
         self.store.set_pin(None)?;
         self.watch.expect(self.store.decisions());
@@ -254,8 +294,8 @@ impl Loader {
             }
         };
         let rules = prove_kept(&self.config, &self.runtime, &self.store, &saved.set.hash)?;
+        // With the next look it is told what of the folder waits now.
         self.store.set_pin(Some(rules.hash()))?;
-        self.watch.expect(self.store.decisions());
         self.go_live(&rules, Why::Pinned, began)
     }
 
@@ -337,9 +377,14 @@ impl Loader {
             return;
         }
         let (files, decisions) = (self.files(), self.store.decisions());
-        if self.watch.look(files.into_iter(), decisions)
-            && let Err(error) = self.decide()
-        {
+        if self.watch.look(files.into_iter(), decisions) {
+            self.review();
+        }
+    }
+
+    /// Decides which set should run. What is refused stands in the status.
+    fn review(&mut self) {
+        if let Err(error) = self.decide() {
             let refusal = refusal(&error);
             let mut known = false;
             update(&self.status, |status| known = status.refusal.as_ref().is_some_and(|last| last.message == refusal.message));
@@ -363,21 +408,12 @@ impl Loader {
             Some(Err(error)) if self.unusable != pin => warn_of_pin(pin.as_deref(), &error),
             _ => {}
         }
-        self.unusable = pin.filter(|_| !is_live);
+        if is_live {
+            return self.look_beside();
+        }
+        self.unusable = pin;
         let folder = self.reload().and_then(|()| Definition::read(&self.config));
         let hash = folder.as_ref().ok().map(Definition::hash);
-        if is_live {
-            let other = hash.filter(|hash| *hash != self.live.set.hash);
-            if let Some(folder) = &other {
-                tracing::warn!(
-                    pinned = self.live.set.hash,
-                    folder,
-                    "the folder's rules have changed, and wait: `weir rules resume` takes them"
-                );
-            }
-            update(&self.status, |status| status.folder = other);
-            return Ok(());
-        }
         if hash.as_ref() == Some(&self.live.set.hash) && self.store.taken_back(&self.live.set.hash).is_none() {
             let mut news = std::mem::replace(&mut self.live.why, Why::Folder) != Why::Folder;
             update(&self.status, |status| {
@@ -397,6 +433,30 @@ impl Loader {
                 self.leave_taken_back(began).context(format!("{error:#}")).and(Err(error))
             }
         }
+    }
+
+    /// Sees what waits in the folder while a set is pinned. An error says why that could not run.
+    fn look_beside(&mut self) -> anyhow::Result<()> {
+        (self.unusable, self.live.why) = (None, Why::Pinned);
+        let folder = self.reload().and_then(|()| beside(&self.config, &self.runtime, &self.store, &self.live.set.hash));
+        let (folder, failed) = match folder {
+            Ok(folder) => (folder, Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        update(&self.status, |status| {
+            if let Some(folder) = folder.as_ref().filter(|_| folder != status.folder) {
+                tracing::warn!(
+                    pinned = self.live.set.hash,
+                    folder,
+                    "the folder's rules are others, and wait: `weir rules resume` takes them"
+                );
+            }
+            (status.why, status.folder) = (Why::Pinned, folder);
+            if failed.is_ok() {
+                status.refusal = None;
+            }
+        });
+        failed
     }
 
     /// If the set in force was taken back by another process, goes on with the last good one.
@@ -423,8 +483,14 @@ impl Loader {
         let (taken, live) = mpsc::channel();
         // What was live before has stood its trial, or never needed one.
         let trial = (why == Why::Folder && self.config.trial.records > 0).then_some(self.config.trial);
-        let (notes, status) = (self.notes.0.clone(), self.status.clone());
-        self.send(Event::Swap(Box::new(Prepared { judge: Judge::new(rules)?, trial, taken, notes, status })))?;
+        let (notes, status, usual) = (self.notes.0.clone(), self.status.clone(), self.again.take().unwrap_or_default());
+        let judge = Judge::new(rules)?;
+        if trial.is_some() {
+            // Before it judges anything: what happens next may be a crash. The data loop says later what it is held against.
+            let before = self.before.as_ref().unwrap_or(&self.live).set.hash.clone();
+            self.mark(&next.set.hash, &OnTrial { before, usual });
+        }
+        self.send(Event::Swap(Box::new(Prepared { judge, trial, usual, taken, notes, status })))?;
         match live.recv_timeout(TAKING) {
             Ok(taken) => {
                 deployed.from.clone_from(&taken.from);
@@ -447,10 +513,14 @@ impl Loader {
         let swapped = taken.is_some();
         let last = std::mem::replace(&mut self.live, next);
         let (set, why) = (self.live.set.clone(), self.live.why);
-        if let Some(Taken { from, before, .. }) = taken {
+        if let Some(Taken { from, trial, .. }) = taken {
             // The data loop knows which one it has kept: the last one, or one from before a trial that was cut short.
             let known = [Some(last), self.before.take()].into_iter().flatten();
-            self.before = known.into_iter().find(|known| Some(&known.set.hash) == before.as_ref());
+            self.before = known.into_iter().find(|known| trial.as_ref().is_some_and(|trial| trial.before == known.set.hash));
+            match &trial {
+                Some(trial) => self.mark(&set.hash, trial),
+                None => self.store.end_trial(&set.hash),
+            }
             tracing::info!(ruleset = set.hash, %why, ?from, "rules are live");
         }
         update(&self.status, |status| {
@@ -458,8 +528,11 @@ impl Loader {
                 status.since = now();
                 status.swaps.live += 1;
             }
-            (status.live, status.why, status.refusal, status.folder) = (set, why, None, None);
-            status.taken_back = None;
+            (status.live, status.why, status.taken_back) = (set, why, None);
+            if why != Why::Pinned {
+                // A pin does not mend the folder.
+                (status.refusal, status.folder) = (None, None);
+            }
         });
         self.save();
     }
@@ -475,10 +548,13 @@ impl Loader {
         }
         while let Ok(note) = self.notes.1.try_recv() {
             match note {
-                Note::Passed { retired } => {
+                Note::Passed { passed, retired } => {
                     drop(retired);
-                    self.before = None;
-                    tracing::info!(ruleset = self.live.set.hash, "the set has passed its trial");
+                    if passed == self.live.set.hash {
+                        self.before = None;
+                    }
+                    self.store.end_trial(&passed);
+                    tracing::info!(ruleset = passed, "the set has passed its trial");
                 }
                 Note::TakenBack { retired, reason, evidence } => self.taken_back(&retired, reason, evidence),
             }
@@ -487,8 +563,11 @@ impl Loader {
 
     fn taken_back(&mut self, retired: &Judge, reason: String, evidence: Vec<String>) {
         let verdict = TakenBack { hash: retired.hash.clone(), at: now(), reason, evidence };
-        if let Err(error) = self.store.take_back(&verdict) {
-            tracing::error!("failed to keep the verdict of a trial; after a restart the set is tried again: {error:#}");
+        match self.store.take_back(&verdict) {
+            Ok(()) => self.store.end_trial(&verdict.hash),
+            Err(error) => {
+                tracing::error!("failed to keep the verdict of a trial; after a restart the set is tried again: {error:#}");
+            }
         }
         // Unless another set has taken its place meanwhile.
         let back = self.before.take_if(|_| retired.hash == self.live.set.hash);
@@ -527,6 +606,13 @@ impl Loader {
         let needed: Vec<&str> = needed.into_iter().flatten().collect();
         if let Err(error) = self.store.save(definition, &saved, &needed) {
             tracing::error!("failed to keep a set of rules in the history; nobody can go back to it: {error:#}");
+        }
+    }
+
+    /// Keeps that a set is on trial.
+    fn mark(&self, hash: &str, trial: &OnTrial) {
+        if let Err(error) = self.store.put_on_trial(hash, trial) {
+            tracing::error!("failed to keep that a set is on trial; a restart ends the trial: {error:#}");
         }
     }
 

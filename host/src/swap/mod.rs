@@ -18,7 +18,7 @@ pub use judge::{Judge, Note, Prepared, Taken};
 pub use loader::{First, Loader};
 use report::{Change, Deployed, Entry, Refusal, Shadow, Status};
 pub use shadow::Tap;
-pub use store::Store;
+pub use store::{OnTrial, Store};
 pub use trial::{Record, Trial, Verdict};
 
 /// What operators are told, shared by those who know and those who ask.

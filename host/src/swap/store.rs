@@ -5,10 +5,11 @@
 //! sets/HASH.json              what a set is made of, and when it went live last
 //! pin                         the set that an operator went back to
 //! taken-back/HASH.json        what a trial found against a set
+//! on-trial/HASH.json          that a set has not passed its trial yet
 //! ```
 //!
 //! Each file is put in place whole, so a crash leaves the old or the new one. Several processes of one host may share the
-//! folder: a pin and a verdict are then for all of them. What it is worth is for [`super::precedence`] to say.
+//! folder: a pin and a verdict are then for all of them. What it is worth is for the loader to say.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,6 +22,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::report::{Set, TakenBack, Why};
+use super::trial::Record;
 use crate::config;
 use crate::files;
 use crate::ruleset::{Defined, Definition};
@@ -47,6 +49,15 @@ pub struct Saved {
     pub why: Why,
 }
 
+/// That a set has gone live, or is about to, and has not passed its trial yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnTrial {
+    /// The hash of the set that comes back if it fails.
+    pub before: String,
+    /// What that one has done lately.
+    pub usual: Record,
+}
+
 impl Store {
     /// The folder of the configuration, made if it is missing; by default one of this user's by the name of the group.
     ///
@@ -55,7 +66,7 @@ impl Store {
     pub fn open(swap: &config::Swap, group: &str) -> anyhow::Result<Store> {
         let folder = swap.state.clone().unwrap_or_else(|| default_folder(group));
         let store = Store { folder, keep: swap.history };
-        let made = ["components", "sets", "taken-back"].map(|part| fs::create_dir_all(store.folder.join(part)));
+        let made = ["components", "sets", "taken-back", "on-trial"].map(|part| fs::create_dir_all(store.folder.join(part)));
         let probe = store.folder.join("probe");
         let probed = || files::replace(&probe, b"").and_then(|()| fs::remove_file(&probe));
         let made = made.into_iter().collect::<io::Result<()>>().and_then(|()| probed());
@@ -152,6 +163,25 @@ impl Store {
         let _ = fs::remove_file(self.verdict(hash));
     }
 
+    /// The trial of a set that has not passed it yet, in this process or in an earlier one.
+    pub fn on_trial(&self, hash: &str) -> Option<OnTrial> {
+        self.read(&self.mark(hash))
+    }
+
+    /// Keeps that, so that a restart does not end the trial.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn put_on_trial(&self, hash: &str, trial: &OnTrial) -> anyhow::Result<()> {
+        self.write(&self.mark(hash), trial)
+    }
+
+    /// The trial is over.
+    pub fn end_trial(&self, hash: &str) {
+        // It is gone, or it was never there.
+        let _ = fs::remove_file(self.mark(hash));
+    }
+
     /// Changes whenever an operator or a trial decides something, in this process or in another one.
     pub fn decisions(&self) -> (Option<String>, BTreeSet<String>) {
         (self.pin(), self.names("taken-back"))
@@ -165,6 +195,7 @@ impl Store {
         for (_, saved) in old {
             let _ = fs::remove_file(self.set(&saved.set.hash)); // It is tried again with the next set.
             self.pardon(&saved.set.hash);
+            self.end_trial(&saved.set.hash);
         }
         let used: BTreeSet<&str> = kept.iter().flat_map(|(_, saved)| &saved.set.rules).map(|rule| rule.digest.as_str()).collect();
         for digest in self.names("components").iter().filter(|digest| !used.contains(digest.as_str())) {
@@ -190,6 +221,10 @@ impl Store {
 
     fn set(&self, hash: &str) -> PathBuf {
         self.folder.join("sets").join(format!("{hash}.json"))
+    }
+
+    fn mark(&self, hash: &str) -> PathBuf {
+        self.folder.join("on-trial").join(format!("{hash}.json"))
     }
 
     fn verdict(&self, hash: &str) -> PathBuf {
@@ -340,6 +375,19 @@ mod tests {
         store.set_pin(None).unwrap();
         store.pardon("beef");
         assert_eq!(store.decisions(), (None, BTreeSet::new()));
+    }
+
+    #[test]
+    fn a_trial_is_kept_until_it_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path(), 2);
+        let usual = Record { records: 500, rejected: 7, faults: 0 };
+        let trial = OnTrial { before: "cafe".into(), usual };
+        store.put_on_trial("beef", &trial).unwrap();
+        assert_eq!((store.on_trial("beef"), store.on_trial("cafe")), (Some(trial), None));
+        assert_eq!(store.decisions(), (None, BTreeSet::new()), "it is for no other process");
+        store.end_trial("beef");
+        assert_eq!(store.on_trial("beef"), None);
     }
 
     #[test]

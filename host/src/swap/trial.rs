@@ -4,6 +4,8 @@
 //! set before rejected, where that has judged any. What the engine itself rejects is no rule's doing. Pure: the time comes
 //! from outside, and what follows from the verdict is for the data loop to do.
 
+use serde::{Deserialize, Serialize};
+
 use crate::config;
 use crate::pipeline::{Manifest, RULE_FAULT};
 use crate::record::{Part, Rejection};
@@ -19,7 +21,7 @@ const MAX_EVIDENCE: usize = 10;
 const MAX_DETAIL: usize = 200;
 
 /// What the rules in force have done with messages lately.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     pub records: u64,
     pub rejected: u64,

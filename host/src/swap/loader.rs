@@ -398,6 +398,10 @@ impl Loader {
             if known {
                 return; // It stands in the status until it is resolved; saying it again helps nobody.
             }
+            if self.pending.is_some() {
+                tracing::warn!(running = self.live.set.hash, "changed rules wait: {}", refusal.message);
+                return update(&self.status, |status| status.refusal = Some(refusal));
+            }
             self.count_refused();
             tracing::error!(running = self.live.set.hash, "changed rules are refused, nothing has changed: {}", refusal.message);
             update(&self.status, |status| status.refusal = Some(refusal));

@@ -48,8 +48,8 @@ impl Operator<'_> {
     }
 }
 
-/// Makes a pin useless: a component of the pinned set is damaged.
-fn spoil_the_pinned(field: &Field) {
+/// Makes the history useless: all its components are damaged.
+fn spoil_what_is_kept(field: &Field) {
     let components = field.folder.path().join("state/weir/weir/components");
     for entry in fs::read_dir(components).unwrap() {
         fs::write(entry.unwrap().path(), "damaged").unwrap();
@@ -65,7 +65,7 @@ fn a_pin_that_can_not_be_used_is_told_once_and_the_folder_is_followed() {
     Operator::of(&field, &mut engine).does(&format!("rollback {first}"));
     assert_eq!(engine.stop().code, Some(0));
 
-    spoil_the_pinned(&field);
+    spoil_what_is_kept(&field);
     let mut engine = field.engine();
     let operator = Operator::of(&field, &mut engine);
     let line = engine.line("the pinned set can't be used");
@@ -140,5 +140,25 @@ fn a_deployment_that_can_not_be_written_as_a_whole_changes_nothing() {
     assert_eq!((field.folder.hash(), operator.status().live.hash), (before.clone(), before));
     operator.does("deploy new");
     live(&mut engine, &field.folder.hash());
+    assert_eq!(engine.stop().code, Some(0));
+}
+
+#[test]
+fn what_is_refused_is_named_as_it_was_given_and_counted() {
+    let field = Field::new();
+    let mut engine = field.engine();
+    let operator = Operator::of(&field, &mut engine);
+    let first = field.folder.hash();
+    let given = field.folder.path().join(format!("{RULE}.wasm"));
+    fs::write(&given, &shipped(RULE)[..30_000]).unwrap();
+    let said = operator.is_refused(&format!("deploy {}", given.display()));
+    assert!(said.contains("device-filter.wasm as handed in can't be used") && !said.contains("rules/dist"), "{said}");
+    live(&mut engine, &mend(&field.folder, 57));
+    spoil_what_is_kept(&field);
+    assert!(operator.is_refused(&format!("rollback {first}")).contains("is not what was written"));
+    field.folder.put(RULE, b"");
+    let said = operator.is_refused("resume");
+    assert!(said.contains("the set in force stays") && said.contains("empty"), "{said}");
+    eventually("the folder is refused too", || (operator.status().swaps.refused == 4).then_some(()));
     assert_eq!(engine.stop().code, Some(0));
 }

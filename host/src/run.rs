@@ -9,6 +9,7 @@
 
 mod notices;
 
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
@@ -85,7 +86,7 @@ fn serve(
     snapshot.sign(clock());
     snapshot.update(|snapshot| judge.introduce(snapshot));
     let Some(ready) = topics::prepare(config, brokers, inbox)? else { return Ok(()) };
-    let troubles = std::sync::Arc::new(Troubles::default());
+    let troubles = Arc::new(Troubles::default());
     let source = Source::open(config, brokers, troubles.clone())?;
     let mut engine = Engine {
         parts: Vec::new(),
@@ -93,7 +94,8 @@ fn serve(
         begun: None,
         limits: config.batch.clone(),
         counts: Counts::new(config.counts.every.as_millis() as i64, config.counts.emit_empty),
-        sink: Sink::open(config, brokers, ready.largest_batch, troubles)?,
+        sink: Sink::open(config, brokers, ready.largest_batch, troubles.clone())?,
+        troubles,
         source,
         judge,
         next: None,
@@ -141,6 +143,7 @@ enum Phase {
 struct Engine<'a, C> {
     source: Source,
     sink: Sink,
+    troubles: Arc<Troubles>,
     judge: Judge,
     /// A set that takes its place before the next message is read.
     next: Option<Box<Prepared>>,
@@ -225,7 +228,10 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         match self.source.poll(&mut self.parts[self.filled].batch, patience)? {
             Polled::Messages => self.process(inbox),
             Polled::Nothing if self.begun.is_some() => self.commit(inbox),
-            Polled::Nothing => self.tick(inbox),
+            Polled::Nothing => {
+                self.reach();
+                self.tick(inbox)
+            }
             Polled::Revoked => {
                 // The group waits for this.
                 let committed = if self.begun.is_some() { self.commit(inbox) } else { Ok(()) };
@@ -260,7 +266,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
     /// Begins anew with what is committed. The producer comes first: until a transaction of a former one is decided, it is not
     /// known what that is.
     fn recover(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
-        self.sink.prepare(&mut || inbox.overdue())?;
+        self.sink.prepare(&mut waiting(inbox, &self.troubles, self.snapshot))?;
         let committed = self.source.restore()?;
         self.counts.clear();
         if committed.is_empty() {
@@ -395,6 +401,16 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         let _ = notes.send(Note::TakenBack { retired, reason, evidence });
     }
 
+    /// Lets observers see whether Kafka is there, while there is nothing to do that would tell.
+    fn reach(&mut self) {
+        let outage = self.source.outage();
+        self.snapshot.update(|snapshot| match outage {
+            Some(why) => snapshot.state = snapshot::State::Waiting(why),
+            None if matches!(snapshot.state, snapshot::State::Waiting(_)) => snapshot.state = snapshot::State::Running,
+            None => {}
+        });
+    }
+
     /// Lets time pass: a window that has ended is sent, in a transaction of its own.
     fn tick(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
         self.sink.serve();
@@ -413,13 +429,14 @@ impl<C: Fn() -> i64> Engine<'_, C> {
     fn send(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
         if self.begun.is_none() {
             self.begun = Some(Instant::now());
-            self.sink.begin(&mut || inbox.overdue())?;
+            self.sink.begin(&mut waiting(inbox, &self.troubles, self.snapshot))?;
         }
         let part = self.filled;
         self.filled += 1;
         let Part { batch, step } = &self.parts[part];
         let Judge { manifests, hash, .. } = &self.judge;
-        self.sink.send(Work { part, batch, step, manifests, ruleset: hash }, &mut || inbox.overdue())?;
+        self.sink
+            .send(Work { part, batch, step, manifests, ruleset: hash }, &mut waiting(inbox, &self.troubles, self.snapshot))?;
         self.counts.apply(&step.counts);
         Ok(())
     }
@@ -430,7 +447,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         let read = parts.iter().flat_map(|part| part.batch.records()).map(|record| record.partition);
         let sent = parts.iter().flat_map(|part| &part.step.counts.windows).flat_map(|window| window.partitions.iter().copied());
         let states = self.counts.states(read.chain(sent));
-        self.sink.commit(parts, &states, &mut self.source, &mut || inbox.overdue())?;
+        self.sink.commit(parts, &states, &mut self.source, &mut waiting(inbox, &self.troubles, self.snapshot))?;
         self.backoff.reset();
         self.snapshot.update(|snapshot| {
             snapshot.state = snapshot::State::Running;
@@ -452,7 +469,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
     /// Gives up what was sent since the last commit.
     fn abandon(&mut self, inbox: &mut Inbox) {
         if self.begun.take().is_some() {
-            self.sink.abandon(&self.parts[..self.filled], &mut || inbox.overdue());
+            self.sink.abandon(&self.parts[..self.filled], &mut waiting(inbox, &self.troubles, self.snapshot));
             (self.filled, self.judging) = (0, Duration::ZERO);
         }
     }
@@ -464,6 +481,16 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         tracing::warn!(pause_ms = pause.as_millis() as u64, "{error:#}; what is not committed will be read again");
         self.snapshot.update(|snapshot| snapshot.state = snapshot::State::Waiting(format!("{error:#}")));
         inbox.wait(pause);
+    }
+}
+
+/// Whether to give up waiting for a broker. Observers see meanwhile if none is there; a commit tells them when that is over.
+fn waiting(inbox: &mut Inbox, troubles: &Troubles, snapshot: &Shared) -> impl FnMut() -> bool {
+    move || {
+        if let Some(why) = troubles.outage() {
+            snapshot.update(|snapshot| snapshot.state = snapshot::State::Waiting(why));
+        }
+        inbox.overdue()
     }
 }
 

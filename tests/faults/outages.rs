@@ -1,11 +1,14 @@
 //! Brokers that die, and a network that delays, cuts and swallows.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use crate::cluster::{Cluster, Shape, shared};
-use crate::weir::{Job, SETTLING};
+use crate::program::within;
+use crate::weir::{Engine, Job, SETTLING};
 
 /// Most memory that an engine may hold while it cannot write, in KiB.
 const LARGEST_KIB: u64 = 256 << 10;
@@ -13,6 +16,8 @@ const LARGEST_KIB: u64 = 256 << 10;
 const AWAY: Duration = Duration::from_secs(4);
 /// How long all of them do.
 const ALL_AWAY: Duration = Duration::from_secs(10);
+/// How long it may take until readiness tells that all of them are away, or back.
+const SEEN: Duration = Duration::from_secs(10);
 /// How long the network is one way or another.
 const SPELL: Duration = Duration::from_secs(2);
 
@@ -28,6 +33,19 @@ fn three() -> MutexGuard<'static, Cluster> {
 
 fn job(cluster: &Cluster, name: &str) -> Job {
     Job::create(cluster, name).with("kafka.properties.socket.timeout.ms", "5000")
+}
+
+/// Waits until `/readyz` answers with `code`.
+fn is_ready(engine: &mut Engine, code: &str) {
+    let line = engine.weir().line("admin interface on http://");
+    let address = line.split_once("http://").unwrap().1.trim().to_owned();
+    within(SEEN, format_args!("/readyz answers {code}"), || {
+        let mut stream = TcpStream::connect(&address).ok()?;
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        answer.starts_with(&format!("HTTP/1.1 {code} ")).then_some(())
+    });
 }
 
 #[test]
@@ -75,6 +93,7 @@ fn with_all_brokers_down_it_waits_within_its_memory() {
     let mut engine = job.engine("a").assigned();
     job.goes_on(SETTLING);
     (0..cluster.brokers()).for_each(|broker| cluster.kill(broker));
+    is_ready(&mut engine, "503");
     thread::sleep(ALL_AWAY);
     assert!(engine.weir().is_running(), "{:#?}", engine.weir().lines());
     cluster.revive();
@@ -85,6 +104,21 @@ fn with_all_brokers_down_it_waits_within_its_memory() {
     job.settle();
     engine.stop();
     job.judge();
+}
+
+#[test]
+fn with_all_brokers_down_it_is_not_ready_though_there_is_nothing_to_do() {
+    let cluster = three();
+    let job = job(&cluster, "idle");
+    let mut engine = job.engine("a").assigned();
+    is_ready(&mut engine, "200");
+    (0..cluster.brokers()).for_each(|broker| cluster.kill(broker));
+    is_ready(&mut engine, "503");
+    thread::sleep(AWAY);
+    is_ready(&mut engine, "503");
+    cluster.revive();
+    is_ready(&mut engine, "200");
+    engine.stop();
 }
 
 #[test]

@@ -10,13 +10,14 @@ use std::net::SocketAddr;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use sha2::{Digest, Sha256};
 
+use crate::config::Token;
+
 /// Judges requests by their heads.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Guard {
     /// Hosts that a request may name; none where any may.
     hosts: Option<Vec<String>>,
-    /// SHA-256 of the token.
-    token: Option<[u8; 32]>,
+    token: Option<Token>,
 }
 
 /// A request that is not served, and why.
@@ -25,10 +26,10 @@ pub struct Denied(pub StatusCode, pub &'static str);
 
 impl Guard {
     /// For an interface that was to listen on `listen` and listens on `address`.
-    pub fn new(listen: &str, address: SocketAddr, token: Option<&str>) -> Guard {
+    pub fn new(listen: &str, address: SocketAddr, token: Option<Token>) -> Guard {
         let name = listen.rsplit_once(':').map_or(listen, |(host, _)| host).trim_matches(['[', ']']).to_ascii_lowercase();
         let ours = ["localhost", "127.0.0.1", "::1", &name].map(str::to_owned);
-        Guard { hosts: address.ip().is_loopback().then(|| ours.to_vec()), token: token.map(|token| Sha256::digest(token).into()) }
+        Guard { hosts: address.ip().is_loopback().then(|| ours.to_vec()), token }
     }
 
     /// Whether a request may go on.
@@ -52,7 +53,7 @@ impl Guard {
             return Err(Denied(StatusCode::UNSUPPORTED_MEDIA_TYPE, "a change must have the content type application/json"));
         }
         match (&self.token, &self.hosts) {
-            (Some(token), _) => self.authorise(token, text(header::AUTHORIZATION)),
+            (Some(token), _) => authorise(token, text(header::AUTHORIZATION)),
             (None, Some(_)) => Ok(()),
             (None, None) => Err(Denied(
                 StatusCode::FORBIDDEN,
@@ -60,21 +61,24 @@ impl Guard {
             )),
         }
     }
+}
 
-    fn authorise(&self, token: &[u8; 32], given: Option<&str>) -> Result<(), Denied> {
-        let bearer = |text: &str| {
-            text.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("bearer ")).and(text.get(7..)).map(str::to_owned)
-        };
-        let Some(given) = given.and_then(bearer) else {
-            return Err(Denied(StatusCode::UNAUTHORIZED, "a change needs `Authorization: Bearer TOKEN`"));
-        };
-        // Over digests, and every byte of them: the time says nothing about the token.
-        let given: [u8; 32] = Sha256::digest(given.trim()).into();
-        let different = token.iter().zip(given).fold(0, |different, (ours, theirs)| different | (ours ^ theirs));
-        match std::hint::black_box(different) {
-            0 => Ok(()),
-            _ => Err(Denied(StatusCode::UNAUTHORIZED, "the token is not the one of `admin.token`")),
-        }
+fn authorise(token: &Token, given: Option<&str>) -> Result<(), Denied> {
+    let bearer =
+        |text: &str| text.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("bearer ")).and(text.get(7..)).map(str::to_owned);
+    let Some(given) = given.and_then(bearer) else {
+        return Err(Denied(StatusCode::UNAUTHORIZED, "a change needs `Authorization: Bearer TOKEN`"));
+    };
+    let token = token.read().map_err(|error| {
+        tracing::error!("a change is denied: {error:#}");
+        Denied(StatusCode::INTERNAL_SERVER_ERROR, "the token can't be read now; the log of the process says why")
+    })?;
+    // Over digests, and every byte of them: the time says nothing about the token.
+    let [ours, theirs]: [[u8; 32]; 2] = [token.trim(), given.trim()].map(|token| Sha256::digest(token).into());
+    let different = ours.iter().zip(theirs).fold(0, |different, (ours, theirs)| different | (ours ^ theirs));
+    match std::hint::black_box(different) {
+        0 => Ok(()),
+        _ => Err(Denied(StatusCode::UNAUTHORIZED, "the token is not the one of `admin.token`")),
     }
 }
 
@@ -93,6 +97,7 @@ mod tests {
 
     fn check(address: &str, token: Option<&str>, method: Method, headers: &[(&'static str, &str)]) -> Result<(), StatusCode> {
         let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        let token = token.map(|token| Token::Text(token.into()));
         Guard::new(address, address.parse().unwrap(), token).check(&method, &headers).map_err(|Denied(status, _)| status)
     }
 
@@ -136,6 +141,23 @@ mod tests {
         assert_eq!(with("Bearer secrets"), Err(StatusCode::UNAUTHORIZED));
         assert_eq!(with("Basic secret"), Err(StatusCode::UNAUTHORIZED));
         assert_eq!(check(OPEN, Some("secret"), Method::POST, &[host, JSON]), Err(StatusCode::UNAUTHORIZED));
+    }
+
+    #[test]
+    fn a_tokens_file_may_be_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        let guard = Guard::new(OPEN, OPEN.parse().unwrap(), Some(Token::File(file.clone())));
+        let with = |token: &str| {
+            let headers = [JSON, ("authorization", &format!("Bearer {token}"))];
+            let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+            guard.check(&Method::POST, &headers).map_err(|Denied(status, _)| status)
+        };
+        assert_eq!(with("old"), Err(StatusCode::INTERNAL_SERVER_ERROR), "it is not there");
+        std::fs::write(&file, "old\n").unwrap();
+        assert_eq!((with("old"), with("new")), (Ok(()), Err(StatusCode::UNAUTHORIZED)));
+        std::fs::write(&file, "new\n").unwrap();
+        assert_eq!((with("old"), with("new")), (Err(StatusCode::UNAUTHORIZED), Ok(())));
     }
 
     #[test]

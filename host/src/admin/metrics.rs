@@ -84,7 +84,11 @@ fn sets(page: &mut Page, status: &Status) {
     page.gauge("weir_ruleset_info", "The set of rules in force, and why it is this one.", [(live, 1)]);
     page.gauge("weir_ruleset_live_since_seconds", "Since when, as Unix time.", [(none(), status.since as f64 / 1e3)]);
     page.counter("weir_ruleset_swaps_total", "Sets that went live after the first one.", [(none(), status.swaps.live)]);
-    page.counter("weir_ruleset_refused_total", "Sets that were refused.", [(none(), status.swaps.refused)]);
+    page.counter(
+        "weir_ruleset_refused_total",
+        "Sets that were refused: the folder's, and those of commands.",
+        [(none(), status.swaps.refused)],
+    );
     page.counter("weir_ruleset_taken_back_total", "Sets that their trial took back.", [(none(), status.swaps.taken_back)]);
     page.gauge(
         "weir_ruleset_refusal",

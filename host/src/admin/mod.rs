@@ -53,7 +53,8 @@ pub struct Server {
 /// If the token can't be read, or the thread can't be started.
 pub fn serve(config: &config::Admin, snapshot: Shared, rules: Handle) -> anyhow::Result<Option<Server>> {
     let Some(listen) = &config.listen else { return Ok(None) };
-    let token = config.token.as_ref().map(config::Token::read).transpose()?;
+    // It is read anew for each change. That it can't be read should be known now.
+    config.token.as_ref().map(config::Token::read).transpose()?;
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_all().max_blocking_threads(routes::MAX_WAITING + 1);
     let runtime = runtime.build().context("failed to start the admin interface")?;
@@ -67,7 +68,7 @@ pub fn serve(config: &config::Admin, snapshot: Shared, rules: Handle) -> anyhow:
         }
     };
     let address = listener.local_addr().context("failed to start the admin interface")?;
-    let guard = Guard::new(listen, address, token.as_deref());
+    let guard = Guard::new(listen, address, config.token.clone());
     let router = routes::router(Context::new(snapshot, rules, guard));
     let (stop, stopped) = oneshot::channel();
     let thread = thread::Builder::new().name("weir-admin".into()).spawn(move || {

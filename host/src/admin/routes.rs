@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Query, Request, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{DefaultBodyLimit, FromRequest, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -80,6 +81,9 @@ pub(super) fn router(context: Context) -> Router {
         .route("/api/rules/shadow", get(shadow).post(start_shadow).layer(files))
         .route("/api/rules/shadow/end", post(end_shadow))
         .route("/api/rules/promote", post(promote))
+        .method_not_allowed_fallback(|| async {
+            Problem(StatusCode::METHOD_NOT_ALLOWED, "this takes another method; `GET /` lists them".into())
+        })
         .fallback(|| async { Problem(StatusCode::NOT_FOUND, "there is nothing here; `GET /` lists what there is".into()) })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn_with_state(context.clone(), guarded))
@@ -92,6 +96,19 @@ struct Problem(StatusCode, String);
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         (self.0, Json(json!({ "error": self.1 }))).into_response()
+    }
+}
+
+/// A body within its bound.
+struct Body(Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Body, Problem> {
+        let problem = |status, text| Problem(status, format!("the body can't be read: {text}"));
+        let read = Bytes::from_request(request, state).await;
+        read.map(Body).map_err(|rejection| problem(rejection.status(), rejection.body_text()))
     }
 }
 
@@ -148,7 +165,9 @@ struct Two {
     b: String,
 }
 
-async fn diff(State(context): State<Context>, Query(Two { a, b }): Query<Two>) -> Result<Response, Problem> {
+async fn diff(State(context): State<Context>, query: Result<Query<Two>, QueryRejection>) -> Result<Response, Problem> {
+    let unreadable = |rejection: QueryRejection| Problem(StatusCode::BAD_REQUEST, rejection.body_text());
+    let Query(Two { a, b }) = query.map_err(unreadable)?;
     ask(context, swap::Request::Diff { a, b }).await
 }
 
@@ -180,32 +199,32 @@ struct Which {
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-async fn deploy(State(context): State<Context>, body: Bytes) -> Result<Response, Problem> {
+async fn deploy(State(context): State<Context>, Body(body): Body) -> Result<Response, Problem> {
     let (files, dry_run) = files(&body)?;
     ask(context, swap::Request::Deploy { files, dry_run }).await
 }
 
-async fn rollback(State(context): State<Context>, body: Bytes) -> Result<Response, Problem> {
+async fn rollback(State(context): State<Context>, Body(body): Body) -> Result<Response, Problem> {
     let Which { hash } = read(&body)?;
     ask(context, swap::Request::Rollback { hash }).await
 }
 
-async fn resume(State(context): State<Context>, body: Bytes) -> Result<Response, Problem> {
+async fn resume(State(context): State<Context>, Body(body): Body) -> Result<Response, Problem> {
     let Nothing {} = read(&body)?;
     ask(context, swap::Request::Resume).await
 }
 
-async fn start_shadow(State(context): State<Context>, body: Bytes) -> Result<Response, Problem> {
+async fn start_shadow(State(context): State<Context>, Body(body): Body) -> Result<Response, Problem> {
     let (files, _) = files(&body)?;
     ask(context, swap::Request::Shadow { files }).await
 }
 
-async fn end_shadow(State(context): State<Context>, body: Bytes) -> Result<Response, Problem> {
+async fn end_shadow(State(context): State<Context>, Body(body): Body) -> Result<Response, Problem> {
     let Nothing {} = read(&body)?;
     ask(context, swap::Request::EndShadow).await
 }
 
-async fn promote(State(context): State<Context>, body: Bytes) -> Result<Response, Problem> {
+async fn promote(State(context): State<Context>, Body(body): Body) -> Result<Response, Problem> {
     let Nothing {} = read(&body)?;
     ask(context, swap::Request::Promote).await
 }

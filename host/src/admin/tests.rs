@@ -92,7 +92,14 @@ fn what_makes_no_sense_is_answered_with_the_reason() {
         assert!(code == 400 && answer.contains(said), "{body}: {answer}");
     }
     assert_eq!(ask(&server, "GET /nowhere", &[], "").0, 404);
-    assert_eq!(ask(&server, "DELETE /api/rules", &[JSON], "").0, 405);
+    for (request, body, status) in [
+        ("DELETE /api/rules", "", 405),
+        ("GET /api/rules/diff?a=cafe", "", 400),
+        ("POST /api/rules/resume", &*format!("{{{}}}", " ".repeat(100_000)), 413),
+    ] {
+        let (code, answer) = ask(&server, request, &[JSON], body);
+        assert!(code == status && answer.starts_with("{\"error\":\""), "{request}: {code} {answer}");
+    }
 }
 
 #[test]

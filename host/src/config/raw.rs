@@ -2,7 +2,7 @@
 //!
 //! Tables are flattened, so `kafka.brokers` is one key wherever and however it was written. Only `rule.NAME.config` keeps its
 //! shape, for it belongs to the rule. What is not among the defaults and in no open table is refused here, with the nearest
-//! known key; whether a value makes sense is asked later, in [`super::read`].
+//! known key; whether a value makes sense is asked later, in [`mod@super::read`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -37,6 +37,11 @@ use crate::record::{Batch, Part};
 /// the next part is read.
 const PART_ROWS: usize = 2_000;
 
+/// How often a broker is asked for a sign of life while none is known to have one.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+/// How long it may take to give one. Nothing is read meanwhile.
+const SIGN_OF_LIFE: Duration = Duration::from_millis(300);
+
 /// What a poll came back with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Polled {
@@ -58,6 +63,8 @@ pub struct Source {
     start: config::Start,
     limits: config::Batch,
     troubles: Arc<Troubles>,
+    /// When a broker was asked for a sign of life last.
+    asked: Instant,
     assigned: Vec<i32>,
     /// The next offset of each partition, once it is restored: one past what is committed.
     next: BTreeMap<i32, i64>,
@@ -87,6 +94,7 @@ impl Source {
             start: config.kafka.start,
             limits: config::Batch { rows: config.batch.rows.min(PART_ROWS), ..config.batch.clone() },
             troubles,
+            asked: Instant::now(),
             assigned: Vec::new(),
             next: BTreeMap::new(),
             membership: None,
@@ -110,6 +118,21 @@ impl Source {
             Some((*partition, (native::known_end(&self.consumer, &self.topic, *partition)? - next).max(0)))
         };
         self.next.iter().filter_map(lag).collect()
+    }
+
+    /// What stands in the way, if no broker answers. To be asked while there is nothing to read or write: what is read or written
+    /// tells as well.
+    pub fn outage(&mut self) -> Option<String> {
+        let outage = self.troubles.outage()?;
+        if self.asked.elapsed() >= ASK_EVERY {
+            self.asked = Instant::now();
+            // The client tells when the last connection is lost, and not when there is one again.
+            if self.consumer.fetch_metadata(Some(&self.topic), SIGN_OF_LIFE).is_ok() {
+                self.troubles.over();
+                return None;
+            }
+        }
+        Some(outage)
     }
 
     /// Fills `batch`, waiting at most `wait` for a first message. Serves rebalances, so it has to be called at least every

@@ -45,6 +45,12 @@ impl Troubles {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What stands in the way, if no broker could be reached when last heard of.
+    pub fn outage(&self) -> Option<String> {
+        let reason = || self.last().map_or_else(String::new, |(_, reason)| format!(": {reason}"));
+        self.down.load(Ordering::Relaxed).then(|| format!("no broker answers{}", reason()))
+    }
+
     /// Says so if no broker could be reached before. To be called when something went well.
     pub fn over(&self) {
         if self.down.swap(false, Ordering::Relaxed) {
@@ -181,8 +187,8 @@ mod tests {
         troubles
             .hear(&KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure), "kafka:1/bootstrap: Connect failed (after 0ms)");
         troubles.hear(&KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
-        assert_eq!(troubles.last().unwrap().1, "Connect failed");
+        assert_eq!(troubles.outage().unwrap(), "no broker answers: Connect failed");
         troubles.over();
-        assert!(!troubles.down.load(Ordering::Relaxed));
+        assert_eq!(troubles.outage(), None);
     }
 }

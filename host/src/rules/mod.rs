@@ -1,6 +1,6 @@
 //! `weir rules`: asks the admin interface of a running `weir run` which rules it judges by, and has them swapped.
 //!
-//! [`client`] asks, [`show`] words the answers for people. Nothing is decided here: what is proven, refused or taken back is the
+//! [`mod@client`] asks, [`show`] words the answers for people. Nothing is decided here: what is proven, refused or taken back is the
 //! running process's to say.
 
 mod client;

@@ -378,3 +378,28 @@ fn a_trial_that_begins_anew_knows_what_an_earlier_process_has_seen() {
         running.stop().unwrap();
     });
 }
+
+#[test]
+fn an_outage_of_kafka_is_seen_whether_there_is_something_to_write_or_not() {
+    let broker = Broker::start(config());
+    let clock = AtomicI64::new(60_000);
+    broker.produce(&[(0, None, Some(b"iOS a"))]);
+    thread::scope(|scope| {
+        let running = Running::start(scope, &broker, &clock);
+        running.until("the first is committed", |snapshot| snapshot.read == 1);
+        let waits = |snapshot: &Snapshot| match &snapshot.state {
+            snapshot::State::Waiting(why) => why.contains("no broker answers"),
+            _ => false,
+        };
+        for now in [60_000, 120_000] {
+            broker.cluster().broker_down(-1).unwrap();
+            // From the second time on there is a window to be sent.
+            clock.store(now, Ordering::Relaxed);
+            running.until("that is seen", waits);
+            broker.cluster().broker_up(-1).unwrap();
+            running.until("that it is over is seen", |snapshot| snapshot.state == snapshot::State::Running);
+        }
+        running.until("the window is sent", |snapshot| snapshot.closed.is_some());
+        running.stop().unwrap();
+    });
+}

@@ -187,6 +187,7 @@ impl Loader {
             status.live = live.set.clone();
             (status.why, status.since, status.refusal) = (first.why, now(), first.refusal.clone());
             status.folder.clone_from(&first.folder);
+            status.swaps.refused = u64::from(first.refusal.is_some());
         });
         Loader {
             config,
@@ -293,7 +294,8 @@ impl Loader {
                 earlier.context("no other set has been live; there is nothing to go back to")?
             }
         };
-        let rules = prove_kept(&self.config, &self.runtime, &self.store, &saved.set.hash)?;
+        let rules =
+            prove_kept(&self.config, &self.runtime, &self.store, &saved.set.hash).inspect_err(|_| self.count_refused())?;
         // With the next look it is told what of the folder waits now.
         self.store.set_pin(Some(rules.hash()))?;
         self.go_live(&rules, Why::Pinned, began)
@@ -303,9 +305,10 @@ impl Loader {
     fn resume(&mut self) -> anyhow::Result<Deployed> {
         let began = Instant::now();
         self.reload()?;
+        let stays = if self.store.pin().is_some() { "the pinned set stays" } else { "the set in force stays" };
         let rules = prove_folder(&self.runtime, &self.store, Definition::read(&self.config)?)
             .inspect_err(|_| self.count_refused())
-            .context("the pinned set stays")?;
+            .context(stays)?;
         self.store.set_pin(None)?;
         self.watch.expect(self.store.decisions());
         self.go_live(&rules, Why::Folder, began)
@@ -351,8 +354,12 @@ impl Loader {
             ensure!(files[..index].iter().all(|other| other.rule != file.rule), "the rule `{}` was given twice", file.rule);
         }
         let rules = self.config.rules.iter().map(|rule| {
-            let given = files.iter().find(|file| file.rule == rule.name);
-            Ok(Defined::new(rule.clone(), given.map_or_else(|| read(&rule.file), |file| Ok(file.bytes.clone()))?))
+            let Some(given) = files.iter().find(|file| file.rule == rule.name) else {
+                return Ok(Defined::new(rule.clone(), read(&rule.file)?));
+            };
+            // Messages name the file: this one is not the folder's.
+            let file = format!("{}.wasm as handed in", rule.name).into();
+            Ok(Defined::new(config::Rule { file, ..rule.clone() }, given.bytes.clone()))
         });
         Ok(Definition { rules: rules.collect::<anyhow::Result<_>>()?, counted: self.config.counts.member.clone() })
     }
@@ -390,6 +397,10 @@ impl Loader {
             update(&self.status, |status| known = status.refusal.as_ref().is_some_and(|last| last.message == refusal.message));
             if known {
                 return; // It stands in the status until it is resolved; saying it again helps nobody.
+            }
+            if self.pending.is_some() {
+                tracing::warn!(running = self.live.set.hash, "changed rules wait: {}", refusal.message);
+                return update(&self.status, |status| status.refusal = Some(refusal));
             }
             self.count_refused();
             tracing::error!(running = self.live.set.hash, "changed rules are refused, nothing has changed: {}", refusal.message);

@@ -60,7 +60,7 @@ impl fmt::Display for Why {
 pub struct Swaps {
     /// Sets that went live after the first one, those taken back to included.
     pub live: u64,
-    /// Sets that were refused.
+    /// Sets that were refused: the folder's, also at the start, and those of commands.
     pub refused: u64,
     /// Sets that were taken back by their trial.
     pub taken_back: u64,

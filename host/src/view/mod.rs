@@ -1,6 +1,6 @@
 //! What a person sees of a running engine: a screen on a terminal, plain lines elsewhere.
 //!
-//! Both read a [`Snapshot`](crate::snapshot::Snapshot) now and then and derive rates from what has changed since. Nothing that
+//! Both read a [`Snapshot`] now and then and derive rates from what has changed since. Nothing that
 //! comes from messages reaches a terminal unescaped. Left out: steering the engine; a view only asks for the end.
 
 mod draw;

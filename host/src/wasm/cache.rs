@@ -3,14 +3,23 @@
 //! Compiled code runs with the host's rights. The folder must therefore belong to this user and be closed to all others, or
 //! it is not used; and nothing that a user hands in is ever looked for here: entries are named by the SHA-256 of the
 //! component's own bytes, and of the wasmtime version and configuration that compiled it.
+//!
+//! The folder is bounded: what was used longest ago goes first. A process that has loaded an entry keeps it, for a file that is
+//! removed is there until nobody has it open or mapped.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 
 use crate::files;
+
+/// Most entries: more than the rules of a history of sets, and few enough to be listed with each that is added.
+const MAX_ENTRIES: usize = 256;
+/// Most bytes of all entries. That of an honest rule has some 300 KiB.
+const MAX_BYTES: u64 = 256 << 20;
 
 /// A folder of compiled components.
 #[derive(Clone, Debug)]
@@ -54,19 +63,42 @@ impl Cache {
 
     /// Where the compiled form named `key` is, if it is there.
     pub(super) fn find(&self, key: &str) -> Option<PathBuf> {
-        Some(self.folder.join(key)).filter(|path| path.is_file())
+        let path = Some(self.folder.join(key)).filter(|path| path.is_file())?;
+        // So that it counts as used. Where that fails it is as old as it is.
+        let _ = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+        Some(path)
     }
 
     /// Keeps `compiled` under `key`, whole or not at all.
     pub(super) fn store(&self, key: &str, compiled: &[u8]) -> anyhow::Result<()> {
         let written = files::replace(&self.folder.join(key), compiled);
-        written.with_context(|| format!("failed to write into the cache folder {}", self.folder.display()))
+        written.with_context(|| format!("failed to write into the cache folder {}", self.folder.display()))?;
+        self.prune(MAX_ENTRIES, MAX_BYTES);
+        Ok(())
+    }
+
+    /// Removes what was used longest ago, beyond so many entries or bytes.
+    fn prune(&self, entries: usize, bytes: u64) {
+        let known = |entry: fs::DirEntry| {
+            let metadata = entry.metadata().ok().filter(fs::Metadata::is_file)?;
+            Some((metadata.modified().ok()?, metadata.len(), entry.path()))
+        };
+        let mut found: Vec<_> = fs::read_dir(&self.folder).into_iter().flatten().flatten().filter_map(known).collect();
+        found.sort_unstable_by(|(a, ..), (b, ..)| b.cmp(a));
+        let mut sum = 0;
+        for (index, (_, size, path)) in found.into_iter().enumerate() {
+            sum += size;
+            if index >= entries || sum > bytes {
+                let _ = fs::remove_file(path); // Another process may have done so; if not, it is tried again with the next one.
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
 
     use super::*;
 
@@ -86,5 +118,43 @@ mod tests {
         assert_eq!(cache.find("key"), None);
         cache.store("key", b"compiled").unwrap();
         assert_eq!(fs::read(cache.find("key").unwrap()).unwrap(), b"compiled");
+    }
+
+    /// A cache with entries of ten bytes, the oldest first.
+    fn filled(folder: &Path, keys: &[&str]) -> Cache {
+        let cache = Cache::in_folder(folder.join("weir")).unwrap();
+        for (age, key) in keys.iter().rev().enumerate() {
+            cache.store(key, &[0; 10]).unwrap();
+            let time = SystemTime::now() - Duration::from_secs(60 * (age as u64 + 1));
+            fs::File::open(cache.folder.join(key)).unwrap().set_modified(time).unwrap();
+        }
+        cache
+    }
+
+    fn keys(cache: &Cache) -> Vec<String> {
+        let entries = fs::read_dir(&cache.folder).unwrap();
+        let mut keys: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    #[test]
+    fn what_was_used_longest_ago_goes_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = filled(folder.path(), &["a", "b", "c", "d"]);
+        assert!(cache.find("a").is_some());
+        cache.prune(3, 100);
+        assert_eq!(keys(&cache), ["a", "c", "d"], "a was used");
+        cache.prune(3, 25);
+        assert_eq!(keys(&cache), ["a", "d"]);
+    }
+
+    #[test]
+    fn what_is_stored_beyond_the_bound_makes_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let names: Vec<String> = (0..MAX_ENTRIES).map(|index| format!("{index:03}")).collect();
+        let cache = filled(folder.path(), &names.iter().map(String::as_str).collect::<Vec<_>>());
+        cache.store("new", b"compiled").unwrap();
+        assert_eq!((keys(&cache).len(), cache.find("000"), cache.find("new").is_some()), (MAX_ENTRIES, None, true));
     }
 }

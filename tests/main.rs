@@ -10,6 +10,7 @@ mod guest;
 mod hostile;
 mod json;
 mod kafka;
+mod lifting;
 mod oracle;
 mod poison;
 #[allow(dead_code, reason = "tests/faults uses the rest")]

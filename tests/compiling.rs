@@ -7,12 +7,14 @@ use weir::wasm::{Bounds, Compiler, Runtime};
 use crate::guest::Guest;
 use crate::program::built;
 
+const STACK: usize = 512 << 10;
+
 fn runtime(bounds: Bounds) -> Runtime {
     Runtime::new(None).unwrap().with_compiler(Compiler::Child { program: env!("CARGO_BIN_EXE_weir").into(), bounds })
 }
 
 fn refusal(bounds: Bounds, component: &[u8]) -> String {
-    format!("{:#}", runtime(bounds).load(component).err().expect("it is refused"))
+    format!("{:#}", runtime(bounds).load(component, STACK).err().expect("it is refused"))
 }
 
 /// A component with a function of so many additions, which is as long in compiling.
@@ -26,8 +28,8 @@ fn long(additions: usize) -> Vec<u8> {
 fn a_rule_that_is_compiled_elsewhere_is_the_same() {
     let rule = std::fs::read(built("validation")).unwrap();
     let runtime = runtime(Bounds::default());
-    assert_eq!(runtime.load(&rule).unwrap().digest, Runtime::new(None).unwrap().load(&rule).unwrap().digest);
-    assert!(runtime.load(&Guest::default().component()).is_ok());
+    assert_eq!(runtime.load(&rule, STACK).unwrap().digest, Runtime::new(None).unwrap().load(&rule, STACK).unwrap().digest);
+    assert!(runtime.load(&Guest::default().component(), STACK).is_ok());
 }
 
 #[test]
@@ -41,7 +43,7 @@ fn what_is_no_component_is_refused_with_the_compilers_words() {
 fn a_memory_limit_of_the_compiler_obeyed_is_not_felt() {
     // It is address space that is bounded, of which threads take a lot.
     let bounds = Bounds { memory: 1 << 30, ..Bounds::default() };
-    assert!(runtime(bounds).load(&std::fs::read(built("utc-enrichment")).unwrap()).is_ok());
+    assert!(runtime(bounds).load(&std::fs::read(built("utc-enrichment")).unwrap(), STACK).is_ok());
 }
 
 #[test]

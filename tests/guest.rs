@@ -103,13 +103,13 @@ impl Guest {
 
     /// An instance with these limits.
     pub fn instance(&self, limits: Limits) -> anyhow::Result<Instance> {
-        let component = Runtime::new(None)?.load(&self.component())?;
+        let component = Runtime::new(None)?.load(&self.component(), limits.stack)?;
         Ok(Instance::new(&component, self.name, "{}", limits)?.0)
     }
 
     /// A pipeline of this rule alone.
     pub fn pipeline(&self, limits: Limits) -> Pipeline<Instance> {
-        let component = Runtime::new(None).unwrap().load(&self.component()).unwrap();
+        let component = Runtime::new(None).unwrap().load(&self.component(), limits.stack).unwrap();
         let (rule, manifest) = Instance::new(&component, self.name, "{}", limits).unwrap();
         Pipeline::new(vec![Stage { manifest, drop: false, on_fault: OnFault::DeadLetter, rule }], "x").unwrap()
     }

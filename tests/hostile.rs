@@ -96,7 +96,7 @@ fn a_deadline_obeyed_is_not_felt() {
 
 #[test]
 fn a_deadline_violated_ends_the_call() {
-    assert!(fault("(loop $ever (br $ever)) (unreachable)", "", false).contains("deadline of 1s"));
+    assert!(fault("(loop $ever (br $ever)) (unreachable)", "", false).contains("the 1s of rule.guest.deadline"));
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn broken_promises_are_faults_that_name_what_was_broken() {
 #[test]
 fn what_is_no_rule_is_refused_with_the_reason() {
     let runtime = Runtime::new(None).unwrap();
-    let refusal = |bytes: &[u8]| format!("{:#}", runtime.load(bytes).err().expect("this is no rule"));
+    let refusal = |bytes: &[u8]| format!("{:#}", runtime.load(bytes, LIMITS.stack).err().expect("this is no rule"));
     let core = wat::parse_str("(module)").unwrap();
     let sound = Guest::default().component();
     assert!(refusal(b"").contains("empty"));
@@ -193,7 +193,7 @@ fn what_is_no_rule_is_refused_with_the_reason() {
 fn wasmtime_precompiled(component: &[u8]) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let cache = weir::wasm::Cache::in_folder(folder.path().join("cache")).unwrap();
-    Runtime::new(Some(cache)).unwrap().load(component).unwrap();
+    Runtime::new(Some(cache)).unwrap().load(component, LIMITS.stack).unwrap();
     let entry = std::fs::read_dir(folder.path().join("cache")).unwrap().next().unwrap().unwrap();
     std::fs::read(entry.path()).unwrap()
 }

@@ -215,7 +215,7 @@ fn dangling_link(folder: &Folder) {
 fn precompiled() -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::in_folder(folder.path().join("cache")).unwrap();
-    Runtime::new(Some(cache)).unwrap().load(&Guest::default().component()).unwrap();
+    Runtime::new(Some(cache)).unwrap().load(&Guest::default().component(), 512 << 10).unwrap();
     let entry = fs::read_dir(folder.path().join("cache")).unwrap().next().unwrap().unwrap();
     fs::read(entry.path()).unwrap()
 }

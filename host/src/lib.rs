@@ -41,6 +41,8 @@ pub mod events;
 
 pub mod backoff;
 
+pub mod throttle;
+
 mod files;
 
 pub mod kafka;

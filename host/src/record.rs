@@ -191,7 +191,7 @@ pub struct Output {
 }
 
 /// A message that goes no further, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rejection {
     /// Index of the message in its batch.
     pub record: u32,
@@ -201,6 +201,8 @@ pub struct Rejection {
     pub reason: Arc<str>,
     /// What exactly, for a person.
     pub detail: Option<String>,
+    /// Where in the rule, if it failed: functions, the innermost first, one a line.
+    pub backtrace: Option<String>,
     /// The rule's policy is to drop: count it, but produce no dead letter.
     pub drop: bool,
 }

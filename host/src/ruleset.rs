@@ -147,7 +147,8 @@ fn instantiate(component: &Component, rule: &config::Rule) -> anyhow::Result<(In
 /// What it does not show, with the file and the remedy.
 pub fn prove(runtime: &Runtime, rule: &Defined) -> anyhow::Result<Proven> {
     let Defined { config, bytes, .. } = rule;
-    let component = runtime.load(bytes).with_context(|| format!("{} can't be used as a rule", config.file.display()))?;
+    let component =
+        runtime.load(bytes, config.limits.stack).with_context(|| format!("{} can't be used as a rule", config.file.display()))?;
     let (mut instance, manifest) = instantiate(&component, config)?;
     probe(&mut instance, &manifest).with_context(|| format!("the rule of {} failed its probe", config.file.display()))?;
     Ok(Proven { component, manifest, config: config.clone() })
@@ -184,7 +185,7 @@ fn probe(instance: &mut Instance, manifest: &Manifest) -> anyhow::Result<()> {
     for rows in [0, cells.len()] {
         cells[probe.len()..rows].iter().for_each(|(kind, bytes)| probe.push(*kind, bytes));
         let columns = vec![&probe; manifest.reads.len()];
-        let outcome = instance.evaluate(View { rows, processed_at: 0, columns: &columns });
+        let outcome = instance.evaluate(View { rows, columns: &columns, ..View::default() });
         outcome
             .and_then(|outcome| outcome.check(manifest, rows))
             .map_err(|fault| anyhow::anyhow!("with {rows} rows: {fault}"))?;

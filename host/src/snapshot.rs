@@ -314,7 +314,7 @@ mod tests {
     }
 
     fn rejection(record: u32, rule: Option<usize>, reason: &str) -> Rejection {
-        Rejection { record, rule, reason: reason.into(), detail: None, drop: false }
+        Rejection { record, rule, reason: reason.into(), ..Rejection::default() }
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl Evaluate for Unlimited {
     fn evaluate(&mut self, view: View<'_>) -> Result<Outcome, Fault> {
         let columns: Vec<ColumnParam<'_>> = view.columns.iter().map(|column| bound(column)).collect();
         let batch = Batch { rows: view.rows as u32, processed_at: view.processed_at, columns: &columns };
-        let outcome = self.rule.call_evaluate(&mut self.store, batch).map_err(|error| Fault(error.to_string()))?;
+        let outcome = self.rule.call_evaluate(&mut self.store, batch).map_err(|error| Fault::new(error.to_string()))?;
         let columns = outcome.columns.into_iter();
         Ok(Outcome {
             rejections: outcome.rejections.into_iter().map(|found| (found.row, found.reason, found.detail)).collect(),

@@ -152,7 +152,7 @@ fn rule(raw: &Raw, folder: &Path, name: String) -> Result<Rule, Invalid> {
             memory: raw.bytes(&key("memory"), "1MiB"..="4GiB")?,
             tables: raw.whole(&key("tables"), 1..=10_000_000)?,
             instances: raw.whole(&key("instances"), 1..=1_000)?,
-            stack: raw.bytes(&key("stack"), "64KiB"..="8MiB")?,
+            stack: raw.bytes(&key("stack"), "64KiB"..="1MiB")?,
             result: raw.bytes(&key("result"), "64KiB"..="4GiB")?,
             deadline: raw.duration(&key("deadline"), "1ms"..="60s")?,
         },

@@ -25,6 +25,8 @@ pub const SOURCE: &str = "weir-source";
 pub const REASON: &str = "weir-reason";
 /// What exactly, for a person.
 pub const DETAIL: &str = "weir-detail";
+/// Where in the rule, if it failed: functions, the innermost first, one a line.
+pub const BACKTRACE: &str = "weir-backtrace";
 /// The rule that rejected it, or `weir`.
 pub const RULE: &str = "weir-rule";
 /// That rule's version.
@@ -33,7 +35,7 @@ pub const RULE_VERSION: &str = "weir-rule-version";
 pub const SHORTENED: &str = "weir-shortened";
 
 /// Headers on outputs that are replaced.
-const OURS: [&str; 7] = [RULESET, SOURCE, REASON, DETAIL, RULE, RULE_VERSION, SHORTENED];
+const OURS: [&str; 8] = [RULESET, SOURCE, REASON, DETAIL, BACKTRACE, RULE, RULE_VERSION, SHORTENED];
 /// How much of a value, a key and the headers a shortened dead letter keeps, in bytes each: together well below any sensible
 /// `max.message.bytes`.
 const SHORT_BYTES: usize = 16 * 1024;
@@ -190,6 +192,9 @@ fn letter_headers(headers: OwnedHeaders, work: Work<'_>, rejection: &Rejection) 
     let mut headers = add(headers, REASON, &rejection.reason);
     if let Some(detail) = &rejection.detail {
         headers = add(headers, DETAIL, detail);
+    }
+    if let Some(backtrace) = &rejection.backtrace {
+        headers = add(headers, BACKTRACE, backtrace);
     }
     headers = add(headers, RULE, rule_name(rejection.rule, work.manifests));
     headers = add(headers, RULE_VERSION, version);

@@ -2,12 +2,12 @@
 //!
 //! Each message is parsed once. The members that some rule reads become columns; each rule sees the rows that are left and
 //! the columns that it reads, with what earlier rules wrote; at the end what was written is spliced into the original bytes.
-//! A rule that fails on a batch is run again on halves of it until the rows it fails on are known: rules are pure, so this
-//! changes nothing for the others.
+//! A rule that fails on a batch is run again on parts of it until the rows it fails on are known.
 //!
 //! There is no clock here, no Kafka and no Wasm: how a rule is run is behind [`Evaluate`], when it is behind
 //! [`Batch::processed_at`].
 
+mod isolate;
 mod metadata;
 mod plan;
 mod rows;
@@ -15,11 +15,12 @@ mod rows;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::column::{Column, Kind};
+use crate::column::Column;
 use crate::config::OnFault;
 use crate::counts::Counts;
 use crate::json::{Found, Node, Splicer, Unwritable, Writes};
 use crate::record::{Batch, Rejection, RuleStats, Step};
+use isolate::{Breaker, Refusal};
 use plan::{Plan, Source};
 use rows::Rows;
 
@@ -29,6 +30,8 @@ pub use plan::check_manifest;
 pub const RULE_FAULT: &str = "rule_fault";
 /// Of a rejection's detail, what is kept: bytes of UTF-8. It becomes a header of the dead letter.
 pub const MAX_DETAIL_BYTES: usize = 1_024;
+/// Of a fault's backtrace, what is kept: bytes of UTF-8. It becomes a header as well.
+pub const MAX_BACKTRACE_BYTES: usize = 4_096;
 
 /// What a rule says of itself, as in the contract.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,7 +51,7 @@ pub struct Manifest {
 }
 
 /// The rows that a rule is to judge.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct View<'a> {
     /// How many rows there are; every column has as many cells.
     pub rows: usize,
@@ -56,6 +59,45 @@ pub struct View<'a> {
     pub processed_at: i64,
     /// In the order of the manifest's `reads`.
     pub columns: &'a [&'a Column],
+    /// How long the rule may take.
+    pub patience: Patience,
+    /// Which messages the rows are, for those who speak of them.
+    pub origin: Origin<'a>,
+}
+
+/// How long a rule may take, measured by its deadline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Patience {
+    /// As it is configured.
+    #[default]
+    Usual,
+    /// Less: some other part of the batch is what takes long.
+    Short,
+    /// More: if it takes longer now, the row is blamed.
+    Long,
+}
+
+/// The messages of rows. Of a probe there are none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Origin<'a> {
+    batch: Option<&'a Batch>,
+    /// Index of each row's message.
+    records: &'a [u32],
+}
+
+impl<'a> Origin<'a> {
+    /// The first and the last message, as partition and offset.
+    pub fn ends(self) -> Option<[(i32, i64); 2]> {
+        let (batch, first, last) = (self.batch?, self.records.first()?, self.records.last()?);
+        Some([first, last].map(|index| {
+            let record = &batch.records()[*index as usize];
+            (record.partition, record.offset)
+        }))
+    }
+
+    fn part(self, from: usize, to: usize) -> Origin<'a> {
+        Origin { records: self.records.get(from..to).unwrap_or_default(), ..self }
+    }
 }
 
 /// What a rule made of rows. As it comes from the rule, nothing in it can be relied on.
@@ -73,7 +115,7 @@ impl Outcome {
     /// # Errors
     /// The first promise of the contract that it breaks.
     pub fn check(&self, manifest: &Manifest, rows: usize) -> Result<(), Fault> {
-        let fault = |problem: String| Err(Fault(problem));
+        let fault = |problem: String| Err(Fault::new(problem));
         if self.columns.len() != manifest.writes.len() {
             let (found, declared) = (self.columns.len(), manifest.writes.len());
             return fault(format!("the rule answered with {found} columns and declares {declared} writes"));
@@ -99,14 +141,30 @@ impl Outcome {
 }
 
 /// Why a rule came to no result: it trapped, ran out of time, or answered with something that breaks the contract.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault(pub String);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fault {
+    /// What happened, for a person. A rule may have had its say in it: printable, but not to be believed.
+    pub message: String,
+    /// The functions in which it happened, the innermost first, one a line. Empty where that is not known.
+    pub backtrace: String,
+    /// It was stopped because it took too long. On a machine that stalled this may be no fault of the rows.
+    pub timed_out: bool,
+}
+
+impl Fault {
+    /// A fault of which there is no more to say.
+    pub fn new(message: impl Into<String>) -> Fault {
+        Fault { message: message.into(), ..Fault::default() }
+    }
+}
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.message)
     }
 }
+
+impl std::error::Error for Fault {}
 
 /// How a rule is run.
 pub trait Evaluate {
@@ -148,6 +206,7 @@ pub struct Pipeline<R> {
     rules: Vec<R>,
     manifests: Vec<Manifest>,
     policies: Vec<Policy>,
+    breakers: Vec<Breaker>,
     /// Reasons of each rule, ready to be put into rejections.
     reasons: Vec<Vec<Arc<str>>>,
     plan: Plan,
@@ -171,6 +230,7 @@ impl<R: Evaluate> Pipeline<R> {
                 .map(|manifest| manifest.reasons.iter().map(|reason| reason.as_str().into()).collect())
                 .collect(),
             rows: Rows::new(plan.slots.len()),
+            breakers: stages.iter().map(|_| Breaker::default()).collect(),
             policies: stages.iter().map(|stage| Policy { drop: stage.drop, on_fault: stage.on_fault }).collect(),
             rules: stages.into_iter().map(|stage| stage.rule).collect(),
             manifests,
@@ -185,8 +245,8 @@ impl<R: Evaluate> Pipeline<R> {
         &self.manifests
     }
 
-    /// Judges `batch`. `step` is cleared first; its buffers are used again. Changes nothing else but scratch buffers: the
-    /// caller commits the step and then applies its counts.
+    /// Judges `batch`. `step` is cleared first; its buffers are used again. The caller commits the step and then applies its
+    /// counts. Nothing else changes but scratch buffers, and what is remembered of rules that fail on everything.
     pub fn process(&mut self, counts: &Counts, batch: &Batch, step: &mut Step) {
         step.clear();
         step.rules.resize(self.rules.len(), RuleStats::default());
@@ -242,29 +302,45 @@ impl<R: Evaluate> Pipeline<R> {
         }
         let manifest = &self.manifests[index];
         let reads: Vec<&Column> = self.plan.reads[index].iter().map(|slot| &self.rows.current[*slot]).collect();
-        let view = View { rows: self.rows.len(), processed_at: batch.processed_at, columns: &reads };
-        let stats = &mut step.rules[index];
-        stats.rows = view.rows as u64;
-        let verdict = isolate(&mut self.rules[index], manifest, view, stats);
-        stats.nanos = self.rules[index].nanos();
+        let origin = Origin { batch: Some(batch), records: self.rows.records() };
+        let (rows, processed_at) = (self.rows.len(), batch.processed_at);
+        let view = View { rows, processed_at, columns: &reads, patience: Patience::Usual, origin };
+        let (breaker, stats) = (&mut self.breakers[index], &mut step.rules[index]);
+        stats.rows = rows as u64;
+        let verdict = isolate::judge(&mut self.rules[index], manifest, breaker, view, stats);
+        stats.open = breaker.open().is_some();
         let policy = self.policies[index];
         let mut rejected = Vec::new();
-        for (row, reason, detail) in verdict.rejections {
+        for (row, refusal) in verdict.refusals {
             let record = self.rows.record(row as usize) as u32;
-            let (reason, drop) = match reason {
-                Reason::Listed(reason) => (self.reasons[index][reason as usize].clone(), policy.drop),
-                Reason::Fault => match policy.on_fault {
-                    OnFault::DeadLetter => (RULE_FAULT.into(), false),
-                    OnFault::Pass => continue,
-                    OnFault::Stop => {
-                        let fault = detail.unwrap_or_default();
-                        step.stop.get_or_insert_with(|| stop(&manifest.name, &batch.place(record as usize), &fault));
-                        continue;
-                    }
-                },
+            let fault = match refusal {
+                Refusal::Listed(reason, detail) => {
+                    let reason = self.reasons[index][reason as usize].clone();
+                    rejected.push(row);
+                    let detail = detail.map(bounded);
+                    step.rejections.push(Rejection {
+                        record,
+                        rule: Some(index),
+                        reason,
+                        detail,
+                        backtrace: None,
+                        drop: policy.drop,
+                    });
+                    continue;
+                }
+                Refusal::Fault(fault) => fault,
+                Refusal::Skipped => Fault::new(format!("short-circuited: {}", breaker.open().unwrap_or_default())),
             };
-            rejected.push(row);
-            step.rejections.push(Rejection { record, rule: Some(index), reason, detail: detail.map(bounded), drop });
+            match policy.on_fault {
+                OnFault::Pass => {}
+                OnFault::DeadLetter => {
+                    rejected.push(row);
+                    step.rejections.push(faulty(record, index, fault));
+                }
+                OnFault::Stop => {
+                    step.stop.get_or_insert_with(|| stop(&manifest.name, &batch.place(record as usize), &fault.message));
+                }
+            }
         }
         for (slot, column) in self.plan.writes[index].iter().zip(verdict.columns) {
             self.rows.write(*slot, column, self.plan.read_after(*slot, index));
@@ -312,73 +388,19 @@ fn stop(rule: &str, place: &str, fault: &str) -> String {
 
 /// A rejection by the engine itself.
 fn refusal(record: usize, reason: &str, detail: String) -> Rejection {
-    Rejection { record: record as u32, rule: None, reason: reason.into(), detail: Some(bounded(detail)), drop: false }
+    let detail = Some(bounded(detail));
+    Rejection { record: record as u32, rule: None, reason: reason.into(), detail, backtrace: None, drop: false }
+}
+
+/// The rejection of a message on which rule `index` has failed.
+fn faulty(record: u32, index: usize, fault: Fault) -> Rejection {
+    let Fault { message, mut backtrace, .. } = fault;
+    backtrace.truncate(backtrace.floor_char_boundary(MAX_BACKTRACE_BYTES));
+    let (detail, backtrace) = (Some(bounded(message)), (!backtrace.is_empty()).then_some(backtrace));
+    Rejection { record, rule: Some(index), reason: RULE_FAULT.into(), detail, backtrace, drop: false }
 }
 
 fn bounded(mut detail: String) -> String {
     detail.truncate(detail.floor_char_boundary(MAX_DETAIL_BYTES));
     detail
-}
-
-/// Why a rule's row was rejected.
-enum Reason {
-    /// Index into the manifest's reasons, known to be in range.
-    Listed(u32),
-    /// The rule failed on this row.
-    Fault,
-}
-
-/// An outcome that keeps the contract.
-#[derive(Default)]
-struct Verdict {
-    rejections: Vec<(u32, Reason, Option<String>)>,
-    columns: Vec<Column>,
-}
-
-impl Verdict {
-    /// Believes an outcome only after everything in it was looked at.
-    fn checked(outcome: Outcome, manifest: &Manifest, rows: usize) -> Result<Verdict, Fault> {
-        outcome.check(manifest, rows)?;
-        let listed = outcome.rejections.into_iter().map(|(row, reason, detail)| (row, Reason::Listed(reason), detail));
-        Ok(Verdict { rejections: listed.collect(), columns: outcome.columns })
-    }
-}
-
-/// Runs `rule` on all rows; if it fails, on halves of them, down to the rows on which it fails.
-fn isolate<R: Evaluate>(rule: &mut R, manifest: &Manifest, view: View<'_>, stats: &mut RuleStats) -> Verdict {
-    stats.calls += 1;
-    let fault = match rule.evaluate(view).and_then(|outcome| Verdict::checked(outcome, manifest, view.rows)) {
-        Ok(verdict) => return verdict,
-        Err(fault) => fault,
-    };
-    if view.rows == 1 {
-        stats.faults += 1;
-        return Verdict { rejections: vec![(0, Reason::Fault, Some(fault.0))], columns: absent(manifest.writes.len()) };
-    }
-    let half = view.rows / 2;
-    let mut whole = Verdict::default();
-    for (from, to) in [(0, half), (half, view.rows)] {
-        let columns: Vec<Column> = view.columns.iter().map(|column| part(column, from, to)).collect();
-        let columns: Vec<&Column> = columns.iter().collect();
-        let verdict = isolate(rule, manifest, View { rows: to - from, columns: &columns, ..view }, stats);
-        whole.rejections.extend(verdict.rejections.into_iter().map(|(row, reason, detail)| (row + from as u32, reason, detail)));
-        match whole.columns.is_empty() {
-            true => whole.columns = verdict.columns,
-            false => whole.columns.iter_mut().zip(&verdict.columns).for_each(|(column, next)| column.extend(next, 0, next.len())),
-        }
-    }
-    whole
-}
-
-fn part(column: &Column, from: usize, to: usize) -> Column {
-    let mut part = Column::default();
-    part.extend(column, from, to);
-    part
-}
-
-/// Columns of one row in which nothing is written.
-fn absent(columns: usize) -> Vec<Column> {
-    let mut column = Column::default();
-    column.push(Kind::Absent, b"");
-    vec![column; columns]
 }

@@ -50,6 +50,11 @@ impl Rows {
         }
     }
 
+    /// The index of each row's message.
+    pub(super) fn records(&self) -> &[u32] {
+        &self.records
+    }
+
     /// The index of the message of `row`.
     pub(super) fn record(&self, row: usize) -> usize {
         self.records[row] as usize

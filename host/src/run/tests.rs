@@ -20,7 +20,10 @@ fn judge(counts: &Counts, batch: &Batch, step: &mut Step) {
     let mut passed = Vec::new();
     for record in 0..batch.len() as u32 {
         let value = batch.value(record as usize).map(|value| std::str::from_utf8(value).unwrap());
-        let reject = |drop| Rejection { record, rule: Some(0), reason: "bad".into(), detail: Some("why".into()), drop };
+        let reject = |drop| {
+            let detail = Some("why".into());
+            Rejection { record, rule: Some(0), reason: "bad".into(), detail, drop, ..Rejection::default() }
+        };
         if let Some(refusal) = batch.refusal(record as usize) {
             let (reason, detail) = (refusal.reason.into(), Some(refusal.detail.clone()));
             step.rejections.push(Rejection { rule: None, reason, detail, ..reject(false) });

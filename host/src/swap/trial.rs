@@ -170,7 +170,7 @@ mod tests {
             rule: Some(0),
             reason: reason.into(),
             detail: Some("why\n".into()),
-            drop: false,
+            ..Rejection::default()
         };
         part.step.rejections.extend((0..rejected).map(|record| rejection(record, "bad")));
         part.step.rejections.extend((rejected..rejected + faults).map(|record| rejection(record, RULE_FAULT)));

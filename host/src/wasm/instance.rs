@@ -1,67 +1,33 @@
 //! A running rule, in a store of its own.
 //!
 //! A trap leaves a store unusable, so an instance makes itself a new one after each. Nothing a guest does lasts longer than
-//! its deadline, takes more than its memory, or hands back more than [`MAX_RESULT_BYTES`].
+//! its deadline, takes more than its limits, or hands back more than its result.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::mem;
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
-use wasmtime::error::Context;
-use wasmtime::{Store, StoreLimits, StoreLimitsBuilder, Trap};
+use anyhow::{Context as _, anyhow};
+use wasmtime::{Store, Trap, WasmBacktrace};
 
-use super::bindings::weir::rule::log::{Host, Level};
-use super::bindings::weir::rule::types::{self, Batch, ColumnParam};
+use super::bindings::weir::rule::types::{Batch, ColumnParam};
 use super::bindings::{Manifest as BoundManifest, Outcome as BoundOutcome, Rule};
-use super::runtime::{Component, TICK};
+use super::guest::{Guest, escaped};
+use super::limits::Limit;
+use super::runtime::{Component, TICK, hex};
 use crate::column::Column;
 use crate::config::Limits;
-use crate::pipeline::{self, Evaluate, Fault, Manifest, Outcome, View};
+use crate::pipeline::{self, Evaluate, Fault, Manifest, Outcome, Patience, View};
+use crate::throttle::Throttle;
 
-/// What the host lifts from one call at most, in bytes. Four times what the columns of the largest batch take.
-const MAX_RESULT_BYTES: usize = 64 << 20;
-/// Elements in a guest's tables: function pointers, of which a rule has some hundreds.
-const MAX_TABLE_ELEMENTS: usize = 20_000;
-/// Core instances, memories and tables in a store. A component made by `weir build` has three instances, one memory and two
-/// tables.
-const MAX_INSTANCES: usize = 10;
-/// Lines that a rule may log in one call; the rest is dropped.
-const MAX_LOG_LINES: usize = 20;
-/// What is kept of a line that a rule logs, in bytes.
-const MAX_LOG_BYTES: usize = 1_024;
-
-/// What the host keeps for a guest, in its store.
-pub(super) struct Guest {
-    name: String,
-    limits: StoreLimits,
-    lines: usize,
-    panic: Option<String>,
-}
-
-impl types::Host for Guest {}
-
-impl Host for Guest {
-    fn log(&mut self, level: Level, message: String) {
-        let mut message = message;
-        message.truncate(message.floor_char_boundary(MAX_LOG_BYTES));
-        if let Level::Panic = level {
-            self.panic = Some(message);
-            return;
-        }
-        self.lines += 1;
-        if self.lines > MAX_LOG_LINES {
-            return;
-        }
-        let (rule, message) = (&self.name, message.escape_debug());
-        match level {
-            Level::Debug => tracing::debug!(rule, "{message}"),
-            Level::Info => tracing::info!(rule, "{message}"),
-            Level::Warn => tracing::warn!(rule, "{message}"),
-            Level::Error | Level::Panic => tracing::error!(rule, "{message}"),
-        }
-    }
-}
+/// How much shorter the deadline of a part of a batch is of which another part takes long, and how much longer that of a row
+/// alone.
+const SHORTER: u32 = 8;
+const LONGER: u32 = 2;
+/// Frames of a backtrace that are kept.
+const MAX_FRAMES: usize = 32;
+/// What is kept of a function's name, in characters.
+const MAX_FUNCTION: usize = 200;
 
 /// A configured rule, ready to judge.
 pub struct Instance {
@@ -69,6 +35,8 @@ pub struct Instance {
     name: String,
     config: String,
     limits: Limits,
+    /// What the rule may still say, while it is not live.
+    throttle: Throttle,
     /// None after a fault, until the next call makes a new one.
     live: Option<Live>,
     /// How long calls took since this was asked last.
@@ -104,6 +72,7 @@ impl Instance {
             name: name.into(),
             config: config.into(),
             limits,
+            throttle: Throttle::new(),
             live: None,
             spent: Duration::ZERO,
         };
@@ -114,50 +83,84 @@ impl Instance {
     }
 
     /// A fresh store with a configured rule in it.
-    fn start(&self) -> anyhow::Result<(Live, Manifest)> {
-        let limits = StoreLimitsBuilder::new()
-            .memory_size(self.limits.memory)
-            .table_elements(MAX_TABLE_ELEMENTS)
-            .instances(MAX_INSTANCES)
-            .memories(MAX_INSTANCES)
-            .tables(MAX_INSTANCES)
-            .trap_on_grow_failure(true)
-            .build();
-        let guest = Guest { name: self.name.clone(), limits, lines: 0, panic: None };
+    fn start(&mut self) -> anyhow::Result<(Live, Manifest)> {
+        let digest = hex(&self.component.digest[..8]);
+        let guest = Guest::new(&self.name, &digest, self.limits, mem::take(&mut self.throttle));
         let mut store = Store::new(&self.component.engine, guest);
-        store.limiter(|guest| &mut guest.limits);
-        store.set_hostcall_fuel(MAX_RESULT_BYTES);
-        store.set_epoch_deadline(self.deadline());
-        let rule = self.component.pre.instantiate(&mut store).context("failed to instantiate it")?;
-        store.set_epoch_deadline(self.deadline());
-        let answer = rule.call_configure(&mut store, &self.config);
-        let answer = answer.map_err(|error| anyhow!("`configure` failed: {}", self.explain(&error, store.data_mut()).0))?;
-        let manifest = answer.map_err(|message| Refused(message.escape_debug().to_string()))?;
-        Ok((Live { store, rule }, from_bound(manifest)))
-    }
-
-    /// The deadline in ticks. One more than it takes: the first may come at once.
-    fn deadline(&self) -> u64 {
-        self.limits.deadline.as_millis().div_ceil(TICK.as_millis()) as u64 + 1
-    }
-
-    /// What ended a call, in words for an operator: the trap, what the rule said when it panicked, where.
-    fn explain(&self, error: &wasmtime::Error, guest: &mut Guest) -> Fault {
-        let trap = match error.downcast_ref::<Trap>() {
-            Some(Trap::Interrupt) => format!("ran longer than its deadline of {:?}", self.limits.deadline),
-            Some(trap) => trap.to_string(),
-            None => match error.root_cause().to_string() {
-                cause if cause.contains("growing memory") => {
-                    format!("wanted more memory than the {} bytes of rule.{}.memory", self.limits.memory, self.name)
-                }
-                cause => cause,
-            },
-        };
-        match guest.panic.take() {
-            Some(panic) => Fault(format!("{panic} ({trap})")),
-            None => Fault(trap),
+        store.limiter(|guest| &mut guest.meter);
+        store.set_hostcall_fuel(self.limits.result);
+        store.set_epoch_deadline(ticks(self.limits.deadline));
+        match self.configure(&mut store) {
+            Ok((rule, manifest)) => Ok((Live { store, rule }, manifest)),
+            Err(error) => {
+                self.throttle = store.into_data().into_throttle();
+                Err(error)
+            }
         }
     }
+
+    fn configure(&self, store: &mut Store<Guest>) -> anyhow::Result<(Rule, Manifest)> {
+        let rule = self.component.pre.instantiate(&mut *store).map_err(|error| self.explain(&error, store.data_mut()));
+        let rule = rule.context("failed to instantiate it")?;
+        store.set_epoch_deadline(ticks(self.limits.deadline));
+        let answer = rule.call_configure(&mut *store, &self.config).map_err(|error| self.explain(&error, store.data_mut()));
+        let manifest = answer.context("`configure` failed")?.map_err(|message| Refused(escaped(&message)))?;
+        Ok((rule, from_bound(manifest)))
+    }
+
+    fn deadline(&self, patience: Patience) -> Duration {
+        match patience {
+            Patience::Usual => self.limits.deadline,
+            Patience::Short => self.limits.deadline / SHORTER,
+            Patience::Long => self.limits.deadline * LONGER,
+        }
+    }
+
+    /// What ended a call, in words for an operator: the limit or the trap, what the rule said when it panicked, where.
+    fn explain(&self, error: &wasmtime::Error, guest: &mut Guest) -> Fault {
+        let limit = guest.meter.exceeded.or_else(|| Limit::behind(error));
+        let cause = match (limit, error.downcast_ref::<Trap>()) {
+            (Some(limit), _) => limit.words(&self.name, &self.limits),
+            (None, Some(trap)) => trap.to_string(),
+            (None, None) => escaped(&error.root_cause().to_string()),
+        };
+        Fault {
+            message: match guest.last_words() {
+                Some(words) => format!("{words} ({cause})"),
+                None => cause,
+            },
+            backtrace: error.downcast_ref().map(functions).unwrap_or_default(),
+            timed_out: limit == Some(Limit::Deadline),
+        }
+    }
+}
+
+/// That a rule did not start again after a fault.
+fn unstarted(error: &anyhow::Error) -> Fault {
+    let fault = error.downcast_ref::<Fault>().cloned().unwrap_or_default();
+    Fault { message: format!("failed to start again: {error:#}"), ..fault }
+}
+
+/// A deadline in ticks. One more than it takes: the first may come at once.
+fn ticks(deadline: Duration) -> u64 {
+    deadline.as_millis().div_ceil(TICK.as_millis()) as u64 + 1
+}
+
+/// The functions of a backtrace, one a line.
+fn functions(backtrace: &WasmBacktrace) -> String {
+    let mut text = String::new();
+    for frame in backtrace.frames().iter().take(MAX_FRAMES) {
+        let line = if text.is_empty() { "" } else { "\n" };
+        let written = match frame.func_name() {
+            Some(name) => {
+                let name: String = format!("{:#}", rustc_demangle::demangle(name)).chars().take(MAX_FUNCTION).collect();
+                write!(text, "{line}{}", escaped(&name))
+            }
+            None => write!(text, "{line}function {}", frame.func_index()),
+        };
+        written.expect("a string takes all that is written");
+    }
+    text
 }
 
 impl Evaluate for Instance {
@@ -177,18 +180,22 @@ impl Instance {
     fn call(&mut self, view: View<'_>) -> Result<Outcome, Fault> {
         let mut live = match self.live.take() {
             Some(live) => live,
-            None => self.start().map_err(|error| Fault(format!("failed to start again: {error:#}")))?.0,
+            None => self.start().map_err(|error| unstarted(&error))?.0,
         };
         let columns: Vec<ColumnParam<'_>> = view.columns.iter().map(|column| to_bound(column)).collect();
         let batch = Batch { rows: view.rows as u32, processed_at: view.processed_at, columns: &columns };
-        live.store.data_mut().lines = 0;
-        live.store.set_epoch_deadline(self.deadline());
+        live.store.data_mut().asked(view.origin.ends());
+        live.store.set_epoch_deadline(ticks(self.deadline(view.patience)));
         match live.rule.call_evaluate(&mut live.store, batch) {
             Ok(outcome) => {
                 self.live = Some(live);
                 Ok(outcome_from_bound(outcome))
             }
-            Err(error) => Err(self.explain(&error, live.store.data_mut())),
+            Err(error) => {
+                let fault = self.explain(&error, live.store.data_mut());
+                self.throttle = live.store.into_data().into_throttle();
+                Err(fault)
+            }
         }
     }
 }

@@ -1,13 +1,15 @@
 //! Rules as WebAssembly components: the only room that names wasmtime.
 //!
 //! [`Runtime`] compiles bytes into a [`Component`] and checks that it is a rule: imports nothing but `log`, exports
-//! `configure` and `evaluate`. [`Instance`] runs one, in a store of its own with limits on time, memory and results. What is
+//! `configure` and `evaluate`. [`Instance`] runs one, in a store of its own with limits on all that it can take. What is
 //! left out: whether a result keeps the contract, which is checked in [`crate::pipeline`] for every way to run a rule.
 
 mod bindings;
 mod cache;
 mod compiler;
+mod guest;
 mod instance;
+mod limits;
 mod runtime;
 
 pub use crate::config::Limits;

@@ -1,6 +1,7 @@
 //! Compiling components, and checking that they are rules.
 
 use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -9,17 +10,19 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::error::Context as _;
-use wasmtime::{Config, Engine, OptLevel};
+use wasmtime::{Config, Engine, EngineWeak, OptLevel};
 
 use super::bindings::{Rule, RulePre};
 use super::cache::Cache;
 use super::compiler::Compiler;
-use super::instance::Guest;
+use super::guest::Guest;
 
 /// Largest component that is compiled. Compilation takes time and memory in proportion; honest rules have some 100 KiB.
 pub const MAX_COMPONENT_BYTES: usize = 8 << 20;
 /// How often the clock of the deadlines ticks.
 pub(super) const TICK: Duration = Duration::from_millis(10);
+/// Depths of stacks are rounded up to multiples of this, in bytes, so that there are few engines.
+const STACK_STEP: usize = 64 << 10;
 /// The import that a component may have.
 const LOG: &str = "weir:rule/log@0.1.0";
 /// The contract's types, which a component names by an import that gives it nothing.
@@ -28,11 +31,23 @@ const TYPES: &str = "weir:rule/types@0.1.0";
 /// What compiles and links components. Clones share it.
 #[derive(Clone)]
 pub struct Runtime {
-    engine: Engine,
-    linker: Linker<Guest>,
+    /// How deep a stack may get belongs to wasmtime's engine. What engines compile is the same for all.
+    engines: Arc<Mutex<Vec<Linked>>>,
+    ticking: Ticking,
     cache: Option<Cache>,
     compiler: Compiler,
 }
+
+/// An engine for stacks of one depth, and what its components are linked with.
+#[derive(Clone)]
+struct Linked {
+    stack: usize,
+    engine: Engine,
+    linker: Linker<Guest>,
+}
+
+/// The engines whose epochs advance.
+type Ticking = Arc<Mutex<Vec<EngineWeak>>>;
 
 /// A compiled component that is known to be a rule. Clones share it.
 #[derive(Clone)]
@@ -49,11 +64,9 @@ impl Runtime {
     /// # Errors
     /// If this machine can't run compiled Wasm.
     pub fn new(cache: Option<Cache>) -> anyhow::Result<Runtime> {
-        let engine = Engine::new(&engine_config()).context("failed to set up wasmtime")?;
-        tick(&engine).context("failed to start the clock of the deadlines")?;
-        let mut linker = Linker::new(&engine);
-        Rule::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest| guest).context("failed to link the contract's imports")?;
-        Ok(Runtime { engine, linker, cache, compiler: Compiler::Here })
+        let ticking = Ticking::default();
+        tick(ticking.clone()).context("failed to start the clock of the deadlines")?;
+        Ok(Runtime { engines: Arc::default(), ticking, cache, compiler: Compiler::Here })
     }
 
     /// The same, compiling with `compiler`.
@@ -61,36 +74,55 @@ impl Runtime {
         Runtime { compiler, ..self }
     }
 
-    /// Compiles the bytes of a component and checks that it is a rule.
+    /// The engine for stacks of `stack` bytes.
+    fn linked(&self, stack: usize) -> anyhow::Result<Linked> {
+        let stack = stack.max(1).next_multiple_of(STACK_STEP);
+        let mut engines = lock(&self.engines);
+        if let Some(known) = engines.iter().find(|known| known.stack == stack) {
+            return Ok(known.clone());
+        }
+        let mut config = engine_config();
+        config.max_wasm_stack(stack);
+        let engine = Engine::new(&config).context("failed to set up wasmtime")?;
+        let mut linker = Linker::new(&engine);
+        Rule::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest| guest).context("failed to link the contract's imports")?;
+        lock(&self.ticking).push(engine.weak());
+        let linked = Linked { stack, engine, linker };
+        engines.push(linked.clone());
+        Ok(linked)
+    }
+
+    /// Compiles the bytes of a component and checks that it is a rule. Its stack may get `stack` bytes deep.
     ///
     /// # Errors
     /// If the bytes are no component, if it imports anything but `log`, or lacks an export. The message says which.
-    pub fn load(&self, bytes: &[u8]) -> anyhow::Result<Component> {
+    pub fn load(&self, bytes: &[u8], stack: usize) -> anyhow::Result<Component> {
         check_bytes(bytes)?;
         let digest: [u8; 32] = Sha256::digest(bytes).into();
-        let component = self.compile(bytes, &digest)?;
-        for (import, item) in component.component_type().imports(&self.engine) {
+        let Linked { engine, linker, .. } = self.linked(stack)?;
+        let component = self.compile(&engine, bytes, &digest)?;
+        for (import, item) in component.component_type().imports(&engine) {
             let known = [LOG, TYPES].contains(&import) && matches!(item.ty, ComponentItem::ComponentInstance(_));
             ensure!(known, "it imports `{import}`, and a rule may import nothing but `{LOG}`; remove what needs it");
         }
-        let pre = self.linker.instantiate_pre(&component).context("its import `log` is not that of the contract wit/rule.wit")?;
+        let pre = linker.instantiate_pre(&component).context("its import `log` is not that of the contract wit/rule.wit")?;
         let pre =
             RulePre::new(pre).context("it is no rule: it must export `configure` and `evaluate` as wit/rule.wit has them")?;
-        Ok(Component { engine: self.engine.clone(), pre, digest })
+        Ok(Component { engine, pre, digest })
     }
 
-    fn compile(&self, bytes: &[u8], digest: &[u8; 32]) -> anyhow::Result<wasmtime::component::Component> {
-        let compile = || self.compiler.compile(&self.engine, bytes);
+    fn compile(&self, engine: &Engine, bytes: &[u8], digest: &[u8; 32]) -> anyhow::Result<wasmtime::component::Component> {
+        let compile = || self.compiler.compile(engine, bytes);
         let load = |compiled: &[u8]| {
             // SAFETY: these are the very bytes that the compiler has just written.
-            unsafe { wasmtime::component::Component::deserialize(&self.engine, compiled) }.context("failed to load machine code")
+            unsafe { wasmtime::component::Component::deserialize(engine, compiled) }.context("failed to load machine code")
         };
         let Some(cache) = &self.cache else { return Ok(load(&compile()?)?) };
-        let key = self.cache_key(digest);
+        let key = cache_key(engine, digest);
         if let Some(path) = cache.find(&key) {
             // SAFETY: the cache's folder belongs to this user alone, as `Cache` has checked, and so holds nothing but what
             // `store` put there; the key covers the component's bytes and everything that shaped the compiled code.
-            match unsafe { wasmtime::component::Component::deserialize_file(&self.engine, &path) } {
+            match unsafe { wasmtime::component::Component::deserialize_file(engine, &path) } {
                 Ok(component) => return Ok(component),
                 Err(error) => tracing::debug!("compiling anew what the cache can't give: {error:#}"),
             }
@@ -101,14 +133,15 @@ impl Runtime {
         }
         Ok(load(&compiled)?)
     }
+}
 
-    fn cache_key(&self, digest: &[u8; 32]) -> String {
-        let mut hasher = Sha256Hasher(Sha256::new());
-        hasher.write(env!("CARGO_PKG_VERSION").as_bytes());
-        self.engine.precompile_compatibility_hash().hash(&mut hasher);
-        hasher.write(digest);
-        hex(&hasher.0.finalize())
-    }
+/// The same for stacks of any depth: compiled code looks the limit up.
+fn cache_key(engine: &Engine, digest: &[u8; 32]) -> String {
+    let mut hasher = Sha256Hasher(Sha256::new());
+    hasher.write(env!("CARGO_PKG_VERSION").as_bytes());
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    hasher.write(digest);
+    hex(&hasher.0.finalize())
 }
 
 /// What shapes compiled code.
@@ -150,15 +183,23 @@ fn check_bytes(bytes: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Advances the engine's epoch until the engine is gone.
-fn tick(engine: &Engine) -> std::io::Result<()> {
-    let engine = engine.weak();
+/// Advances the epochs of all engines, until the runtime and they are gone.
+fn tick(ticking: Ticking) -> std::io::Result<()> {
     let ticker = move || {
-        while let Some(engine) = engine.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
+        loop {
+            let mut engines = lock(&ticking);
+            engines.retain(|engine| engine.upgrade().inspect(Engine::increment_epoch).is_some());
+            if engines.is_empty() && Arc::strong_count(&ticking) == 1 {
+                return;
+            }
+            drop(engines);
             thread::sleep(TICK);
         }
     };
     thread::Builder::new().name("weir-epoch".into()).spawn(ticker).map(|_detached| ())
+}
+
+/// What is behind the lock is whole even if a holder has panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,0 +1,476 @@
+//! Finding the rows that a rule fails on, so that no other suffers.
+//!
+//! A batch on which a rule fails is judged again in halves, down to single rows. Rules are pure, so this changes nothing for
+//! the others. Two things bound what it costs. A part of a batch that ran out of time gets less of it, and a row alone, before
+//! it is blamed, gets more: a machine that stalled says nothing about a row. And a rule that fails on everything is
+//! short-circuited: its rows are no longer put before it, but for a few now and then. While it is, a rule whose faults are
+//! cheap still sees every row of a small batch; only what costs time is left out.
+//!
+//! What is left out: what becomes of the rows, which is for the pipeline.
+
+use crate::column::{Column, Kind};
+use crate::pipeline::{Evaluate, Fault, Manifest, Outcome, Patience, View};
+use crate::record::RuleStats;
+
+/// Faults in a row, with no row judged between them, that make a rule suspect.
+const SUSPECT: u32 = 32;
+/// How many faults running out of time is worth: it costs some thousand times as much.
+const TIMEOUT: u32 = 16;
+/// Rows that are tried before a rule is short-circuited, and when it is probed.
+const SAMPLES: usize = 16;
+/// Longest time that is spent on the search in one batch, in nanoseconds. With the batch before it and a row alone after it
+/// this stays far below `max.poll.interval.ms`, past which the group takes the partitions away.
+const SEARCH: u64 = 30_000_000_000;
+/// How much longer than a probe the pause after it is: a tenth of the time goes into probes.
+const PAUSES_PER_PROBE: u64 = 9;
+/// The longest pause, in milliseconds.
+const LONGEST_PAUSE: u64 = 30_000;
+
+/// Why a row goes no further.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// Index into the manifest's reasons, known to be in range, and what exactly.
+    Listed(u32, Option<String>),
+    /// The rule failed on this row.
+    Fault(Fault),
+    /// The rule was not asked. What it failed on before is in the breaker.
+    Skipped,
+}
+
+/// What is known of each row: every promise of the contract is kept.
+#[derive(Debug, Default)]
+pub(super) struct Verdict {
+    /// Rows ascend.
+    pub refusals: Vec<(u32, Refusal)>,
+    /// In the order of the manifest's `writes`.
+    pub columns: Vec<Column>,
+}
+
+impl Verdict {
+    /// Believes an outcome only after everything in it was looked at.
+    fn checked(outcome: Outcome, manifest: &Manifest, rows: usize) -> Result<Verdict, Fault> {
+        outcome.check(manifest, rows)?;
+        let listed = outcome.rejections.into_iter().map(|(row, reason, detail)| (row, Refusal::Listed(reason, detail)));
+        Ok(Verdict { refusals: listed.collect(), columns: outcome.columns })
+    }
+
+    /// Adds what is known of the rows from `from` on.
+    fn append(&mut self, from: usize, part: Verdict) {
+        self.refusals.extend(part.refusals.into_iter().map(|(row, refusal)| (row + from as u32, refusal)));
+        self.columns.iter_mut().zip(&part.columns).for_each(|(column, next)| column.extend(next, 0, next.len()));
+    }
+
+    /// Adds a row of which nothing is written.
+    fn refuse(&mut self, row: usize, refusal: Refusal) {
+        self.refusals.push((row as u32, refusal));
+        self.columns.iter_mut().for_each(|column| column.push(Kind::Absent, b""));
+    }
+}
+
+/// What is remembered of a rule from batch to batch.
+#[derive(Debug, Default)]
+pub(super) struct Breaker {
+    /// Faults since a row was judged, those that ran out of time counted more often.
+    strikes: u32,
+    open: Option<Open>,
+}
+
+/// A rule is short-circuited.
+#[derive(Debug)]
+struct Open {
+    why: String,
+    /// When it was probed last, and is to be probed again, in milliseconds since the epoch.
+    probed: i64,
+    next: i64,
+}
+
+impl Breaker {
+    /// Why the rule is short-circuited.
+    pub(super) fn open(&self) -> Option<&str> {
+        self.open.as_ref().map(|open| open.why.as_str())
+    }
+
+    /// Short-circuits the rule at `now`, after a probe that took `nanos`.
+    fn trip(&mut self, why: String, now: i64, nanos: u64) {
+        self.open = Some(Open { why, probed: now, next: now });
+        self.put_off(now, nanos);
+    }
+
+    /// Lets it rest after a probe at `now` that took `nanos`.
+    fn put_off(&mut self, now: i64, nanos: u64) {
+        let pause = (nanos.saturating_mul(PAUSES_PER_PROBE) / 1_000_000).min(LONGEST_PAUSE);
+        if let Some(open) = &mut self.open {
+            (open.probed, open.next) = (now, now.saturating_add(pause as i64));
+        }
+    }
+
+    fn close(&mut self) {
+        *self = Breaker::default();
+    }
+
+    /// Whether it is time for a probe. A clock that was set back must not put it off.
+    fn is_due(&self, now: i64) -> bool {
+        self.open.as_ref().is_some_and(|open| now >= open.next || now < open.probed)
+    }
+}
+
+/// Lets `rule` judge all rows, and finds those on which it fails.
+pub(super) fn judge<R: Evaluate>(
+    rule: &mut R,
+    manifest: &Manifest,
+    breaker: &mut Breaker,
+    view: View<'_>,
+    stats: &mut RuleStats,
+) -> Verdict {
+    let mut search = Search { rule, manifest, breaker, view, stats, whole: Verdict::default(), failed: 0, last: None };
+    if search.breaker.open.is_some() {
+        return search.probe();
+    }
+    match search.call(0, view.rows, Patience::Usual) {
+        Ok(verdict) => verdict,
+        Err(fault) => search.split_up(fault),
+    }
+}
+
+struct Search<'a, R> {
+    rule: &'a mut R,
+    manifest: &'a Manifest,
+    breaker: &'a mut Breaker,
+    view: View<'a>,
+    stats: &'a mut RuleStats,
+    /// What is known so far.
+    whole: Verdict,
+    /// Time of the calls that failed, in nanoseconds.
+    failed: u64,
+    /// The last fault of a row.
+    last: Option<String>,
+}
+
+impl<R: Evaluate> Search<'_, R> {
+    /// Asks the rule about the rows from `from` to `to`.
+    fn call(&mut self, from: usize, to: usize, patience: Patience) -> Result<Verdict, Fault> {
+        let whole = from == 0 && to == self.view.rows;
+        let parts: Vec<Column> =
+            if whole { Vec::new() } else { self.view.columns.iter().map(|column| part(column, from, to)).collect() };
+        let parts: Vec<&Column> = parts.iter().collect();
+        let rows = to - from;
+        let origin = self.view.origin.part(from, to);
+        let view = View { rows, patience, origin, columns: if whole { self.view.columns } else { &parts }, ..self.view };
+        self.stats.calls += 1;
+        let answer = self.rule.evaluate(view).and_then(|outcome| Verdict::checked(outcome, self.manifest, rows));
+        let nanos = self.rule.nanos();
+        self.stats.nanos += nanos;
+        match &answer {
+            Ok(_) if rows > 0 => self.breaker.strikes = 0,
+            Ok(_) => {}
+            Err(_) => self.failed += nanos,
+        }
+        answer
+    }
+
+    /// The rule has failed on all rows together.
+    fn split_up(mut self, fault: Fault) -> Verdict {
+        self.whole.columns = vec![Column::default(); self.manifest.writes.len()];
+        self.halve(0, self.view.rows, fault, Patience::Usual);
+        self.whole
+    }
+
+    /// Judges the rows from `from` to `to`, of which the ones before are known.
+    fn part(&mut self, from: usize, to: usize, patience: Patience) {
+        if self.breaker.open.is_none() && self.failed > SEARCH {
+            let (seconds, last) = (SEARCH / 1_000_000_000, self.last.clone().unwrap_or_default());
+            let why = format!("to find the rows it fails on takes longer than {seconds} s a batch; lastly: {last}");
+            self.breaker.trip(why, self.view.processed_at, SEARCH);
+        }
+        if self.breaker.open.is_some() {
+            return self.skip(from, to);
+        }
+        match self.call(from, to, patience) {
+            Ok(verdict) => self.whole.append(from, verdict),
+            Err(fault) => self.halve(from, to, fault, patience),
+        }
+    }
+
+    /// The rule has failed on the rows from `from` to `to` with `fault`.
+    fn halve(&mut self, from: usize, to: usize, fault: Fault, patience: Patience) {
+        if to - from == 1 {
+            match self.alone(from, fault) {
+                Ok(verdict) => self.whole.append(from, verdict),
+                Err(fault) => {
+                    self.blame(from, fault);
+                    self.suspect(from + 1);
+                }
+            }
+            return;
+        }
+        let patience = if fault.timed_out { Patience::Short } else { patience };
+        let half = from + (to - from) / 2;
+        self.part(from, half, patience);
+        self.part(half, to, patience);
+    }
+
+    /// A row that has failed with `fault`: if it only ran out of time, once more.
+    fn alone(&mut self, row: usize, fault: Fault) -> Result<Verdict, Fault> {
+        if fault.timed_out { self.call(row, row + 1, Patience::Long) } else { Err(fault) }
+    }
+
+    fn blame(&mut self, row: usize, fault: Fault) {
+        self.stats.faults += 1;
+        self.breaker.strikes += if fault.timed_out { TIMEOUT } else { 1 };
+        self.last = Some(fault.message.clone());
+        self.whole.refuse(row, Refusal::Fault(fault));
+    }
+
+    /// Short-circuits the rule if there is reason to believe that it fails on all rows from `from` on.
+    fn suspect(&mut self, from: usize) {
+        if self.breaker.strikes < SUSPECT {
+            return;
+        }
+        let before = self.failed;
+        let tried = self.sample(from);
+        if tried.iter().all(|(_, answer)| answer.is_err()) {
+            // With no row left to try, a row costs what those before it did.
+            let nanos = if tried.is_empty() { self.failed / self.stats.faults.max(1) } else { self.failed - before };
+            self.trip(nanos);
+        }
+    }
+
+    /// Short-circuits the rule after a probe that took `nanos`.
+    fn trip(&mut self, nanos: u64) {
+        let last = self.last.clone().unwrap_or_default();
+        self.breaker.trip(format!("it fails on row after row; lastly: {last}"), self.view.processed_at, nanos);
+    }
+
+    /// Tries rows from `from` on, evenly spread, until one is judged.
+    fn sample(&mut self, from: usize) -> Vec<(usize, Result<Verdict, Fault>)> {
+        let rows = self.view.rows - from;
+        let samples = rows.min(SAMPLES);
+        let mut tried = Vec::with_capacity(samples);
+        for row in (0..samples).map(|index| from + index * rows / samples) {
+            let answer = self.call(row, row + 1, Patience::Short);
+            let judged = answer.is_ok();
+            tried.push((row, answer));
+            if judged {
+                break;
+            }
+        }
+        tried
+    }
+
+    /// The rule is short-circuited. If it is time, a few rows show whether it still has to be.
+    fn probe(mut self) -> Verdict {
+        let rows = self.view.rows;
+        self.whole.columns = vec![Column::default(); self.manifest.writes.len()];
+        if !self.breaker.is_due(self.view.processed_at) {
+            self.skip(0, rows);
+            return self.whole;
+        }
+        let tried = self.sample(0);
+        if tried.iter().any(|(_, answer)| answer.is_ok()) {
+            self.breaker.close();
+            self.part(0, rows, Patience::Usual);
+            return self.whole;
+        }
+        let mut next = 0;
+        for (row, answer) in tried {
+            // A row that ran out of time did so under a short deadline, which is no reason to blame it.
+            if let Some(fault) = answer.err().filter(|fault| !fault.timed_out) {
+                self.skip(next, row);
+                self.blame(row, fault);
+                next = row + 1;
+            }
+        }
+        self.skip(next, rows);
+        match self.last {
+            Some(_) => self.trip(self.failed),
+            None => self.breaker.put_off(self.view.processed_at, self.failed),
+        }
+        self.whole
+    }
+
+    /// Leaves out the rows from `from` to `to`.
+    fn skip(&mut self, from: usize, to: usize) {
+        self.stats.skipped += (to - from) as u64;
+        (from..to).for_each(|row| self.whole.refuse(row, Refusal::Skipped));
+    }
+}
+
+fn part(column: &Column, from: usize, to: usize) -> Column {
+    let mut part = Column::default();
+    part.extend(column, from, to);
+    part
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALL: u64 = 1_000_000;
+
+    /// Fails on rows of `trap`, runs out of time on rows of `loop`, and on those of `stall` unless it may take longer; rejects
+    /// rows of `bad`. Each call takes a millisecond.
+    #[derive(Default)]
+    struct Fake {
+        calls: u64,
+        nanos: u64,
+        alone: Vec<String>,
+    }
+
+    impl Evaluate for Fake {
+        fn evaluate(&mut self, view: View<'_>) -> Result<Outcome, Fault> {
+            (self.calls, self.nanos) = (self.calls + 1, self.nanos + CALL);
+            let cells: Vec<&[u8]> = (0..view.rows).map(|row| view.columns[0].cell(row)).collect();
+            if cells.len() == 1 {
+                self.alone.push(String::from_utf8_lossy(cells[0]).into_owned());
+            }
+            let late = |cell: &&[u8]| *cell == b"loop" || *cell == b"stall" && view.patience != Patience::Long;
+            if cells.iter().any(late) {
+                return Err(Fault { timed_out: true, ..Fault::new("late") });
+            }
+            if cells.contains(&&b"trap"[..]) {
+                return Err(Fault::new("trapped"));
+            }
+            let bad = (0u32..).zip(&cells).filter(|(_, cell)| **cell == b"bad");
+            let mut written = Column::default();
+            cells.iter().for_each(|cell| written.push(Kind::Text, cell));
+            Ok(Outcome { rejections: bad.map(|(row, _)| (row, 0, None)).collect(), columns: vec![written] })
+        }
+
+        fn nanos(&mut self) -> u64 {
+            std::mem::take(&mut self.nanos)
+        }
+    }
+
+    #[derive(Default)]
+    struct Bench {
+        rule: Fake,
+        breaker: Breaker,
+        stats: RuleStats,
+    }
+
+    impl Bench {
+        /// What becomes of each row at `now`: `.` passes, `b` is rejected, `F` is a fault, `-` is skipped.
+        fn judge(&mut self, now: i64, rows: &[&str]) -> String {
+            let mut column = Column::default();
+            rows.iter().for_each(|row| column.push(Kind::Text, row.as_bytes()));
+            let manifest = Manifest { writes: vec!["x".into()], reasons: vec!["bad".into()], ..Manifest::default() };
+            let view = View { rows: rows.len(), processed_at: now, columns: &[&column], ..View::default() };
+            self.stats = RuleStats::default();
+            let verdict = judge(&mut self.rule, &manifest, &mut self.breaker, view, &mut self.stats);
+            let mut fates = vec!['.'; rows.len()];
+            for (row, refusal) in &verdict.refusals {
+                fates[*row as usize] = match refusal {
+                    Refusal::Listed(..) => 'b',
+                    Refusal::Fault(_) => 'F',
+                    Refusal::Skipped => '-',
+                };
+            }
+            assert!(verdict.refusals.is_sorted_by_key(|(row, _)| *row));
+            assert_eq!(verdict.columns[0].len(), rows.len(), "a cell for every row");
+            for (row, fate) in fates.iter().enumerate() {
+                let written = verdict.columns[0].cell(row);
+                assert_eq!(written, if ['.', 'b'].contains(fate) { rows[row].as_bytes() } else { b"" });
+            }
+            assert_eq!(self.stats.calls * CALL, self.stats.nanos);
+            fates.into_iter().collect()
+        }
+    }
+
+    /// `rows` rows of `fine`, those of `culprits` being `what` instead.
+    fn rows(rows: usize, culprits: impl IntoIterator<Item = usize>, what: &'static str) -> Vec<&'static str> {
+        let mut all = vec!["fine"; rows];
+        culprits.into_iter().for_each(|row| all[row] = what);
+        all
+    }
+
+    #[test]
+    fn culprits_are_found_and_their_neighbours_are_judged() {
+        let mut bench = Bench::default();
+        assert_eq!(bench.judge(0, &["fine", "trap", "bad", "fine", "trap", "bad", "loop"]), ".Fb.FbF");
+        assert_eq!((bench.stats.faults, bench.stats.skipped, bench.breaker.open()), (3, 0, None));
+    }
+
+    #[test]
+    fn ten_culprits_of_a_thousand_take_less_than_two_hundred_calls() {
+        let mut bench = Bench::default();
+        let fates = bench.judge(0, &rows(1_000, (0..10).map(|index| index * 100 + 37), "trap"));
+        assert_eq!(fates.matches('F').count(), 10);
+        assert!(bench.stats.calls < 200, "{} calls", bench.stats.calls);
+    }
+
+    #[test]
+    fn a_row_that_ran_out_of_time_is_asked_about_again_before_it_is_blamed() {
+        let mut bench = Bench::default();
+        assert_eq!(bench.judge(0, &["fine", "stall", "loop"]), "..F");
+        let asked = |what: &str| bench.rule.alone.iter().filter(|row| *row == what).count();
+        assert_eq!((asked("stall"), asked("loop")), (2, 2));
+        assert_eq!(bench.judge(0, &["stall"]), ".");
+    }
+
+    #[test]
+    fn a_rule_that_fails_on_everything_is_short_circuited_and_costs_little() {
+        let mut bench = Bench::default();
+        let fates = bench.judge(0, &["trap"; 10_000]);
+        assert_eq!((fates.matches('F').count(), bench.stats.faults), (32, 32));
+        assert_eq!(bench.stats.skipped, 10_000 - 32);
+        assert!(bench.stats.calls < 100, "{} calls", bench.stats.calls);
+        assert_eq!(bench.breaker.open(), Some("it fails on row after row; lastly: trapped"));
+
+        // It is probed again, after nine times what the last probe took.
+        assert_eq!(bench.judge(143, &["trap"; 1_000]).matches('-').count(), 1_000);
+        assert_eq!(bench.judge(144, &["trap"; 1_000]).matches('F').count(), 16);
+        assert_eq!(bench.judge(287, &["fine"; 2]), "--");
+        assert_eq!(bench.judge(288, &["fine", "trap", "fine"]), ".F.");
+        assert_eq!(bench.breaker.open(), None);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_put_off_the_probe() {
+        let mut bench = Bench::default();
+        bench.judge(1_000_000, &["trap"; 1_000]);
+        assert_eq!(bench.judge(0, &["fine"; 2]), "..");
+    }
+
+    #[test]
+    fn a_run_of_culprits_does_not_short_circuit_a_rule_that_judges_the_others() {
+        for run in [0..500, 250..750] {
+            let mut bench = Bench::default();
+            let fates = bench.judge(0, &rows(1_000, run, "trap"));
+            assert_eq!((fates.matches('F').count(), fates.matches('.').count()), (500, 500));
+        }
+        let fates = Bench::default().judge(0, &rows(1_000, 500..1_000, "trap"));
+        assert!(fates.starts_with(&".".repeat(500)) && !fates[500..].contains('.'));
+    }
+
+    #[test]
+    fn a_rule_that_never_ends_is_short_circuited_after_a_few_rows() {
+        let mut bench = Bench::default();
+        let fates = bench.judge(0, &["loop"; 10_000]);
+        assert_eq!((fates.matches('F').count(), fates.matches('-').count()), (2, 9_998));
+        assert!(bench.stats.calls < 50, "{} calls", bench.stats.calls);
+        // Under the short deadline of a probe nobody is blamed.
+        assert_eq!(bench.judge(LONGEST_PAUSE as i64, &["loop"; 20]), "-".repeat(20));
+        assert_eq!(bench.judge(2 * LONGEST_PAUSE as i64, &["loop", "fine"]), "F.");
+    }
+
+    #[test]
+    fn rows_that_come_one_by_one_are_all_judged_where_faults_are_cheap() {
+        let mut bench = Bench::default();
+        for now in 0..200 {
+            assert_eq!(bench.judge(now * 10, &["trap"]), "F");
+            assert_eq!(bench.breaker.open().is_some(), now >= 31);
+        }
+        assert_eq!(bench.judge(2_000, &["fine"]), ".");
+    }
+
+    #[test]
+    fn a_search_that_takes_too_long_ends() {
+        let mut bench = Bench::default();
+        // Every second row: there is no run of faults.
+        let culprits = rows(40_000, (0..40_000).step_by(2), "trap");
+        let fates = bench.judge(0, &culprits);
+        assert!(bench.stats.nanos < SEARCH + SEARCH, "{} ns", bench.stats.nanos);
+        assert!(fates.ends_with('-') && bench.breaker.open().unwrap().contains("takes longer than 30 s"), "{}", &fates[..100]);
+        assert_eq!(bench.judge(LONGEST_PAUSE as i64, &["fine"]), ".");
+    }
+}

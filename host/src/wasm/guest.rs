@@ -1,0 +1,97 @@
+//! What the host keeps for a guest in its store, and what the guest may do to the host: to log.
+//!
+//! Lines of a rule carry its name, the digest of its component, and the messages it was asked about. There are few of them,
+//! they are short, and nothing in them reaches a terminal as anything but text.
+
+use super::bindings::weir::rule::log::{Host, Level};
+use super::bindings::weir::rule::types;
+use super::limits::Meter;
+use crate::config::Limits;
+use crate::throttle::Throttle;
+
+/// What is kept of a line that a rule logs, in bytes.
+const MAX_LINE_BYTES: usize = 1_024;
+
+/// The host's side of a store.
+pub(super) struct Guest {
+    rule: String,
+    /// The beginning of the component's digest.
+    component: String,
+    pub(super) meter: Meter,
+    throttle: Throttle,
+    /// The first and the last message that it is asked about.
+    origin: Option<[(i32, i64); 2]>,
+    panic: Option<String>,
+}
+
+impl Guest {
+    pub(super) fn new(rule: &str, component: &str, limits: Limits, throttle: Throttle) -> Guest {
+        let (rule, component) = (rule.to_owned(), component.to_owned());
+        Guest { rule, component, meter: Meter::new(limits), throttle, origin: None, panic: None }
+    }
+
+    /// It is about to be asked about these messages.
+    pub(super) fn asked(&mut self, origin: Option<[(i32, i64); 2]>) {
+        self.origin = origin;
+    }
+
+    /// What it said before it trapped, escaped.
+    pub(super) fn last_words(&mut self) -> Option<String> {
+        self.panic.take()
+    }
+
+    /// What may still be said, for the guest that comes after this one: to start again earns nothing.
+    pub(super) fn into_throttle(self) -> Throttle {
+        self.throttle
+    }
+
+    /// The messages it is asked about, as `partition/offset`.
+    fn records(&self) -> Option<String> {
+        let [first, last] = self.origin?;
+        let alone = format!("{}/{}", first.0, first.1);
+        Some(if first == last { alone } else { format!("{alone} to {}/{}", last.0, last.1) })
+    }
+}
+
+impl types::Host for Guest {}
+
+impl Host for Guest {
+    fn log(&mut self, level: Level, mut message: String) {
+        message.truncate(message.floor_char_boundary(MAX_LINE_BYTES));
+        if let Level::Panic = level {
+            self.panic = Some(escaped(&message));
+            return;
+        }
+        let Some(dropped) = self.throttle.admit() else { return };
+        let (rule, component, records, message) = (&self.rule, &self.component, self.records(), escaped(&message));
+        let dropped = (dropped > 0).then_some(dropped);
+        match level {
+            Level::Debug => tracing::debug!(rule, component, records, dropped, "{message}"),
+            Level::Info => tracing::info!(rule, component, records, dropped, "{message}"),
+            Level::Warn => tracing::warn!(rule, component, records, dropped, "{message}"),
+            Level::Error | Level::Panic => tracing::error!(rule, component, records, dropped, "{message}"),
+        }
+    }
+}
+
+/// `text` without what a terminal or a reader of lines would take for anything but text.
+pub(super) fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '"' | '\'' => escaped.push(character),
+            character => escaped.extend(character.escape_debug()),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_moves_a_cursor_or_begins_a_line_is_escaped() {
+        assert_eq!(escaped("a\n\u{1b}[2J\r\u{202e}\u{7f}\\é \"x\""), r#"a\n\u{1b}[2J\r\u{202e}\u{7f}\\é "x""#);
+    }
+}

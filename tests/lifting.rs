@@ -71,7 +71,7 @@ impl Evaluate for Teller {
         let mut whole = Outcome { columns: vec![Column::default(); WRITES.len()], ..Outcome::default() };
         for (row, answer) in answers.iter().enumerate() {
             match answer {
-                Answer::Trap(text) => return Err(Fault(text.clone())),
+                Answer::Trap(text) => return Err(Fault::new(text.clone())),
                 Answer::Outcome(outcome) => join(&mut whole, outcome, row as u32),
             }
         }

@@ -1,11 +1,21 @@
 //! A bad rule harms one record, not the stream: traps, loops, bombs and broken promises of guests.
+//!
+//! The guests are in `guests/`, one a file of WAT that goes into the prelude of [`crate::guest`]. Its first lines say what it
+//! does, and what is to come of it (see [`Hostile`]). All of them run in one process after another, which is a child of the
+//! test: that it is alive at the end, and how much memory it has, is then a matter of these guests alone.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use std::{env, fs, panic};
 
+use serde::de::IgnoredAny;
 use weir::counts::Counts;
-use weir::pipeline::RULE_FAULT;
+use weir::pipeline::{MAX_DETAIL_BYTES, Pipeline, RULE_FAULT};
 use weir::record::{Batch, Step};
-use weir::wasm::{Limits, Runtime};
+use weir::wasm::{Instance, Limits, Runtime};
 
 use crate::guest::Guest;
 
@@ -18,157 +28,285 @@ const LIMITS: Limits = Limits {
     deadline: Duration::from_secs(1),
 };
 
-/// Traps on rows in which `x` is null, and keeps the others.
-const TRAP_ON_NULL: &str = "
-    (block $end
-        (loop $next
-            (br_if $end (i32.eq (local.get $row) (local.get $rows)))
-            (if (i32.eq (call $kind (local.get $columns) (local.get $row)) (i32.const 1)) (then (unreachable)))
-            (local.set $row (i32.add (local.get $row) (i32.const 1)))
-            (br $next)))
-    (call $nothing)";
+/// What the process may have grown by when a guest is gone, in bytes: what an allocator keeps for later.
+const LEFT_BEHIND: u64 = 16 << 20;
+/// What the process may have grown by while a guest ran, in bytes, beyond twice what the guest may take and hand over: the
+/// compiler, the messages, and what is copied of a result.
+const ROOM_TO_WORK: u64 = 48 << 20;
+/// What a guest may make the host log, in bytes.
+const MOST_LOGGED: usize = 64 << 10;
 
-fn batch(values: &[&str]) -> Batch {
+/// Set in the process that runs the guests.
+const CHILD: &str = "WEIR_TEST_RUNS_GUESTS";
+
+/// A guest of the corpus, and what is to come of it.
+struct Hostile {
+    name: String,
+    guest: Guest,
+    limits: Limits,
+    /// `start`: it is refused before it judges. `evaluate`, which is meant where nothing is said: it judges.
+    starts: bool,
+    /// `expect`: what the refusal or the fault says.
+    expect: String,
+    /// `culprits`: which rows are to blame.
+    culprits: Culprits,
+    /// `rows`: what `x` is in them.
+    rows: Vec<String>,
+    /// `batches`: how often they are judged.
+    batches: usize,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Culprits {
+    /// Those in which `x` is null; meant where nothing is said.
+    Null,
+    /// The same, and they are not blamed but rejected as the contract has it.
+    Rejected,
+    All,
+    None,
+    /// The guest is no pure function, so nobody knows: each row is blamed, rejected or passes.
+    Any,
+}
+
+impl Hostile {
+    fn read(path: &Path) -> Hostile {
+        let text = fs::read_to_string(path).unwrap();
+        assert!(text.starts_with(";; "), "{path:?} says what it does");
+        let said: Vec<(&str, &str)> =
+            text.lines().map_while(|line| line.strip_prefix(";; ")).filter_map(|line| line.split_once(": ")).collect();
+        let find = |key: &str| said.iter().find(|(known, _)| *known == key).map(|(_, value)| *value);
+        let number = |key: &str, otherwise: usize| find(key).map_or(otherwise, |number| number.parse().unwrap());
+        let mut limits = LIMITS;
+        for (_, limit) in said.iter().filter(|(key, _)| *key == "limit") {
+            match limit.split_once(' ').unwrap() {
+                ("memory", bytes) => limits.memory = bytes.parse().unwrap(),
+                ("result", bytes) => limits.result = bytes.parse().unwrap(),
+                ("deadline", millis) => {
+                    limits.deadline = Duration::from_millis(millis.strip_suffix("ms").unwrap().parse().unwrap());
+                }
+                _ => panic!("{path:?}: no test sets the limit {limit}"),
+            }
+        }
+        Hostile {
+            name: path.file_stem().unwrap().to_string_lossy().into_owned(),
+            guest: Guest::new(&text).with_spare_instances(number("instances", 0)),
+            limits,
+            starts: find("where") != Some("start"),
+            expect: find("expect").unwrap_or_default().to_owned(),
+            culprits: match find("culprits") {
+                None => Culprits::Null,
+                Some("rejected") => Culprits::Rejected,
+                Some("all") => Culprits::All,
+                Some("none") => Culprits::None,
+                Some("any") => Culprits::Any,
+                Some(other) => panic!("{path:?}: no rows are `{other}`"),
+            },
+            rows: find("rows").unwrap_or("1 \"two\" null {\"x\":4} 5").split(' ').map(str::to_owned).collect(),
+            batches: number("batches", 2),
+        }
+    }
+
+    fn corpus() -> Vec<Hostile> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests");
+        let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        assert!(paths.len() > 100, "the corpus is where it should be");
+        paths.iter().map(|path| Hostile::read(path)).collect()
+    }
+
+    fn run(&self) {
+        match self.guest.pipeline(self.limits) {
+            Err(refusal) => {
+                let refusal = format!("{refusal:#}");
+                assert!(!self.starts, "it starts, but: {refusal}");
+                assert!(!self.expect.is_empty() && refusal.contains(&self.expect), "it is refused in other words: {refusal}");
+                assert!(!refusal.contains(char::is_control), "its refusal is printable: {refusal:?}");
+            }
+            Ok(mut pipeline) => {
+                assert!(self.starts, "it does not start");
+                (0..self.batches).for_each(|_| self.judge(&mut pipeline));
+                if [Culprits::Null, Culprits::None, Culprits::Rejected].contains(&self.culprits) {
+                    assert_sound(&mut pipeline);
+                }
+            }
+        }
+        assert_sound(&mut Guest::default().pipeline(LIMITS).unwrap());
+    }
+
+    /// The same, and looks at what it costs.
+    fn run_measured(&self, log: &Log) {
+        log.take();
+        let before = resident("VmRSS");
+        fs::write("/proc/self/clear_refs", "5").expect("the peak of memory can be measured anew");
+        self.run();
+        let most = before + 2 * (self.limits.memory + self.limits.result) as u64 + ROOM_TO_WORK;
+        let (after, peak) = (resident("VmRSS"), resident("VmHWM"));
+        assert!(after < before + LEFT_BEHIND, "{after} bytes are resident, {before} were before it");
+        assert!(peak < most, "{peak} bytes were resident, {before} before it, and {most} are allowed");
+        log.check();
+    }
+
+    /// Has a batch judged, and looks at what becomes of each row.
+    fn judge(&self, pipeline: &mut Pipeline<Instance>) {
+        let (batch, mut step) = (batch(&self.rows), Step::default());
+        pipeline.process(&Counts::new(60_000, false), &batch, &mut step);
+        assert_eq!(step.stop, None);
+        let (mut outputs, mut rejections) = (step.outputs.iter().peekable(), step.rejections.iter().peekable());
+        for (row, x) in (0u32..).zip(&self.rows) {
+            let is_culprit = match self.culprits {
+                Culprits::Null | Culprits::Rejected => x == "null",
+                Culprits::All => true,
+                Culprits::None => false,
+                Culprits::Any => rejections.peek().is_some_and(|rejection| rejection.record == row),
+            };
+            if !is_culprit {
+                let output = outputs.next().filter(|output| output.record == row);
+                let value = step.value(output.unwrap_or_else(|| panic!("row {row} passes: {:?}", step.rejections)), &batch);
+                let is_object = serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(value).is_ok();
+                assert!(is_object && (x == "null" || Some(value) == batch.value(row as usize)), "row {row} is untouched");
+                continue;
+            }
+            let rejection = rejections.next().filter(|rejection| rejection.record == row);
+            let rejection = rejection.unwrap_or_else(|| panic!("row {row} is rejected: {:?}", step.rejections));
+            let detail = rejection.detail.as_deref().unwrap_or_default();
+            assert!(detail.len() <= MAX_DETAIL_BYTES && rejection.rule == Some(0));
+            if self.culprits == Culprits::Rejected || self.culprits == Culprits::Any && &*rejection.reason == "bad" {
+                assert_eq!(&*rejection.reason, "bad");
+                continue;
+            }
+            assert_eq!(&*rejection.reason, RULE_FAULT);
+            assert!(!detail.is_empty() && detail.contains(&self.expect), "row {row} is blamed in other words: {detail}");
+            assert!(!detail.contains(char::is_control), "the detail is printable: {detail:?}");
+        }
+        assert!(outputs.next().is_none() && rejections.next().is_none(), "each row has one fate");
+    }
+}
+
+/// Rows without a null pass through, untouched.
+fn assert_sound(pipeline: &mut Pipeline<Instance>) {
+    let (batch, mut step) = (batch(&["1", "\"two\"", "{\"x\":null}"]), Step::default());
+    pipeline.process(&Counts::new(60_000, false), &batch, &mut step);
+    assert_eq!(step.rejections, [], "the next batch is judged right");
+    assert!(step.outputs.iter().map(|output| step.value(output, &batch)).eq((0..3).map(|row| batch.value(row).unwrap())));
+}
+
+fn batch(values: &[impl AsRef<str>]) -> Batch {
     let mut batch = Batch::new("user-login");
     for (offset, value) in values.iter().enumerate() {
-        batch.push(0, offset as i64, None, None, Some(format!("{{\"x\":{value}}}").as_bytes()));
+        batch.push(0, offset as i64, None, None, Some(format!("{{\"x\":{}}}", value.as_ref()).as_bytes()));
     }
     batch
 }
 
-/// The records that passed, and those that were rejected with reason and detail.
-fn judge(guest: &Guest, values: &[&str]) -> (Vec<u32>, Vec<(u32, String, String)>) {
-    let mut pipeline = guest.pipeline(LIMITS);
-    let (batch, mut step) = (batch(values), Step::default());
-    // Twice: what a fault leaves behind must not be seen by the next batch.
-    for _ in 0..2 {
-        pipeline.process(&Counts::new(60_000, false), &batch, &mut step);
+#[test]
+fn hostile_guests_waste_nothing_but_their_own_budget() {
+    const THIS: &str = "hostile::hostile_guests_waste_nothing_but_their_own_budget";
+    match env::var(CHILD) {
+        Ok(part) => run_guests(part.parse().unwrap()),
+        // One part for each of two cores.
+        Err(_) => {
+            let child = |part: usize| {
+                let mut command = Command::new(env::current_exe().unwrap());
+                command.args(["--exact", THIS, "--nocapture", "--test-threads=1"]).env(CHILD, part.to_string());
+                command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap()
+            };
+            for child in [child(0), child(1)] {
+                let output = child.wait_with_output().unwrap();
+                let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+                assert!(output.status.success() && said[0].contains("1 passed"), "{}: {}{}", output.status, said[0], said[1]);
+            }
+        }
     }
-    let rejections = step.rejections.iter().map(|rejection| {
-        assert_eq!(rejection.rule, Some(0));
-        (rejection.record, rejection.reason.to_string(), rejection.detail.clone().unwrap_or_default())
-    });
-    (step.outputs.iter().map(|output| output.record).collect(), rejections.collect())
 }
 
-/// The detail with which a rule is blamed that does `evaluate` on every row.
-fn fault(evaluate: &'static str, items: &'static str, writes: bool) -> String {
-    let (passed, rejected) = judge(&Guest { evaluate, items, writes, ..Guest::default() }, &["1"]);
-    let [(0, reason, detail)] = &rejected[..] else { panic!("one record is rejected, not {rejected:?}, and {passed:?} passed") };
-    assert_eq!(reason, RULE_FAULT);
-    detail.clone()
+/// Runs every second guest of the corpus, from `part` on.
+fn run_guests(part: usize) {
+    let log = Log::install();
+    // What is set up once is no guest's doing.
+    Hostile::corpus()[0].run();
+    let begin = resident("VmRSS");
+    let mut failed = Vec::new();
+    for hostile in Hostile::corpus().into_iter().skip(part).step_by(2) {
+        println!("{}", hostile.name);
+        // Each has its turn, whatever became of the one before it.
+        if panic::catch_unwind(|| hostile.run_measured(&log)).is_err() {
+            failed.push(hostile.name);
+        }
+    }
+    assert!(failed.is_empty(), "these do harm: {failed:?}");
+    assert!(resident("VmRSS") < begin + LEFT_BEHIND, "all of them together leave no more behind than one may");
+}
+
+/// Bytes of memory that this process has, now or at the most.
+fn resident(which: &str) -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(which)?.strip_prefix(':')).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1_024
+}
+
+/// What is logged in this process.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn install() -> Log {
+        let log = Log::default();
+        let writer = log.clone();
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).init();
+        log
+    }
+
+    fn take(&self) -> String {
+        String::from_utf8(std::mem::take(&mut self.0.lock().unwrap())).unwrap()
+    }
+
+    /// Whatever a guest has logged, it is short, and each line is the host's and says which rule speaks.
+    fn check(&self) {
+        let text = self.take();
+        assert!(text.len() < MOST_LOGGED, "{} bytes are logged", text.len());
+        for line in text.lines() {
+            assert!(line.contains("rule=\"guest\"") && !line.contains(char::is_control), "a line is forged: {line:?}");
+        }
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 #[test]
 fn only_the_rows_that_a_rule_traps_on_are_rejected() {
     let mut values = vec!["1"; 1_000];
     [0, 499, 500, 999].iter().for_each(|row| values[*row] = "null");
-    let (passed, rejected) = judge(&Guest { evaluate: TRAP_ON_NULL, ..Guest::default() }, &values);
-    assert_eq!(passed.len(), 996);
-    assert_eq!(rejected.iter().map(|(record, ..)| *record).collect::<Vec<_>>(), [0, 499, 500, 999]);
-    for (_, reason, detail) in &rejected {
-        assert_eq!(reason, RULE_FAULT);
-        assert!(detail.contains("unreachable"), "{detail}");
+    let mut pipeline = Guest::new("(func $on_null (param $row i32) (unreachable))").pipeline(LIMITS).unwrap();
+    let (batch, mut step) = (batch(&values), Step::default());
+    pipeline.process(&Counts::new(60_000, false), &batch, &mut step);
+    assert_eq!(step.outputs.len(), 996);
+    assert_eq!(step.rejections.iter().map(|rejection| rejection.record).collect::<Vec<_>>(), [0, 499, 500, 999]);
+    for rejection in &step.rejections {
+        assert_eq!(&*rejection.reason, RULE_FAULT);
+        assert!(rejection.detail.as_ref().unwrap().contains("unreachable"), "{rejection:?}");
+        assert!(rejection.backtrace.as_ref().unwrap().starts_with("on_null\n"), "{rejection:?}");
     }
-}
-
-#[test]
-fn a_trap_is_named() {
-    assert!(fault("(i32.div_u (i32.const 1) (i32.const 0))", "", false).contains("divide by zero"));
-    assert!(fault("(i32.load (i32.const -4))", "", false).contains("out of bounds"));
-    assert!(
-        fault("(call $deeper)", "(func $deeper (result i32) (i32.add (call $deeper) (i32.const 1)))", false).contains("stack")
-    );
 }
 
 #[test]
 fn the_last_words_of_a_rule_are_kept() {
-    let last_words = "(call $log (i32.const 4) (i32.const 2048) (i32.const 5)) (unreachable)";
-    let detail = fault(last_words, "(data (i32.const 2048) \"alas!\")", false);
+    let guest = "(data (i32.const 24576) \"alas!\")
+        (func $on_null (param $row i32)
+            (call $log (i32.const 4) (global.get $scratch) (i32.const 5))
+            (unreachable))";
+    let (batch, mut step) = (batch(&["null"]), Step::default());
+    Guest::new(guest).pipeline(LIMITS).unwrap().process(&Counts::new(60_000, false), &batch, &mut step);
+    let detail = step.rejections[0].detail.as_ref().unwrap();
     assert!(detail.starts_with("alas! (") && detail.contains("unreachable"), "{detail}");
-}
-
-#[test]
-fn a_deadline_obeyed_is_not_felt() {
-    let (passed, rejected) = judge(&Guest { evaluate: TRAP_ON_NULL, ..Guest::default() }, &["1"; 100]);
-    assert_eq!((passed.len(), rejected.len()), (100, 0));
-}
-
-#[test]
-fn a_deadline_violated_ends_the_call() {
-    assert!(fault("(loop $ever (br $ever)) (unreachable)", "", false).contains("the 1s of rule.guest.deadline"));
-}
-
-#[test]
-fn a_memory_limit_obeyed_is_not_felt() {
-    let grow = "(if (i32.eq (memory.grow (i32.const 32)) (i32.const -1)) (then (unreachable))) (call $nothing)";
-    let guest = Guest { evaluate: grow, ..Guest::default() };
-    let mut pipeline = guest.pipeline(LIMITS);
-    let mut step = Step::default();
-    pipeline.process(&Counts::new(60_000, false), &batch(&["1"]), &mut step);
-    assert_eq!((step.outputs.len(), step.rejections.len()), (1, 0));
-}
-
-#[test]
-fn a_memory_limit_violated_ends_the_call() {
-    let bomb = "(loop $ever (drop (memory.grow (i32.const 16))) (br $ever)) (unreachable)";
-    let detail = fault(bomb, "", false);
-    assert!(detail.contains("more memory than the 4194304 bytes of rule.guest.memory"), "{detail}");
-    let detail = fault(
-        "(loop $ever (drop (table.grow $t (ref.null func) (i32.const 10000))) (br $ever)) (unreachable)",
-        "(table $t 1 funcref)",
-        false,
-    );
-    assert!(detail.contains("table"), "{detail}");
-}
-
-/// Writes an outcome of `$rejections` and `$columns` (pointer, length), with what stands at 256 and 512.
-const OUTCOME: &str = "
-    (func $outcome (param $rejections i32) (param $columns i32) (result i32)
-        (i32.store (i32.const 0) (i32.const 256)) (i32.store (i32.const 4) (local.get $rejections))
-        (i32.store (i32.const 8) (i32.const 512)) (i32.store (i32.const 12) (local.get $columns))
-        (i32.const 0))
-    (func $column (param $kinds i32) (param $end i32) (param $bytes i32)
-        (i32.store (i32.const 512) (i32.const 600)) (i32.store (i32.const 516) (i32.const 1))
-        (i32.store (i32.const 520) (i32.const 604)) (i32.store (i32.const 524) (i32.const 1))
-        (i32.store (i32.const 528) (i32.const 608)) (i32.store (i32.const 532) (local.get $bytes))
-        (i32.store8 (i32.const 600) (local.get $kinds)) (i32.store (i32.const 604) (local.get $end)))";
-
-#[test]
-fn broken_promises_are_faults_that_name_what_was_broken() {
-    let cases = [
-        ("(call $outcome (i32.const 0) (i32.const 0))", true, "0 columns"),
-        ("(call $outcome (i32.const 0) (i32.const 1))", true, "`y` breaks the contract"),
-        (
-            "(call $column (i32.const 4) (i32.const 9) (i32.const 1)) (call $outcome (i32.const 0) (i32.const 1))",
-            true,
-            "ends at 9",
-        ),
-        (
-            "(call $column (i32.const 9) (i32.const 0) (i32.const 0)) (call $outcome (i32.const 0) (i32.const 1))",
-            true,
-            "kind is 9",
-        ),
-        (
-            "(call $column (i32.const 3) (i32.const 1) (i32.const 1)) (call $outcome (i32.const 0) (i32.const 1))",
-            true,
-            "JSON number",
-        ),
-        (
-            "(i32.store8 (i32.const 608) (i32.const 255)) (call $column (i32.const 4) (i32.const 1) (i32.const 1)) (call $outcome (i32.const 0) (i32.const 1))",
-            true,
-            "UTF-8",
-        ),
-        ("(i32.store (i32.const 256) (i32.const 7)) (call $outcome (i32.const 1) (i32.const 0))", false, "row 7 of 1"),
-        ("(i32.store (i32.const 260) (i32.const 7)) (call $outcome (i32.const 1) (i32.const 0))", false, "reason 7"),
-        ("(call $outcome (i32.const 2) (i32.const 0))", false, "twice"),
-        ("(call $outcome (i32.const 50000000) (i32.const 0))", false, "out of bounds"),
-        ("(i32.const -16)", false, "out of bounds"),
-    ];
-    for (evaluate, writes, named) in cases {
-        let detail = fault(evaluate, OUTCOME, writes);
-        assert!(detail.contains(named), "{evaluate}: {detail}");
-    }
 }
 
 #[test]
@@ -199,18 +337,6 @@ fn wasmtime_precompiled(component: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn loops_and_bombs_end_at_the_start_too() {
-    let started = |guest: Guest| format!("{:#}", guest.instance(LIMITS).err().expect("the guest does not start"));
-    let ever = "(loop $ever (br $ever))";
-    assert!(started(Guest { configure: ever, ..Guest::default() }).contains("deadline"));
-    let start = "(func $start (loop $ever (br $ever))) (start $start)";
-    assert!(started(Guest { items: start, ..Guest::default() }).contains("failed to instantiate"));
-    let large = "(memory 1000)";
-    assert!(started(Guest { items: large, ..Guest::default() }).contains("memory"), "a second memory is limited too");
-    assert!(started(Guest { name: "Not A Name", ..Guest::default() }).contains("manifest breaks the contract"));
-}
-
-#[test]
 fn a_guest_of_the_tests_is_a_rule() {
-    assert!(Guest::default().instance(LIMITS).is_ok());
+    assert_sound(&mut Guest::default().pipeline(LIMITS).unwrap());
 }

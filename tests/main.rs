@@ -11,6 +11,7 @@ mod guest;
 mod hostile;
 mod json;
 mod kafka;
+mod lifting;
 mod many_swaps;
 mod operating;
 mod operator;

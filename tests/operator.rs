@@ -75,7 +75,7 @@ impl Operator {
     fn spoil(&mut self) -> String {
         let number = self.bad.len() as u8;
         if self.random.bool() {
-            let guest = Guest { evaluate: TRAP_IN_EARNEST, ..Guest::default() };
+            let guest = Guest::new(TRAP_IN_EARNEST);
             self.folder.put("device-filter", &marked(guest.component(), number));
         } else {
             self.folder.configure(&format!("{TRIAL}[rule.validation.config]\nmin_app_version = \"99.0.{number}\"\n"));

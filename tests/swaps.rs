@@ -77,7 +77,7 @@ impl Field {
 
 /// The rule that fails on every message.
 pub fn hostile() -> Vec<u8> {
-    Guest { evaluate: TRAP_IN_EARNEST, ..Guest::default() }.component()
+    Guest::new(TRAP_IN_EARNEST).component()
 }
 
 /// The line that says that the set `hash` is live.
@@ -175,12 +175,12 @@ const HARMS: [Harm; 19] = [
     ("dangling", dangling_link, ["device-filter.wasm", "failed to find", "make rules"]),
     (
         "fails its probe",
-        |folder| put(folder, &Guest { evaluate: "(unreachable)", ..Guest::default() }.component()),
+        |folder| put(folder, &Guest::new("(func $on_batch (unreachable))").component()),
         ["device-filter.wasm", "failed its probe", "unreachable"],
     ),
     (
         "endless start",
-        |folder| put(folder, &Guest { configure: "(loop $ever (br $ever))", ..Guest::default() }.component()),
+        |folder| put(folder, &Guest::new("(func $on_configure (loop $ever (br $ever)))").component()),
         ["device-filter.wasm", "failed to start", "deadline"],
     ),
     (

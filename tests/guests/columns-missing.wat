@@ -1,0 +1,3 @@
+;; Answers without a column.
+;; expect: answered with 0 columns and declares 1 writes
+(func $on_null (param $row i32) (call $pair (i32.const 8) (global.get $column) (i32.const 0)))

@@ -1,0 +1,9 @@
+;; Logs while the host hands it a batch, which a component may not.
+;; expect: cannot leave component instance
+;; culprits: all
+;; rows: 1 null
+(global $configured (mut i32) (i32.const 0))
+(func $on_configure (global.set $configured (i32.const 1)))
+(func $on_realloc (param $address i32) (param $size i32) (result i32)
+  (if (global.get $configured) (then (call $log (i32.const 2) (global.get $scratch) (i32.const 1))))
+  (local.get $address))

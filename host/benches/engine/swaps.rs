@@ -177,7 +177,7 @@ fn judge_for_a_spell(
 fn take(judge: &mut Judge, events: &Receiver<Event>, seen: &Sender<Instant>) -> bool {
     let Ok(Event::Swap(next)) = events.try_recv() else { return false };
     let retired = vec![std::mem::replace(judge, next.judge)];
-    let _ = next.taken.send(Taken { from: Default::default(), retired, before: None });
+    let _ = next.taken.send(Taken { from: Default::default(), retired, trial: None });
     let _ = seen.send(Instant::now());
     true
 }

@@ -2,8 +2,9 @@
 //! the rows are blamed whose answer breaks the contract, and what the others write arrives to the byte.
 //!
 //! A fake rule answers for each row what the row's spell says, so that it is a pure function of its rows, as the contract
-//! wants. `PROPTEST_CASES` says how many cases are tried.
+//! wants. In [`boundary`] the same goes through Wasm. `PROPTEST_CASES` says how many cases are tried.
 
+mod boundary;
 mod promises;
 
 use std::collections::BTreeMap;

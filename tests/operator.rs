@@ -31,16 +31,19 @@ pub struct Operator {
     pub random: Rng,
     /// The hashes of what was meant to be bad.
     pub bad: BTreeSet<String>,
+    /// The hashes of what was meant to be good. Each is made once, so that what is said of it is said of this swap.
+    good: BTreeSet<String>,
 }
 
 impl Operator {
     pub fn new(seed: u64) -> Operator {
         let folder = Folder::new();
         folder.configure(TRIAL);
-        Operator { folder, random: Rng::with_seed(seed), bad: BTreeSet::new() }
+        let good = BTreeSet::from([folder.hash()]);
+        Operator { folder, random: Rng::with_seed(seed), bad: BTreeSet::new(), good }
     }
 
-    /// Puts sound rules into the folder that are others than `live`. Returns their hash.
+    /// Puts sound rules into the folder that are others than `live`, and than all before. Returns their hash.
     pub fn improve(&mut self, live: &str) -> String {
         let number = self.random.u8(..VARIANTS);
         for rule in RULES {
@@ -49,7 +52,7 @@ impl Operator {
         }
         self.folder.configure(&format!("{TRIAL}[rule.validation]\ndeadline = \"{}ms\"\n", self.random.u32(1_000..2_000)));
         let hash = self.folder.hash();
-        if hash == live { self.improve(live) } else { hash }
+        if hash == live || !self.good.insert(hash.clone()) { self.improve(live) } else { hash }
     }
 
     /// Puts something into the folder that can't be used.

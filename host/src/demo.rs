@@ -68,11 +68,11 @@ type Show<'a> = &'a mut dyn FnMut(&Shared, &mut Watch<'_>) -> anyhow::Result<()>
 
 /// Sets up the parts, lets `show` look at them until it returns, and ends them. Returns the last snapshot.
 fn play(config: &Config, file: &cli::ConfigFile, until: Option<Instant>, show: Show<'_>) -> anyhow::Result<Snapshot> {
+    let (signals, stop) = mpsc::channel();
+    events::signals(signals)?;
     let rules = Rules::load(config, file)?;
     let broker = Embedded::start(&config.topics)?;
     let brokers = broker.bootstrap_servers()?;
-    let (signals, stop) = mpsc::channel();
-    events::signals(signals)?;
     let snapshot = Shared::default();
     let (stop_engine, events) = mpsc::channel();
     let (judge, rules) = rules.start(stop_engine.clone())?;

@@ -13,9 +13,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long a batch in hand may take to finish once a shutdown was asked for. With [`CLOSE_GRACE`] and what librdkafka needs
 /// to let go of its threads this stays below the 10 s that a supervisor usually grants.
-pub const FINISH_GRACE: Duration = Duration::from_secs(3);
+pub const FINISH_GRACE: Duration = Duration::from_secs(2);
 /// How long leaving the consumer group may take.
-pub const CLOSE_GRACE: Duration = Duration::from_secs(3);
+pub const CLOSE_GRACE: Duration = Duration::from_secs(2);
 
 /// A signal that comes again within this time is the same one: `timeout` signals its child and then its group, and so twice.
 const SAME_SIGNAL: Duration = Duration::from_millis(100);

@@ -39,6 +39,11 @@ const OPEN: Duration = Duration::from_millis(100);
 const SLOW: Duration = Duration::from_secs(1);
 /// How often observers are told how far the loop is behind.
 const LAG_EVERY: Duration = Duration::from_secs(1);
+/// How often it is asked whether the input topic is still the same. The client itself reads on in one that was created anew, once
+/// that has the offset to be read next.
+const SAME_TOPIC_EVERY: Duration = Duration::from_secs(10);
+/// How long a topic may be missing. Brokers that have just started do not know all of them at once.
+const MISSING: Duration = Duration::from_secs(30);
 /// Pauses before a batch that could not be committed is read again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
@@ -106,7 +111,9 @@ fn serve(
         cautious: false,
         notices: Notices::default(),
         looked: Instant::now(),
+        topic_id: (String::new(), Instant::now()),
         phase: Phase::Recovering,
+        missing: None,
         reset_bad_state: config.counts.reset_bad_state,
         group: &config.kafka.group,
         backoff: Backoff::new(PAUSES.0, PAUSES.1),
@@ -159,6 +166,8 @@ struct Engine<'a, C> {
     notices: Notices,
     /// When the lag was looked at last.
     looked: Instant,
+    /// The id of the input topic, empty where it has none, and when it was asked for last.
+    topic_id: (String, Instant),
     /// What is counted, ahead of what is committed by the transaction that is open.
     counts: Counts,
     /// Parts of transactions. The first `filled` were sent since `begun`.
@@ -168,6 +177,8 @@ struct Engine<'a, C> {
     begun: Option<Instant>,
     limits: config::Batch,
     phase: Phase,
+    /// Since when a topic is missing.
+    missing: Option<Instant>,
     reset_bad_state: bool,
     group: &'a str,
     backoff: Backoff,
@@ -193,6 +204,10 @@ impl<C: Fn() -> i64> Engine<'_, C> {
             self.abandon(inbox);
             match failure {
                 Failure::Stop(error) => return Err(error),
+                Failure::Missing(error) if self.missing.get_or_insert_with(Instant::now).elapsed() >= MISSING => {
+                    return Err(error);
+                }
+                Failure::Missing(error) => self.pause(&error, inbox),
                 // The shutdown itself is in the inbox.
                 Failure::GaveUp => return Ok(()),
                 Failure::Wait(error) => self.pause(&error, inbox),
@@ -215,10 +230,11 @@ impl<C: Fn() -> i64> Engine<'_, C> {
             self.recover(inbox)?;
             self.phase = Phase::Reading;
         }
-        if self.begun.is_none()
-            && let Some(next) = self.next.take()
-        {
-            self.swap(*next);
+        if self.begun.is_none() {
+            self.check_topic()?;
+            if let Some(next) = self.next.take() {
+                self.swap(*next);
+            }
         }
         if self.is_full() {
             return self.commit(inbox);
@@ -275,10 +291,34 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         self.sink.learn_partitions()?;
         let topic = self.sink.input_id();
         for found in &committed {
-            let state = self.state(found, &topic)?;
-            self.counts.restore(found.partition, (self.clock)(), &state);
+            let (state, now, partition) = (self.state(found, &topic)?, (self.clock)(), found.partition);
+            if state.window.0 > now {
+                tracing::warn!(
+                    partition,
+                    seconds = (state.window.0 - now) / 1_000,
+                    "the open window begins in the future: a clock is wrong"
+                );
+            }
+            self.counts.restore(partition, now, &state);
         }
+        (self.topic_id, self.missing) = ((topic, Instant::now()), None);
+        self.troubles.over();
         Ok(())
+    }
+
+    /// Stops if the input topic was deleted and created anew while it is read.
+    fn check_topic(&mut self) -> Result<(), Failure> {
+        let (known, asked) = &mut self.topic_id;
+        if known.is_empty() || asked.elapsed() < SAME_TOPIC_EVERY || self.troubles.outage().is_some() {
+            return Ok(());
+        }
+        let found = self.sink.input_id();
+        *asked = Instant::now();
+        if found.is_empty() || found == *known {
+            return Ok(());
+        }
+        let (topic, remedy) = (self.source.topic(), start::how_to_reset(self.source.topic(), self.group));
+        Err(Failure::Stop(anyhow!("failed to read on in topic {topic}: it was deleted and created anew; {remedy}")))
     }
 
     /// The state to go on with in a partition.
@@ -290,12 +330,24 @@ impl<C: Fn() -> i64> Engine<'_, C> {
             Failure::Stop(anyhow!("failed to go on with partition {partition} of topic {name}: {problem}; {remedy}"))
         };
         match State::parse(&found.metadata) {
-            Ok(None) => Ok(fresh()),
+            Ok(None) => {
+                if found.offset.is_some_and(|offset| offset > 0) {
+                    tracing::info!(
+                        partition,
+                        offset = found.offset,
+                        "no counts were committed with this offset: they begin there"
+                    );
+                }
+                Ok(fresh())
+            }
             Ok(Some(state)) if !state.topic.is_empty() && !topic.is_empty() && state.topic != topic => {
                 Err(stop("the topic was deleted and created anew since its offset was committed".into()))
             }
             Ok(Some(mut state)) => {
-                topic.clone_into(&mut state.topic);
+                // Nobody may have answered: what is known is not forgotten.
+                if !topic.is_empty() {
+                    topic.clone_into(&mut state.topic);
+                }
                 Ok(state)
             }
             Err(unreadable) if self.reset_bad_state => {
@@ -403,7 +455,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
 
     /// Lets observers see whether Kafka is there, while there is nothing to do that would tell.
     fn reach(&mut self) {
-        let outage = self.source.outage();
+        let outage = self.sink.outage();
         self.snapshot.update(|snapshot| match outage {
             Some(why) => snapshot.state = snapshot::State::Waiting(why),
             None if matches!(snapshot.state, snapshot::State::Waiting(_)) => snapshot.state = snapshot::State::Running,

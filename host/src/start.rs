@@ -22,9 +22,10 @@ use crate::wasm::{Cache, Compiler, Runtime};
 pub fn start(args: &cli::Run) -> anyhow::Result<()> {
     let config = args.file.load()?;
     logging::start(&config.log);
-    let rules = Rules::load(&config, &args.file)?;
     let (sender, receiver) = mpsc::channel();
+    // Before what may take a while, so that a process which is asked to stop meanwhile ends well.
     events::signals(sender.clone())?;
+    let rules = Rules::load(&config, &args.file)?;
     let embedded = config.kafka.brokers.is_none().then(|| Embedded::start(&config.topics)).transpose()?;
     let brokers = match (&config.kafka.brokers, &embedded) {
         (Some(brokers), _) => brokers.clone(),

@@ -155,6 +155,20 @@ fn what_is_too_large_for_its_topic_becomes_a_dead_letter_and_shorter_if_need_be(
     assert_eq!(shortened, sizes.iter().filter(|size| **size == FAR).count(), "the others fit as they are");
 }
 
+#[test]
+fn records_that_are_small_are_not_blamed_for_a_batch_that_is_too_large() {
+    let job = Job::with_topics(shared(), "crowd", |_| vec![("max.message.bytes", SMALL[0])])
+        .with("kafka.properties.batch.size", "1000000");
+    let logins: Vec<Record> =
+        (0..3_000).map(|index| Record { partition: index % PARTITIONS, value: Some(login(300)), ..Record::default() }).collect();
+    write(job.brokers(), &job.topic("in"), &logins);
+    let mut engine = job.engine("a");
+    engine.weir().line("takes no batches of 1000000 bytes");
+    job.settle();
+    engine.stop();
+    job.judge();
+}
+
 /// A login of `size` bytes that cannot be compressed much.
 fn login(size: usize) -> Vec<u8> {
     let begun = r#"{"app_version":"2.3.0","device_type":"iOS","timestamp":0,"x":""#;

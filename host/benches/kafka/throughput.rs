@@ -78,7 +78,7 @@ pub fn produce(broker: &Broker, count: usize) -> anyhow::Result<()> {
 
 fn plain(failure: Failure) -> anyhow::Error {
     match failure {
-        Failure::Wait(error) | Failure::Stop(error) => error,
+        Failure::Wait(error) | Failure::Missing(error) | Failure::Stop(error) => error,
         Failure::GaveUp => anyhow::anyhow!("the broker did not take the logins in time"),
     }
 }

@@ -39,6 +39,9 @@ const TRANSACTION_MILLIS: &str = "15000";
 /// After how long the client sends a request again, in milliseconds; it takes off up to a fifth. Long enough that an answer
 /// from a cluster in another region is not mistaken for one to a second attempt.
 const RETRY_MILLIS: &str = "250";
+/// The longest pause before a client tries again to reach a broker, in milliseconds. The default of ten seconds would go on top
+/// of an outage that is over; Java's clients wait no longer than this either.
+const RECONNECT_MILLIS: &str = "1000";
 /// The largest batch of records that is sent in one go unless a topic takes less: librdkafka's default.
 pub(super) const BATCH_BYTES: u32 = 1_000_000;
 
@@ -53,6 +56,7 @@ const RESERVED: &[(&str, &str)] = &[
     ("auto.commit.interval.ms", "offsets are committed after the outputs, never before"),
     ("auto.offset.reset", "set `kafka.start`; a position that is lost is never replaced silently"),
     ("retry.backoff.ms", "it tells whether a commit was tried twice"),
+    ("retry.backoff.max.ms", "it tells whether a commit was tried twice"),
     ("isolation.level", "only committed messages are read"),
     ("partition.assignment.strategy", "partitions are given up before others take them, which needs an eager strategy"),
     ("enable.partition.eof", "the end of a partition is nothing special"),
@@ -90,6 +94,7 @@ pub fn settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result<ClientCo
     settings.set("client.id", "weir");
     settings.set("socket.keepalive.enable", "true");
     settings.set("topic.metadata.refresh.interval.ms", "60000");
+    settings.set("reconnect.backoff.max.ms", RECONNECT_MILLIS);
     settings.extend(kafka.properties.clone());
     settings.set("bootstrap.servers", brokers);
     // Looking for a missing topic must not bring it into being with the broker's defaults.

@@ -8,6 +8,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 pub enum Failure {
     /// Waiting can help: back off, rewind, and read the batch again.
     Wait(anyhow::Error),
+    /// A topic is not there. Brokers that have just started do not know all of them yet, so only a while later it is for a person
+    /// to help; the message says how.
+    Missing(anyhow::Error),
     /// Only a person can help: the message says how.
     Stop(anyhow::Error),
     /// Given up because the process is to end; what was in hand is not committed.
@@ -17,9 +20,14 @@ pub enum Failure {
 impl Failure {
     /// The failure for `code`, met while doing `what`, which reads as in `failed to <what>`.
     pub fn of(code: RDKafkaErrorCode, what: &str) -> Failure {
-        match remedy(code) {
-            Some(remedy) => Failure::Stop(anyhow!("failed to {what}: {}: {remedy}", describe(code))),
-            None => Failure::Wait(anyhow!("failed to {what}: {}", describe(code))),
+        use RDKafkaErrorCode as Code;
+        let error = |remedy| anyhow!("failed to {what}: {}: {remedy}", describe(code));
+        match (code, remedy(code)) {
+            (Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition, Some(remedy)) => {
+                Failure::Missing(error(remedy))
+            }
+            (_, Some(remedy)) => Failure::Stop(error(remedy)),
+            (_, None) => Failure::Wait(anyhow!("failed to {what}: {}", describe(code))),
         }
     }
 
@@ -58,6 +66,17 @@ fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
             "set `transaction.timeout.ms` under `[kafka.properties]` to at most the broker's `transaction.max.timeout.ms`"
         }
         Code::FencedInstanceId => "another process uses the same `group.instance.id`",
+        Code::InvalidSessionTimeout => {
+            "set `session.timeout.ms` under `[kafka.properties]` to what the broker allows, from its `group.min.session.timeout.ms` \
+             to its `group.max.session.timeout.ms`"
+        }
+        Code::OffsetMetadataTooLarge => {
+            "raise the broker's `offset.metadata.max.bytes` to its default of 4096: counts are kept there"
+        }
+        // The client would pass over what it cannot read, or try the same bytes for ever.
+        Code::BadMessage | Code::BadCompression => {
+            "the log of the topic is damaged there: mend it from a replica, or set the group's offsets to after it"
+        }
         _ => return None,
     };
     Some(remedy)
@@ -68,15 +87,27 @@ pub fn describe(code: RDKafkaErrorCode) -> String {
     format!("{code} ({})", super::native::name(code))
 }
 
-/// What the broker holds against one record, if that is what `code` means: the reason that its dead letter gets.
-pub(super) fn refused(code: RDKafkaErrorCode) -> Option<&'static str> {
+/// What the broker holds against one record, if that is what `code` means: the reason that its dead letter gets, and what would
+/// let the topic take it.
+pub(super) fn refused(code: RDKafkaErrorCode) -> Option<(&'static str, &'static str)> {
     use RDKafkaErrorCode as Code;
     match code {
-        Code::MessageSizeTooLarge | Code::InvalidMessageSize => Some("message_too_large"),
-        Code::InvalidTimestamp => Some("timestamp_refused"),
-        Code::InvalidRecord => Some("record_refused"),
+        _ if too_large(code) => Some(("message_too_large", "raise the topic's `max.message.bytes`")),
+        Code::InvalidTimestamp => Some((
+            "timestamp_refused",
+            "check the topic's `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms`",
+        )),
+        Code::InvalidRecord => {
+            Some(("record_refused", "check the topic's settings: one that is compacted takes no message without a key"))
+        }
         _ => None,
     }
+}
+
+/// Whether `code` says that a record, or the batch in which it was sent, is too large for its topic.
+pub(super) fn too_large(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(code, Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize)
 }
 
 #[cfg(test)]
@@ -91,6 +122,25 @@ mod tests {
         };
         let message = error.to_string();
         assert!(message.contains("processed-user-login") && message.contains("TOPIC_AUTHORIZATION_FAILED"), "{message}");
+    }
+
+    #[test]
+    fn a_topic_that_is_missing_may_only_be_unknown_to_a_broker_that_has_just_started() {
+        for code in
+            [RDKafkaErrorCode::UnknownTopic, RDKafkaErrorCode::UnknownTopicOrPartition, RDKafkaErrorCode::UnknownPartition]
+        {
+            let Failure::Missing(error) = Failure::of(code, "read topic user-login") else { panic!("{code:?}") };
+            assert!(error.to_string().contains("create the topic"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_a_topic_does_not_take_has_a_reason_and_a_remedy() {
+        for code in [RDKafkaErrorCode::MessageSizeTooLarge, RDKafkaErrorCode::InvalidTimestamp, RDKafkaErrorCode::InvalidRecord] {
+            let (reason, remedy) = refused(code).unwrap();
+            assert!(!reason.contains(' ') && remedy.contains("topic"), "{code:?}");
+        }
+        assert_eq!(refused(RDKafkaErrorCode::NotEnoughReplicas), None);
     }
 
     #[test]

@@ -12,9 +12,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 
-use super::Failure;
 use super::failure::refused;
 use super::troubles::Troubles;
+use super::{Failure, client};
 
 /// How long to wait for delivery reports, or for room in the queue, before looking again. It bounds what draining adds to the
 /// latency of a batch.
@@ -23,6 +23,12 @@ const PAUSE: Duration = Duration::from_micros(200);
 const LATE_REPORTS: Duration = Duration::from_millis(100);
 /// How long a broker may take to describe a topic.
 const ANSWER: Duration = Duration::from_secs(2);
+/// How often a broker is asked for a sign of life while none is known to have one, and how long it may take to give one.
+/// Nothing is read meanwhile.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+
+/// How many times smaller batches become that are too large for a topic: it is found out in a few steps.
+const SHRINK: usize = 4;
 
 /// Under this name the client logs that a transaction, or the producer, has failed.
 const TRANSACTION_FAILED: &str = "TXNERR";
@@ -44,7 +50,8 @@ pub(super) struct Outgoing<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Undelivered {
     pub(super) tag: usize,
-    pub(super) partition: i32,
+    /// What key and value take.
+    pub(super) bytes: usize,
     pub(super) code: RDKafkaErrorCode,
 }
 
@@ -54,12 +61,16 @@ pub(super) struct Outbox {
     producer: Arc<BaseProducer<Reports>>,
     troubles: Arc<Troubles>,
     sent: usize,
+    /// The settings have changed since the producer was made.
+    outdated: bool,
+    /// When a broker was asked for a sign of life last.
+    asked: Option<Instant>,
 }
 
 impl Outbox {
     pub(super) fn open(settings: ClientConfig, troubles: Arc<Troubles>) -> anyhow::Result<Outbox> {
         let producer = producer(&settings, &troubles)?;
-        Ok(Outbox { settings, producer, troubles, sent: 0 })
+        Ok(Outbox { settings, producer, troubles, sent: 0, outdated: false, asked: None })
     }
 
     /// Hands a message over. A full queue is waited for. Returns why, if the message will never be taken.
@@ -146,8 +157,24 @@ impl Outbox {
         self.producer.poll(Duration::ZERO);
     }
 
-    /// Replaces a producer that has met a fatal error; until then every send would fail.
+    /// How large batches get before the client sends them, in bytes. A record that is larger goes alone.
+    pub(super) fn batch_bytes(&self) -> usize {
+        self.settings.get("batch.size").and_then(|bytes| bytes.parse().ok()).unwrap_or(client::BATCH_BYTES as usize)
+    }
+
+    /// Has the next producer send smaller batches, and returns how small.
+    pub(super) fn shrink_batches(&mut self) -> usize {
+        let bytes = (self.batch_bytes() / SHRINK).max(1);
+        self.settings.set("batch.size", bytes.to_string());
+        self.outdated = true;
+        bytes
+    }
+
+    /// Replaces a producer that has outdated settings, or has met a fatal error: until then every send would fail.
     pub(super) fn renew_if_dead(&mut self) -> anyhow::Result<()> {
+        if self.outdated {
+            return self.renew();
+        }
         match self.producer.client().fatal_error() {
             Some((code, reason)) => {
                 tracing::warn!(code = super::native::name(code), reason, "the producer is beyond repair; starting a new one");
@@ -160,13 +187,29 @@ impl Outbox {
     /// Replaces the producer. What it has not sent is dropped.
     pub(super) fn renew(&mut self) -> anyhow::Result<()> {
         self.producer = producer(&self.settings, &self.troubles)?;
-        self.sent = 0;
+        (self.sent, self.outdated) = (0, false);
         Ok(())
     }
 
     /// Whether the transaction, or the producer, has failed.
     pub(super) fn has_failed(&self) -> bool {
         self.producer.context().has_failed_for(Duration::ZERO)
+    }
+
+    /// What stands in the way, if no broker answers. To be asked while there is nothing to read or write: what is read or written
+    /// tells as well. The client says when the last connection is lost, and not when there is one again, so a broker is asked,
+    /// about `topic`. A consumer would ask on a connection where a fetch waits for messages, and wait as long.
+    pub(super) fn outage(&mut self, topic: &str) -> Option<String> {
+        let outage = self.troubles.outage()?;
+        if self.asked.is_none_or(|asked| asked.elapsed() >= ASK_EVERY) {
+            let answered = self.producer.client().fetch_metadata(Some(topic), ASK_EVERY).is_ok();
+            self.asked = Some(Instant::now());
+            if answered {
+                self.troubles.over();
+                return None;
+            }
+        }
+        Some(outage)
     }
 
     /// The producer, for its transactional calls.
@@ -235,8 +278,8 @@ impl ProducerContext for Reports {
                 true => RDKafkaErrorCode::InvalidDifferentRecord,
                 false => error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown),
             };
-            let partition = rdkafka::message::Message::partition(message);
-            self.bad.lock().unwrap_or_else(PoisonError::into_inner).push(Undelivered { tag, partition, code });
+            let bytes = message.key_len() + message.payload_len();
+            self.bad.lock().unwrap_or_else(PoisonError::into_inner).push(Undelivered { tag, bytes, code });
         }
     }
 }

@@ -64,7 +64,7 @@ impl Publisher {
     fn failure(&self, code: RDKafkaErrorCode) -> Failure {
         let what = format!("write to topic {}", self.topic);
         match refused(code) {
-            Some(_) => Failure::Stop(anyhow::anyhow!("failed to {what}: {}", super::failure::describe(code))),
+            Some((_, remedy)) => Failure::Stop(anyhow::anyhow!("failed to {what}: {}: {remedy}", super::failure::describe(code))),
             None => Failure::of(code, &what),
         }
     }

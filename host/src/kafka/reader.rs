@@ -191,7 +191,7 @@ impl Reader {
                 Some(Err(KafkaError::PartitionEOF(partition))) => Some(partition),
                 Some(Err(error)) => match Failure::from_client(&error, &format!("read topic {topic}")) {
                     Failure::Stop(error) => return Err(error),
-                    Failure::Wait(_) | Failure::GaveUp => None,
+                    Failure::Wait(_) | Failure::Missing(_) | Failure::GaveUp => None,
                 },
                 None => None,
             };
@@ -234,7 +234,7 @@ impl Reader {
             match ask() {
                 Ok(answer) => return Ok(answer),
                 Err(Failure::Stop(error)) => return Err(error),
-                Err(Failure::Wait(error)) if Instant::now() >= until => return Err(self.explain(error)),
+                Err(Failure::Wait(error) | Failure::Missing(error)) if Instant::now() >= until => return Err(self.explain(error)),
                 Err(_) if watch.wait(PAUSE) => {}
                 Err(_) => bail!(STOPPED),
             }

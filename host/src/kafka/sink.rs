@@ -5,7 +5,8 @@
 //! and judged.
 //!
 //! A record that the broker refuses for its own sake, such as one that has grown too large, would fail again for ever. It is
-//! remembered, the batch is read again, and the record becomes a dead letter; if even that is refused, a shortened one.
+//! remembered, the batch is read again, and the record becomes a dead letter; if even that is refused, a shortened one. A broker
+//! judges records that are sent together as a whole, so one that was not sent alone is not blamed for its size before it was.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub struct Sink {
 struct Refused {
     /// Why the output was refused.
     output: Option<RDKafkaErrorCode>,
+    /// Whether the dead letter was refused for its timestamp, which it then does without.
+    timed_letter: bool,
     /// Whether the whole dead letter was refused.
     letter: bool,
 }
@@ -64,7 +67,7 @@ impl Sink {
             transactions: identity.as_ref().map(|identity| Transactions::new(&identity.id)),
             writer: Writer::new(config),
             refused: BTreeMap::new(),
-            topics_have_ids: identity.is_some() && config.kafka.brokers.is_some(),
+            topics_have_ids: config.kafka.brokers.is_some(),
             _identity: identity,
         })
     }
@@ -92,8 +95,8 @@ impl Sink {
         Ok(())
     }
 
-    /// The id of the input topic, which tells it from one of the same name that was there before; empty if it has none. Asked
-    /// only where delivery is exactly once: the embedded broker never answers the question.
+    /// The id of the input topic, which tells it from one of the same name that was there before; empty if it has none, or if
+    /// nobody answers. The embedded broker never answers the question, and is not asked.
     pub fn input_id(&self) -> String {
         let asked = self.topics_have_ids.then(|| self.outbox.topic_id(&self.writer.topics.input));
         asked.flatten().unwrap_or_default()
@@ -109,7 +112,8 @@ impl Sink {
             let Some(code) = known.and_then(|refused| refused.output) else { continue };
             let topic = self.writer.topic(Kind::Output);
             let detail = format!("topic {topic} does not take it: {}", failure::describe(code));
-            batch.refuse(index, Refusal { reason: failure::refused(code).unwrap_or("record_refused"), detail });
+            let reason = failure::refused(code).map_or("record_refused", |(reason, _)| reason);
+            batch.refuse(index, Refusal { reason, detail });
         }
     }
 
@@ -164,6 +168,11 @@ impl Sink {
         }
     }
 
+    /// What stands in the way, if no broker answers. To be asked while there is nothing to read or write.
+    pub fn outage(&mut self) -> Option<String> {
+        self.outbox.outage(&self.writer.topics.input)
+    }
+
     /// Serves the producer's events. To be called now and then while there is nothing to commit.
     pub fn serve(&self) {
         self.outbox.serve();
@@ -171,11 +180,15 @@ impl Sink {
 
     /// Sends a part. Returns before it is delivered.
     pub fn send(&mut self, work: Work<'_>, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+        let mut count = 0;
         for output in &work.step.outputs {
             if let Some(code) = self.outbox.send(self.writer.output(work, output), give_up)? {
                 self.refused.entry(place(work.batch, output.record)).or_default().output = Some(code);
-                return Err(refused(1));
+                count += 1;
             }
+        }
+        if count > 0 {
+            return Err(refused(count));
         }
         for rejection in work.step.rejections.iter().filter(|rejection| !rejection.drop) {
             self.send_letter(work, rejection, give_up)?;
@@ -196,7 +209,7 @@ impl Sink {
         let place = place(work.batch, rejection.record);
         let known = self.refused.get(&place).copied().unwrap_or_default();
         if !known.letter {
-            let letter = self.writer.letter(work, rejection, known.output.is_some());
+            let letter = self.writer.letter(work, rejection, known.output.is_some() || known.timed_letter);
             if self.outbox.send(letter, give_up)?.is_none() {
                 return Ok(());
             }
@@ -211,11 +224,21 @@ impl Sink {
     /// Waits for all delivery reports, and fails if one is bad.
     fn drain(&mut self, parts: &[Part], give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         let (mut count, mut failures) = (0, Vec::new());
+        let (batch_bytes, mut crowded) = (self.outbox.batch_bytes(), None);
         for bad in self.outbox.drain(give_up)? {
+            if failure::too_large(bad.code) && bad.bytes < batch_bytes {
+                crowded = Some(bad);
+                continue;
+            }
             match self.remember(parts, bad) {
                 Some(failure) => failures.push(failure),
                 None => count += 1,
             }
+        }
+        if let Some(bad) = crowded {
+            let (topic, bytes) = (self.writer.topic(untag(bad.tag).0), self.outbox.shrink_batches());
+            let problem = format!("topic {topic} takes no batches of {batch_bytes} bytes: from now on they have {bytes}");
+            failures.push(Failure::Wait(anyhow!(problem)));
         }
         // What only a person can mend is told before what may pass.
         failures.sort_by_key(|failure| !matches!(failure, Failure::Stop(_)));
@@ -235,6 +258,9 @@ impl Sink {
             Kind::Output | Kind::Letter if failure::refused(bad.code).is_some() => {
                 let refused = self.refused.entry(place(&parts[part].batch, record)).or_default();
                 match kind {
+                    Kind::Letter if bad.code == RDKafkaErrorCode::InvalidTimestamp && !refused.timed_letter => {
+                        refused.timed_letter = true;
+                    }
                     Kind::Letter => refused.letter = true,
                     _ => refused.output = Some(bad.code),
                 }
@@ -247,10 +273,7 @@ impl Sink {
     fn failure(&self, kind: Kind, code: RDKafkaErrorCode) -> Failure {
         let what = format!("write to topic {}", self.writer.topic(kind));
         match failure::refused(code) {
-            Some(_) => Failure::Stop(anyhow!(
-                "failed to {what}: {}: raise the topic's `max.message.bytes`, or check its other settings",
-                failure::describe(code)
-            )),
+            Some((_, remedy)) => Failure::Stop(anyhow!("failed to {what}: {}: {remedy}", failure::describe(code))),
             None => Failure::of(code, &what),
         }
     }

@@ -37,11 +37,6 @@ use crate::record::{Batch, Part};
 /// the next part is read.
 const PART_ROWS: usize = 2_000;
 
-/// How often a broker is asked for a sign of life while none is known to have one.
-const ASK_EVERY: Duration = Duration::from_secs(1);
-/// How long it may take to give one. Nothing is read meanwhile.
-const SIGN_OF_LIFE: Duration = Duration::from_millis(300);
-
 /// What a poll came back with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Polled {
@@ -63,8 +58,6 @@ pub struct Source {
     start: config::Start,
     limits: config::Batch,
     troubles: Arc<Troubles>,
-    /// When a broker was asked for a sign of life last.
-    asked: Instant,
     assigned: Vec<i32>,
     /// The next offset of each partition, once it is restored: one past what is committed.
     next: BTreeMap<i32, i64>,
@@ -94,7 +87,6 @@ impl Source {
             start: config.kafka.start,
             limits: config::Batch { rows: config.batch.rows.min(PART_ROWS), ..config.batch.clone() },
             troubles,
-            asked: Instant::now(),
             assigned: Vec::new(),
             next: BTreeMap::new(),
             membership: None,
@@ -118,21 +110,6 @@ impl Source {
             Some((*partition, (native::known_end(&self.consumer, &self.topic, *partition)? - next).max(0)))
         };
         self.next.iter().filter_map(lag).collect()
-    }
-
-    /// What stands in the way, if no broker answers. To be asked while there is nothing to read or write: what is read or written
-    /// tells as well.
-    pub fn outage(&mut self) -> Option<String> {
-        let outage = self.troubles.outage()?;
-        if self.asked.elapsed() >= ASK_EVERY {
-            self.asked = Instant::now();
-            // The client tells when the last connection is lost, and not when there is one again.
-            if self.consumer.fetch_metadata(Some(&self.topic), SIGN_OF_LIFE).is_ok() {
-                self.troubles.over();
-                return None;
-            }
-        }
-        Some(outage)
     }
 
     /// Fills `batch`, waiting at most `wait` for a first message. Serves rebalances, so it has to be called at least every
@@ -200,8 +177,8 @@ impl Source {
             // The client tries again with new credentials, if there are any, and says so.
             Failure::Stop(_) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Authentication) => Ok(()),
             Failure::Wait(error_) if matches!(error, KafkaError::MessageConsumptionFatal(_)) => Err(Failure::Stop(error_)),
-            Failure::Stop(error) => Err(Failure::Stop(error)),
             Failure::Wait(_) | Failure::GaveUp => Ok(()),
+            failure @ (Failure::Missing(_) | Failure::Stop(_)) => Err(failure),
         }
     }
 
@@ -213,7 +190,10 @@ impl Source {
             return Ok(Vec::new());
         }
         if self.membership.is_none() {
-            return Err(Failure::Wait(anyhow!("failed to take part in group {}: the membership was lost", self.group)));
+            // It was lost before the assignment was answered. The client waits for an answer, and then joins the group again.
+            tracing::warn!(group = self.group, "the membership was lost with the assignment; joining again");
+            self.release();
+            return Ok(Vec::new());
         }
         let mut found = committed(&self.consumer, &self.topic, self.assigned.iter().copied())?;
         if found.iter().any(|found| found.offset.is_none()) {

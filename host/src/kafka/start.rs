@@ -40,13 +40,17 @@ pub(super) fn begin<C: ConsumerContext>(
         return Ok(());
     }
     for found in found.iter_mut().filter(|found| found.offset.is_none()) {
-        let (low, _) = watermarks(consumer, topic, found.partition)?;
-        tracing::info!(
-            topic,
-            partition = found.partition,
-            offset = low,
-            "nothing is committed yet: starting at the first message"
-        );
+        let ((low, _), partition) = (watermarks(consumer, topic, found.partition)?, found.partition);
+        if low > 0 && !is_new(consumer, topic)? {
+            tracing::warn!(
+                topic,
+                partition,
+                offset = low,
+                "nothing is committed yet, and messages before this one are gone unread"
+            );
+        } else {
+            tracing::info!(topic, partition, offset = low, "nothing is committed yet: starting at the first message");
+        }
         found.offset = Some(low);
     }
     Ok(())

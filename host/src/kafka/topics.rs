@@ -22,8 +22,8 @@ use crate::events::Inbox;
 
 /// How long a broker may take to answer one question.
 const ANSWER: Duration = Duration::from_secs(2);
-/// How long a broker may take to create topics.
-const CREATION: Duration = Duration::from_secs(10);
+/// How long a broker may take to create topics. Nothing else is looked at meanwhile, a shutdown neither.
+const CREATION: Duration = Duration::from_secs(5);
 /// Pauses between attempts.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 /// How long to listen for what the client has to say about a failed attempt.
@@ -54,7 +54,7 @@ pub fn prepare(config: &Config, brokers: &str, inbox: &mut Inbox) -> anyhow::Res
             }
             Err(Failure::Stop(error)) => return Err(error),
             Err(Failure::GaveUp) => return Ok(None),
-            Err(Failure::Wait(error)) => {
+            Err(Failure::Wait(error) | Failure::Missing(error)) => {
                 let line = format!("{error:#}");
                 if told.as_ref() != Some(&line) {
                     tracing::warn!(brokers, "{line}; trying again until it works");

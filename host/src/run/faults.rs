@@ -112,7 +112,6 @@ fn errors_of_committing_offsets_are_survived() {
             RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
             RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION,
             RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID,
-            RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE,
             RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING,
             RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH,
         ],
@@ -172,6 +171,8 @@ fn what_only_a_person_can_mend_ends_the_engine() {
     }
     let error = ends(Request::TxnOffsetCommit, RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED);
     assert!(error.contains("GROUP_AUTHORIZATION_FAILED") && error.contains("grant"), "{error}");
+    let error = ends(Request::TxnOffsetCommit, RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE);
+    assert!(error.contains("offset.metadata.max.bytes"), "{error}");
     let error = ends(Request::InitProducerId, RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT);
     assert!(error.contains("transaction.timeout.ms"), "{error}");
 }

@@ -42,7 +42,7 @@ impl Feed {
     fn explain(&self, outcome: Result<(), Failure>) -> anyhow::Result<()> {
         match outcome {
             Ok(()) => Ok(()),
-            Err(Failure::Stop(error) | Failure::Wait(error)) => Err(error),
+            Err(Failure::Stop(error) | Failure::Missing(error) | Failure::Wait(error)) => Err(error),
             Err(Failure::GaveUp) => {
                 bail!("failed to deliver the last messages to topic {}: stopped before the broker answered", self.topic)
             }

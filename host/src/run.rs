@@ -301,24 +301,32 @@ impl<C: Fn() -> i64> Engine<'_, C> {
             }
             self.counts.restore(partition, now, &state);
         }
-        (self.topic_id, self.missing) = ((topic, Instant::now()), None);
+        self.is_still(topic)?;
+        self.missing = None;
         self.troubles.over();
         Ok(())
     }
 
-    /// Stops if the input topic was deleted and created anew while it is read.
+    /// Looks now and then whether the input topic was deleted and created anew while it is read.
     fn check_topic(&mut self) -> Result<(), Failure> {
-        let (known, asked) = &mut self.topic_id;
-        if known.is_empty() || asked.elapsed() < SAME_TOPIC_EVERY || self.troubles.outage().is_some() {
+        if self.topic_id.1.elapsed() < SAME_TOPIC_EVERY || self.troubles.outage().is_some() {
             return Ok(());
         }
         let found = self.sink.input_id();
+        self.is_still(found)
+    }
+
+    /// Stops if the input topic, whose id is `found` to be this, is not the one that was read before.
+    fn is_still(&mut self, found: String) -> Result<(), Failure> {
+        let (known, asked) = &mut self.topic_id;
         *asked = Instant::now();
-        if found.is_empty() || found == *known {
-            return Ok(());
+        if known.is_empty() {
+            *known = found;
+        } else if !found.is_empty() && found != *known {
+            let (topic, remedy) = (self.source.topic(), start::how_to_reset(self.source.topic(), self.group));
+            return Err(Failure::Stop(anyhow!("failed to read on in topic {topic}: it was deleted and created anew; {remedy}")));
         }
-        let (topic, remedy) = (self.source.topic(), start::how_to_reset(self.source.topic(), self.group));
-        Err(Failure::Stop(anyhow!("failed to read on in topic {topic}: it was deleted and created anew; {remedy}")))
+        Ok(())
     }
 
     /// The state to go on with in a partition.

@@ -157,8 +157,13 @@ fn what_is_too_large_for_its_topic_becomes_a_dead_letter_and_shorter_if_need_be(
 
 #[test]
 fn records_that_are_small_are_not_blamed_for_a_batch_that_is_too_large() {
-    let job = Job::with_topics(shared(), "crowd", |_| vec![("max.message.bytes", SMALL[0])])
-        .with("kafka.properties.batch.size", "1000000");
+    let job = Job::with_topics(shared(), "batches", |topic| match topic {
+        "out" => vec![("max.message.bytes", SMALL[0])],
+        _ => Vec::new(),
+    })
+    .with("batch.rows", "2000")
+    .with("kafka.properties.batch.size", "1000000")
+    .with("kafka.properties.linger.ms", "200");
     let logins: Vec<Record> =
         (0..3_000).map(|index| Record { partition: index % PARTITIONS, value: Some(login(300)), ..Record::default() }).collect();
     write(job.brokers(), &job.topic("in"), &logins);

@@ -23,9 +23,7 @@ impl Failure {
         use RDKafkaErrorCode as Code;
         let error = |remedy| anyhow!("failed to {what}: {}: {remedy}", describe(code));
         match (code, remedy(code)) {
-            (Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition, Some(remedy)) => {
-                Failure::Missing(error(remedy))
-            }
+            (Code::UnknownTopic | Code::UnknownTopicOrPartition, Some(remedy)) => Failure::Missing(error(remedy)),
             (_, Some(remedy)) => Failure::Stop(error(remedy)),
             (_, None) => Failure::Wait(anyhow!("failed to {what}: {}", describe(code))),
         }
@@ -50,9 +48,7 @@ fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
         Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism | Code::Authentication => {
             "check the `sasl.*` settings under `[kafka.properties]`"
         }
-        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
-            "create the topic, or start again with `topics.create = true`"
-        }
+        Code::UnknownTopic | Code::UnknownTopicOrPartition => "create the topic, or start again with `topics.create = true`",
         Code::InvalidTopic => "choose a legal name: letters, digits, `.`, `_` and `-`, at most 249 of them",
         Code::InvalidReplicationFactor => "set `topics.replication` to at most the number of brokers",
         Code::InvalidPartitions => "set `topics.partitions` to a number of 1 or more",
@@ -126,9 +122,7 @@ mod tests {
 
     #[test]
     fn a_topic_that_is_missing_may_only_be_unknown_to_a_broker_that_has_just_started() {
-        for code in
-            [RDKafkaErrorCode::UnknownTopic, RDKafkaErrorCode::UnknownTopicOrPartition, RDKafkaErrorCode::UnknownPartition]
-        {
+        for code in [RDKafkaErrorCode::UnknownTopic, RDKafkaErrorCode::UnknownTopicOrPartition] {
             let Failure::Missing(error) = Failure::of(code, "read topic user-login") else { panic!("{code:?}") };
             assert!(error.to_string().contains("create the topic"), "{error}");
         }

@@ -170,6 +170,11 @@ impl Outbox {
         bytes
     }
 
+    /// Whether the next producer sends smaller batches.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.outdated
+    }
+
     /// Replaces a producer that has outdated settings, or has met a fatal error: until then every send would fail.
     pub(super) fn renew_if_dead(&mut self) -> anyhow::Result<()> {
         if self.outdated {

@@ -146,7 +146,8 @@ impl Sink {
                 let membership = source.membership().ok_or_else(lost)?;
                 if let Err(failure) = written {
                     // Messages of a transaction that has failed are only said to be purged. The next call tells why it has.
-                    let ask = self.outbox.has_failed() && self.refused.is_empty();
+                    let known = !self.refused.is_empty() || self.outbox.is_outdated();
+                    let ask = self.outbox.has_failed() && !known;
                     let reason = ask.then(|| transactions.add_offsets(&self.outbox, &offsets, membership, give_up).err());
                     return Err(reason.flatten().unwrap_or(failure));
                 }
@@ -238,7 +239,7 @@ impl Sink {
         if let Some(bad) = crowded {
             let (topic, bytes) = (self.writer.topic(untag(bad.tag).0), self.outbox.shrink_batches());
             let problem = format!("topic {topic} takes no batches of {batch_bytes} bytes: from now on they have {bytes}");
-            failures.push(Failure::Wait(anyhow!(problem)));
+            failures.insert(0, Failure::Wait(anyhow!(problem)));
         }
         // What only a person can mend is told before what may pass.
         failures.sort_by_key(|failure| !matches!(failure, Failure::Stop(_)));

@@ -117,7 +117,16 @@ fn resolve<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, partitio
 
 fn watermarks<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, partition: i32) -> Result<(i64, i64), Failure> {
     let what = format!("find the first and last offset of partition {partition} of topic {topic}");
-    consumer.fetch_watermarks(topic, partition, ANSWER).map_err(|error| Failure::from_client(&error, &what))
+    let ask = || consumer.fetch_watermarks(topic, partition, ANSWER);
+    let answer = match ask() {
+        // So the client calls a partition that had no leader when it last looked, and it does not look again by itself.
+        Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownPartition) => {
+            topics::partitions(consumer.client(), topic)?;
+            ask()
+        }
+        answer => answer,
+    };
+    answer.map_err(|error| Failure::from_client(&error, &what))
 }
 
 fn partitions<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> Result<std::ops::Range<i32>, Failure> {

@@ -9,8 +9,8 @@
 //!                                     └─ counts: a delta ──────────► counts::apply
 //! ```
 //!
-//! One thread does this ([`run`]); signals and the view only send events and read snapshots. Modules stand in the order in
-//! which they are best read.
+//! One thread does this ([`run`]). Signals and the loader of rules send it events; the admin interface and the view read
+//! snapshots. Modules stand in the order in which they are best read.
 
 // What is typed and written, and what it means.
 pub mod cli;

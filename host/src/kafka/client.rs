@@ -67,6 +67,7 @@ const RESERVED: &[(&str, &str)] = &[
     ("partitioner", "keys have to meet the partitions that Java clients choose"),
     ("queuing.strategy", "messages are never reordered"),
     ("log.queue", "the client needs it"),
+    ("delivery.report.only.error", "what is delivered is known without a report"),
     ("test.mock.num.brokers", "set `kafka.brokers = \"embedded\"`"),
 ];
 
@@ -146,6 +147,8 @@ pub fn producer_settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result
     settings.set("enable.idempotence", "true");
     settings.set("acks", "all");
     settings.set("partitioner", "murmur2_random");
+    // A report for each message would cost more than writing it into a batch.
+    settings.set("delivery.report.only.error", "true");
     Ok(settings)
 }
 

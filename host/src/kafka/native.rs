@@ -1,9 +1,10 @@
-//! The few calls of librdkafka that the Rust client lacks, or in which it panics on data that others may send. All the unsafe
-//! code of the host's Kafka side is in this file.
+//! The few calls of librdkafka that the Rust client lacks, in which it panics on data that others may send, or in which it
+//! allocates for every message. All the unsafe code of the host's Kafka side is in this file.
 
 use std::borrow::Cow;
-use std::ffi::{CStr, CString};
-use std::ptr;
+use std::ffi::{CStr, CString, c_void};
+use std::mem;
+use std::ptr::{self, NonNull};
 use std::time::Duration;
 
 use rdkafka::bindings as rd;
@@ -12,6 +13,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionList;
+
+use super::outbox::Outgoing;
 
 /// How often a wait asks whether it should go on.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -38,6 +41,97 @@ pub(super) fn headers(message: &BorrowedMessage<'_>, mut each: impl FnMut(Cow<'_
         let (name, value) =
             unsafe { (CStr::from_ptr(name), (!value.is_null()).then(|| std::slice::from_raw_parts(value.cast::<u8>(), size))) };
         each(name.to_string_lossy(), value);
+    }
+}
+
+/// Headers of a message that is to be sent. The Rust client's own would copy every name once more.
+pub(super) struct Headers(NonNull<rd::rd_kafka_headers_t>);
+
+impl Headers {
+    /// None yet, with room for so many.
+    pub(super) fn new(room: usize) -> Headers {
+        // SAFETY: librdkafka ends the process where it gets no memory, and never answers null.
+        Headers(NonNull::new(unsafe { rd::rd_kafka_headers_new(room) }).expect("there are headers"))
+    }
+
+    /// Appends a header.
+    pub(super) fn add(&mut self, name: &str, value: Option<&[u8]>) {
+        let (bytes, size) = value.map_or((ptr::null(), 0), |value| (value.as_ptr().cast(), value.len() as isize));
+        // SAFETY: the headers are ours; name and value are copied. It fails only for headers that are read-only.
+        unsafe { rd::rd_kafka_header_add(self.0.as_ptr(), name.as_ptr().cast(), name.len() as isize, bytes, size) };
+    }
+}
+
+impl Drop for Headers {
+    fn drop(&mut self) {
+        // SAFETY: they are ours until a message takes them over, and then they are forgotten.
+        unsafe { rd::rd_kafka_headers_destroy(self.0.as_ptr()) };
+    }
+}
+
+/// A topic as a producer knows it. It has to go before the producer does.
+pub(super) struct Topic {
+    producer: *mut rd::rd_kafka_t,
+    handle: NonNull<rd::rd_kafka_topic_t>,
+}
+
+// SAFETY: librdkafka's handles may be used from any thread, and count their references themselves.
+unsafe impl Send for Topic {}
+
+impl Topic {
+    /// The topic `name` of `producer`; none if no topic can have this name.
+    pub(super) fn open<C: ClientContext>(producer: &Client<C>, name: &str) -> Option<Topic> {
+        let (producer, name) = (producer.native_ptr(), CString::new(name).ok()?);
+        // SAFETY: the client outlives the call, which copies the name, and no configuration is handed over.
+        let handle = unsafe { rd::rd_kafka_topic_new(producer, name.as_ptr(), ptr::null_mut()) };
+        NonNull::new(handle).map(|handle| Topic { producer, handle })
+    }
+
+    /// Hands a message over, which is copied but for its headers: they are gone if it is taken.
+    pub(super) fn send(&self, message: &mut Outgoing<'_>) -> Result<(), RDKafkaErrorCode> {
+        let bytes = |part: Option<&[u8]>| part.map_or((ptr::null(), 0), |part| (part.as_ptr(), part.len()));
+        let ((key, key_len), (value, value_len)) = (bytes(message.key), bytes(message.value));
+        let headers = message.headers.as_ref().map_or(ptr::null_mut(), |headers| headers.0.as_ptr());
+        // SAFETY: the handle is alive, and so is the producer, before which it goes; what follows each tag is of the type that the
+        // tag stands for, and the list ends. Key and value are copied. If it is taken, the headers are the message's.
+        let code = unsafe {
+            rd::rd_kafka_producev(
+                self.producer,
+                rd::rd_kafka_vtype_t::RD_KAFKA_VTYPE_RKT,
+                self.handle.as_ptr(),
+                rd::rd_kafka_vtype_t::RD_KAFKA_VTYPE_PARTITION,
+                message.partition.unwrap_or(-1),
+                rd::rd_kafka_vtype_t::RD_KAFKA_VTYPE_MSGFLAGS,
+                rd::RD_KAFKA_MSG_F_COPY,
+                rd::rd_kafka_vtype_t::RD_KAFKA_VTYPE_VALUE,
+                value,
+                value_len,
+                rd::rd_kafka_vtype_t::RD_KAFKA_VTYPE_KEY,
+                key,
+                key_len,
+                rd::rd_kafka_vtype_t::RD_KAFKA_VTYPE_OPAQUE,
+                ptr::without_provenance::<c_void>(message.tag),
+                rd::rd_kafka_vtype_t::RD_KAFKA_VTYPE_TIMESTAMP,
+                message.timestamp.unwrap_or(0),
+                rd::rd_kafka_vtype_t::RD_KAFKA_VTYPE_HEADERS,
+                headers,
+                rd::rd_kafka_vtype_t::RD_KAFKA_VTYPE_END,
+            )
+        };
+        match RDKafkaErrorCode::from(code) {
+            RDKafkaErrorCode::NoError => {
+                mem::forget(message.headers.take());
+                Ok(())
+            }
+            code => Err(code),
+        }
+    }
+}
+
+impl Drop for Topic {
+    fn drop(&mut self) {
+        // SAFETY: the handle is ours, and its client is alive.
+        unsafe { rd::rd_kafka_topic_destroy(self.handle.as_ptr()) };
     }
 }
 

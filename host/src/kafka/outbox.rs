@@ -1,6 +1,6 @@
-//! A producer that waits instead of failing when its queue is full, and that accounts for every delivery report.
+//! A producer that waits instead of failing when its queue is full, and that accounts for every message: none is on its way any
+//! more, and those that were not delivered are known.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,14 +9,14 @@ use anyhow::{Context as _, anyhow};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::OwnedHeaders;
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
 
 use super::failure::refused;
+use super::native::{Headers, Topic};
 use super::troubles::Troubles;
 use super::{Failure, client};
 
-/// How long to wait for delivery reports, or for room in the queue, before looking again. It bounds what draining adds to the
+/// How long to wait until all is delivered, or for room in the queue, before looking again. It bounds what draining adds to the
 /// latency of a batch.
 const PAUSE: Duration = Duration::from_micros(200);
 /// How long the reports of single messages may come after the news that their transaction has failed.
@@ -41,7 +41,7 @@ pub(super) struct Outgoing<'a> {
     pub(super) key: Option<&'a [u8]>,
     pub(super) value: Option<&'a [u8]>,
     pub(super) timestamp: Option<i64>,
-    pub(super) headers: Option<OwnedHeaders>,
+    pub(super) headers: Option<Headers>,
     /// Comes back with the delivery report if that is bad.
     pub(super) tag: usize,
 }
@@ -55,12 +55,13 @@ pub(super) struct Undelivered {
     pub(super) code: RDKafkaErrorCode,
 }
 
-/// A producer, and how many of its delivery reports are outstanding.
+/// A producer, and what it takes to make the next one.
 pub(super) struct Outbox {
     settings: ClientConfig,
+    /// The producer's handles on topics, by name; dropped before it.
+    topics: Vec<(String, Topic)>,
     producer: Arc<BaseProducer<Reports>>,
     troubles: Arc<Troubles>,
-    sent: usize,
     /// The settings have changed since the producer was made.
     outdated: bool,
     /// When a broker was asked for a sign of life last.
@@ -70,52 +71,47 @@ pub(super) struct Outbox {
 impl Outbox {
     pub(super) fn open(settings: ClientConfig, troubles: Arc<Troubles>) -> anyhow::Result<Outbox> {
         let producer = producer(&settings, &troubles)?;
-        Ok(Outbox { settings, producer, troubles, sent: 0, outdated: false, asked: None })
+        Ok(Outbox { settings, topics: Vec::new(), producer, troubles, outdated: false, asked: None })
     }
 
     /// Hands a message over. A full queue is waited for. Returns why, if the message will never be taken.
     pub(super) fn send(
         &mut self,
-        outgoing: Outgoing<'_>,
+        mut outgoing: Outgoing<'_>,
         give_up: &mut dyn FnMut() -> bool,
     ) -> Result<Option<RDKafkaErrorCode>, Failure> {
-        let topic = outgoing.topic;
-        let mut record: BaseRecord<'_, [u8], [u8], usize> = BaseRecord {
-            topic,
-            partition: outgoing.partition,
-            payload: outgoing.value,
-            key: outgoing.key,
-            timestamp: outgoing.timestamp,
-            headers: outgoing.headers,
-            delivery_opaque: outgoing.tag,
-        };
+        let topic = self.topic(outgoing.topic)?;
         loop {
-            let (error, back) = match self.producer.send(record) {
-                Ok(()) => {
-                    self.sent += 1;
-                    return Ok(None);
-                }
-                Err(refused) => refused,
-            };
-            let code = error.rdkafka_error_code();
+            let Err(code) = self.topics[topic].1.send(&mut outgoing) else { return Ok(None) };
             match code {
                 // Larger than the whole queue: waiting makes no room for it.
-                Some(RDKafkaErrorCode::QueueFull) if self.outstanding() == 0 => {
-                    return Ok(Some(RDKafkaErrorCode::MessageSizeTooLarge));
+                RDKafkaErrorCode::QueueFull if self.outstanding() == 0 => return Ok(Some(RDKafkaErrorCode::MessageSizeTooLarge)),
+                RDKafkaErrorCode::QueueFull if give_up() => return Err(Failure::GaveUp),
+                RDKafkaErrorCode::QueueFull if self.has_failed() => {
+                    return Err(Failure::Wait(anyhow!(
+                        "failed to write to topic {}: the transaction has failed",
+                        outgoing.topic
+                    )));
                 }
-                Some(RDKafkaErrorCode::QueueFull) if give_up() => return Err(Failure::GaveUp),
-                Some(RDKafkaErrorCode::QueueFull) if self.has_failed() => {
-                    return Err(Failure::Wait(anyhow!("failed to write to topic {topic}: the transaction has failed")));
-                }
-                Some(RDKafkaErrorCode::QueueFull) => self.pause(),
-                Some(code) if refused(code).is_some() => return Ok(Some(code)),
-                _ => return Err(Failure::from_client(&error, &format!("write to topic {topic}"))),
+                RDKafkaErrorCode::QueueFull => self.pause(),
+                code if refused(code).is_some() => return Ok(Some(code)),
+                code => return Err(Failure::of(code, &format!("write to topic {}", outgoing.topic))),
             }
-            record = back;
         }
     }
 
-    /// Waits for all delivery reports and returns the bad ones. A transaction that has failed is not waited for: its messages
+    /// The index of the producer's handle on the topic `name`.
+    fn topic(&mut self, name: &str) -> Result<usize, Failure> {
+        if let Some(known) = self.topics.iter().position(|(known, _)| known == name) {
+            return Ok(known);
+        }
+        let handle = Topic::open(self.producer.client(), name);
+        let handle = handle.ok_or_else(|| Failure::of(RDKafkaErrorCode::InvalidTopic, &format!("write to topic {name}")))?;
+        self.topics.push((name.to_owned(), handle));
+        Ok(self.topics.len() - 1)
+    }
+
+    /// Waits until nothing is on its way, and returns what was not delivered. A transaction that has failed is not waited for: its messages
     /// would only time out. The next transactional call says why.
     pub(super) fn drain(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<Vec<Undelivered>, Failure> {
         while self.outstanding() > 0 && !self.producer.context().has_failed_for(LATE_REPORTS) {
@@ -124,26 +120,14 @@ impl Outbox {
             }
             self.pause();
         }
-        self.sent = 0;
         Ok(self.producer.context().take())
     }
 
-    /// Gives delivery reports a moment to come, and serves all that are there. The client's own wait asks without a pause
-    /// through its last millisecond, which costs a third of a core on a stream of single messages.
+    /// Lets the client work for a moment, and serves what it tells. The client's own wait asks without a pause through its last
+    /// millisecond, which costs a third of a core on a stream of single messages.
     fn pause(&self) {
         thread::sleep(PAUSE);
-        self.serve_all();
-    }
-
-    /// Serves all delivery reports that are there, without waiting.
-    pub(super) fn serve_all(&self) {
-        loop {
-            let outstanding = self.outstanding();
-            self.serve();
-            if self.outstanding() == outstanding {
-                break;
-            }
-        }
+        self.serve();
     }
 
     /// How many partitions `topic` has.
@@ -191,8 +175,9 @@ impl Outbox {
 
     /// Replaces the producer. What it has not sent is dropped.
     pub(super) fn renew(&mut self) -> anyhow::Result<()> {
-        self.producer = producer(&self.settings, &self.troubles)?;
-        (self.sent, self.outdated) = (0, false);
+        let producer = producer(&self.settings, &self.troubles)?;
+        self.topics.clear();
+        (self.producer, self.outdated) = (producer, false);
         Ok(())
     }
 
@@ -227,22 +212,21 @@ impl Outbox {
         super::native::topic_id(self.producer.client(), topic, ANSWER)
     }
 
+    /// How many messages are on their way, and reports to be served.
     fn outstanding(&self) -> usize {
-        self.sent - self.producer.context().count.load(Ordering::Relaxed)
+        self.producer.in_flight_count().max(0) as usize
     }
 }
 
 fn producer(settings: &ClientConfig, troubles: &Arc<Troubles>) -> anyhow::Result<Arc<BaseProducer<Reports>>> {
-    let reports =
-        Reports { troubles: troubles.clone(), count: AtomicUsize::new(0), bad: Mutex::default(), failed: OnceLock::new() };
+    let reports = Reports { troubles: troubles.clone(), bad: Mutex::default(), failed: OnceLock::new() };
     let producer = settings.create_with_context(reports).context("failed to set up the producer: check `[kafka.properties]`")?;
     Ok(Arc::new(producer))
 }
 
-/// Delivery reports since the last drain. They come in on the thread that polls.
+/// What was not delivered since the last drain. It is told on the thread that polls.
 struct Reports {
     troubles: Arc<Troubles>,
-    count: AtomicUsize,
     bad: Mutex<Vec<Undelivered>>,
     /// When the transaction has failed, or the producer for good.
     failed: OnceLock<Instant>,
@@ -254,7 +238,6 @@ impl Reports {
     }
 
     fn take(&self) -> Vec<Undelivered> {
-        self.count.store(0, Ordering::Relaxed);
         std::mem::take(&mut self.bad.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -277,7 +260,6 @@ impl ProducerContext for Reports {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, tag: usize) {
-        self.count.fetch_add(1, Ordering::Relaxed);
         if let Err((error, message)) = result {
             let code = match super::native::refused_for_others(message) {
                 true => RDKafkaErrorCode::InvalidDifferentRecord,

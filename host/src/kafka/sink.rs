@@ -200,8 +200,7 @@ impl Sink {
                 return Err(self.failure(Kind::Window, code));
             }
         }
-        // What was delivered meanwhile need not be waited for later.
-        self.outbox.serve_all();
+        self.outbox.serve();
         Ok(())
     }
 

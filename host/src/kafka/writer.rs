@@ -8,8 +8,7 @@
 //! engines names the last one. On dead letters all original headers stay where they are and ours follow: nothing is lost, and
 //! the last of a name is ours.
 
-use rdkafka::message::{Header, OwnedHeaders};
-
+use super::native::Headers;
 use super::outbox::Outgoing;
 use crate::config::{self, Config};
 use crate::counts::Window;
@@ -151,7 +150,7 @@ impl Writer {
         let note = format!("value of {value} bytes and key of {key} cut to {SHORT_BYTES}; headers of {headers} dropped if more");
         let headers = match headers <= SHORT_BYTES {
             true => original_headers(work.batch, index, |_| true),
-            false => OwnedHeaders::new_with_capacity(HEADERS),
+            false => Headers::new(HEADERS),
         };
         Outgoing {
             key: whole.key.map(cut),
@@ -177,7 +176,7 @@ impl Writer {
         }
     }
 
-    fn output_headers(&self, batch: &Batch, index: usize, ruleset: &str) -> Option<OwnedHeaders> {
+    fn output_headers(&self, batch: &Batch, index: usize, ruleset: &str) -> Option<Headers> {
         if self.headers {
             let headers = original_headers(batch, index, |name| !OURS.contains(&name));
             return Some(add(add(headers, RULESET, ruleset), SOURCE, &batch.place(index)));
@@ -186,7 +185,7 @@ impl Writer {
     }
 }
 
-fn letter_headers(headers: OwnedHeaders, work: Work<'_>, rejection: &Rejection) -> OwnedHeaders {
+fn letter_headers(headers: Headers, work: Work<'_>, rejection: &Rejection) -> Headers {
     let version = rejection.rule.and_then(|rule| work.manifests.get(rule));
     let version = version.map_or(env!("CARGO_PKG_VERSION"), |manifest| manifest.version.as_str());
     let mut headers = add(headers, REASON, &rejection.reason);
@@ -211,17 +210,20 @@ fn route(batch: &Batch, index: usize, input: i32, own: i32) -> Option<i32> {
     batch.key(index).is_none().then(|| partition % own.max(1))
 }
 
-fn original_headers(batch: &Batch, index: usize, keep: impl Fn(&str) -> bool) -> OwnedHeaders {
+fn original_headers(batch: &Batch, index: usize, keep: impl Fn(&str) -> bool) -> Headers {
     header_list(batch.headers(index).filter(|(name, _)| keep(name)))
 }
 
 /// Headers as the client takes them.
-pub(super) fn header_list<'a>(headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>) -> OwnedHeaders {
-    headers.fold(OwnedHeaders::new_with_capacity(HEADERS), |list, (key, value)| list.insert(Header { key, value }))
+pub(super) fn header_list<'a>(headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>) -> Headers {
+    let mut list = Headers::new(HEADERS);
+    headers.for_each(|(name, value)| list.add(name, value));
+    list
 }
 
-fn add(headers: OwnedHeaders, key: &str, value: &str) -> OwnedHeaders {
-    headers.insert(Header { key, value: Some(value) })
+fn add(mut headers: Headers, name: &str, value: &str) -> Headers {
+    headers.add(name, Some(value.as_bytes()));
+    headers
 }
 
 fn cut(bytes: &[u8]) -> &[u8] {

@@ -167,12 +167,12 @@ fn every_violation_is_named_with_its_place() {
 }
 
 #[test]
-fn a_state_that_is_none_is_said() {
+fn a_state_that_is_none_is_a_violation() {
     let system = System::new(5);
     system.outputs(0..5);
     system.commit(5, "not ours");
     let verdict = verdict(&system.brokers);
-    assert_eq!((&verdict["verified"], &verdict["proofs"]["counts-add-up"]), (&json!(true), &json!("not-judged")));
+    assert_eq!((&verdict["verified"], &verdict["found"][0]["kind"]), (&json!(false), &json!("state-missing")));
     assert!(verdict["notes"][0].as_str().unwrap().contains("another program wrote it"), "{verdict:#}");
 }
 

@@ -54,6 +54,8 @@ impl Session {
             let partitions = self.reader.partitions(topic, progress)?;
             written.push((role, self.reader.extents(topic, partitions, progress)?));
         }
+        // A partition that was added meanwhile may have been written of.
+        let partitions = self.reader.partitions(input, progress)?;
         let there = self.reader.committed_extents(input, partitions, progress)?;
         self.audit.cut(committed.into_iter().map(cut).collect());
         self.input(&there, progress)?;

@@ -11,6 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -32,7 +33,7 @@ pub const SETTLING: Duration = Duration::from_secs(120);
 /// How long a broker may take to answer a question.
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long messages may take to reach the broker: longer than any outage of the tests.
-const DELIVERING_MILLIS: &str = "120000";
+const DELIVERING_MILLIS: &str = "240000";
 /// Share of bad messages.
 const BAD_SHARE: f64 = 0.2;
 /// One in so many logins has headers of its own.
@@ -269,9 +270,18 @@ impl Job {
 
     /// Lets `weir verify` say what it thinks of it.
     fn verify(&self) -> Ended {
+        end(self.verifier("verify"), format_args!("{} is verified", self.name))
+    }
+
+    /// Has `weir verify` look at it all the time.
+    pub fn follower(&self) -> Follower {
+        Follower(self.verifier("verify --follow --every 1"))
+    }
+
+    fn verifier(&self, arguments: &str) -> Weir {
         let mut variables = self.variables();
         variables.push(("WEIR_KAFKA_BROKERS", &self.brokers));
-        end(Weir::start("verify", &variables), format_args!("{} is verified", self.name))
+        Weir::start(arguments, &variables)
     }
 
     fn variables(&self) -> Vec<(&str, &str)> {
@@ -371,6 +381,28 @@ impl Drop for Engine {
     }
 }
 
+/// A `weir verify --follow` at work.
+pub struct Follower(Weir);
+
+impl Follower {
+    /// Waits until it has judged once more, and well.
+    pub fn goes_on(&mut self) {
+        let verdicts = |lines: Vec<String>| lines.iter().filter(|line| line.contains("Z  verified: ")).count();
+        let before = verdicts(self.0.lines());
+        within(SETTLING, "weir verify goes on", || {
+            let running = self.0.is_running();
+            assert!(running, "it ended: {:#?}", self.0.lines());
+            (verdicts(self.0.lines()) > before).then_some(())
+        });
+    }
+
+    /// Asks it to end, and sees that it has found nothing wrong.
+    pub fn stop(self) {
+        let ended = self.0.stop();
+        assert_eq!(ended.code, Some(0), "{:#?}", ended.lines);
+    }
+}
+
 /// Waits until `weir` ends by itself.
 fn end(mut weir: Weir, what: impl fmt::Display) -> Ended {
     within(SETTLING, what, || (!weir.is_running()).then_some(()));
@@ -403,7 +435,12 @@ impl Load {
                 let mut record = BaseRecord::<[u8], [u8]>::to(&topic).key(&login.key);
                 record.payload = login.value.as_deref();
                 record.headers = (sent % HEADERS_EVERY == 0).then(|| headers(sent));
-                producer.send(record).map_err(|(error, _)| error).unwrap();
+                // While brokers are away, the queue fills up.
+                while let Err((error, unsent)) = producer.send(record) {
+                    assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull), "{error}");
+                    producer.poll(PAUSE);
+                    record = unsent;
+                }
                 sent += 1;
             }
             producer.flush(SETTLING).unwrap();

@@ -9,7 +9,7 @@ WEIR  := $(CARGO) run --release --package weir --
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps rules run test test-kafka chaos lint bench bench-kafka up down
+.PHONY: help deps rules run test test-kafka mutants chaos lint bench bench-kafka up down
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -23,9 +23,13 @@ run: rules ## Watch logins flow through the rules: no Kafka, no Docker
 test: rules ## Run every test: needs neither Kafka nor Docker
 	$(CARGO) test --release --workspace
 
-test-kafka: rules ## Run the tests of faults on a real Apache Kafka (KAFKA_ONLY=crashes:: some of them): needs Java 17 and Maven
+test-kafka: rules ## Run the tests of faults on a real Apache Kafka (KAFKA_ONLY=crashes:: some, FULL=1 all at length): needs Java 17, Maven
 	@scripts/kafka
 	$(CARGO) test --release --package weir --test faults -- --test-threads $(KAFKA_TESTS) $(KAFKA_ONLY)
+
+mutants: rules ## Break Weir on purpose, and see the tests of faults on a real Kafka catch it (MUTANT=state-lost one of them)
+	@scripts/kafka
+	@scripts/mutants $(MUTANT)
 
 chaos: rules ## Break everything at random on a real Kafka: ROUNDS=100 SEED=7
 	@scripts/kafka

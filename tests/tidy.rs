@@ -60,6 +60,34 @@ fn the_core_is_pure() {
     }
 }
 
+/// `make mutants` applies them. Here it is seen that they don't rot: what they replace is there, once, and so are their tests.
+#[test]
+fn every_mutant_applies_and_names_its_tests() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let patches = fs::read_dir(root.join("tests/faults/mutants")).unwrap().map(|entry| entry.unwrap().path());
+    let patches: Vec<PathBuf> = patches.filter(|path| path.extension().is_some_and(|end| end == "patch")).collect();
+    assert!(patches.len() >= 3, "the mutants were not found");
+    for patch in patches {
+        let (name, text) = (patch.display(), fs::read_to_string(&patch).unwrap());
+        let (head, diff) = text.split_once("\n--- a/").unwrap();
+        for file in diff.split("\n--- a/") {
+            let (path, hunks) = file.split_once('\n').unwrap();
+            let source = fs::read_to_string(root.join(path)).unwrap();
+            for hunk in hunks.split("\n@@ ").skip(1) {
+                let lines = hunk.lines().skip(1).filter(|line| !line.starts_with('+'));
+                let old: String = lines.map(|line| format!("{}\n", line.get(1..).unwrap_or_default())).collect();
+                assert_eq!(source.matches(&old).count(), 1, "{name} does not apply to {path} any more: it expects\n{old}");
+            }
+        }
+        let mut tests = head.lines().filter_map(|line| line.strip_prefix("caught-by: ")).peekable();
+        assert!(tests.peek().is_some(), "{name} names no test that catches it");
+        for (module, test) in tests.map(|test| test.split_once("::").unwrap()) {
+            let tests = fs::read_to_string(root.join(format!("tests/faults/{module}.rs"))).unwrap();
+            assert!(tests.contains(&format!("\nfn {test}")), "{name}: there is no test {module}::{test}…");
+        }
+    }
+}
+
 #[test]
 fn no_test_is_switched_off() {
     let ignore = concat!("#[", "ignore");

@@ -4,6 +4,7 @@
 //! violation is tested beside its judge; here it has to find them in topics.
 
 use std::collections::BTreeMap;
+use std::process::Stdio;
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -13,7 +14,7 @@ use weir::config::Config;
 use weir::kafka::Embedded;
 
 use crate::kafka::{Reader, Record, write};
-use crate::program::{Ended, Weir, eventually};
+use crate::program::{Ended, Weir, checkout, command, eventually};
 
 const INPUT: &str = "user-login";
 const OUTPUTS: &str = "processed-user-login";
@@ -167,12 +168,12 @@ fn every_violation_is_named_with_its_place() {
 }
 
 #[test]
-fn a_state_that_is_none_is_said() {
+fn a_state_that_is_none_is_a_violation() {
     let system = System::new(5);
     system.outputs(0..5);
     system.commit(5, "not ours");
     let verdict = verdict(&system.brokers);
-    assert_eq!((&verdict["verified"], &verdict["proofs"]["counts-add-up"]), (&json!(true), &json!("not-judged")));
+    assert_eq!((&verdict["verified"], &verdict["found"][0]["kind"]), (&json!(false), &json!("state-missing")));
     assert!(verdict["notes"][0].as_str().unwrap().contains("another program wrote it"), "{verdict:#}");
 }
 
@@ -182,6 +183,24 @@ fn a_group_without_offsets_is_no_verdict() {
     let ended = verify(&system.brokers, "");
     assert_eq!(ended.code, Some(1));
     assert!(ended.lines.iter().any(|line| line.contains("group weir has committed no offsets")), "{:#?}", ended.lines);
+}
+
+#[test]
+fn an_empty_system_is_verified() {
+    let verdict = verdict(&System::new(0).brokers);
+    assert_eq!((&verdict["verified"], &verdict["records"]), (&json!(true), &json!(0)), "{verdict:#}");
+}
+
+#[test]
+fn a_violation_fails_though_nobody_reads_of_it() {
+    let system = System::new(2);
+    system.outputs([0]);
+    system.commit(2, &state(1, 1));
+    let folder = checkout();
+    let mut verify = command(env!("CARGO_BIN_EXE_weir"), folder.path());
+    let mut child = verify.args(["verify", "--brokers", &system.brokers]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
 }
 
 #[test]

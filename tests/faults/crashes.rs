@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crate::cluster::shared;
 use crate::proxy::{Api, Side};
-use crate::weir::{Job, SETTLING};
+use crate::weir::{Job, SETTLING, scaled};
 
-/// How often an engine is killed.
-const KILLS: usize = 10;
+/// How often an engine is killed, in the checks and in full.
+const KILLS: [usize; 2] = [10, 100];
 /// How often a moment that is looked for is brought about.
 const TIMES: usize = 3;
 /// How long an engine may take to go on after its predecessor was killed: the session of the dead member, and then some for a
@@ -30,17 +30,13 @@ fn killed_at_any_moment_it_goes_on_at_once_and_loses_and_repeats_nothing() {
     // What the dead left open has to be ended by their successor: the coordinator would take too long.
     let job = job("killed").with("kafka.properties.transaction.timeout.ms", LONG_TRANSACTION_MILLIS);
     let load = job.load(seed, 500, usize::MAX);
-    for _ in 0..KILLS {
+    for _ in 0..scaled(KILLS[0], KILLS[1]) {
         let engine = job.engine("a");
         job.goes_on(AT_ONCE);
         thread::sleep(Duration::from_millis(random.u64(..600)));
         engine.kill();
     }
-    let engine = job.engine("a");
-    load.stop();
-    job.settle();
-    engine.stop();
-    job.judge();
+    job.finish(load, job.engine("a"));
 }
 
 #[test]
@@ -55,11 +51,7 @@ fn a_crash_between_a_commit_and_its_answer_repeats_nothing() {
         held.wait();
         engine.kill();
     }
-    let engine = job.engine("a");
-    load.stop();
-    job.settle();
-    engine.stop();
-    job.judge();
+    job.finish(load, job.engine("a"));
 }
 
 #[test]
@@ -85,11 +77,7 @@ fn a_commit_that_arrives_late_shows_nothing_of_a_later_transaction() {
         engine.kill();
         drop(offsets);
     }
-    let engine = job.engine("a");
-    load.stop();
-    job.settle();
-    engine.stop();
-    job.judge();
+    job.finish(load, job.engine("a"));
 }
 
 #[test]
@@ -100,16 +88,31 @@ fn a_transaction_that_the_coordinator_gives_up_is_done_again() {
         .with("kafka.properties.transaction.timeout.ms", "2500");
     let load = job.load(8, 500, usize::MAX);
     let engine = job.engine_through(proxy, "a").assigned();
-    for api in [Api::TxnOffsetCommit, Api::EndTxn, Api::AddOffsetsToTxn, Api::AddPartitionsToTxn, Api::Produce] {
+    for api in [Api::TxnOffsetCommit, Api::EndTxn, Api::AddOffsetsToTxn, Api::Produce] {
         job.goes_on(SETTLING);
         let held = proxy.hold(Side::Request, api, usize::MAX);
+        // Nor has the engine a way to end the transaction, by itself or by a new producer.
+        let _ends = [Api::EndTxn, Api::InitProducerId].map(|api| proxy.hold(Side::Request, api, usize::MAX));
         held.wait();
-        // The coordinator ends the transaction meanwhile.
-        job.ends.settled(&job.topic("out"));
+        job.is_given_up();
     }
+    job.finish(load, engine);
+}
+
+/// For the coordinator a transaction begins when the first partition is added to it: it can't give up what never gets there.
+#[test]
+fn a_transaction_that_never_begins_is_done_again() {
+    let proxy = shared().proxy();
+    let job =
+        job("unbegun").with("kafka.properties.socket.timeout.ms", "2000").with("kafka.properties.transaction.timeout.ms", "2500");
+    let load = job.load(26, 500, usize::MAX);
+    let engine = job.engine_through(proxy, "a").assigned();
     job.goes_on(SETTLING);
-    load.stop();
-    job.settle();
-    engine.stop();
-    job.judge();
+    let anew = proxy.hold(Side::Request, Api::InitProducerId, 1);
+    let held = proxy.hold(Side::Request, Api::AddPartitionsToTxn, usize::MAX);
+    held.wait();
+    // The engine has given it up, and takes another producer.
+    anew.wait();
+    drop((held, anew));
+    job.finish(load, engine);
 }

@@ -39,9 +39,7 @@ fn a_search_for_culprits_that_outlasts_a_transaction_wedges_nothing() {
         let record = |index| Record { partition, value: Some(login(index).into()), ..Record::default() };
         write(job.brokers(), &job.topic("in"), &(0..COUNT).map(record).collect::<Vec<Record>>());
     }
-    let engine = job.engine_in(&folder, "a");
-    job.settle();
-    engine.stop();
+    job.work_off(job.engine_in(&folder, "a"));
     let mut evidence = job.evidence();
     let culprits =
         (0..2).flat_map(|partition| (0..COUNT).filter(|index| is_culprit(*index)).map(move |at| (partition, at as i64)));

@@ -1,7 +1,8 @@
 //! The verdict: everything is computed anew from the input, in the plainest way, and held against what came out.
 //!
-//! Each input message is exactly once an output or a dead letter, with the right bytes; in order; under one set of rules. What
-//! was counted in windows, and what the committed offsets say is still open, add up to what passed. It shares no code with
+//! Each input message is exactly once an output or a dead letter, with the right bytes and its own headers; in order; under one
+//! set of rules. What was counted in windows, and what the committed offsets say is still open, add up to what passed; no
+//! partition is in two messages of one window, and no offset is committed without its state. It shares no code with
 //! `weir verify` or the engine, so that each checks the other.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,6 +72,7 @@ impl Judge {
             true => [&evidence.outputs, &evidence.letters].into_iter().for_each(|records| one_each_time(records, &mut found)),
         }
         self.counts(evidence, &mut found);
+        disjoint(&evidence.windows, &mut found);
         if found.len() > SHOWN {
             let more = found.len() - SHOWN;
             found.truncate(SHOWN);
@@ -118,7 +120,12 @@ impl Judge {
         for window in &evidence.windows {
             add(&mut counted, &window.json()["window"]["counts"], |count| count.as_u64());
         }
-        for (partition, (offset, metadata)) in evidence.committed.iter().filter(|(_, (_, metadata))| !metadata.is_empty()) {
+        for (partition, (offset, metadata)) in &evidence.committed {
+            if metadata.is_empty() {
+                // What is before the first message needs none.
+                found.extend((*offset > 0).then(|| format!("offset {offset} of partition {partition} has no state beside it")));
+                continue;
+            }
             let state: Value = serde_json::from_str(metadata).unwrap_or_default();
             add(&mut counted, &state["counts"], |pair| pair[1].as_u64());
             let mut totals = Counts::new();
@@ -160,6 +167,9 @@ fn output(output: &Record, origin: &Record, passed: &Passed) -> Option<String> {
     if (&output.key, output.timestamp) != (&origin.key, origin.timestamp) {
         return Some("key or timestamp have changed".to_owned());
     }
+    if !output.headers.starts_with(&origin.headers) {
+        return Some("its own headers have changed".to_owned());
+    }
     if passed.utc.is_empty() {
         return None;
     }
@@ -172,6 +182,9 @@ fn letter(letter: &Record, origin: &Record, (rule, reason): Rejected) -> Option<
     let said = (letter.header("weir-rule"), letter.header("weir-reason"));
     if said != (Some(rule), Some(reason)) {
         return Some(format!("it says {said:?} instead of {:?}", (rule, reason)));
+    }
+    if !letter.headers.starts_with(&origin.headers) {
+        return Some("its own headers have changed".to_owned());
     }
     let (mine, whole) = ((&letter.key, &letter.value), (&origin.key, &origin.value));
     if letter.header("weir-shortened").is_some() {
@@ -194,6 +207,21 @@ fn in_order(records: &[Record], what: &str, found: &mut Vec<String>) {
         let (partition, offset) = record.source();
         if let Some(last) = last.insert((record.partition, partition), offset).filter(|last| *last >= offset) {
             found.push(format!("{what}: {offset} of input partition {partition} stands after {last} at {:?}", record.place()));
+        }
+    }
+}
+
+/// The messages of one window cover different partitions.
+fn disjoint(windows: &[Record], found: &mut Vec<String>) {
+    let mut covered = BTreeMap::new();
+    for window in windows {
+        let message = window.json();
+        let start = message["window"]["start"].to_string();
+        for partition in message["partitions"].as_array().into_iter().flatten() {
+            if let Some(first) = covered.insert((start.clone(), partition.to_string()), window.place()) {
+                let second = window.place();
+                found.push(format!("the window of {start} has partition {partition} twice: at {first:?} and {second:?}"));
+            }
         }
     }
 }
@@ -240,8 +268,11 @@ mod tests {
 
     const LOGIN: &str = r#"{"app_version":"2.3.0","device_type":"iOS","timestamp":0}"#;
 
+    fn header(name: &str, value: &str) -> (String, Option<Vec<u8>>) {
+        (name.to_owned(), Some(value.as_bytes().to_vec()))
+    }
+
     fn record(offset: i64, value: &str, source: Option<i64>) -> Record {
-        let header = |name: &str, value: &str| (name.to_owned(), Some(value.as_bytes().to_vec()));
         let headers = source.map(|source| vec![header("weir-source", &format!("in/0/{source}")), header("weir-ruleset", "r")]);
         Record { offset, value: Some(value.into()), headers: headers.unwrap_or_default(), ..Record::default() }
     }
@@ -260,7 +291,7 @@ mod tests {
             input: (0..3).map(|offset| record(offset, LOGIN, None)).collect(),
             outputs: (0..3).map(processed).collect(),
             letters: Vec::new(),
-            windows: vec![record(0, r#"{"window":{"counts":{"iOS":2}}}"#, None)],
+            windows: vec![record(0, r#"{"window":{"start":"0","counts":{"iOS":2}},"partitions":[0,1]}"#, None)],
             committed: [(0, (3, state.to_owned()))].into(),
             blamed: BTreeMap::new(),
         }
@@ -292,6 +323,14 @@ mod tests {
         assert_found("set of rules", |evidence| evidence.outputs[0].headers[1].1 = Some(b"other".to_vec()));
         assert_found("windows and open windows", |evidence| evidence.windows.clear());
         assert_found("windows and open windows", |evidence| evidence.committed.clear());
+        assert_found("own headers", |evidence| evidence.input[1].headers.push(header("trace", "x")));
+        assert_found("has no state beside it", |evidence| {
+            evidence.windows.push(record(1, r#"{"window":{"start":"1","counts":{"iOS":1}},"partitions":[0]}"#, None));
+            evidence.committed.get_mut(&0).unwrap().1.clear();
+        });
+        assert_found("has partition 1 twice", |evidence| {
+            evidence.windows.push(record(1, r#"{"window":{"start":"0","counts":{}},"partitions":[1,2]}"#, None));
+        });
         assert_found("is no state", |evidence| {
             evidence.windows.push(record(1, r#"{"window":{"counts":{"iOS":1}}}"#, None));
             evidence.committed.get_mut(&0).unwrap().1 = "mine".to_owned();

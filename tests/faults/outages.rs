@@ -8,16 +8,18 @@ use std::time::Duration;
 
 use crate::cluster::{Cluster, Shape, shared};
 use crate::program::within;
-use crate::weir::{Engine, Job, SETTLING};
+use crate::weir::{Engine, Job, SETTLING, scaled};
 
 /// Most memory that an engine may hold while it cannot write, in KiB.
 const LARGEST_KIB: u64 = 256 << 10;
 /// How long a broker stays away.
 const AWAY: Duration = Duration::from_secs(4);
-/// How long all of them do.
-const ALL_AWAY: Duration = Duration::from_secs(10);
+/// How long all of them do, in the checks and in full: then for longer than `weir verify` waits for an answer.
+const ALL_AWAY: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(70)];
 /// How long it may take until readiness tells that all of them are away, or back, on a busy machine.
 const SEEN: Duration = Duration::from_secs(30);
+/// Logins a second where the network fails.
+const RATE: u32 = 500;
 /// How long the network is one way or another.
 const SPELL: Duration = Duration::from_secs(2);
 
@@ -61,10 +63,7 @@ fn a_broker_that_dies_and_comes_back_is_sat_out() {
         thread::sleep(AWAY);
         cluster.revive();
     }
-    load.stop();
-    job.settle();
-    engine.stop();
-    job.judge();
+    job.finish(load, engine);
 }
 
 #[test]
@@ -79,10 +78,7 @@ fn coordinators_that_die_are_succeeded() {
         job.goes_on(SETTLING);
         cluster.revive();
     }
-    load.stop();
-    job.settle();
-    engine.stop();
-    job.judge();
+    job.finish(load, engine);
 }
 
 #[test]
@@ -92,18 +88,19 @@ fn with_all_brokers_down_it_waits_within_its_memory() {
     let load = job.load(8, 1_000, usize::MAX);
     let mut engine = job.engine("a").assigned();
     job.goes_on(SETTLING);
+    let mut follower = job.follower();
+    follower.goes_on();
     (0..cluster.brokers()).for_each(|broker| cluster.kill(broker));
     is_ready(&mut engine, "503");
-    thread::sleep(ALL_AWAY);
+    thread::sleep(scaled(ALL_AWAY[0], ALL_AWAY[1]));
     assert!(engine.weir().is_running(), "{:#?}", engine.weir().lines());
     cluster.revive();
     job.goes_on(SETTLING);
     let resident = engine.weir().resident_kib();
     assert!(resident < LARGEST_KIB, "{resident} KiB are resident");
-    load.stop();
-    job.settle();
-    engine.stop();
-    job.judge();
+    follower.goes_on();
+    follower.stop();
+    job.finish(load, engine);
 }
 
 #[test]
@@ -126,7 +123,7 @@ fn with_all_brokers_down_it_is_not_ready_though_there_is_nothing_to_do() {
 fn a_network_that_delays_cuts_and_swallows_costs_time_only() {
     let proxy = shared().proxy();
     let job = job(shared(), "network").with("kafka.properties.socket.timeout.ms", "3000");
-    let load = job.load(9, 500, usize::MAX);
+    let load = job.load(9, RATE, usize::MAX);
     let engine = job.engine_through(proxy, "a").assigned();
     proxy.delay(Duration::from_millis(50));
     for _ in 0..3 {
@@ -140,9 +137,6 @@ fn a_network_that_delays_cuts_and_swallows_costs_time_only() {
         proxy.swallow(false);
     }
     proxy.delay(Duration::ZERO);
-    job.goes_on(SETTLING);
-    load.stop();
-    job.settle();
-    engine.stop();
-    job.judge();
+    job.keeps_up(RATE);
+    job.finish(load, engine);
 }

@@ -8,9 +8,7 @@ use crate::weir::{Job, PARTITIONS};
 fn paused(name: &str) -> Job {
     let job = Job::create(shared(), name);
     job.load(19, 1_000, 500).finish();
-    let engine = job.engine("a");
-    job.settle();
-    engine.stop();
+    job.work_off(job.engine("a"));
     job
 }
 
@@ -43,10 +41,10 @@ fn offsets_of_a_topic_that_was_made_anew_since_are_not_taken() {
     // As many as before and more: the offsets alone tell nothing.
     job.load(21, 1_000, 1_500).finish();
     committed.iter().for_each(|(partition, (offset, metadata))| job.commit(*partition, *offset, metadata));
-    let outputs = job.outputs.count();
+    let outputs = job.outputs.all();
     let ended = job.engine("a").end();
     assert_refused(&ended, &[&job.topic("in"), "--reset-offsets"]);
-    assert_eq!(job.outputs.count(), outputs, "nothing was written");
+    assert_eq!(job.outputs.all(), outputs, "nothing was written");
 }
 
 #[test]
@@ -55,10 +53,14 @@ fn a_topic_that_is_made_anew_while_it_is_read_is_noticed() {
     job.load(24, 1_000, 500).finish();
     let engine = job.engine("a");
     job.settle();
+    let written = || (job.outputs.all(), job.letters.all());
+    let before = written();
     shared().delete_topic(&job.topic("in"));
     shared().create_topic_again(&job.topic("in"), PARTITIONS);
     job.load(25, 1_000, 1_500).finish();
     assert_refused(&engine.end(), &[&job.topic("in")]);
+    assert_eq!(written(), before, "nothing of the new topic was taken for what comes next in the old one");
+    assert!(job.committed().unwrap().is_empty(), "nothing of it is passed over: {:?}", job.committed());
 }
 
 #[test]
@@ -79,8 +81,7 @@ fn a_partition_that_is_added_is_read_from_its_beginning() {
     job.settle();
     shared().add_partitions(&job.topic("in"), 5);
     job.load(23, 1_000, 1_000).finish();
-    job.settle();
-    engine.stop();
+    job.work_off(engine);
     job.judge();
     let more = job.committed().unwrap();
     assert!(more.keys().any(|partition| *partition >= PARTITIONS), "the new ones have messages: {more:?}");

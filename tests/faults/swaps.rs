@@ -87,8 +87,7 @@ fn killed_at_any_moment_of_a_swap_it_goes_on_with_a_sound_set() {
     let engine = job.engine_in(&operator.folder, "a").assigned();
     job.goes_on(SETTLING);
     load.stop();
-    job.settle();
-    engine.stop();
+    job.work_off(engine);
     job.judge_by(Judge { swaps: true, ..Judge::default() });
 }
 

@@ -2,14 +2,17 @@
 //! the judge speaks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rustix::process::Signal;
@@ -30,15 +33,22 @@ pub const SETTLING: Duration = Duration::from_secs(120);
 /// How long a broker may take to answer a question.
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long messages may take to reach the broker: longer than any outage of the tests.
-const DELIVERING_MILLIS: &str = "120000";
+const DELIVERING_MILLIS: &str = "240000";
 /// Share of bad messages.
 const BAD_SHARE: f64 = 0.2;
+/// One in so many logins has headers of its own.
+const HEADERS_EVERY: usize = 5;
 
 /// How often it is looked whether work is done.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The committed offsets by partition, with their metadata.
 pub type Committed = BTreeMap<i32, (i64, String)>;
+
+/// How much of a fault there is: `small` in the checks, which must not take long, and `full` where `FULL=1` asks for it.
+pub fn scaled<T>(small: T, full: T) -> T {
+    if std::env::var_os("FULL").is_some_and(|value| value == "1") { full } else { small }
+}
 
 /// Topics, a group, and readers of what comes out.
 pub struct Job {
@@ -62,6 +72,8 @@ impl Job {
 
     /// Creates the topics with the settings that `special` gives for `in`, `out`, `rejected` and `counts`.
     pub fn with_topics<'a>(cluster: &Cluster, name: &str, special: impl Fn(&str) -> Vec<(&'a str, &'a str)>) -> Job {
+        static NAMES: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+        assert!(NAMES.lock().unwrap().insert(name.to_owned()), "two jobs are called {name}: they would share their logs");
         for topic in ["in", "out", "rejected", "counts"] {
             cluster.create_topic(&format!("{name}-{topic}"), PARTITIONS, &special(topic));
         }
@@ -143,6 +155,19 @@ impl Job {
         Load::start(&self.brokers, &self.topic("in"), seed, rate, count)
     }
 
+    /// Ends a job: no more logins, all of them worked off by the engine, and the judge speaks.
+    pub fn finish(&self, load: Load, engine: Engine) {
+        load.stop();
+        self.work_off(engine);
+        self.judge();
+    }
+
+    /// Has everything in the input worked off by the engine, and ends it.
+    pub fn work_off(&self, engine: Engine) {
+        self.settle();
+        engine.stop();
+    }
+
     /// Waits until everything in the input is committed.
     pub fn settle(&self) {
         let input = self.topic("in");
@@ -154,6 +179,29 @@ impl Job {
             thread::sleep(PAUSE);
             seen = (self.ends.all(&input), self.committed());
         }
+    }
+
+    /// Waits until the coordinator gives up the open transaction, of which nothing more is written and which nobody else can
+    /// end: the marker of its end takes an offset in each partition.
+    pub fn is_given_up(&self) {
+        let out = self.topic("out");
+        let before = within(ANSWER, "the ends are told", || self.ends.all(&out));
+        within(SETTLING, format_args!("a transaction of {} is given up", self.name), || {
+            (self.ends.settled(&out) > before).then_some(())
+        });
+    }
+
+    /// Waits until the engines keep up with a load that goes on at `rate` a second: less than that is not committed.
+    pub fn keeps_up(&self, rate: u32) {
+        let input = self.topic("in");
+        let lag = || {
+            let (ends, committed) = (self.ends.all(&input)?, self.committed()?);
+            let lag = |(partition, end): (usize, &i64)| end - committed.get(&(partition as i32)).map_or(0, |(offset, _)| *offset);
+            Some(ends.iter().enumerate().map(lag).sum::<i64>())
+        };
+        within(SETTLING, format_args!("{} keeps up again; see {}", self.name, self.logs().display()), || {
+            lag().filter(|lag| *lag < i64::from(rate))
+        });
     }
 
     /// The same job with new readers, where a topic was deleted and made anew.
@@ -214,18 +262,26 @@ impl Job {
     }
 
     pub fn judge_on(&self, judge: Judge, evidence: &Evidence) {
-        let violations = judge.violations(evidence);
-        let logs = self.logs();
-        assert!(violations.is_empty(), "{}: {violations:#?}\nthe logs are in {}", self.name, logs.display());
-        self.verify();
+        let (violations, verify) = (judge.violations(evidence), self.verify());
+        let well = violations.is_empty() && verify.code == Some(0);
+        let (name, logs) = (&self.name, self.logs());
+        assert!(well, "{name}: the oracle: {violations:#?}\nweir verify: {verify:#?}\nthe logs are in {}", logs.display());
     }
 
     /// Lets `weir verify` say what it thinks of it.
-    fn verify(&self) {
+    fn verify(&self) -> Ended {
+        end(self.verifier("verify"), format_args!("{} is verified", self.name))
+    }
+
+    /// Has `weir verify` look at it all the time.
+    pub fn follower(&self) -> Follower {
+        Follower(self.verifier("verify --follow --every 1"))
+    }
+
+    fn verifier(&self, arguments: &str) -> Weir {
         let mut variables = self.variables();
         variables.push(("WEIR_KAFKA_BROKERS", &self.brokers));
-        let ended = Weir::start("verify", &variables).end();
-        assert_eq!(ended.code, Some(0), "{}: {:#?}", self.name, ended.lines);
+        Weir::start(arguments, &variables)
     }
 
     fn variables(&self) -> Vec<(&str, &str)> {
@@ -273,7 +329,12 @@ impl Engine {
 
     /// Waits until it has partitions to read.
     pub fn assigned(mut self) -> Engine {
-        self.weir().line("partitions assigned");
+        let what = format!("it has partitions to read; see {}", self.log.display());
+        within(SETTLING, what, || {
+            let lines = self.weir().lines();
+            assert!(self.weir().is_running(), "it ended without partitions: {lines:#?}");
+            lines.iter().any(|line| line.contains("partitions assigned")).then_some(())
+        });
         self
     }
 
@@ -300,9 +361,8 @@ impl Engine {
 
     /// Waits until it ends by itself.
     pub fn end(mut self) -> Ended {
-        let log = self.log.display().to_string();
-        within(SETTLING, format_args!("it ends; see {log}"), || (!self.weir().is_running()).then_some(()));
-        let ended = self.weir.take().expect("it was not taken").end();
+        let weir = self.weir.take().expect("it has not ended");
+        let ended = end(weir, format_args!("it ends; see {}", self.log.display()));
         self.save(&ended.lines);
         ended
     }
@@ -319,6 +379,34 @@ impl Drop for Engine {
             self.save(&weir.lines());
         }
     }
+}
+
+/// A `weir verify --follow` at work.
+pub struct Follower(Weir);
+
+impl Follower {
+    /// Waits until it has judged once more, and well.
+    pub fn goes_on(&mut self) {
+        let verdicts = |lines: Vec<String>| lines.iter().filter(|line| line.contains("Z  verified: ")).count();
+        let before = verdicts(self.0.lines());
+        within(SETTLING, "weir verify goes on", || {
+            let running = self.0.is_running();
+            assert!(running, "it ended: {:#?}", self.0.lines());
+            (verdicts(self.0.lines()) > before).then_some(())
+        });
+    }
+
+    /// Asks it to end, and sees that it has found nothing wrong.
+    pub fn stop(self) {
+        let ended = self.0.stop();
+        assert_eq!(ended.code, Some(0), "{:#?}", ended.lines);
+    }
+}
+
+/// Waits until `weir` ends by itself.
+fn end(mut weir: Weir, what: impl fmt::Display) -> Ended {
+    within(SETTLING, what, || (!weir.is_running()).then_some(()));
+    weir.end()
 }
 
 /// Logins on their way to the input.
@@ -346,7 +434,13 @@ impl Load {
                 }
                 let mut record = BaseRecord::<[u8], [u8]>::to(&topic).key(&login.key);
                 record.payload = login.value.as_deref();
-                producer.send(record).map_err(|(error, _)| error).unwrap();
+                record.headers = (sent % HEADERS_EVERY == 0).then(|| headers(sent));
+                // While brokers are away, the queue fills up.
+                while let Err((error, unsent)) = producer.send(record) {
+                    assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull), "{error}");
+                    producer.poll(PAUSE);
+                    record = unsent;
+                }
                 sent += 1;
             }
             producer.flush(SETTLING).unwrap();
@@ -365,4 +459,13 @@ impl Load {
         self.enough.store(true, Ordering::Relaxed);
         self.finish()
     }
+}
+
+/// Headers that a login came with: several of a name, with and without a value.
+fn headers(number: usize) -> OwnedHeaders {
+    let number = number.to_string();
+    OwnedHeaders::new()
+        .insert(Header { key: "trace", value: Some(&number) })
+        .insert(Header { key: "trace", value: Some("") })
+        .insert(Header::<&str> { key: "origin", value: None })
 }

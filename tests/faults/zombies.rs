@@ -2,12 +2,16 @@
 
 use std::collections::VecDeque;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cluster::shared;
 use crate::proxy::{Api, Side};
-use crate::weir::{Job, SETTLING};
+use crate::weir::{Job, SETTLING, scaled};
 
+/// Logins a second.
+const RATE: u32 = 500;
+/// How long an engine is frozen at least, in the checks and in full.
+const FROZEN: [Duration; 2] = [Duration::ZERO, Duration::from_secs(60)];
 /// How often an engine comes or goes.
 const PACE: Duration = Duration::from_secs(2);
 /// How often it does.
@@ -22,7 +26,7 @@ fn a_frozen_engine_that_wakes_up_late_writes_nothing() {
         .with("kafka.properties.session.timeout.ms", "6000")
         .with("kafka.properties.socket.timeout.ms", "8000")
         .with("kafka.properties.transaction.timeout.ms", "10000");
-    let load = job.load(4, 300, usize::MAX);
+    let load = job.load(4, RATE, usize::MAX);
     let mut frozen = job.engine_through(proxy, "a").assigned();
     let other = job.engine("b").assigned();
     job.goes_on(SETTLING);
@@ -30,14 +34,15 @@ fn a_frozen_engine_that_wakes_up_late_writes_nothing() {
     let held = proxy.hold(Side::Request, Api::TxnOffsetCommit, 1);
     held.wait();
     frozen.freeze();
+    let since = Instant::now();
     // The other one has all partitions once the session is over, and readers see its outputs once the transaction is.
     job.takes_all(SETTLING);
+    thread::sleep(scaled(FROZEN[0], FROZEN[1]).saturating_sub(since.elapsed()));
     held.release();
     frozen.thaw();
-    job.goes_on(SETTLING);
+    job.keeps_up(RATE);
     load.stop();
-    job.settle();
-    other.stop();
+    job.work_off(other);
     if frozen.weir().is_running() {
         frozen.stop();
     } else {
@@ -51,7 +56,7 @@ fn engines_come_and_go_and_the_counts_go_with_the_partitions() {
     let job = Job::create(shared(), "crowd")
         .with("kafka.properties.session.timeout.ms", "1500")
         .with("kafka.properties.heartbeat.interval.ms", "400");
-    let load = job.load(5, 500, usize::MAX);
+    let load = job.load(5, RATE, usize::MAX);
     let mut crowd = VecDeque::new();
     for change in 0..CHANGES {
         crowd.push_back(job.engine(&format!("engine-{}", change % (CROWD + 1))));
@@ -61,6 +66,7 @@ fn engines_come_and_go_and_the_counts_go_with_the_partitions() {
             if change % 2 == 0 { leaving.stop() } else { drop(leaving.kill()) }
         }
     }
+    job.keeps_up(RATE);
     load.stop();
     job.settle();
     crowd.into_iter().for_each(|engine| engine.stop());

@@ -6,13 +6,15 @@
 //!
 //! A partition is read to its end when a message at or past it comes, or when the broker says that there is nothing more. The
 //! latter is asked anew by every [`Reader::read`], after all below the end was decided, so it can't be an old answer.
+//!
+//! Everything that is asked is asked again for a minute. What fails then is a [`Failure`], which says whether there is hope.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -108,16 +110,17 @@ impl Reader {
     ///
     /// # Errors
     /// If there is no such topic, or no broker answers.
-    pub fn partitions(&self, topic: &str, watch: &mut dyn Watch) -> anyhow::Result<i32> {
+    pub fn partitions(&self, topic: &str, watch: &mut dyn Watch) -> Result<i32, Failure> {
         let found = self.insist(watch, || topics::partitions(self.consumer.client(), topic))?;
-        found.with_context(|| format!("failed to find topic {topic}: check `[topics]` and `kafka.brokers`"))
+        let missing = || Failure::Stop(anyhow!("failed to find topic {topic}: check `[topics]` and `kafka.brokers`"));
+        found.ok_or_else(missing)
     }
 
     /// What the group has committed for all `partitions` of `topic`, at one moment.
     ///
     /// # Errors
     /// If the group's coordinator does not answer.
-    pub fn committed(&self, topic: &str, partitions: i32, watch: &mut dyn Watch) -> anyhow::Result<Vec<Committed>> {
+    pub fn committed(&self, topic: &str, partitions: i32, watch: &mut dyn Watch) -> Result<Vec<Committed>, Failure> {
         self.insist(watch, || offsets::committed(&self.consumer, topic, 0..partitions))
     }
 
@@ -125,7 +128,7 @@ impl Reader {
     ///
     /// # Errors
     /// If a leader does not answer.
-    pub fn extents(&self, topic: &str, partitions: i32, watch: &mut dyn Watch) -> anyhow::Result<Extents> {
+    pub fn extents(&self, topic: &str, partitions: i32, watch: &mut dyn Watch) -> Result<Extents, Failure> {
         self.insist(watch, || extents(&self.probe, topic, partitions))
     }
 
@@ -133,7 +136,7 @@ impl Reader {
     ///
     /// # Errors
     /// If a leader does not answer.
-    pub fn committed_extents(&self, topic: &str, partitions: i32, watch: &mut dyn Watch) -> anyhow::Result<Extents> {
+    pub fn committed_extents(&self, topic: &str, partitions: i32, watch: &mut dyn Watch) -> Result<Extents, Failure> {
         self.insist(watch, || extents(&self.consumer, topic, partitions))
     }
 
@@ -141,7 +144,7 @@ impl Reader {
     ///
     /// # Errors
     /// If one of them stays open.
-    pub fn await_decided(&self, topic: &str, extents: &Extents, watch: &mut dyn Watch) -> anyhow::Result<()> {
+    pub fn await_decided(&self, topic: &str, extents: &Extents, watch: &mut dyn Watch) -> Result<(), Failure> {
         let until = Instant::now() + PATIENCE;
         loop {
             let decided = self.committed_extents(topic, extents.len() as i32, watch)?;
@@ -151,66 +154,82 @@ impl Reader {
             });
             match open {
                 None => return Ok(()),
-                Some((partition, offset)) if Instant::now() >= until => bail!(
-                    "failed to read all of topic {topic}: a transaction has been open for {PATIENCE:?} at {topic}/{partition}/{offset}: \
-                     wait until it times out, or end it with kafka-transactions.sh"
-                ),
+                Some((partition, offset)) if Instant::now() >= until => {
+                    return Err(Failure::Wait(anyhow!(
+                        "failed to read all of topic {topic}: a transaction has been open for {PATIENCE:?} at \
+                         {topic}/{partition}/{offset}: wait until it times out, or end it with kafka-transactions.sh"
+                    )));
+                }
                 Some(_) if watch.wait(PAUSE) => {}
-                Some(_) => bail!(STOPPED),
+                Some(_) => return Err(Failure::GaveUp),
             }
         }
     }
 
-    /// Reads `extents` of `topic`, and calls `each` for every record. All in them has to be decided.
+    /// Reads what is `left` of `topic`, and calls `each` for every record. All in it has to be decided. What was read is no
+    /// longer left, also where reading fails.
     ///
     /// # Errors
     /// If nothing comes for a minute, or the owner wants to stop.
     pub fn read(
         &mut self,
         topic: &str,
-        extents: &Extents,
+        left: &mut Extents,
         watch: &mut dyn Watch,
-        mut each: impl FnMut(Seen<'_>),
-    ) -> anyhow::Result<()> {
-        let mut open: Extents = extents.iter().filter(|(_, extent)| !extent.is_empty()).map(|(p, e)| (*p, e.clone())).collect();
-        if open.is_empty() {
+        each: impl FnMut(Seen<'_>),
+    ) -> Result<(), Failure> {
+        left.retain(|_, extent| !extent.is_empty());
+        if left.is_empty() {
             return Ok(());
         }
-        let there = length(&open);
         watch.begin(topic);
-        let starts = list(topic, open.iter().map(|(partition, extent)| (*partition, Offset::Offset(extent.start))))?;
-        self.consumer.assign(&starts).with_context(|| format!("failed to read topic {topic}"))?;
-        let (mut heard, mut messages) = (Instant::now(), 0_u64);
-        while !open.is_empty() {
+        let failed = |error: KafkaError| Failure::from_client(&error, &format!("read topic {topic}"));
+        let starts = list(topic, left.iter().map(|(partition, extent)| (*partition, Offset::Offset(extent.start))));
+        let starts = starts.map_err(failed)?;
+        self.consumer.assign(&starts).map_err(failed)?;
+        let outcome = self.read_assigned(topic, left, watch, each);
+        // A pause would outlast the assignment, and the next one of this partition would bring nothing.
+        let ended = self.consumer.resume(&starts).and_then(|()| self.consumer.unassign()).map_err(failed);
+        outcome.and(ended)
+    }
+
+    fn read_assigned(
+        &mut self,
+        topic: &str,
+        left: &mut Extents,
+        watch: &mut dyn Watch,
+        mut each: impl FnMut(Seen<'_>),
+    ) -> Result<(), Failure> {
+        let failed = |error: &KafkaError| Failure::from_client(error, &format!("read topic {topic}"));
+        let (there, mut heard, mut messages) = (length(left), Instant::now(), 0_u64);
+        while !left.is_empty() {
             let done = match self.consumer.poll(POLL) {
                 Some(Ok(message)) => {
                     heard = Instant::now();
                     messages += 1;
-                    take(&message, &mut open, &mut self.marks, &mut each)
+                    take(&message, left, &mut self.marks, &mut each)
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => Some(partition),
-                Some(Err(error)) => match Failure::from_client(&error, &format!("read topic {topic}")) {
-                    Failure::Stop(error) => return Err(error),
+                Some(Err(error)) => match failed(&error) {
+                    stop @ Failure::Stop(_) => return Err(stop),
                     Failure::Wait(_) | Failure::Missing(_) | Failure::GaveUp => None,
                 },
                 None => None,
             };
-            if let Some(partition) = done.filter(|partition| open.remove(partition).is_some()) {
-                self.consumer.pause(&list(topic, [(partition, Offset::Invalid)].into_iter())?)?;
+            if let Some(partition) = done.filter(|partition| left.remove(partition).is_some()) {
+                let read = list(topic, [(partition, Offset::Invalid)].into_iter());
+                read.and_then(|read| self.consumer.pause(&read)).map_err(|error| failed(&error))?;
             }
             let look = messages.is_multiple_of(LOOK_EVERY) || heard.elapsed() >= POLL;
-            if look && !watch.reading(there - length(&open), there) {
-                bail!(STOPPED);
+            if look && !watch.reading(there - length(left), there) {
+                return Err(Failure::GaveUp);
             }
             if heard.elapsed() >= PATIENCE {
-                return Err(self.explain(anyhow!("failed to read topic {topic}: no message has come for {PATIENCE:?}")));
+                let silent = anyhow!("failed to read topic {topic}: no message has come for {PATIENCE:?}");
+                return Err(Failure::Wait(self.explain(silent)));
             }
         }
-        // A pause would outlast the assignment, and the next one of this partition would bring nothing.
-        self.consumer
-            .resume(&starts)
-            .and_then(|()| self.consumer.unassign())
-            .with_context(|| format!("failed to end reading topic {topic}"))
+        Ok(())
     }
 
     /// Which of `topics` are compacted. Those that the cluster tells nothing of are taken for topics that are not: then what
@@ -228,15 +247,17 @@ impl Reader {
     }
 
     /// Asks until there is an answer, as long as waiting can help.
-    fn insist<T>(&self, watch: &mut dyn Watch, ask: impl Fn() -> Result<T, Failure>) -> anyhow::Result<T> {
+    fn insist<T>(&self, watch: &mut dyn Watch, ask: impl Fn() -> Result<T, Failure>) -> Result<T, Failure> {
         let until = Instant::now() + PATIENCE;
         loop {
             match ask() {
                 Ok(answer) => return Ok(answer),
-                Err(Failure::Stop(error)) => return Err(error),
-                Err(Failure::Wait(error) | Failure::Missing(error)) if Instant::now() >= until => return Err(self.explain(error)),
+                Err(stop @ Failure::Stop(_)) => return Err(stop),
+                Err(Failure::Wait(error) | Failure::Missing(error)) if Instant::now() >= until => {
+                    return Err(Failure::Wait(self.explain(error)));
+                }
                 Err(_) if watch.wait(PAUSE) => {}
-                Err(_) => bail!(STOPPED),
+                Err(_) => return Err(Failure::GaveUp),
             }
         }
     }
@@ -250,13 +271,10 @@ impl Reader {
     }
 }
 
-/// The error of one who is stopped by its owner.
-const STOPPED: &str = "stopped before the end of what was to be read";
-
 /// Hands a message to `each`. Returns its partition if that is read to its end.
-fn take(message: &BorrowedMessage<'_>, open: &mut Extents, marks: &mut Marks, each: &mut impl FnMut(Seen<'_>)) -> Option<i32> {
+fn take(message: &BorrowedMessage<'_>, left: &mut Extents, marks: &mut Marks, each: &mut impl FnMut(Seen<'_>)) -> Option<i32> {
     let (partition, offset) = (message.partition(), message.offset());
-    let extent = open.get_mut(&partition)?;
+    let extent = left.get_mut(&partition)?;
     if offset < extent.end {
         extent.start = offset + 1;
         note(message, marks);
@@ -310,4 +328,46 @@ fn list(topic: &str, partitions: impl Iterator<Item = (i32, Offset)>) -> Result<
 
 fn length(extents: &Extents) -> u64 {
     extents.values().map(|extent| (extent.end - extent.start).max(0) as u64).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Broker, Input, config};
+    use super::*;
+
+    /// More than are read before the owner is asked.
+    const MESSAGES: i64 = LOOK_EVERY as i64 + 100;
+
+    /// Stops a reader once it has read something, if `stops`.
+    struct Impatient {
+        stops: bool,
+    }
+
+    impl Watch for Impatient {
+        fn begin(&mut self, _: &str) {}
+
+        fn reading(&mut self, read: u64, _: u64) -> bool {
+            !self.stops || read == 0
+        }
+
+        fn wait(&mut self, _: Duration) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn a_reader_that_fails_goes_on_where_it_was() {
+        let broker = Broker::start(config());
+        let messages: Vec<Input<'_>> = (0..MESSAGES).map(|_| (0, None, Some(&b"{}"[..]))).collect();
+        broker.produce(&messages);
+        let mut reader = Reader::open(&broker.config.kafka, &broker.address).unwrap();
+        let (mut left, mut seen) = (Extents::from([(0, 0..MESSAGES), (1, 0..0)]), Vec::new());
+        let topic = &broker.config.topics.input;
+        let stopped = reader.read(topic, &mut left, &mut Impatient { stops: true }, |record| seen.push(record.offset));
+        assert!(matches!(stopped, Err(Failure::GaveUp)), "{stopped:?}");
+        assert_eq!(left, Extents::from([(0, seen.len() as i64..MESSAGES)]));
+        assert!(!seen.is_empty() && seen.len() < MESSAGES as usize, "{} were read", seen.len());
+        reader.read(topic, &mut left, &mut Impatient { stops: false }, |record| seen.push(record.offset)).unwrap();
+        assert!(left.is_empty() && seen.into_iter().eq(0..MESSAGES), "each was read once");
+    }
 }

@@ -21,6 +21,7 @@ use super::report::{Judged, Outcome, Read, Unsure, Verdict};
 use super::violation::{Found, Kind, Names, PROOFS, Place, Proof, ROLES, Role, Violation};
 use super::windows::{Side, Windows};
 use crate::kafka::reader::Marks;
+use crate::state::State;
 use crate::view::number;
 
 /// How many hashes of rule sets are told apart.
@@ -35,6 +36,20 @@ struct Lane {
     first: u64,
     /// The source of the last record that is judged.
     last: Option<u64>,
+}
+
+/// What the counts are held against, over all partitions.
+#[derive(Default)]
+struct Sums {
+    outputs: u64,
+    /// Counted in windows that are open.
+    open: u64,
+    /// How many partitions have all of their outputs.
+    complete: usize,
+    /// A partition has lost its state.
+    stateless: bool,
+    /// A partition has a state that leaves out what was written earlier.
+    began_anew: bool,
 }
 
 /// What was read, and what is wrong with it.
@@ -141,7 +156,7 @@ impl Audit {
         if source >= input.end {
             return vec![(Kind::NoInput, format!("is of {}, and the input ends at {}", name(), input.end))];
         }
-        input.touched = true;
+        input.first = Some(input.first.map_or(source, |first| first.min(source)));
         let lane = self.lanes.entry((role, partition, index)).or_insert(Lane { first: source, last: None });
         lane.first = lane.first.min(source);
         if source < input.from {
@@ -238,9 +253,16 @@ impl Audit {
                 ));
             }
         }
-        match self.drops {
-            true => unsure.dropped_or_lost += missing.len(),
-            false => self.name_lost(index, input, &missing, found),
+        if !self.drops {
+            return self.name_lost(index, input, &missing, found);
+        }
+        unsure.dropped_or_lost += missing.len();
+        if !missing.is_empty() {
+            notes.push(format!(
+                "{} records of {name} became neither output nor dead letter: a rule has `on_reject = \"drop\"`, which leaves no \
+                 trace, and a loss would look the same",
+                number(missing.len())
+            ));
         }
     }
 
@@ -280,47 +302,82 @@ impl Audit {
 
     /// What was compared in words, or why nothing was.
     fn judge_counts(&self, found: &mut Found, notes: &mut Vec<String>) -> Result<String, String> {
-        let committed = || self.inputs.iter().filter(|(_, input)| input.cut.committed.is_some());
-        let mut differ = |kind, source, words| found.add(Violation { kind, records: 1, at: None, source, words });
-        let (mut outputs, mut open, mut stateless) = (0_u64, 0_u64, false);
-        for (index, input) in committed() {
-            let Some(state) = &input.cut.state else {
-                stateless |= !input.begins_here();
-                continue;
-            };
-            let (seen, total) = (input.judged(&input.done[0]), state.total());
-            let complete = self.floor_of(Role::Outputs, *index).is_none_or(|floor| floor <= input.from);
-            if seen > total || complete && seen < total {
-                let source = format!("{}/{index}", self.names.of(Role::Input));
-                let range = input.range();
-                let words = format!(
-                    "the state of {source} counts {}, and offsets {} to {} have {} outputs",
-                    number(total),
-                    number(range.start),
-                    number(range.end),
-                    number(seen)
-                );
-                differ(Kind::CountsDiffer, Some(source), words);
+        let mut sums = Sums::default();
+        for (index, input) in self.inputs.iter().filter(|(_, input)| input.cut.committed.is_some()) {
+            match &input.cut.state {
+                Some(state) => self.judge_state(*index, input, state, &mut sums, found),
+                None if input.begins_here() => {}
+                None => {
+                    sums.stateless = true;
+                    found.add(self.state_missing(*index, input));
+                }
             }
-            outputs = outputs.saturating_add(if complete { seen } else { total });
-            open = open.saturating_add(state.open());
         }
-        if stateless {
+        if sums.stateless {
             return Err("not all partitions have a state with their offset".into());
         }
         if self.compacted.contains(&Role::Counts) || self.lows.iter().any(|((role, _), low)| *role == Role::Counts && *low > 0) {
             notes.push("windows can't be added up: some may have expired or been compacted".into());
-            return Ok(format!("{} outputs are counted in the states", number(outputs)));
+            return match sums.complete {
+                0 => Err("neither windows nor outputs are all there to be held against the states".into()),
+                _ => Ok(format!("{} outputs are counted in the states", number(sums.outputs))),
+            };
         }
-        let Windows { messages, sum, .. } = &self.windows;
+        self.judge_windows(&sums, found)
+    }
+
+    /// Holds the state of a partition against its outputs.
+    fn judge_state(&self, index: i32, input: &Partition, state: &State, sums: &mut Sums, found: &mut Found) {
+        let (seen, total, range) = (input.judged(&input.done[0]), state.total(), input.range());
+        let complete = self.floor_of(Role::Outputs, index).is_none_or(|floor| floor <= input.from);
+        if seen > total || complete && seen < total {
+            let source = format!("{}/{index}", self.names.of(Role::Input));
+            let words = format!(
+                "the state of {source} counts {}, and offsets {} to {} have {} outputs",
+                number(total),
+                number(range.start),
+                number(range.end),
+                number(seen)
+            );
+            found.add(Violation { kind: Kind::CountsDiffer, records: 1, at: None, source: Some(source), words });
+        }
+        sums.complete += usize::from(complete);
+        sums.began_anew |= input.began_anew();
+        sums.outputs = sums.outputs.saturating_add(if complete { seen } else { total });
+        sums.open = sums.open.saturating_add(state.open());
+    }
+
+    /// Holds the windows against the outputs.
+    fn judge_windows(&self, sums: &Sums, found: &mut Found) -> Result<String, String> {
+        let Windows { messages, sum, forgotten, .. } = &self.windows;
+        if *forgotten > 0 {
+            return Err(format!("{} windows past the cut are too many to keep", number(*forgotten)));
+        }
+        let (counted, outputs) = (sum.saturating_add(sums.open), sums.outputs);
         let sent = format!("{} in {} windows that were sent", number(*sum), number(*messages));
-        if sum.saturating_add(open) != outputs {
+        // Windows from before a state began anew can only add to the sum.
+        if counted < outputs || counted > outputs && !sums.began_anew {
             let reset =
                 if *sum > outputs { " (windows from before the group's offsets were reset would explain it)" } else { "" };
-            let words = format!("{sent} and {} in open ones were counted, of {} outputs{reset}", number(open), number(outputs));
-            differ(Kind::WindowsDiffer, None, words);
+            let words =
+                format!("{sent} and {} in open ones were counted, of {} outputs{reset}", number(sums.open), number(outputs));
+            found.add(Violation { kind: Kind::WindowsDiffer, records: 1, at: None, source: None, words });
         }
-        Ok(format!("{} outputs: {sent}, {} in those that are open", number(outputs), number(open)))
+        match sums.began_anew {
+            true => Err("more was written than the states count: counting began anew".into()),
+            false => Ok(format!("{} outputs: {sent}, {} in those that are open", number(outputs), number(sums.open))),
+        }
+    }
+
+    fn state_missing(&self, index: i32, input: &Partition) -> Violation {
+        let source = format!("{}/{index}", self.names.of(Role::Input));
+        let words = format!(
+            "{source} has offset {} committed without a readable state, though records below were written: what was counted of \
+             them is lost; or the offset was set by hand or by `kafka.start` of a new group: then verify again once the engine has \
+             gone on from there",
+            number(input.range().end)
+        );
+        Violation { kind: Kind::StateMissing, records: 1, at: None, source: Some(source), words }
     }
 
     fn notes(&self) -> Vec<String> {
@@ -333,6 +390,14 @@ impl Audit {
                     false => format!("judged from {} on, without counts", number(input.from)),
                 };
                 notes.push(format!("{} has an offset without a readable state ({reason}): {judged}", name(*index)));
+            }
+            if input.began_anew() {
+                notes.push(format!(
+                    "{} is counted from offset {} on, and records below were written: its offset was reset, or its state was lost; \
+                     nothing below is judged",
+                    name(*index),
+                    number(input.from)
+                ));
             }
             if input.expired() > 0 {
                 notes.push(format!(
@@ -350,7 +415,8 @@ impl Audit {
         let side = |partition: i32, start: i64| match inputs.get(&partition).map(|input| &input.cut) {
             Some(Cut { state: Some(state), .. }) if start < state.window.0 => Side::Before,
             Some(Cut { committed: Some(_), state: None, .. }) => Side::Unknown,
-            _ => Side::After,
+            Some(_) => Side::After,
+            None => Side::Absent,
         };
         self.windows.settle(side).into_iter().for_each(|violation| self.found.add(violation));
     }

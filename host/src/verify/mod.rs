@@ -19,14 +19,16 @@ mod windows;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::{self, Write as _};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use chrono::{SecondsFormat, Utc};
 
 use crate::config::Config;
 use crate::events::{self, Inbox};
+use crate::kafka::Failure;
 use crate::{cli, logging};
 
 use progress::Progress;
@@ -51,8 +53,13 @@ pub fn verify(args: &cli::Verify) -> anyhow::Result<()> {
         true => follow(args, &config, &brokers)?,
         false => once(&config, &brokers)?,
     };
-    print(args, &verdict)?;
-    if verdict.holds() { Ok(()) } else { Err(NotVerified.into()) }
+    let verdict_in_words = if args.json { format!("{}\n", verdict.to_json()) } else { verdict.to_string() };
+    match cli::print(&verdict_in_words) {
+        Err(error) if !cli::is_broken_pipe(&error) => Err(error),
+        // Whoever has read enough of it is still told by the exit code.
+        _ if !verdict.holds() => Err(NotVerified.into()),
+        printed => printed,
+    }
 }
 
 /// The brokers to ask, if the configuration is one that can be verified.
@@ -76,8 +83,8 @@ fn check(config: &Config) -> anyhow::Result<String> {
 fn once(config: &Config, brokers: &str) -> anyhow::Result<Verdict> {
     // Nothing is written, so a signal may end it anywhere.
     let mut progress = Progress::new(Inbox::new(mpsc::channel().1));
-    let mut session = Session::open(config, brokers, &mut progress)?;
-    session.round(&mut progress)?.with_context(|| {
+    let mut session = Session::open(config, brokers, &mut progress).map_err(cause)?;
+    session.round(&mut progress).map_err(cause)?.with_context(|| {
         let (group, topic) = (&config.kafka.group, &config.topics.input);
         format!("failed to take a cut: group {group} has committed no offsets of topic {topic}: check `kafka.group`, or wait")
     })
@@ -88,18 +95,33 @@ fn follow(args: &cli::Verify, config: &Config, brokers: &str) -> anyhow::Result<
     let (sender, receiver) = mpsc::channel();
     events::signals(sender)?;
     let mut progress = Progress::new(Inbox::new(receiver));
-    let mut session = Session::open(config, brokers, &mut progress)?;
+    let mut session = Session::open(config, brokers, &mut progress).map_err(cause)?;
+    follow_rounds(args, &mut progress, |progress| session.round(progress), cli::print)
+}
+
+/// The same with `round` for a cut, and `say` for whoever reads.
+fn follow_rounds(
+    args: &cli::Verify,
+    progress: &mut Progress,
+    mut round: impl FnMut(&mut Progress) -> Result<Option<Verdict>, Failure>,
+    mut say: impl FnMut(&str) -> anyhow::Result<()>,
+) -> anyhow::Result<Verdict> {
     let (mut told, mut last) = (BTreeMap::new(), None);
     loop {
-        match session.round(&mut progress) {
+        match round(progress) {
             Ok(Some(verdict)) => {
-                tell(args, &verdict, &mut told)?;
+                let said = tell(args, &verdict, &mut told, &mut say);
                 last = Some(verdict);
+                match said {
+                    Err(error) if cli::is_broken_pipe(&error) => break,
+                    said => said?,
+                }
             }
-            Ok(None) if last.is_none() => eprintln!("group {} has committed no offsets yet", config.kafka.group),
+            Ok(None) if last.is_none() => warn("the group has committed no offsets yet"),
             Ok(None) => {}
-            Err(_) if progress.stopping() => break,
-            Err(error) => return Err(error),
+            Err(Failure::Wait(error) | Failure::Missing(error)) => warn(&format!("{error:#}; trying again, from where it was")),
+            Err(Failure::Stop(error)) => return Err(error),
+            Err(Failure::GaveUp) => break,
         }
         if !progress.pause(Duration::from_secs(args.every.into())) {
             break;
@@ -112,24 +134,36 @@ fn follow(args: &cli::Verify, config: &Config, brokers: &str) -> anyhow::Result<
     Ok(verdict)
 }
 
-/// Prints a line for a cut, and the violations that are new.
-fn tell(args: &cli::Verify, verdict: &Verdict, told: &mut BTreeMap<String, Violation>) -> anyhow::Result<()> {
-    if args.json {
-        cli::print(&format!("{}\n", verdict.to_json()))?;
-    } else {
-        let now = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
-        cli::print(&format!("{now}  {}\n", verdict.line()))?;
-    }
+/// Says a line for a cut, and the violations that are new.
+fn tell(
+    args: &cli::Verify,
+    verdict: &Verdict,
+    told: &mut BTreeMap<String, Violation>,
+    say: &mut impl FnMut(&str) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut lines = match args.json {
+        true => format!("{}\n", verdict.to_json()),
+        false => format!("{}  {}\n", Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true), verdict.line()),
+    };
     for violation in &verdict.found {
         if told.len() < MAX_KEPT && told.insert(violation.words.clone(), violation.clone()).is_none() && !args.json {
-            cli::print(&format!("          {}\n", violation.words))?;
+            lines += &format!("          {}\n", violation.words);
         }
     }
-    Ok(())
+    say(&lines)
 }
 
-fn print(args: &cli::Verify, verdict: &Verdict) -> anyhow::Result<()> {
-    cli::print(&if args.json { format!("{}\n", verdict.to_json()) } else { verdict.to_string() })
+/// Why there is no verdict.
+fn cause(failure: Failure) -> anyhow::Error {
+    match failure {
+        Failure::Wait(error) | Failure::Missing(error) | Failure::Stop(error) => error,
+        Failure::GaveUp => anyhow!("stopped before the end of what was to be read"),
+    }
+}
+
+fn warn(line: &str) {
+    // Where standard error is closed there is nobody to tell.
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 impl fmt::Display for NotVerified {
@@ -139,3 +173,72 @@ impl fmt::Display for NotVerified {
 }
 
 impl std::error::Error for NotVerified {}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::audit::Audit;
+    use super::violation::Names;
+    use super::*;
+    use crate::events::Event;
+
+    /// A verdict with something wrong in it, or with nothing.
+    fn verdict(good: bool) -> Verdict {
+        let mut audit = Audit::new(Names(["in", "out", "rejected", "counts"].map(str::to_owned)), false, vec![]);
+        if !good {
+            audit.counts(0, 7, None);
+        }
+        audit.judge()
+    }
+
+    /// Follows until `rounds` are used up, and returns what it came to, with what was said.
+    fn followed(
+        mut rounds: Vec<Result<Option<Verdict>, Failure>>,
+        mut heard: impl FnMut() -> anyhow::Result<()>,
+    ) -> (anyhow::Result<Verdict>, Vec<String>) {
+        let (sender, receiver) = mpsc::channel();
+        let args = cli::Verify { file: Default::default(), brokers: None, json: false, follow: true, every: 0 };
+        let mut said = Vec::new();
+        rounds.reverse();
+        let outcome = follow_rounds(
+            &args,
+            &mut Progress::new(Inbox::new(receiver)),
+            |_| {
+                let round = rounds.pop().expect("it has stopped by now");
+                if rounds.is_empty() {
+                    sender.send(Event::Shutdown).unwrap();
+                }
+                round
+            },
+            |lines| {
+                said.push(lines.to_owned());
+                heard()
+            },
+        );
+        (outcome, said)
+    }
+
+    #[test]
+    fn an_outage_is_sat_out_and_what_was_found_before_is_kept() {
+        let outage = Err(Failure::Wait(anyhow!("nobody answers")));
+        let (outcome, said) = followed(vec![Ok(Some(verdict(false))), outage, Ok(Some(verdict(true)))], || Ok(()));
+        let verdict = outcome.unwrap();
+        assert!(!verdict.holds() && verdict.found[0].words.ends_with("(at an earlier cut)"), "{verdict}");
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said[0].contains("counts/0/7 is no counts message"), "{said:?}");
+    }
+
+    #[test]
+    fn what_waiting_cannot_help_ends_it() {
+        let (outcome, _) = followed(vec![Ok(Some(verdict(true))), Err(Failure::Stop(anyhow!("denied")))], || Ok(()));
+        assert_eq!(outcome.unwrap_err().to_string(), "denied");
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_away_ends_it_with_the_verdict() {
+        let gone = || Err(std::io::Error::from(ErrorKind::BrokenPipe).into());
+        let (outcome, said) = followed(vec![Ok(Some(verdict(false))), Ok(Some(verdict(true)))], gone);
+        assert!(!outcome.unwrap().holds() && said.len() == 1, "{said:?}");
+    }
+}

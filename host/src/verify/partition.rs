@@ -34,8 +34,8 @@ pub(super) struct Partition {
     pub(super) seen: RoaringTreemap,
     /// Those that brought headers with names of ours.
     pub(super) marked: RoaringTreemap,
-    /// Something was written of it, whether or not that is judged.
-    pub(super) touched: bool,
+    /// The lowest offset that something was written of, whether or not that is judged.
+    pub(super) first: Option<u64>,
     /// Those with an output, and those with a dead letter.
     pub(super) done: [RoaringTreemap; 2],
 }
@@ -50,10 +50,19 @@ impl Partition {
         self.from..committed.min(self.end).max(self.from)
     }
 
-    /// Whether the group is to begin at its offset: it has no state, and has written nothing. So it is before the first batch of
-    /// a group that starts with what arrives from now on.
+    /// Whether the group is to begin at its offset: it has no state, and has written nothing of what is below. So it is before
+    /// the first batch of a group that starts with what arrives from now on. What is written past the cut is of that batch.
     pub(super) fn begins_here(&self) -> bool {
-        self.cut.committed.is_some() && self.cut.state.is_none() && !self.touched
+        self.cut.state.is_none() && self.cut.committed.is_some_and(|committed| !self.wrote_below(committed.max(0) as u64))
+    }
+
+    /// Whether something was written of a record before the first that the state counts.
+    pub(super) fn began_anew(&self) -> bool {
+        self.cut.state.is_some() && self.wrote_below(self.from)
+    }
+
+    fn wrote_below(&self, offset: u64) -> bool {
+        self.first.is_some_and(|first| first < offset)
     }
 
     /// How many of the judged records are in `set`.
@@ -118,7 +127,7 @@ mod tests {
     #[test]
     fn records_on_both_sides_of_a_marker_follow_each_other() {
         let mut partition = partition(100);
-        partition.touched = true;
+        partition.first = Some(0);
         partition.seen.remove(50);
         partition.done[0] = (0..100).filter(|offset| !(48..53).contains(offset) && *offset != 60).collect();
         let missing = partition.missing();
@@ -129,7 +138,7 @@ mod tests {
     fn only_what_is_committed_can_be_missing() {
         let mut partition = partition(10);
         partition.from = 7;
-        partition.touched = true;
+        partition.first = Some(7);
         assert_eq!(partition.missing().iter().collect::<Vec<_>>(), [7, 8, 9]);
         assert_eq!((partition.judged(&partition.seen), partition.waiting()), (3, 90));
     }
@@ -137,7 +146,7 @@ mod tests {
     #[test]
     fn what_was_read_before_it_expired_is_still_known() {
         let mut partition = partition(60);
-        (partition.low, partition.touched) = (40, true);
+        (partition.low, partition.first) = (40, Some(0));
         assert_eq!(partition.expired(), 0);
         partition.seen.remove_range(..40);
         assert_eq!(partition.expired(), 40);

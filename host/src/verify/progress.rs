@@ -24,11 +24,6 @@ impl Progress {
         Progress { inbox, topic: String::new(), told: Instant::now(), before: 0 }
     }
 
-    /// Whether a signal came.
-    pub(super) fn stopping(&mut self) -> bool {
-        self.inbox.stopping()
-    }
-
     /// Waits for `time`, or until a signal comes. Returns whether to go on.
     pub(super) fn pause(&mut self, time: Duration) -> bool {
         self.inbox.wait(time)

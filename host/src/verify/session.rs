@@ -1,8 +1,9 @@
 //! One cut after the other: what to ask, in which order, and what to read for it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use anyhow::bail;
+use anyhow::anyhow;
 
 use super::audit::Audit;
 use super::partition::Cut;
@@ -10,9 +11,9 @@ use super::progress::Progress;
 use super::report::Verdict;
 use super::violation::{Names, ROLES, Role};
 use crate::config::Config;
-use crate::kafka::Reader;
 use crate::kafka::offsets::Committed;
 use crate::kafka::reader::{Extents, Seen};
+use crate::kafka::{Failure, Reader};
 use crate::state::State;
 
 /// What the engine writes to.
@@ -28,10 +29,10 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn open(config: &Config, brokers: &str, progress: &mut Progress) -> anyhow::Result<Session> {
+    pub(super) fn open(config: &Config, brokers: &str, progress: &mut Progress) -> Result<Session, Failure> {
         let topics = &config.topics;
         let names = Names([&topics.input, &topics.output, &topics.rejected, &topics.counts].map(String::clone));
-        let reader = Reader::open(&config.kafka, brokers)?;
+        let reader = Reader::open(&config.kafka, brokers).map_err(Failure::Stop)?;
         // A wrong address or name is told before anything else is tried.
         reader.partitions(&topics.input, progress)?;
         let compacted = reader.compacted(&names.0.each_ref().map(String::as_str));
@@ -40,12 +41,15 @@ impl Session {
         Ok(Session { reader, audit: Audit::new(names.clone(), drops, compacted), names, read: BTreeMap::new() })
     }
 
-    /// Takes a cut, reads up to it, and judges. None if the group has committed nothing.
-    pub(super) fn round(&mut self, progress: &mut Progress) -> anyhow::Result<Option<Verdict>> {
+    /// Takes a cut, reads up to it, and judges. None if the group has committed nothing though there is something to do. If it
+    /// fails where waiting can help, the next one goes on where this one was.
+    pub(super) fn round(&mut self, progress: &mut Progress) -> Result<Option<Verdict>, Failure> {
         let input = self.names.of(Role::Input);
         let partitions = self.reader.partitions(input, progress)?;
         let committed = self.reader.committed(input, partitions, progress)?;
-        if committed.iter().all(|committed| committed.offset.is_none()) {
+        let begun = committed.iter().any(|committed| committed.offset.is_some());
+        // Where there has never been a message, none can be lost.
+        if !begun && self.reader.extents(input, partitions, progress)?.values().any(|extent| extent.end > 0) {
             return Ok(None);
         }
         let mut written = Vec::new();
@@ -54,6 +58,8 @@ impl Session {
             let partitions = self.reader.partitions(topic, progress)?;
             written.push((role, self.reader.extents(topic, partitions, progress)?));
         }
+        // A partition that was added meanwhile may have been written of.
+        let partitions = self.reader.partitions(input, progress)?;
         let there = self.reader.committed_extents(input, partitions, progress)?;
         self.audit.cut(committed.into_iter().map(cut).collect());
         self.input(&there, progress)?;
@@ -63,7 +69,7 @@ impl Session {
         Ok(Some(self.audit.judge()))
     }
 
-    fn input(&mut self, there: &Extents, progress: &mut Progress) -> anyhow::Result<()> {
+    fn input(&mut self, there: &Extents, progress: &mut Progress) -> Result<(), Failure> {
         for (partition, extent) in there {
             self.audit.input_extent(*partition, extent.clone());
         }
@@ -76,7 +82,7 @@ impl Session {
         Ok(())
     }
 
-    fn written(&mut self, role: Role, there: &Extents, progress: &mut Progress) -> anyhow::Result<()> {
+    fn written(&mut self, role: Role, there: &Extents, progress: &mut Progress) -> Result<(), Failure> {
         let topic = self.names.of(role).to_owned();
         self.reader.await_decided(&topic, there, progress)?;
         self.read_on(role, there, progress)?;
@@ -87,27 +93,29 @@ impl Session {
     }
 
     /// Reads what is there and was not read before.
-    fn read_on(&mut self, role: Role, there: &Extents, progress: &mut Progress) -> anyhow::Result<()> {
+    fn read_on(&mut self, role: Role, there: &Extents, progress: &mut Progress) -> Result<(), Failure> {
         let topic = self.names.of(role).to_owned();
-        let mut rest = there.clone();
-        for (partition, extent) in &mut rest {
+        let mut left = there.clone();
+        for (partition, extent) in &mut left {
             let read = self.read.get(&(role, *partition)).copied().unwrap_or_default();
             if read > extent.end {
-                bail!(
+                return Err(Failure::Stop(anyhow!(
                     "{topic}/{partition} was read up to {read} and ends at {} now: it was created anew or cut short",
                     extent.end
-                );
+                )));
             }
             extent.start = extent.start.max(read);
         }
         let audit = &mut self.audit;
-        self.reader.read(&topic, &rest, progress, |seen: Seen<'_>| match role {
+        let outcome = self.reader.read(&topic, &mut left, progress, |seen: Seen<'_>| match role {
             Role::Input => audit.input(seen.partition, seen.offset, seen.marks),
             Role::Outputs | Role::DeadLetters => audit.written(role, seen.partition, seen.offset, seen.marks),
             Role::Counts => audit.counts(seen.partition, seen.offset, seen.value),
-        })?;
-        self.read.extend(there.iter().map(|(partition, extent)| ((role, *partition), extent.end)));
-        Ok(())
+        });
+        // Also if that failed: what was taken in must not be taken in again, or it would be there twice.
+        let read = |(partition, extent): (&i32, &Range<i64>)| left.get(partition).map_or(extent.end, |left| left.start);
+        self.read.extend(there.iter().map(|there| ((role, *there.0), read(there))));
+        outcome
     }
 }
 

@@ -71,12 +71,16 @@ pub enum Kind {
     NoRuleset,
     /// It names more than one set of rules.
     SeveralRulesets,
+    /// A partition has no state, though something was written of records before its offset.
+    StateMissing,
     /// The state of a partition counts more or less than there are outputs.
     CountsDiffer,
     /// The windows add up to more or less than there are outputs.
     WindowsDiffer,
     /// A window was sent with some of its partitions and without others.
     WindowMixed,
+    /// A window covers a partition that the input does not have.
+    NoPartition,
     /// A message on the counts topic that is none of counts.
     UnreadableCounts,
 }
@@ -106,7 +110,12 @@ impl Kind {
             Kind::OutOfOrder => Proof::InOrder,
             Kind::NoSource | Kind::SeveralSources | Kind::NoInput => Proof::OfTheInput,
             Kind::NoRuleset | Kind::SeveralRulesets => Proof::OneRuleset,
-            Kind::CountsDiffer | Kind::WindowsDiffer | Kind::WindowMixed | Kind::UnreadableCounts => Proof::CountsAddUp,
+            Kind::StateMissing
+            | Kind::CountsDiffer
+            | Kind::WindowsDiffer
+            | Kind::WindowMixed
+            | Kind::NoPartition
+            | Kind::UnreadableCounts => Proof::CountsAddUp,
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use super::super::violation::MAX_KEPT;
 use super::*;
-use crate::state::State;
 
 /// An audited system of one input partition and one of everything else, in which all is well unless a test changes it.
 struct System {
@@ -288,6 +287,7 @@ fn what_a_rule_drops_is_told_as_dropped_or_lost() {
     let system = System::with(Audit::new(names(), true, vec![]), 0..10, cut(10, state(0, 60_000, 7, 7)));
     let verdict = system.outputs(0..7).holds();
     assert_eq!(verdict.line(), "verified: 10 records, none twice, in order, 3 dropped or lost; counts add up");
+    assert!(verdict.notes[0].starts_with("3 records of in/0 became neither") && verdict.notes[0].contains("drop"), "{verdict}");
 }
 
 #[test]
@@ -298,23 +298,81 @@ fn a_dead_letter_keeps_the_headers_that_its_record_brought() {
     system.letter(&kept).letters([1]).holds();
 }
 
-#[test]
-fn an_offset_without_a_state_is_judged_without_counts() {
+/// An input of 12 records with the offset 10 and no state beside it.
+fn stateless() -> System {
     let bare = Cut { partition: 0, committed: Some(10), state: None, no_state: Some("another program wrote it".into()) };
-    let system = System::with(Audit::new(names(), false, vec![]), 5..10, bare).outputs(3..10).window(0, 60_000, 99, "[0]");
-    let verdict = system.holds();
-    assert_eq!(verdict.line(), "verified: 5 records, each exactly once, in order; counts not judged");
-    assert!(verdict.notes[0].contains("another program wrote it") && verdict.notes[0].contains("from 5 on"), "{verdict}");
+    System::with(Audit::new(names(), false, vec![]), 0..12, bare)
+}
+
+#[test]
+fn a_state_that_was_lost_is_named() {
+    let words = stateless().outputs(0..10).window(0, 60_000, 99, "[0]").violated(&[(Kind::StateMissing, 1)]);
+    assert!(words.starts_with("in/0 has offset 10 committed without a readable state"), "{words}");
+    let verdict = stateless().letters(0..10).verdict();
+    assert!(verdict.notes[0].contains("another program wrote it") && verdict.notes[0].contains("from 0 on"), "{verdict}");
+    assert_eq!(verdict.proofs[&Proof::CountsAddUp], Outcome::Violated(1));
+    // With the state, records may have been lost.
+    stateless().outputs(0..9).violated(&[(Kind::Lost, 1), (Kind::StateMissing, 1)]);
 }
 
 #[test]
 fn a_group_that_begins_late_has_not_lost_what_came_before() {
-    let bare = || Cut { partition: 0, committed: Some(10), state: None, no_state: Some("nothing was written beside it".into()) };
-    let verdict = System::with(Audit::new(names(), false, vec![]), 0..12, bare()).holds();
+    let verdict = stateless().holds();
     assert_eq!((verdict.records(), verdict.partitions[0].waiting), (0, 2));
     assert!(verdict.notes[0].contains("nothing before that offset is judged"), "{verdict}");
-    // What was written shows that it has begun: then the state was lost, and records may have been too.
-    System::with(Audit::new(names(), false, vec![]), 0..12, bare()).outputs(0..9).violated(&[(Kind::Lost, 1)]);
+    assert_eq!(stateless().outputs(10..12).holds().records(), 0, "it has begun after the cut");
+}
+
+#[test]
+fn counts_that_began_anew_never_pass_for_proven() {
+    // 50 records were counted by a state that is lost; their windows were sent, or were lost with it.
+    let system =
+        || System::with(Audit::new(names(), false, vec![]), 0..100, cut(100, state(50, 120_000, 50, 50))).outputs(0..100);
+    for verdict in [system().holds(), system().window(0, 60_000, 50, "[0]").holds()] {
+        assert_eq!(verdict.proofs[&Proof::CountsAddUp], Outcome::NotJudged);
+        assert!(verdict.line().ends_with("; counts not judged"), "{verdict}");
+        assert!(verdict.notes[0].starts_with("in/0 is counted from offset 50 on"), "{verdict}");
+    }
+    // Too little is too little all the same.
+    let low = System::with(Audit::new(names(), false, vec![]), 0..100, cut(100, state(50, 120_000, 50, 40)));
+    low.outputs(0..100).violated(&[(Kind::WindowsDiffer, 1)]);
+}
+
+#[test]
+fn counts_that_nothing_is_left_to_compare_with_are_not_judged() {
+    let expired = |outputs: i64| {
+        let mut system = System::new(0..100, 100, 100).outputs(outputs..100);
+        system.audit.low(OUTPUTS, 0, outputs);
+        system.audit.low(Role::Counts, 0, 7);
+        system.holds()
+    };
+    assert_eq!(expired(30).proofs[&Proof::CountsAddUp], Outcome::NotJudged);
+    assert!(expired(30).line().ends_with("; counts not judged"));
+    assert_eq!(expired(0).proofs[&Proof::CountsAddUp], Outcome::Holds, "the outputs are all there");
+}
+
+#[test]
+fn windows_that_are_too_many_to_keep_are_not_judged() {
+    let mut system = System::new(0..1, 1, 1).outputs([0]);
+    let ahead = br#"{"window":{"start":"120000","counts":{"iOS":1}},"partitions":[0]}"#;
+    (0..1 << 18).for_each(|offset| system.audit.counts(0, offset, Some(ahead)));
+    let verdict = system.holds();
+    assert_eq!(verdict.proofs[&Proof::CountsAddUp], Outcome::NotJudged);
+    assert!(verdict.counted.ends_with("windows past the cut are too many to keep"), "{verdict}");
+}
+
+#[test]
+fn a_window_of_a_partition_that_is_not_there_is_named() {
+    System::new(0..1, 1, 1).outputs([0]).window(4, 0, 1, "[3]").violated(&[(Kind::NoPartition, 1)]);
+}
+
+#[test]
+fn dead_letters_that_have_all_expired_are_said() {
+    let mut system = System::new(0..100, 100, 60).outputs(0..60);
+    system.audit.low(LETTERS, 0, 40);
+    let verdict = system.holds();
+    assert_eq!(verdict.unsure.unjudged, 40);
+    assert!(verdict.notes[0].starts_with("40 records of in/0 below offset 100 have neither"), "{verdict}");
 }
 
 #[test]

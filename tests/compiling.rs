@@ -1,8 +1,10 @@
 //! Compiling in a process of its own: what is sound comes back, and what takes too much harms nobody.
 
 use std::fmt::Write;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
-use weir::wasm::{Bounds, Compiler, Runtime};
+use weir::wasm::{Bounds, Compiler, MAX_COMPONENT_BYTES, Runtime};
 
 use crate::guest::Guest;
 use crate::program::built;
@@ -26,7 +28,7 @@ fn long(additions: usize) -> Vec<u8> {
 
 #[test]
 fn a_rule_that_is_compiled_elsewhere_is_the_same() {
-    let rule = std::fs::read(built("validation")).unwrap();
+    let rule = fs::read(built("validation")).unwrap();
     let runtime = runtime(Bounds::default());
     assert_eq!(runtime.load(&rule, STACK).unwrap().digest, Runtime::new(None).unwrap().load(&rule, STACK).unwrap().digest);
     assert!(runtime.load(&Guest::default().component(), STACK).is_ok());
@@ -43,7 +45,7 @@ fn what_is_no_component_is_refused_with_the_compilers_words() {
 fn a_memory_limit_of_the_compiler_obeyed_is_not_felt() {
     // It is address space that is bounded, of which threads take a lot.
     let bounds = Bounds { memory: 1 << 30, ..Bounds::default() };
-    assert!(runtime(bounds).load(&std::fs::read(built("utc-enrichment")).unwrap(), STACK).is_ok());
+    assert!(runtime(bounds).load(&fs::read(built("utc-enrichment")).unwrap(), STACK).is_ok());
 }
 
 #[test]
@@ -56,4 +58,48 @@ fn a_memory_limit_of_the_compiler_violated_ends_it() {
 fn a_time_limit_of_the_compiler_violated_ends_it() {
     let said = refusal(Bounds { seconds: 1, ..Bounds::default() }, &long(1_000_000));
     assert!(said.contains("1 s") && said.contains("make it smaller"), "{said}");
+}
+
+/// A component that does nothing and has these items.
+fn core(items: &str) -> Vec<u8> {
+    wat::parse_str(format!("(component (core module {items}))")).unwrap()
+}
+
+#[test]
+fn globals_and_functions_obeyed_and_violated() {
+    let globals = |count| refusal(Bounds::default(), &core(&"(global i32 (i32.const 0))".repeat(count)));
+    // It is no rule, but compiled.
+    assert!(globals(10_000).contains("must export"), "{}", globals(10_000));
+    assert!(globals(10_001).contains("10001 globals, and at most 10000"));
+    assert!(globals(1_000_000).contains("1000000 globals"));
+    let functions = |count| refusal(Bounds::default(), &core(&"(func)".repeat(count)));
+    assert!(functions(50_000).contains("must export"), "{}", functions(50_000));
+    assert!(functions(50_001).contains("50001 functions, and at most 50000"));
+}
+
+#[test]
+fn the_size_of_a_component_obeyed_and_violated() {
+    // A custom section is skipped by whoever compiles. Its name and the sizes before it take sixteen bytes.
+    let sized = |size: usize| {
+        let head = b"\0asm\x0d\0\x01\0".to_vec();
+        let length = size - head.len() - 5;
+        let digits: Vec<u8> =
+            (0..4).map(|index| (length >> (7 * index)) as u8 & 0x7f | if index < 3 { 0x80 } else { 0 }).collect();
+        let mut component = [head, vec![0], digits].concat();
+        component.resize(size, 0);
+        component
+    };
+    assert!(refusal(Bounds::default(), &sized(MAX_COMPONENT_BYTES)).contains("must export"));
+    assert!(refusal(Bounds::default(), &sized(MAX_COMPONENT_BYTES + 1)).contains("at most 8388608 are allowed"));
+}
+
+#[test]
+fn machine_code_of_a_compiler_that_failed_is_not_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("compiler");
+    fs::write(&program, format!("#!/bin/sh\n{} \"$@\"\nexit 3\n", env!("CARGO_BIN_EXE_weir"))).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let runtime = Runtime::new(None).unwrap().with_compiler(Compiler::Child { program, bounds: Bounds::default() });
+    let refused = runtime.load(&Guest::default().component(), STACK).err().expect("it may be a part of it");
+    assert!(refused.to_string().contains("exit status: 3"), "{refused:#}");
 }

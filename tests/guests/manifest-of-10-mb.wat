@@ -1,6 +1,6 @@
 ;; Describes itself in ten million bytes.
 ;; where: start
-;; expect: its description must be at most 1024 bytes
+;; expect: its description must be at most 1024 printable bytes
 ;; limit: memory 16777216
 (func $on_configure
   (drop (memory.grow (i32.const 160)))

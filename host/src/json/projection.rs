@@ -9,6 +9,9 @@ pub type Node = usize;
 /// The node of the message itself.
 pub(super) const ROOT: Node = 0;
 
+/// How deep a wanted member may lie, in levels. Each costs a node, and what is written there may be nested as well.
+pub(super) const MAX_LEVELS: usize = 16;
+
 /// A member's place in the tree.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Branch {
@@ -45,9 +48,12 @@ impl Projection {
     /// however it is named.
     ///
     /// # Errors
-    /// If a pointer is malformed.
+    /// If a pointer is malformed, or goes too deep.
     pub fn want(&mut self, name: &str) -> Result<Node, String> {
         let Some(pointer) = name.strip_prefix('/') else { return Ok(self.child_or_new(ROOT, name)) };
+        if pointer.split('/').count() > MAX_LEVELS {
+            return Err(format!("`{name}` lies deeper than {MAX_LEVELS} levels"));
+        }
         pointer.split('/').try_fold(ROOT, |node, token| Ok(self.child_or_new(node, &unescape_token(name, token)?)))
     }
 
@@ -139,6 +145,15 @@ mod tests {
         assert_eq!(projection.want("/device/os"), Ok(os));
         assert!(projection.contains(device, os) && !projection.contains(os, device));
         assert_eq!((projection.name(device).as_str(), projection.name(os).as_str()), ("device", "/device/os"));
+    }
+
+    #[test]
+    fn levels_of_a_pointer_obeyed_and_violated() {
+        let mut projection = Projection::default();
+        assert!(projection.want(&"/a".repeat(MAX_LEVELS)).is_ok());
+        assert_eq!(projection.nodes(), MAX_LEVELS + 1);
+        assert!(projection.want(&"/b".repeat(MAX_LEVELS + 1)).unwrap_err().contains("deeper than 16 levels"));
+        assert_eq!(projection.nodes(), MAX_LEVELS + 1, "a pointer that is refused costs nothing");
     }
 
     #[test]

@@ -29,6 +29,16 @@ struct Edit {
 #[derive(Debug, Default)]
 pub struct Splicer {
     edits: Vec<Edit>,
+    marks: Vec<Mark>,
+}
+
+/// What is written where a node is. Looked up, so that what a message costs grows with the nodes and no faster.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mark {
+    /// The index of the column that is written there.
+    column: Option<usize>,
+    /// Something is written there or inside.
+    within: bool,
 }
 
 /// What is written into a message: cell `row` of each column, for its member. Absent cells write nothing.
@@ -43,19 +53,17 @@ pub struct Writes<'a> {
 impl<'a> Writes<'a> {
     /// The members that are written, with the kind of the value and its bytes: unescaped for text, else JSON.
     fn iter(self) -> impl Iterator<Item = (Node, Kind, &'a [u8])> {
-        self.columns.iter().filter_map(move |(node, column)| {
-            let kind = Kind::from_byte(column.kind(self.row)).filter(|kind| *kind != Kind::Absent)?;
-            Some((*node, kind, column.cell(self.row)))
+        (0..self.columns.len()).filter_map(move |index| {
+            let (kind, bytes) = self.get(index)?;
+            Some((self.columns[index].0, kind, bytes))
         })
     }
 
-    fn get(self, node: Node) -> Option<(Kind, &'a [u8])> {
-        self.iter().find(|(other, ..)| *other == node).map(|(_, kind, bytes)| (kind, bytes))
-    }
-
-    /// Whether `node` or a member inside it is written.
-    fn within(self, projection: &Projection, node: Node) -> bool {
-        self.iter().any(|(written, ..)| projection.contains(node, written))
+    /// What is written from the column `index`.
+    fn get(self, index: usize) -> Option<(Kind, &'a [u8])> {
+        let (_, column) = self.columns[index];
+        let kind = Kind::from_byte(column.kind(self.row)).filter(|kind| *kind != Kind::Absent)?;
+        Some((kind, column.cell(self.row)))
     }
 }
 
@@ -78,28 +86,78 @@ impl Splicer {
             append(projection, message, layout[ROOT], writes, out);
             return Ok(());
         }
+        self.mark(projection, writes);
         self.edits.clear();
         for (node, ..) in writes.iter() {
-            let edit = edit(projection, message, layout, node)?;
-            if !self.edits.iter().any(|known| known.node == edit.node) {
-                self.edits.push(edit);
-            }
+            self.edits.push(edit(projection, message, layout, node)?);
         }
+        // Members that are new in the same object make one edit, at its end, where no other is.
         self.edits.sort_unstable_by_key(|edit| edit.from);
+        self.edits.dedup_by_key(|edit| edit.node);
         let mut at = 0;
         for edit in &self.edits {
             out.extend_from_slice(&message[at..edit.from]);
-            match writes.get(edit.node) {
+            match self.written(edit.node, writes) {
                 Some((kind, bytes)) => write_value(kind, bytes, out),
                 None => {
                     let mut comma = has_members(message, layout[edit.node]);
-                    add_members(projection, layout, edit.node, writes, &mut comma, out);
+                    self.add_members(projection, layout, edit.node, writes, &mut comma, out);
                 }
             }
             at = edit.to;
         }
         out.extend_from_slice(&message[at..]);
         Ok(())
+    }
+
+    /// Marks what is written and what is around it.
+    fn mark(&mut self, projection: &Projection, writes: Writes<'_>) {
+        self.marks.clear();
+        self.marks.resize(projection.nodes(), Mark::default());
+        for index in (0..writes.columns.len()).filter(|index| writes.get(*index).is_some()) {
+            let mut node = writes.columns[index].0;
+            self.marks[node].column = Some(index);
+            while !self.marks[node].within {
+                self.marks[node].within = true;
+                node = projection.branches[node].parent;
+            }
+        }
+    }
+
+    /// What is written in the place of `node`.
+    fn written<'a>(&self, node: Node, writes: Writes<'a>) -> Option<(Kind, &'a [u8])> {
+        self.marks[node].column.and_then(|column| writes.get(column))
+    }
+
+    /// Writes the members of `node` that the message has not and that are written, each after a comma but for the first of an
+    /// empty object.
+    fn add_members(
+        &self,
+        projection: &Projection,
+        layout: &[Found],
+        node: Node,
+        writes: Writes<'_>,
+        comma: &mut bool,
+        out: &mut Vec<u8>,
+    ) {
+        for child in projection.branches[node].children.iter().copied().filter(|child| !layout[*child].is_present()) {
+            if !self.marks[child].within {
+                continue;
+            }
+            if *comma {
+                out.push(b',');
+            }
+            *comma = true;
+            out.extend_from_slice(&projection.branches[child].label);
+            match self.written(child, writes) {
+                Some((kind, bytes)) => write_value(kind, bytes, out),
+                None => {
+                    out.push(b'{');
+                    self.add_members(projection, layout, child, writes, &mut false, out);
+                    out.push(b'}');
+                }
+            }
+        }
     }
 }
 
@@ -140,29 +198,6 @@ fn edit(projection: &Projection, message: &[u8], layout: &[Found], node: Node) -
     }
     let end = layout[around].end as usize - 1;
     Ok(Edit { from: end, to: end, node: around })
-}
-
-/// Writes the members of `node` that the message has not and that are written, each after a comma but for the first of an
-/// empty object.
-fn add_members(projection: &Projection, layout: &[Found], node: Node, writes: Writes<'_>, comma: &mut bool, out: &mut Vec<u8>) {
-    for child in projection.branches[node].children.iter().copied().filter(|child| !layout[*child].is_present()) {
-        if !writes.within(projection, child) {
-            continue;
-        }
-        if *comma {
-            out.push(b',');
-        }
-        *comma = true;
-        out.extend_from_slice(&projection.branches[child].label);
-        match writes.get(child) {
-            Some((kind, bytes)) => write_value(kind, bytes, out),
-            None => {
-                out.push(b'{');
-                add_members(projection, layout, child, writes, &mut false, out);
-                out.push(b'}');
-            }
-        }
-    }
 }
 
 #[inline]

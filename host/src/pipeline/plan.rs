@@ -12,6 +12,9 @@ const MAX_NAMES: usize = 64;
 const MAX_NAME_BYTES: usize = 64;
 /// Longest description, in bytes.
 const MAX_DESCRIPTION_BYTES: usize = 1_024;
+/// Members that all rules together may read and write, with the objects around them. Each takes 12 bytes for each message of a
+/// batch, and a look at each message that is written.
+const MAX_NODES: usize = 512;
 
 /// Where the cells of a slot come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,10 +63,22 @@ impl Plan {
             let in_rule = |problem| format!("rule `{}`: {problem}", manifest.name);
             let reads = manifest.reads.iter().map(|name| plan.read(name, index)).collect::<Result<_, _>>().map_err(in_rule)?;
             plan.reads.push(reads);
-            let writes = manifest.writes.iter().map(|name| plan.write(name)).collect::<Result<_, _>>().map_err(in_rule)?;
+            let writes: Vec<usize> =
+                manifest.writes.iter().map(|name| plan.write(name)).collect::<Result<_, _>>().map_err(in_rule)?;
+            let mut seen = HashSet::new();
+            if let Some((name, _)) = manifest.writes.iter().zip(&writes).find(|(_, slot)| !seen.insert(**slot)) {
+                return Err(in_rule(format!("it writes `{name}` twice, under two names")));
+            }
             plan.writes.push(writes);
         }
         plan.counted = plan.read(counted, manifests.len()).map_err(|problem| format!("counts.member: {problem}"))?;
+        // The message itself is a node as well.
+        let members = plan.projection.nodes() - 1;
+        if members > MAX_NODES {
+            return Err(format!(
+                "the rules read and write {members} members, the objects around them included, and at most {MAX_NODES} are allowed"
+            ));
+        }
         plan.check_overlaps()?;
         plan.written.sort_unstable();
         Ok(plan)
@@ -145,18 +160,18 @@ impl Plan {
 pub fn check_manifest(manifest: &Manifest) -> Result<(), String> {
     let lower = |text: &str, other: char| text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == other);
     if manifest.name.is_empty() || manifest.name.len() > MAX_NAME_BYTES || !lower(&manifest.name, '-') {
-        let name = manifest.name.escape_debug();
+        let name = excerpt(&manifest.name);
         return Err(format!("its name `{name}` must be 1 to {MAX_NAME_BYTES} lower-case letters, digits and hyphens"));
     }
-    if manifest.version.len() > MAX_NAME_BYTES || manifest.version.chars().any(char::is_control) {
+    if manifest.version.len() > MAX_NAME_BYTES || !is_printable(&manifest.version) {
         return Err(format!("its version must be at most {MAX_NAME_BYTES} printable bytes"));
     }
-    if manifest.description.len() > MAX_DESCRIPTION_BYTES {
-        return Err(format!("its description must be at most {MAX_DESCRIPTION_BYTES} bytes"));
+    if manifest.description.len() > MAX_DESCRIPTION_BYTES || !is_printable(&manifest.description) {
+        return Err(format!("its description must be at most {MAX_DESCRIPTION_BYTES} printable bytes"));
     }
     for reason in &manifest.reasons {
         if reason.is_empty() || reason.len() > MAX_NAME_BYTES || !lower(reason, '_') {
-            let reason = reason.escape_debug();
+            let reason = excerpt(reason);
             return Err(format!(
                 "its reason `{reason}` must be 1 to {MAX_NAME_BYTES} lower-case letters, digits and underscores"
             ));
@@ -173,12 +188,27 @@ pub fn check_manifest(manifest: &Manifest) -> Result<(), String> {
                 4 * MAX_NAME_BYTES
             ));
         }
+        // They stand in messages and in the log, where they must be taken for nothing else.
+        if let Some(name) = names.iter().find(|name| !is_printable(name)) {
+            return Err(format!("its {what} have the name `{}`, which must be printable", name.escape_debug()));
+        }
         let mut seen = HashSet::new();
         if let Some(name) = names.iter().find(|name| !seen.insert(name.as_str())) {
             return Err(format!("its {what} have `{}` twice", name.escape_debug()));
         }
     }
     Plan::new(std::slice::from_ref(manifest), "@topic").map(|_| ())
+}
+
+/// Whether `text` ends no line, moves no cursor, and turns no direction of writing around.
+fn is_printable(text: &str) -> bool {
+    let turns = |c| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    !text.chars().any(|c| c.is_control() || turns(c))
+}
+
+/// The beginning of what a rule says of itself, for a message.
+fn excerpt(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_NAME_BYTES)].escape_debug().to_string()
 }
 
 #[cfg(test)]
@@ -215,9 +245,71 @@ mod tests {
         assert!(refused(&manifest("a", &["@clock"], &[])).contains("no metadata"));
         assert!(refused(&manifest("a", &["/~"], &[])).contains("no JSON Pointer"));
         assert!(refused(&manifest("a", &[], &["@key"])).contains("can't be written"));
+        assert!(refused(&manifest("a", &[], &["y", "/y"])).contains("`/y` twice"));
+        assert!(
+            refused(&manifest("a", &[], &["y\nERROR all is lost"])).contains(r"`y\nERROR all is lost`, which must be printable")
+        );
+        assert!(refused(&manifest("a", &["@header/\u{202e}x"], &[])).contains(r"`@header/\u{202e}x`"));
+        let description = "\u{9b}2J".to_owned();
+        assert!(refused(&Manifest { description, ..manifest("a", &[], &[]) }).contains("description"));
         let reasons = vec!["Bad Reason".to_string()];
         assert!(refused(&Manifest { reasons, ..manifest("a", &[], &[]) }).contains("`Bad Reason`"));
-        let many: Vec<String> = (0..65).map(|index| format!("m{index}")).collect();
-        assert!(refused(&Manifest { reads: many, ..manifest("a", &[], &[]) }).contains("65"));
+    }
+
+    #[test]
+    fn what_is_refused_is_told_in_a_few_words() {
+        let refused = |manifest: &Manifest| check_manifest(manifest).expect_err("the manifest is broken");
+        let long = "A".repeat(1 << 20);
+        assert!(refused(&manifest(&long, &[], &[])).len() < 200);
+        assert!(refused(&Manifest { reasons: vec![long.clone()], ..manifest("a", &[], &[]) }).len() < 200);
+        assert!(refused(&manifest("a", &[&long], &[])).len() < 200);
+    }
+
+    #[test]
+    fn limits_of_a_manifest_obeyed_and_violated() {
+        let check = |change: &dyn Fn(&mut Manifest)| {
+            let mut manifest = manifest("a", &[], &[]);
+            change(&mut manifest);
+            check_manifest(&manifest)
+        };
+        let names = |count| (0..count).map(|index| format!("m{index}")).collect::<Vec<String>>();
+        assert!(
+            check(&|manifest| (manifest.reads, manifest.writes, manifest.reasons) = (names(64), names(64), names(64))).is_ok()
+        );
+        for too_many in [
+            check(&|manifest| manifest.reads = names(65)),
+            check(&|manifest| manifest.writes = names(65)),
+            check(&|manifest| manifest.reasons = names(65)),
+        ] {
+            assert!(too_many.unwrap_err().contains("are 65, and at most 64"));
+        }
+        let text = |length| "x".repeat(length);
+        for length in [64, 65] {
+            assert_eq!(check(&|manifest| manifest.name = text(length)).is_ok(), length == 64);
+            assert_eq!(check(&|manifest| manifest.version = text(length)).is_ok(), length == 64);
+            assert_eq!(check(&|manifest| manifest.reasons = vec![text(length)]).is_ok(), length == 64);
+        }
+        for length in [256, 257] {
+            assert_eq!(check(&|manifest| manifest.reads = vec![text(length)]).is_ok(), length == 256);
+            assert_eq!(check(&|manifest| manifest.writes = vec![text(length)]).is_ok(), length == 256);
+        }
+        for length in [1_024, 1_025] {
+            assert_eq!(check(&|manifest| manifest.description = text(length)).is_ok(), length == 1_024);
+        }
+    }
+
+    #[test]
+    fn the_members_of_all_rules_obeyed_and_violated() {
+        // With the fifteen objects around them.
+        let deep = |rule: usize, members| {
+            let around = "/o".repeat(15);
+            let names: Vec<String> = (0..members).map(|index| format!("{around}/{rule}-{index}")).collect();
+            Manifest { reads: names, ..manifest("a", &[], &[]) }
+        };
+        let mut rules: Vec<Manifest> = (0..7).map(|rule| deep(rule, 64)).collect();
+        rules.push(deep(7, 48));
+        assert!(Plan::new(&rules, "@topic").is_ok());
+        rules.push(deep(8, 2));
+        assert!(Plan::new(&rules, "@topic").unwrap_err().contains("read and write 513 members"));
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Resource, Rlimit, nice, setrlimit};
+use wasmparser::{Parser, Payload};
 use wasmtime::Engine;
 
 use super::runtime::{MAX_COMPONENT_BYTES, engine_config};
@@ -38,6 +39,14 @@ impl Default for Bounds {
 const NICENESS: i32 = 10;
 /// Most machine code that is taken back, in bytes. It has some five times the size of the component.
 const MAX_COMPILED_BYTES: u64 = 256 << 20;
+/// Most globals, and most functions, that a component may have. Each takes 16 or 32 bytes in each of its instances, which are
+/// not in the memory that is bounded. Honest rules have a handful and some thousand.
+const MAX_GLOBALS: u64 = 10_000;
+const MAX_FUNCTIONS: u64 = 50_000;
+/// Threads that compile. Each reserves address space, which is bounded, and on a large machine there would be very many.
+const THREADS: &str = "4";
+/// Arenas that they allocate from, for the same reason.
+const ARENAS: &str = "2";
 /// How much of what the process says of a failure is kept, in bytes.
 const MAX_WORDS: u64 = 2_048;
 
@@ -70,10 +79,27 @@ impl Compiler {
 }
 
 fn precompile(engine: &Engine, bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
+    check_counts(bytes)?;
     engine
         .precompile_component(bytes)
         .map_err(anyhow::Error::from)
         .context("it is no sound WebAssembly component, or was not written whole; `weir build` makes one")
+}
+
+/// Refuses what would take much memory for each of its instances.
+fn check_counts(bytes: &[u8]) -> anyhow::Result<()> {
+    let (mut globals, mut functions) = (0, 0);
+    // Where it can't be parsed the compiler says so, and better.
+    for payload in Parser::new(0).parse_all(bytes).map_while(Result::ok) {
+        match payload {
+            Payload::GlobalSection(section) => globals += u64::from(section.count()),
+            Payload::FunctionSection(section) => functions += u64::from(section.count()),
+            _ => {}
+        }
+    }
+    ensure!(globals <= MAX_GLOBALS, "it has {globals} globals, and at most {MAX_GLOBALS} are allowed; make it smaller");
+    ensure!(functions <= MAX_FUNCTIONS, "it has {functions} functions, and at most {MAX_FUNCTIONS} are allowed; make it smaller");
+    Ok(())
 }
 
 /// What `weir compile` does: bounds itself, and compiles standard input to standard output.
@@ -98,6 +124,7 @@ fn in_child(program: &PathBuf, bounds: Bounds, bytes: &[u8]) -> anyhow::Result<V
     let mut child = Command::new(program)
         .args(["compile", "--memory", &memory.to_string(), "--seconds", &seconds.to_string()])
         .env_clear()
+        .envs([("RAYON_NUM_THREADS", THREADS), ("MALLOC_ARENA_MAX", ARENAS)])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -121,8 +148,10 @@ fn in_child(program: &PathBuf, bounds: Bounds, bytes: &[u8]) -> anyhow::Result<V
             read
         });
         let in_time = read.recv_timeout(Duration::from_secs(seconds)).is_ok();
-        // Ended or not, it has nothing more to say.
-        let _ = child.kill();
+        // Where it has said all it has to say it is about to end by itself, and is to tell how.
+        if !in_time {
+            let _ = child.kill();
+        }
         (in_time, compiled.join().unwrap_or_else(|_| Ok(Vec::new())), words.join().unwrap_or_else(|_| Ok(String::new())))
     });
     let status = child.wait().context("failed to wait for the compiler")?;
@@ -132,7 +161,8 @@ fn in_child(program: &PathBuf, bounds: Bounds, bytes: &[u8]) -> anyhow::Result<V
         compiled.len() as u64 <= MAX_COMPILED_BYTES,
         "its machine code has more than {MAX_COMPILED_BYTES} bytes; make it smaller"
     );
-    if !compiled.is_empty() {
+    // What ended in the middle of it may have written a part, which must not be run.
+    if status.success() && !compiled.is_empty() {
         return Ok(compiled);
     }
     match words.trim().strip_prefix("error: ").map(|words| words.escape_debug().to_string()) {

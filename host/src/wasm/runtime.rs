@@ -23,6 +23,8 @@ pub const MAX_COMPONENT_BYTES: usize = 8 << 20;
 pub(super) const TICK: Duration = Duration::from_millis(10);
 /// Depths of stacks are rounded up to multiples of this, in bytes, so that there are few engines.
 const STACK_STEP: usize = 64 << 10;
+/// What is told of the name of another import, in bytes.
+const MAX_IMPORT_BYTES: usize = 256;
 /// The import that a component may have.
 const LOG: &str = "weir:rule/log@0.1.0";
 /// The contract's types, which a component names by an import that gives it nothing.
@@ -103,6 +105,7 @@ impl Runtime {
         let component = self.compile(&engine, bytes, &digest)?;
         for (import, item) in component.component_type().imports(&engine) {
             let known = [LOG, TYPES].contains(&import) && matches!(item.ty, ComponentItem::ComponentInstance(_));
+            let import = &import[..import.floor_char_boundary(MAX_IMPORT_BYTES)];
             ensure!(known, "it imports `{import}`, and a rule may import nothing but `{LOG}`; remove what needs it");
         }
         let pre = linker.instantiate_pre(&component).context("its import `log` is not that of the contract wit/rule.wit")?;

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::abi::{Batch, Column, Loaded, Manifest, Outcome};
@@ -89,17 +90,18 @@ impl Record {
     }
 
     /// Sets a member to a JSON text exactly as it would be sent: `.raw("timestamp", "1.70e9")`. `member` is named as the
-    /// manifest does. A number is taken as it stands, however large.
+    /// manifest does. Numbers, objects and arrays are taken as they stand, also such as a [`Value`] can't hold.
     ///
     /// # Panics
     /// When the text is no JSON.
     #[must_use]
     pub fn raw(mut self, member: &str, json: &str) -> Record {
-        let cell = if json.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
-            (Kind::Number, json.to_owned())
-        } else {
-            cell(&serde_json::from_str(json).unwrap_or_else(|error| panic!("`{json}` is no JSON: {error}")))
+        let sound = match json.as_bytes().first() {
+            Some(b'-' | b'0'..=b'9') => Ok((Kind::Number, json.to_owned())),
+            Some(b'{' | b'[') => serde_json::from_str(json).map(|IgnoredAny| (Kind::Composite, json.to_owned())),
+            _ => serde_json::from_str(json).map(|value| cell(&value)),
         };
+        let cell = sound.unwrap_or_else(|error| panic!("`{json}` is no JSON: {error}"));
         self.cells.insert(member.to_owned(), cell);
         self
     }

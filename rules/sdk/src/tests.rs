@@ -68,6 +68,9 @@ fn every_kind_of_value_arrives_and_comes_back() {
         (r#""\u00e9\n""#, Kind::Text, json!({ "text": "é\n", "raw": "é\n", "json": "é\n" })),
         (r#""""#, Kind::Text, json!({ "text": "", "raw": "", "json": "" })),
         (r#"[1,"a"]"#, Kind::Composite, json!({ "raw": r#"[1,"a"]"#, "json": [1, "a"] })),
+        ("-1e400", Kind::Number, json!({ "float": null, "raw": "-1e400" })),
+        ("[1e400]", Kind::Composite, json!({ "raw": "[1e400]" })),
+        (r#"["\ud800"]"#, Kind::Composite, json!({ "raw": r#"["\ud800"]"# })),
     ];
     let records = cases.iter().map(|(json, ..)| Record::new(json!({})).raw("x", json));
     for (judged, (sent, kind, expected)) in mirror().judge_all(records).iter().zip(&cases) {

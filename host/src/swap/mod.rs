@@ -3,6 +3,7 @@
 //! A thread of its own, the loader, reads, compiles, proves and prepares sets; the data loop takes a prepared one between two
 //! transactions. Whoever wants something of the loader has a [`Handle`].
 
+mod first;
 mod judge;
 mod loader;
 pub mod report;
@@ -14,8 +15,9 @@ mod watch;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use first::First;
 pub use judge::{Judge, Note, Prepared, Taken};
-pub use loader::{First, Loader};
+pub use loader::Loader;
 use report::{Change, Deployed, Entry, Refusal, Shadow, Status};
 pub use shadow::Tap;
 pub use store::{OnTrial, Store};

@@ -29,9 +29,10 @@ impl First {
     /// Chooses it.
     ///
     /// # Errors
-    /// If neither the pinned set, nor the folder's, nor an earlier one can be used: what is wrong with the folder's.
+    /// If neither the pinned set, nor the folder's, nor an earlier one can be used: what is wrong with the folder's. If nobody
+    /// can say whether a set is pinned.
     pub fn choose(config: &Config, runtime: &Runtime, store: &Store) -> anyhow::Result<First> {
-        let pin = store.pin();
+        let pin = store.pin()?;
         match pin.as_ref().map(|pin| prove_kept(config, runtime, store, pin)) {
             Some(Ok(rules)) => {
                 let folder = beside(config, runtime, store, rules.hash());
@@ -57,26 +58,25 @@ impl First {
             }
             Err(error) => error,
         };
-        let sound = |saved: &&Saved| store.taken_back(&saved.set.hash).is_none() && store.on_trial(&saved.set.hash).is_none();
-        let kept = |saved: &Saved| prove_kept(config, runtime, store, &saved.set.hash).ok();
-        let Some(rules) = store.history().iter().filter(sound).find_map(kept) else { return Err(error) };
+        let Some(rules) = last_good(config, runtime, store) else { return Err(error) };
         let refusal = refusal(&error);
         tracing::error!(running = rules.hash(), "an earlier set of rules runs: {}", refusal.message);
         Ok(First { rules, why: Why::LastGood, refusal: Some(refusal), folder: None, again: None, unusable: pin })
     }
 
-    /// The set from before, if this one was on trial when a process ended: it has yet to show that it is sound.
+    /// The set from before, if this one has yet to show that it is sound: it was on trial when a process ended, or it has never
+    /// been live. Then files were changed while nobody looked, or somebody was killed while putting them in place.
     fn or_before(self, config: &Config, runtime: &Runtime, store: &Store) -> First {
         let hash = self.rules.hash().to_owned();
-        let Some(OnTrial { before, usual }) = store.on_trial(&hash).filter(|_| config.trial.records > 0) else { return self };
-        match prove_kept(config, runtime, store, &before) {
-            Ok(rules) if store.taken_back(&before).is_none() => {
-                tracing::warn!(running = before, folder = hash, "the folder's rules were on trial, and stand it anew");
-                First { rules, why: Why::LastGood, folder: Some(hash), again: Some(usual), ..self }
-            }
-            // Nothing is there that could come back.
-            _ => self,
-        }
+        let trial = store.on_trial(&hash).or_else(|| (!store.knows(&hash)).then(OnTrial::default));
+        let Some(OnTrial { before, usual }) = trial.filter(|_| config.trial.records > 0) else { return self };
+        let sound = Some(before).filter(|before| store.taken_back(before).is_none());
+        let before = sound.and_then(|before| prove_kept(config, runtime, store, &before).ok());
+        let Some(rules) = before.or_else(|| last_good(config, runtime, store)) else {
+            return self; // Nothing is there that could come back.
+        };
+        tracing::warn!(running = rules.hash(), folder = hash, "the folder's rules are new or were on trial, and stand it first");
+        First { rules, why: Why::LastGood, folder: Some(hash), again: Some(usual), ..self }
     }
 
     pub fn rules(&self) -> &RuleSet {
@@ -87,6 +87,12 @@ impl First {
 /// The set of the history whose hash begins with `hash`.
 pub(super) fn prove_kept(config: &Config, runtime: &Runtime, store: &Store, hash: &str) -> anyhow::Result<RuleSet> {
     RuleSet::prove(runtime, store.definition(&store.find(hash)?.set, &config.counts.member)?)
+}
+
+/// The last set that was live, was not taken back, is not on trial, and still proves.
+pub(super) fn last_good(config: &Config, runtime: &Runtime, store: &Store) -> Option<RuleSet> {
+    let sound = |saved: &&Saved| store.taken_back(&saved.set.hash).is_none() && store.on_trial(&saved.set.hash).is_none();
+    store.history().iter().filter(sound).find_map(|saved| prove_kept(config, runtime, store, &saved.set.hash).ok())
 }
 
 /// What the folder has, if that is another set than `live`.

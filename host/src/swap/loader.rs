@@ -14,6 +14,8 @@
 
 mod commands;
 mod handover;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -22,11 +24,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use super::first::{First, beside, prove_folder, prove_kept, warn_of_pin};
+use super::first::{First, beside, last_good, prove_folder, prove_kept, warn_of_pin};
 use super::judge::Note;
 use super::report::{Refusal, Set, Why};
 use super::shadow::Candidate;
-use super::store::{Saved, Store, describe};
+use super::store::{Decisions, Store, describe};
 use super::trial::Record;
 use super::watch::Watch;
 use super::{Asked, File, Handle, SharedStatus, update};
@@ -35,16 +37,17 @@ use crate::events::Event;
 use crate::ruleset::{Definition, RuleSet};
 use crate::start::now;
 use crate::wasm::Runtime;
-use handover::Pending;
+use handover::{Cause, Pending};
 
 /// How often files are looked at. A change is taken when it has been the same in two looks.
 const LOOK: Duration = Duration::from_millis(150);
+/// How long the data loop may take to take a set before whoever asked is told that it will come later.
+const TAKING: Duration = Duration::from_secs(20);
 
 /// Reads, proves and hands over sets of rules.
 pub struct Loader {
     config: Config,
-    /// The file of the configuration, as it was named.
-    named: Option<PathBuf>,
+    source: config::Source,
     runtime: Runtime,
     store: Store,
     status: SharedStatus,
@@ -53,7 +56,10 @@ pub struct Loader {
     before: Option<Live>,
     /// Handed over, and not taken yet: the data loop waits for Kafka.
     pending: Option<Pending>,
-    watch: Watch<Decisions>,
+    /// How long the data loop may take.
+    patience: Duration,
+    /// None of the decisions: they can't be read.
+    watch: Watch<Option<Decisions>>,
     candidate: Option<(Candidate, Vec<File>)>,
     /// What the first set usually does, if the folder's has to stand its trial against it anew.
     again: Option<Record>,
@@ -63,8 +69,6 @@ pub struct Loader {
     events: Sender<Event>,
     notes: (Sender<Note>, Receiver<Note>),
 }
-
-type Decisions = (Option<String>, std::collections::BTreeSet<String>);
 
 /// A set, and why it runs.
 struct Live {
@@ -86,13 +90,14 @@ impl Loader {
         });
         Loader {
             config,
-            named,
+            source: config::Source::new(named.as_deref()),
             runtime,
             store,
             status,
             live,
             before: None,
             pending: None,
+            patience: TAKING,
             watch: Watch::default(),
             candidate: None,
             again: first.again,
@@ -107,9 +112,9 @@ impl Loader {
     /// # Errors
     /// If that can't be started.
     pub fn start(mut self, events: Sender<Event>) -> anyhow::Result<Handle> {
-        let (handle, asked) = Handle::new(self.status.clone());
+        let (handle, asked) = Handle::new(self.status.clone(), self.store.clone());
         self.events = events;
-        self.save();
+        self.save(&self.live);
         let started = thread::Builder::new().name("weir-loader".into()).spawn(move || self.run(&asked));
         started.context("failed to start the loader")?;
         Ok(handle)
@@ -117,6 +122,7 @@ impl Loader {
 
     /// Until nobody has a handle any more.
     fn run(mut self, asked: &Receiver<Asked>) {
+        let _alarm = Alarm(self.status.clone());
         if self.again.is_some() {
             self.review();
         }
@@ -151,7 +157,7 @@ impl Loader {
         if self.pending.is_some() || !self.config.swap.watch {
             return;
         }
-        let (files, decisions) = (self.files(), self.store.decisions());
+        let (files, decisions) = (self.files(), self.store.decisions().ok());
         if self.watch.look(files.into_iter(), decisions) {
             self.review();
         }
@@ -166,10 +172,6 @@ impl Loader {
             if known {
                 return; // It stands in the status until it is resolved; saying it again helps nobody.
             }
-            if self.pending.is_some() {
-                tracing::warn!(running = self.live.set.hash, "changed rules wait: {}", refusal.message);
-                return update(&self.status, |status| status.refusal = Some(refusal));
-            }
             self.count_refused();
             tracing::error!(running = self.live.set.hash, "changed rules are refused, nothing has changed: {}", refusal.message);
             update(&self.status, |status| status.refusal = Some(refusal));
@@ -179,11 +181,12 @@ impl Loader {
     /// Makes the set live that should be. An error says why the folder's is not.
     fn decide(&mut self) -> anyhow::Result<()> {
         let began = Instant::now();
-        let pin = self.store.pin();
-        let is_live = pin.as_ref() == Some(&self.live.set.hash);
+        let pin = self.store.pin()?;
+        // One that is still on trial would be taken back by it, pinned or not.
+        let is_live = pin.as_ref() == Some(&self.live.set.hash) && self.before.is_none();
         match pin.as_ref().filter(|_| !is_live).map(|pin| prove_kept(&self.config, &self.runtime, &self.store, pin)) {
             // Another process on this folder went back.
-            Some(Ok(rules)) => return self.go_live(&rules, Why::Pinned, began).map(drop),
+            Some(Ok(rules)) => return self.go_live(&rules, Cause::Found(Why::Pinned), began).map(drop),
             Some(Err(error)) if self.unusable != pin => warn_of_pin(pin.as_deref(), &error),
             _ => {}
         }
@@ -191,7 +194,11 @@ impl Loader {
             return self.look_beside();
         }
         self.unusable = pin;
+        let files = self.files();
         let folder = self.reload().and_then(|()| Definition::read(&self.config));
+        if !self.watch.still(files.into_iter()) {
+            return Ok(()); // Some of what was read may be older than the rest. The next looks see it.
+        }
         let hash = folder.as_ref().ok().map(Definition::hash);
         if hash.as_ref() == Some(&self.live.set.hash) && self.store.taken_back(&self.live.set.hash).is_none() {
             let mut news = std::mem::replace(&mut self.live.why, Why::Folder) != Why::Folder;
@@ -205,7 +212,7 @@ impl Loader {
             return Ok(());
         }
         match folder.and_then(|definition| prove_folder(&self.runtime, &self.store, definition)) {
-            Ok(rules) => self.go_live(&rules, Why::Folder, began).map(drop),
+            Ok(rules) => self.go_live(&rules, Cause::Found(Why::Folder), began).map(drop),
             Err(error) => {
                 self.live.why = Why::LastGood;
                 update(&self.status, |status| status.why = Why::LastGood);
@@ -243,17 +250,13 @@ impl Loader {
         if self.store.taken_back(&self.live.set.hash).is_none() {
             return Ok(());
         }
-        let history = self.store.history();
-        let sound = |saved: &&Saved| self.store.taken_back(&saved.set.hash).is_none();
-        let saved = history.iter().find(sound).context("no other set has been live")?;
-        let rules = RuleSet::prove(&self.runtime, self.store.definition(&saved.set, &self.config.counts.member)?)?;
-        self.go_live(&rules, Why::LastGood, began).map(drop)
+        let rules = last_good(&self.config, &self.runtime, &self.store).context("there is no other set to go on with")?;
+        self.go_live(&rules, Cause::Found(Why::LastGood), began).map(drop)
     }
 
     /// Reads the configuration again. Only what is said of rules, trials and shadows is taken.
     fn reload(&mut self) -> anyhow::Result<()> {
-        let read = Config::load(self.named.as_deref(), config::environment())?;
-        let Config { rules, trial, shadow, .. } = read;
+        let Config { rules, trial, shadow, .. } = self.source.read()?;
         (self.config.rules, self.config.trial, self.config.shadow) = (rules, trial, shadow);
         Ok(())
     }
@@ -265,7 +268,21 @@ impl Loader {
     /// What is looked at: the rules' files, and the configuration.
     fn files(&self) -> Vec<PathBuf> {
         let rules = self.config.rules.iter().map(|rule| rule.file.clone());
-        rules.chain(config::locate(self.named.as_deref())).collect()
+        rules.chain(self.source.file()).collect()
+    }
+}
+
+/// Says so where the loader fails: messages flow on, and nobody would miss it until the next swap.
+struct Alarm(SharedStatus);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let message =
+                "the loader of rules has failed, and swaps nothing any more; see the log of the process, and restart it";
+            tracing::error!("{message}");
+            update(&self.0, |status| status.refusal = Some(Refusal { at: now(), message: message.into() }));
+        }
     }
 }
 

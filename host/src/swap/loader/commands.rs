@@ -1,21 +1,24 @@
 //! What operators ask of the loader, one after the other.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, ensure};
 
+use super::handover::Cause;
 use super::{Live, Loader};
 use crate::config;
 use crate::events::Event;
-use crate::files;
 use crate::ruleset::{Defined, Definition, RuleSet, read};
 use crate::start::now;
 use crate::swap::first::{prove_folder, prove_kept};
 use crate::swap::judge::Judge;
-use crate::swap::report::{Deployed, Entry, Shadow, Why};
+use crate::swap::report::{Deployed, Shadow, Why};
 use crate::swap::shadow::Candidate;
-use crate::swap::store::{Saved, changes};
+use crate::swap::store::Saved;
 use crate::swap::{Answer, File, Request, update};
+
+const NO_CANDIDATE: &str = "no candidate runs; `weir rules shadow` starts one";
 
 impl Loader {
     pub(super) fn answer(&mut self, request: Request) -> anyhow::Result<Answer> {
@@ -24,35 +27,37 @@ impl Loader {
             Request::Deploy { files, dry_run } => self.deploy(&files, dry_run).map(Answer::Deployed),
             Request::Rollback { hash } => self.rollback(hash.as_deref()).map(Answer::Deployed),
             Request::Resume => self.resume().map(Answer::Deployed),
-            Request::History => Ok(Answer::History(self.history())),
-            Request::Diff { a, b } => Ok(Answer::Changes(changes(&self.store.find(&a)?.set, &self.store.find(&b)?.set))),
             Request::Shadow { files } => self.shadow(files),
             Request::EndShadow => self.end_shadow().map(Answer::Shadow),
-            Request::Promote => {
-                let (_, files) = self.candidate.as_ref().context("no candidate runs; `weir rules shadow` starts one")?;
-                let deployed = self.deploy(&files.clone(), false)?;
-                self.end_shadow()?;
-                Ok(Answer::Deployed(deployed))
-            }
+            Request::Promote => self.promote().map(Answer::Deployed),
         }
     }
 
     fn deploy(&mut self, files: &[File], dry_run: bool) -> anyhow::Result<Deployed> {
         let began = Instant::now();
-        self.reload()?;
-        let definition = self.with(files)?;
-        let rules = RuleSet::prove(&self.runtime, definition).inspect_err(|_| self.count_refused())?;
+        let rules = self.prove(files)?;
         if dry_run {
             let next = Live::of(&rules, Why::Folder);
             return Ok(Deployed { live: false, ..self.deployed(&next.set, began) });
         }
-        let places = files.iter().map(|file| Ok((self.rule(&file.rule)?.file.as_path(), &*file.bytes)));
-        files::replace_all(&places.collect::<anyhow::Result<Vec<_>>>()?)
-            .map_err(|error| anyhow!("{error:#}; make its folder writable for this process, or put the file there yourself"))?;
-        self.store.pardon(rules.hash());
-        self.store.set_pin(None)?;
-        self.watch.expect(self.store.decisions());
-        self.go_live(&rules, Why::Folder, began)
+        self.go_live(&rules, Cause::Deployed(self.places(files)?), began)
+    }
+
+    /// Makes the candidate live, and nothing else: what was compared is what is deployed.
+    fn promote(&mut self) -> anyhow::Result<Deployed> {
+        let began = Instant::now();
+        let (candidate, files) = self.candidate.as_ref().context(NO_CANDIDATE)?;
+        let (hash, files) = (candidate.report().candidate.hash, files.clone());
+        let rules = self.prove(&files)?;
+        ensure!(
+            rules.hash() == hash,
+            "the folder or the configuration has changed since the candidate {hash} began, and with it they are {}, which \
+             nobody has compared; `weir rules shadow` it again, or `weir rules deploy` it",
+            rules.hash()
+        );
+        let deployed = self.go_live(&rules, Cause::Deployed(self.places(&files)?), began)?;
+        self.end_shadow()?;
+        Ok(deployed)
     }
 
     fn rollback(&mut self, hash: Option<&str>) -> anyhow::Result<Deployed> {
@@ -68,34 +73,18 @@ impl Loader {
         };
         let rules =
             prove_kept(&self.config, &self.runtime, &self.store, &saved.set.hash).inspect_err(|_| self.count_refused())?;
-        // With the next look it is told what of the folder waits now.
-        self.store.set_pin(Some(rules.hash()))?;
-        self.go_live(&rules, Why::Pinned, began)
+        self.go_live(&rules, Cause::RolledBack, began)
     }
 
     /// Follows the folder again.
     fn resume(&mut self) -> anyhow::Result<Deployed> {
         let began = Instant::now();
         self.reload()?;
-        let stays = if self.store.pin().is_some() { "the pinned set stays" } else { "the set in force stays" };
+        let stays = if self.store.pin()?.is_some() { "the pinned set stays" } else { "the set in force stays" };
         let rules = prove_folder(&self.runtime, &self.store, Definition::read(&self.config)?)
             .inspect_err(|_| self.count_refused())
             .context(stays)?;
-        self.store.set_pin(None)?;
-        self.watch.expect(self.store.decisions());
-        self.go_live(&rules, Why::Folder, began)
-    }
-
-    fn history(&self) -> Vec<Entry> {
-        let entry = |saved: Saved| Entry {
-            live: saved.set.hash == self.live.set.hash,
-            taken_back: self.store.taken_back(&saved.set.hash).map(|verdict| verdict.reason),
-            rules: saved.set.rules.iter().map(|rule| format!("{} {}", rule.name, rule.version)).collect(),
-            hash: saved.set.hash,
-            at: saved.at,
-            why: saved.why,
-        };
-        self.store.history().into_iter().map(entry).collect()
+        self.go_live(&rules, Cause::Resumed, began)
     }
 
     fn shadow(&mut self, files: Vec<File>) -> anyhow::Result<Answer> {
@@ -112,10 +101,21 @@ impl Loader {
     }
 
     fn end_shadow(&mut self) -> anyhow::Result<Shadow> {
-        let (candidate, _) = self.candidate.take().context("no candidate runs; `weir rules shadow` starts one")?;
+        let (candidate, _) = self.candidate.take().context(NO_CANDIDATE)?;
         self.send(Event::Shadow(None))?;
         update(&self.status, |status| status.shadow = None);
         Ok(candidate.report())
+    }
+
+    /// Proves what the folder and the configuration have, with `files` in their places.
+    fn prove(&mut self, files: &[File]) -> anyhow::Result<RuleSet> {
+        self.reload()?;
+        RuleSet::prove(&self.runtime, self.with(files)?).inspect_err(|_| self.count_refused())
+    }
+
+    /// Where `files` are put.
+    fn places<'a>(&self, files: &'a [File]) -> anyhow::Result<Vec<(PathBuf, &'a [u8])>> {
+        files.iter().map(|file| Ok((self.rule(&file.rule)?.file.clone(), &*file.bytes))).collect()
     }
 
     /// What the folder and the configuration have, with `files` in their places.

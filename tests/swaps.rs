@@ -406,6 +406,23 @@ fn a_set_that_was_on_trial_when_the_process_was_killed_stands_it_anew() {
 }
 
 #[test]
+fn what_is_put_into_the_folder_while_no_process_runs_stands_a_trial_too() {
+    let field = Field::new();
+    let engine = field.engine();
+    let good = field.folder.hash();
+    assert_eq!(engine.stop().code, Some(0));
+    field.folder.put(RULE, &hostile());
+    let bad = field.folder.hash();
+    let mut engine = field.engine();
+    assert_eq!(self::field(&engine.line("rules: "), "ruleset"), good, "{:#?}", engine.lines());
+    live(&mut engine, &bad);
+    field.log_in(150);
+    let line = engine.line("rules are taken back");
+    assert_eq!((self::field(&line, "failed"), self::field(&line, "back")), (bad, good));
+    assert_eq!(engine.stop().code, Some(0));
+}
+
+#[test]
 fn a_set_that_has_passed_its_trial_is_the_first_after_a_restart() {
     let field = Field::new();
     field.folder.configure("[trial]\nrecords = 10");

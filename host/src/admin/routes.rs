@@ -192,7 +192,7 @@ async fn shadow(State(context): State<Context>) -> Result<impl IntoResponse, Pro
 }
 
 async fn history(State(context): State<Context>) -> Result<impl IntoResponse, Problem> {
-    apart(move || context.rules.history()).await.map(Json)
+    apart(move || context.rules.history(&context.snapshot.get().ruleset)).await.map(Json)
 }
 
 #[derive(Deserialize)]

@@ -6,8 +6,8 @@
 //! 2. what the folder and the configuration have, if it proves and no trial has taken it back;
 //! 3. the last set that was live, was not taken back, and is not on trial.
 //!
-//! A trial outlives the process: where the folder's set was on trial, a process begins with the set from before, and the
-//! folder's takes its place at once, on trial.
+//! A trial outlives the process: where the folder's set was on trial, or has never been live, a process begins with the set from
+//! before, and the folder's takes its place at once, on trial.
 //!
 //! It decides anew whenever a file, the configuration or a decision in the state folder has changed. What is refused changes
 //! nothing but the status, which says so until it is resolved. The data loop never waits for it.

@@ -104,9 +104,8 @@ impl Handle {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What went live, the last first. Reads the state folder, and does not wait for the loader.
-    pub fn history(&self) -> Vec<Entry> {
-        let live = self.status().live.hash;
+    /// What went live, the last first; `live` is in force. Reads the state folder, and does not wait for the loader.
+    pub fn history(&self, live: &str) -> Vec<Entry> {
         let entry = |saved: Saved| Entry {
             live: saved.set.hash == live,
             taken_back: self.store.taken_back(&saved.set.hash).map(|verdict| verdict.reason),

@@ -495,7 +495,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (store, mut set) = (store(folder.path(), 5), definition(b"wasm"));
         // One that a hasty reader takes for its neighbour.
-        set.rules[0].config.config = serde_json::json!({"bound": 1.0715086071862673e301, "other": 0.9000000000000199});
+        set.rules[0].config.config = serde_json::json!({"bound": 1.0715086071862673e301, "other": 0.11234567890000001});
         store.save(&set, &saved(&set, 1), &[]).unwrap();
         let found = store.find(&set.hash()).unwrap();
         assert_eq!(store.definition(&found.set, "x").unwrap().hash(), set.hash());

@@ -116,6 +116,9 @@ impl Loader {
             }
             Err(RecvTimeoutError::Timeout) => {
                 tracing::warn!(ruleset = next.set.hash, "proven rules wait for the data loop, which waits for Kafka");
+                if next.why == Why::Folder {
+                    update(&self.status, |status| status.folder = Some(next.set.hash.clone()));
+                }
                 self.pending = Some(Pending { next, taken: live });
                 Ok(Deployed { live: false, waiting: true, ..deployed })
             }

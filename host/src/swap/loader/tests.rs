@@ -166,9 +166,11 @@ fn what_is_asked_while_another_set_waits_is_refused_and_changes_nothing() {
     assert!(!field.ask(Request::Deploy { files: files(2), dry_run: true }).unwrap().waiting, "nothing hinders a dry run");
     assert_eq!((field.hash(), field.loader.store.pin().unwrap()), (second.clone(), None));
     assert_eq!((field.live(), field.refusal()), ((first, Why::Folder), None), "that it waits is no refusal");
+    let waiting = |field: &Field| field.loader.status.lock().unwrap().folder.clone();
+    assert_eq!(waiting(&field), Some(second.clone()));
     assert_eq!(field.take(), second);
     field.look();
-    assert_eq!((field.live(), field.refusal()), ((second, Why::Folder), None));
+    assert_eq!((field.live(), field.refusal(), waiting(&field)), ((second, Why::Folder), None, None));
     assert!(field.handed_over().is_none(), "and nothing that was refused comes after all");
 }
 

@@ -116,6 +116,25 @@ fn while_a_set_is_pinned_a_broken_folder_is_refused_and_a_sound_one_waits() {
 }
 
 #[test]
+fn a_pin_on_the_set_that_is_on_trial_ends_its_trial() {
+    let field = Field::new();
+    let mut engine = field.engine();
+    let operator = Operator::of(&field, &mut engine);
+    let second = mend(&field.folder, 58);
+    live(&mut engine, &second);
+    field.log_in(10);
+    eventually("its trial is under way", || operator.status().trial);
+    assert!(operator.does(&format!("rollback {second}")).contains("as before"));
+    let status = operator.status();
+    assert_eq!((status.trial, status.why, &status.live.hash), (None, Why::Pinned, &second));
+    assert_eq!(engine.stop().code, Some(0));
+    let mut engine = field.engine();
+    assert_eq!(engine.field("ruleset"), second, "after a restart too, and with no trial");
+    let ended = engine.stop();
+    assert!(!ended.lines.iter().any(|line| line.contains("rules are live")), "{:#?}", ended.lines);
+}
+
+#[test]
 fn a_deployment_that_can_not_be_written_as_a_whole_changes_nothing() {
     let field = Field::new();
     let mut engine = field.engine();

@@ -129,7 +129,7 @@ fn ended(output: Output) -> Ended {
 
 fn deployed() -> Deployed {
     let (old, new) = ("0ld".to_owned(), "new".to_owned());
-    Deployed { live: true, old, new, from: BTreeMap::from([(3, 7)]), changes: vec![], took: 5 }
+    Deployed { live: true, waiting: false, old, new, from: BTreeMap::from([(3, 7)]), changes: vec![], took: 5 }
 }
 
 fn candidate(since: i64, records: u64) -> Shadow {
@@ -237,10 +237,18 @@ fn refusals_are_told_and_fail() {
         let expected = format!("error: {}\n", expected.replace("ADDRESS", &server.address));
         assert_eq!(server.run("resume"), Ended { code: 1, out: String::new(), err: expected });
     }
-    for status in [401, 403] {
-        let ended = Server::saying(status, "{\"error\":\"give a token\"}").run("resume --json");
-        assert!(ended.code == 1 && ended.err.contains("give a token") && ended.err.contains("admin.token"), "{ended:?}");
-    }
+    let ended = Server::saying(401, "{\"error\":\"give a token\"}").run("resume --json");
+    assert!(ended.code == 1 && ended.err.contains("give a token") && ended.err.contains("admin.token"), "{ended:?}");
+    let ended = Server::saying(403, "{\"error\":\"use localhost\"}").run("resume");
+    assert!(ended.err.contains("denies this: use localhost") && !ended.err.contains("token"), "{ended:?}");
+}
+
+#[test]
+fn what_is_not_live_yet_is_told_and_is_not_done() {
+    let waits = Deployed { live: false, waiting: true, ..deployed() };
+    let ended = Server::saying(202, &json!(waits).to_string()).run("resume");
+    assert!(ended.code == 1 && ended.out.starts_with("waits: 0ld → new, proven and handed over"), "{ended:?}");
+    assert!(ended.err.contains("not live yet") && ended.err.contains("weir rules status"), "{ended:?}");
 }
 
 #[test]

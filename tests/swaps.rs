@@ -225,7 +225,8 @@ pub fn mend(folder: &Folder, number: u8) -> String {
     if folder.file(RULE).is_dir() {
         fs::remove_dir(folder.file(RULE)).unwrap();
     }
-    folder.configure("");
+    // Not empty: that would be a file that was lost.
+    folder.configure("# the defaults");
     folder.put(RULE, &variant(RULE, number));
     folder.hash()
 }
@@ -319,15 +320,21 @@ fn a_change_of_what_the_configuration_says_of_rules_is_a_swap_and_nothing_else_i
 }
 
 #[test]
-fn a_configuration_that_is_taken_away_leaves_the_defaults() {
+fn a_configuration_that_is_lost_changes_nothing_but_a_message() {
     let field = Field::new();
-    let defaults = field.folder.hash();
     field.folder.configure("[rules]\npipeline = [\"validation\"]");
     let mut engine = field.engine();
     assert_eq!(engine.field("ruleset"), field.folder.hash());
     fs::remove_file(field.folder.path().join("weir.toml")).unwrap();
-    live(&mut engine, &defaults);
-    assert_eq!(engine.stop().code, Some(0));
+    let line = engine.line("are refused");
+    ["weir.toml", "put it back", "the defaults"].iter().for_each(|words| assert!(line.contains(words), "{words}: {line}"));
+    // As on a disk that is full.
+    field.folder.configure("");
+    engine.line("weir.toml has become empty");
+    field.folder.configure("[rules]\npipeline = [\"utc-enrichment\"]");
+    live(&mut engine, &field.folder.hash());
+    let ended = engine.stop();
+    assert_eq!((ended.code, count(&ended.lines, "rules are live")), (Some(0), 1), "{:#?}", ended.lines);
 }
 
 #[test]
@@ -394,6 +401,23 @@ fn a_set_that_was_on_trial_when_the_process_was_killed_stands_it_anew() {
     field.log_in(300);
     let line = engine.line("rules are taken back");
     assert!(line.contains("trial.rejections"), "what the set before rejects was not forgotten: {line}");
+    assert_eq!((self::field(&line, "failed"), self::field(&line, "back")), (bad, good));
+    assert_eq!(engine.stop().code, Some(0));
+}
+
+#[test]
+fn what_is_put_into_the_folder_while_no_process_runs_stands_a_trial_too() {
+    let field = Field::new();
+    let engine = field.engine();
+    let good = field.folder.hash();
+    assert_eq!(engine.stop().code, Some(0));
+    field.folder.put(RULE, &hostile());
+    let bad = field.folder.hash();
+    let mut engine = field.engine();
+    assert_eq!(self::field(&engine.line("rules: "), "ruleset"), good, "{:#?}", engine.lines());
+    live(&mut engine, &bad);
+    field.log_in(150);
+    let line = engine.line("rules are taken back");
     assert_eq!((self::field(&line, "failed"), self::field(&line, "back")), (bad, good));
     assert_eq!(engine.stop().code, Some(0));
 }

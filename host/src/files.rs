@@ -3,8 +3,14 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, anyhow};
+
+/// The extension of a file that is not whole yet.
+const PART: &str = "part";
+/// After so long nobody writes to one any more.
+const ABANDONED: Duration = Duration::from_secs(3_600);
 
 /// Puts `bytes` in place of `file`, at once and for good: a crash leaves the old file or the new one.
 ///
@@ -20,29 +26,45 @@ pub(crate) fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Puts several files in place, all of them or none: whatever can fail for want of room or rights is done for each of them before
-/// the first one is replaced, and if one can't be replaced all the same, those before it are put back.
+/// the first one is replaced. If one can't be replaced all the same, or if `last`, which comes after them, fails, those that were
+/// are put back.
 ///
 /// # Errors
-/// If one can't be written. The message names it, and those that could not be put back.
-pub(crate) fn replace_all(files: &[(&Path, &[u8])]) -> anyhow::Result<()> {
-    let failed = |file: &Path| format!("failed to write {}", file.display());
-    let written = files.iter().try_for_each(|(file, bytes)| write(&part(file), bytes).with_context(|| failed(file)));
+/// If one can't be written, or what `last` says. The message names it, the remedy, and those that could not be put back.
+pub(crate) fn replace_all(files: &[(&Path, &[u8])], last: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let failed = |file: &Path| {
+        format!("failed to write {}; make its folder writable for this process, or put the file there yourself", file.display())
+    };
+    let parts: Vec<PathBuf> = files.iter().map(|(file, _)| part(file)).collect();
+    let all = || files.iter().zip(&parts);
+    let written = all().try_for_each(|((file, bytes), part)| write(part, bytes).with_context(|| failed(file)));
     let mut replaced: Vec<(&Path, Option<Vec<u8>>)> = Vec::new();
     let placed = written.and_then(|()| {
-        files.iter().try_for_each(|(file, _)| {
+        all().try_for_each(|((file, _), part)| {
             let old = fs::read(file).ok();
-            fs::rename(part(file), file).with_context(|| failed(file))?;
+            fs::rename(part, file).with_context(|| failed(file))?;
             replaced.push((file, old));
             Ok(())
         })
     });
-    placed.map_err(|error| {
-        files.iter().for_each(|(file, _)| drop(fs::remove_file(part(file)))); // They are gone, or of no use.
+    placed.and_then(|()| last()).map_err(|error| {
+        parts.iter().for_each(|part| drop(fs::remove_file(part))); // They are gone, or of no use.
         match put_back(&replaced) {
             stuck if stuck.is_empty() => error,
             stuck => anyhow!("{error:#}; new is {}", stuck.join(", ")),
         }
     })
+}
+
+/// Removes what processes that were killed have left in `folder` while they put files in place.
+pub(crate) fn sweep(folder: &Path) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    for file in entries.map(|entry| entry.path()).filter(|file| is_part(file)) {
+        let modified = fs::metadata(&file).and_then(|metadata| metadata.modified());
+        if modified.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > ABANDONED)) {
+            let _ = fs::remove_file(file); // Somebody else may have been faster.
+        }
+    }
 }
 
 /// Undoes what was replaced. Returns the files that stay new.
@@ -55,9 +77,17 @@ fn put_back(replaced: &[(&Path, Option<Vec<u8>>)]) -> Vec<String> {
     stuck.map(|(file, _)| file.display().to_string()).collect()
 }
 
-/// What becomes `file`.
+/// What becomes `file`. Each is another one: processes in containers that share a volume often have the same id.
 fn part(file: &Path) -> PathBuf {
-    file.with_extension(format!("{}.part", std::process::id()))
+    file.with_extension(format!("{:016x}.{PART}", fastrand::u64(..)))
+}
+
+/// Whether [`part`] has made the name of `file`.
+fn is_part(file: &Path) -> bool {
+    let digits = file.file_stem().and_then(|stem| stem.to_str()?.rsplit_once('.')).map_or("", |(_, digits)| digits);
+    file.extension().is_some_and(|extension| extension == PART)
+        && digits.len() == 16
+        && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
 fn write(part: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -88,12 +118,17 @@ mod tests {
         fs::write(&old, b"old").unwrap();
         fs::create_dir_all(blocked.join("in-the-way")).unwrap();
         let all: [(&Path, &[u8]); 3] = [(&old, b"1"), (&new, b"2"), (&blocked, b"3")];
-        let error = replace_all(&all).unwrap_err();
+        let error = replace_all(&all, || panic!("it does not come so far")).unwrap_err();
         assert!(format!("{error:#}").contains("c.wasm"), "{error:#}");
         assert_eq!((fs::read(&old).unwrap(), new.exists()), (b"old".to_vec(), false));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "and no part is left");
         fs::remove_dir_all(&blocked).unwrap();
-        replace_all(&all).unwrap();
+        let error = replace_all(&all, || Err(anyhow!("the last step fails"))).unwrap_err();
+        assert_eq!(
+            (error.to_string().as_str(), fs::read(&old).unwrap(), new.exists()),
+            ("the last step fails", b"old".into(), false)
+        );
+        replace_all(&all, || Ok(())).unwrap();
         assert_eq!([&old, &new, &blocked].map(|file| fs::read(file).unwrap()), [b"1", b"2", b"3"]);
     }
 
@@ -104,5 +139,25 @@ mod tests {
         fs::create_dir_all(file.join("in-the-way")).unwrap();
         assert!(replace(&file, b"new").is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_process_has_left_is_swept_away_once_it_is_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, others] = ["rule.wasm", "copy.part"].map(|name| folder.path().join(name));
+        let (old, young) = (part(&file), part(&file));
+        [&file, &old, &young, &others].into_iter().for_each(|file| fs::write(file, b"").unwrap());
+        for file in [&file, &old, &others] {
+            let long_ago = SystemTime::now() - 2 * ABANDONED;
+            fs::File::options().write(true).open(file).unwrap().set_modified(long_ago).unwrap();
+        }
+        sweep(folder.path());
+        assert_eq!([&file, &old, &young, &others].map(|file| file.exists()), [true, false, true, true]);
+    }
+
+    #[test]
+    fn nobody_else_writes_to_the_same_part() {
+        let file = Path::new("rule.wasm");
+        assert_ne!(part(file), part(file), "not even this process");
     }
 }

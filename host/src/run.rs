@@ -463,7 +463,8 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         self.snapshot.update(|snapshot| self.judge.introduce(snapshot));
         let evidence = trial.evidence();
         tracing::error!(failed = retired.hash, back = self.judge.hash, ?evidence, "rules are taken back: {reason}");
-        swap::update(&status, |status| status.trial = None);
+        // The loader says the rest when it has time: it may be compiling.
+        swap::update(&status, |status| (status.trial, status.why) = (None, swap::report::Why::LastGood));
         let _ = notes.send(Note::TakenBack { retired, reason, evidence });
     }
 

@@ -20,7 +20,7 @@ pub(super) fn text(snapshot: &Snapshot, status: &Status) -> String {
     );
     messages(&mut page, snapshot);
     rules(&mut page, snapshot);
-    sets(&mut page, status);
+    sets(&mut page, snapshot, status);
     if let Some(bytes) = resident_bytes() {
         page.gauge("process_resident_memory_bytes", "Memory that is really there.", [(none(), bytes)]);
     }
@@ -79,8 +79,8 @@ fn rules(page: &mut Page, snapshot: &Snapshot) {
     );
 }
 
-fn sets(page: &mut Page, status: &Status) {
-    let live = labels(&[("hash", &status.live.hash), ("why", &status.why)]);
+fn sets(page: &mut Page, snapshot: &Snapshot, status: &Status) {
+    let live = labels(&[("hash", &snapshot.ruleset), ("why", &status.why)]);
     page.gauge("weir_ruleset_info", "The set of rules in force, and why it is this one.", [(live, 1)]);
     page.gauge("weir_ruleset_live_since_seconds", "Since when, as Unix time.", [(none(), status.since as f64 / 1e3)]);
     page.counter("weir_ruleset_swaps_total", "Sets that went live after the first one.", [(none(), status.swaps.live)]);

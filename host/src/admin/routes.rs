@@ -1,10 +1,17 @@
 //! What can be asked for, and how it is answered.
+//!
+//! Whoever asks the loader for something gets a turn before the body is read: what is held in memory at a time is bounded by
+//! the turns that there are, and whatever takes longer than a moment (decoding components, reading the state folder, the loader's
+//! answer) happens on threads for that. Health and metrics come from this one, and wait for none of it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{DefaultBodyLimit, FromRequest, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRef, FromRequest, FromRequestParts, Query, Request, State};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -13,9 +20,9 @@ use axum::{Json, Router};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::json;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
 
 use super::guard::{Denied, Guard};
 use super::metrics;
@@ -29,6 +36,8 @@ pub(super) const MAX_WAITING: usize = 8;
 const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Size of a request with components, bytes: some of the largest that are compiled, in base64.
 const MAX_FILES_BYTES: usize = 64 << 20;
+/// How long a body may take to arrive: 64 MiB at 20 Mbit/s. It has a turn meanwhile.
+pub(super) const BODY_TIME: Duration = Duration::from_secs(30);
 /// After so long without a sign of life the data loop counts as stuck, in milliseconds: longer than it waits for anything.
 const STUCK: i64 = 120_000;
 
@@ -99,7 +108,25 @@ impl IntoResponse for Problem {
     }
 }
 
-/// A body within its bound.
+/// A place among those that wait for the loader.
+struct Turn {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Turn
+where
+    Context: FromRef<S>,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Turn, Problem> {
+        let turn = Context::from_ref(state).waiting.try_acquire_owned();
+        let busy = |_| Problem(StatusCode::TOO_MANY_REQUESTS, "other requests wait already; try again later".into());
+        turn.map(|_permit| Turn { _permit }).map_err(busy)
+    }
+}
+
+/// A body within its bounds.
 struct Body(Bytes);
 
 impl<S: Send + Sync> FromRequest<S> for Body {
@@ -107,7 +134,8 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 
     async fn from_request(request: Request, state: &S) -> Result<Body, Problem> {
         let problem = |status, text| Problem(status, format!("the body can't be read: {text}"));
-        let read = Bytes::from_request(request, state).await;
+        let late = |_| problem(StatusCode::REQUEST_TIMEOUT, format!("it took longer than {BODY_TIME:?}"));
+        let read = tokio::time::timeout(BODY_TIME, Bytes::from_request(request, state)).await.map_err(late)?;
         read.map(Body).map_err(|rejection| problem(rejection.status(), rejection.body_text()))
     }
 }
@@ -146,8 +174,16 @@ async fn metrics(State(context): State<Context>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
-async fn status(State(context): State<Context>) -> impl IntoResponse {
-    Json(context.rules.status())
+/// What is in force the data loop knows first: the loader may be compiling while a set is taken back.
+async fn status(State(context): State<Context>) -> Result<impl IntoResponse, Problem> {
+    let (mut status, live) = (context.rules.status(), context.snapshot.get().ruleset);
+    if !live.is_empty()
+        && live != status.live.hash
+        && let Ok(set) = apart(move || context.rules.find(&live)).await?
+    {
+        status.live = set;
+    }
+    Ok(Json(status))
 }
 
 async fn shadow(State(context): State<Context>) -> Result<impl IntoResponse, Problem> {
@@ -155,8 +191,8 @@ async fn shadow(State(context): State<Context>) -> Result<impl IntoResponse, Pro
     context.rules.status().shadow.map(Json).ok_or_else(none)
 }
 
-async fn history(State(context): State<Context>) -> Result<Response, Problem> {
-    ask(context, swap::Request::History).await
+async fn history(State(context): State<Context>) -> Result<impl IntoResponse, Problem> {
+    apart(move || context.rules.history(&context.snapshot.get().ruleset)).await.map(Json)
 }
 
 #[derive(Deserialize)]
@@ -165,27 +201,30 @@ struct Two {
     b: String,
 }
 
-async fn diff(State(context): State<Context>, query: Result<Query<Two>, QueryRejection>) -> Result<Response, Problem> {
+async fn diff(State(context): State<Context>, query: Result<Query<Two>, QueryRejection>) -> Result<impl IntoResponse, Problem> {
     let unreadable = |rejection: QueryRejection| Problem(StatusCode::BAD_REQUEST, rejection.body_text());
     let Query(Two { a, b }) = query.map_err(unreadable)?;
-    ask(context, swap::Request::Diff { a, b }).await
+    let find = move || anyhow::Ok(swap::changes(&context.rules.find(&a)?, &context.rules.find(&b)?));
+    apart(find).await?.map(Json).map_err(|error| Problem(StatusCode::CONFLICT, format!("{error:#}")))
 }
 
 /// A body with components.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Files {
-    files: Vec<File>,
+struct Files<'a> {
+    #[serde(borrow)]
+    files: Vec<File<'a>>,
     #[serde(default)]
     dry_run: bool,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct File<'a> {
     rule: String,
-    /// Base64.
-    wasm: String,
+    /// Base64, of megabytes: where it is in the body.
+    #[serde(borrow)]
+    wasm: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
@@ -199,43 +238,37 @@ struct Which {
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-async fn deploy(State(context): State<Context>, Body(body): Body) -> Result<Response, Problem> {
-    let (files, dry_run) = files(&body)?;
-    ask(context, swap::Request::Deploy { files, dry_run }).await
+async fn deploy(State(context): State<Context>, turn: Turn, Body(body): Body) -> Result<Response, Problem> {
+    ask(context, turn, move || files(&body).map(|(files, dry_run)| swap::Request::Deploy { files, dry_run })).await
 }
 
-async fn rollback(State(context): State<Context>, Body(body): Body) -> Result<Response, Problem> {
-    let Which { hash } = read(&body)?;
-    ask(context, swap::Request::Rollback { hash }).await
+async fn rollback(State(context): State<Context>, turn: Turn, Body(body): Body) -> Result<Response, Problem> {
+    ask(context, turn, move || read(&body).map(|Which { hash }| swap::Request::Rollback { hash })).await
 }
 
-async fn resume(State(context): State<Context>, Body(body): Body) -> Result<Response, Problem> {
-    let Nothing {} = read(&body)?;
-    ask(context, swap::Request::Resume).await
+async fn resume(State(context): State<Context>, turn: Turn, Body(body): Body) -> Result<Response, Problem> {
+    ask(context, turn, move || read(&body).map(|Nothing {}| swap::Request::Resume)).await
 }
 
-async fn start_shadow(State(context): State<Context>, Body(body): Body) -> Result<Response, Problem> {
-    let (files, _) = files(&body)?;
-    ask(context, swap::Request::Shadow { files }).await
+async fn start_shadow(State(context): State<Context>, turn: Turn, Body(body): Body) -> Result<Response, Problem> {
+    ask(context, turn, move || files(&body).map(|(files, _)| swap::Request::Shadow { files })).await
 }
 
-async fn end_shadow(State(context): State<Context>, Body(body): Body) -> Result<Response, Problem> {
-    let Nothing {} = read(&body)?;
-    ask(context, swap::Request::EndShadow).await
+async fn end_shadow(State(context): State<Context>, turn: Turn, Body(body): Body) -> Result<Response, Problem> {
+    ask(context, turn, move || read(&body).map(|Nothing {}| swap::Request::EndShadow)).await
 }
 
-async fn promote(State(context): State<Context>, Body(body): Body) -> Result<Response, Problem> {
-    let Nothing {} = read(&body)?;
-    ask(context, swap::Request::Promote).await
+async fn promote(State(context): State<Context>, turn: Turn, Body(body): Body) -> Result<Response, Problem> {
+    ask(context, turn, move || read(&body).map(|Nothing {}| swap::Request::Promote)).await
 }
 
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| Problem(StatusCode::BAD_REQUEST, format!("the body can't be read: {error}")))
 }
 
 fn files(body: &[u8]) -> Result<(Vec<swap::File>, bool), Problem> {
     let Files { files, dry_run } = read(body)?;
-    let decode = |File { rule, wasm }: File| match BASE64_STANDARD.decode(wasm) {
+    let decode = |File { rule, wasm }: File<'_>| match BASE64_STANDARD.decode(&*wasm) {
         Ok(bytes) => Ok(swap::File { rule, bytes }),
         Err(error) => {
             let rule = rule.escape_debug();
@@ -245,24 +278,28 @@ fn files(body: &[u8]) -> Result<(Vec<swap::File>, bool), Problem> {
     Ok((files.into_iter().map(decode).collect::<Result<_, _>>()?, dry_run))
 }
 
-/// Asks the loader, which may take a while.
-async fn ask(context: Context, request: swap::Request) -> Result<Response, Problem> {
-    let Ok(permit) = Arc::clone(&context.waiting).try_acquire_owned() else {
-        return Err(Problem(StatusCode::TOO_MANY_REQUESTS, "other requests wait already; try again later".into()));
-    };
-    let answered = tokio::task::spawn_blocking(move || {
-        let answer = context.rules.ask(request);
-        drop(permit);
+/// Asks the loader for what `request` makes of a body, which it lets go of then. That may take a while.
+async fn ask(
+    context: Context,
+    turn: Turn,
+    request: impl FnOnce() -> Result<swap::Request, Problem> + Send + 'static,
+) -> Result<Response, Problem> {
+    let answered = apart(move || {
+        let answer = request().map(|request| context.rules.ask(request));
+        drop(turn);
         answer
     });
-    match answered.await {
-        Ok(Ok(answer)) => Ok(match answer {
-            Answer::Deployed(deployed) => Json(deployed).into_response(),
-            Answer::History(history) => Json(history).into_response(),
-            Answer::Changes(changes) => Json(changes).into_response(),
-            Answer::Shadow(shadow) => Json(shadow).into_response(),
-        }),
-        Ok(Err(refusal)) => Err(Problem(StatusCode::CONFLICT, refusal.message)),
-        Err(_) => Err(Problem(StatusCode::INTERNAL_SERVER_ERROR, "failed to ask the loader".into())),
+    match answered.await?? {
+        Ok(Answer::Deployed(deployed)) if deployed.waiting => Ok((StatusCode::ACCEPTED, Json(deployed)).into_response()),
+        Ok(Answer::Deployed(deployed)) => Ok(Json(deployed).into_response()),
+        Ok(Answer::Shadow(shadow)) => Ok(Json(shadow).into_response()),
+        Err(refusal) => Err(Problem(StatusCode::CONFLICT, refusal.message)),
     }
+}
+
+/// Does what takes longer than a moment on a thread for that.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    let failed =
+        |_| Problem(StatusCode::INTERNAL_SERVER_ERROR, "failed to find the answer; the log of the process says why".into());
+    spawn_blocking(work).await.map_err(failed)
 }

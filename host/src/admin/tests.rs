@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,23 +11,34 @@ use crate::snapshot;
 use crate::swap::report::{Deployed, Refusal};
 use crate::swap::{self, Answer, Asked, Request, SharedStatus};
 
-/// An interface whose loader answers deployments of the rule `a`, and refuses all else.
-fn start(config: &config::Admin) -> (Server, Shared) {
-    let (snapshot, status) = (Shared::default(), SharedStatus::default());
-    snapshot.sign(crate::start::now());
+/// A handle, and what is asked by it. The state folder is empty, and gone when the test is over.
+fn handle() -> (Handle, mpsc::Receiver<Asked>, SharedStatus) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config::Swap { state: Some(folder.path().to_owned()), ..config::Config::default().swap };
+    let (status, store) = (SharedStatus::default(), swap::Store::open(&config, "group").unwrap());
     swap::update(&status, |status| status.live.hash = "cafe".into());
-    let (handle, asked) = Handle::new(status);
+    let (handle, asked) = Handle::new(status.clone(), store);
+    (handle, asked, status)
+}
+
+/// An interface whose loader answers deployments of the rule `a`, keeps those of `b` waiting, and refuses all else.
+fn start(config: &config::Admin) -> (Server, Shared) {
+    let (snapshot, (handle, asked, _)) = (Shared::default(), handle());
+    snapshot.sign(crate::start::now());
+    snapshot.update(|snapshot| snapshot.ruleset = "cafe".into());
     thread::spawn(move || {
         for Asked { request, answer } in asked {
             let _ = answer.send(match request {
                 Request::Deploy { files, dry_run } if files[0].rule == "a" => Ok(Answer::Deployed(Deployed {
                     live: !dry_run,
+                    waiting: false,
                     old: "cafe".into(),
                     new: format!("{:?}", files[0].bytes),
                     from: [(1, 2)].into(),
                     changes: Vec::new(),
                     took: 3,
                 })),
+                Request::Deploy { .. } => Ok(Answer::Deployed(Deployed { waiting: true, ..Deployed::default() })),
                 other => Err(Refusal { at: 0, message: format!("refused {other:?}") }),
             });
         }
@@ -74,6 +86,8 @@ fn rules_are_shown_and_deployed() {
     assert!(code == 200 && body.contains("\"hash\":\"cafe\""), "{body}");
     let (code, body) = ask(&server, "POST /api/rules/deploy", &[JSON], r#"{"files":[{"rule":"a","wasm":"AQI="}]}"#);
     assert!(code == 200 && body.contains("\"new\":\"[1, 2]\"") && body.contains("\"live\":true"), "{body}");
+    let (code, body) = ask(&server, "POST /api/rules/deploy", &[JSON], r#"{"files":[{"rule":"b","wasm":""}]}"#);
+    assert!(code == 202 && body.contains("\"live\":false"), "{body}");
     let (code, body) = ask(&server, "POST /api/rules/rollback", &[JSON], r#"{"hash":"beef"}"#);
     assert!(code == 409 && body.contains("refused Rollback"), "{body}");
     assert_eq!(ask(&server, "GET /api/rules/shadow", &[], "").0, 404);
@@ -124,6 +138,43 @@ fn bodies_are_bounded() {
 }
 
 #[test]
+fn bodies_are_read_of_no_more_than_have_a_turn_and_looking_takes_none() {
+    let (server, _) = start(&loopback());
+    let begin = |_| {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        let head = format!("POST /api/rules/deploy HTTP/1.1\r\nhost: localhost\r\n{JSON}\r\ncontent-length: 60000000\r\n\r\n{{");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    let slow: Vec<TcpStream> = (0..routes::MAX_WAITING).map(begin).collect();
+    let until = Instant::now() + routes::BODY_TIME;
+    while ask(&server, "POST /api/rules/resume", &[JSON], "{}").0 != 429 {
+        assert!(Instant::now() < until, "their bodies have turns");
+    }
+    for looking in ["/healthz", "/metrics", "/api/rules", "/api/rules/history"] {
+        assert_eq!(ask(&server, &format!("GET {looking}"), &[], "").0, 200, "{looking}");
+    }
+    drop(slow);
+    while ask(&server, "POST /api/rules/resume", &[JSON], "{}").0 == 429 {
+        assert!(Instant::now() < until, "whoever goes gives it back");
+    }
+}
+
+#[test]
+fn a_loader_that_is_busy_keeps_nobody_from_looking() {
+    let (snapshot, (handle, asked, status)) = (Shared::default(), handle());
+    let server = serve(&loopback(), snapshot.clone(), handle).unwrap().expect("it listens");
+    // The data loop has taken a set back; nobody has told the loader, who does not listen.
+    snapshot.update(|snapshot| snapshot.ruleset = "beef".into());
+    swap::update(&status, |status| status.why = swap::report::Why::LastGood);
+    assert!(ask(&server, "GET /metrics", &[], "").1.contains("weir_ruleset_info{hash=\"beef\",why=\"last-good\"}"));
+    assert_eq!(ask(&server, "GET /api/rules/history", &[], ""), (200, "[]".into()));
+    let (code, said) = ask(&server, "GET /api/rules/diff?a=cafe&b=beef", &[], "");
+    assert!(code == 409 && said.contains("no set that went live begins with"), "{said}");
+    assert!(asked.try_recv().is_err(), "it was not asked");
+}
+
+#[test]
 fn who_sends_nothing_is_sent_away_and_keeps_nobody_waiting() {
     let (server, _) = start(&loopback());
     let began = Instant::now();
@@ -140,14 +191,14 @@ fn who_sends_nothing_is_sent_away_and_keeps_nobody_waiting() {
 fn an_address_that_is_taken_is_no_reason_to_stop() {
     let (server, _) = start(&loopback());
     let taken = config::Admin { listen: Some(server.address.to_string()), token: None };
-    let (handle, _) = Handle::new(SharedStatus::default());
+    let (handle, ..) = handle();
     assert!(serve(&taken, Shared::default(), handle).unwrap().is_none());
 }
 
 #[test]
 fn a_token_that_cannot_be_read_is_an_error() {
     let missing = config::Admin { token: Some(config::Token::File("/nowhere/token".into())), ..loopback() };
-    let (handle, _) = Handle::new(SharedStatus::default());
+    let (handle, ..) = handle();
     let error = serve(&missing, Shared::default(), handle).unwrap_err();
     assert!(format!("{error:#}").contains("admin.token_file"), "{error:#}");
 }

@@ -77,5 +77,8 @@ deadline = "1s"
 config = {}
 "#;
 
+/// Other names of keys: what stands there is for the key, and a number is one of this unit.
+pub(super) const ALIASES: [(&str, &str, &str); 1] = [("trial.seconds", "trial.time", "s")];
+
 /// Tables whose keys are others' to define: librdkafka's and the broker's.
 pub(super) const OPEN_TABLES: [&str; 2] = ["kafka.properties", "topics.settings"];

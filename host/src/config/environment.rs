@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::raw::{Origin, Raw, below, is_rule_config, parse_value, suggestion};
+use super::defaults::ALIASES;
+use super::raw::{Origin, Raw, below, is_rule_config, meant, parse_value, suggestion};
 use super::{FILE_VARIABLE, Invalid};
 
 /// How the names of our variables begin.
@@ -51,7 +52,7 @@ enum Path {
 
 fn path(raw: &Raw, name: &str) -> Option<Path> {
     let name = name.strip_prefix(PREFIX)?;
-    let key = raw.paths().find(|path| variable(path) == name);
+    let key = raw.paths().chain(ALIASES.map(|(alias, ..)| alias)).find(|path| variable(path) == name);
     key.map(|path| Path::Key(path.to_owned())).or_else(|| rule_config(raw, name)).or_else(|| open_table(name))
 }
 
@@ -75,8 +76,10 @@ fn open_table(name: &str) -> Option<Path> {
 
 fn replace(raw: &mut Raw, path: &str, text: &str, name: String) {
     let open = super::defaults::OPEN_TABLES.iter().any(|table| below(path, table).is_some());
-    let value = if open { Value::String(text.to_owned()) } else { interpret(text, &raw.get(path).value) };
-    raw.set(path, value, Origin::Variable(name));
+    let (key, _) = meant(path, Value::Null);
+    let value = if open { Value::String(text.to_owned()) } else { interpret(text, &raw.get(&key).value) };
+    let (key, value) = meant(path, value);
+    raw.set(&key, value, Origin::Variable(name));
 }
 
 fn replace_member(raw: &mut Raw, path: &str, member: &str, text: &str, name: String) {

@@ -10,6 +10,7 @@ mod defaults;
 mod environment;
 mod raw;
 mod read;
+mod source;
 mod token;
 mod validate;
 
@@ -19,6 +20,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
+
+pub use source::Source;
 
 /// The file that is read if none is named and it is there.
 pub const DEFAULT_FILE: &str = "weir.toml";

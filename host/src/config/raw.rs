@@ -13,7 +13,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::Invalid;
-use super::defaults::{DEFAULTS, OPEN_TABLES, RULE_DEFAULTS};
+use super::defaults::{ALIASES, DEFAULTS, OPEN_TABLES, RULE_DEFAULTS};
 
 /// How alike two keys must be, from 0 to 1, for one to be suggested for the other.
 const ALIKE: f64 = 0.6;
@@ -171,7 +171,13 @@ impl Written {
                 }
                 value => {
                     let value = plain(value).map_err(|found| Invalid(format!("`{path}` in {origin_here} is {found}")))?;
-                    self.settings.insert(path, Setting { value, origin: origin_here });
+                    let (key, value) = meant(&path, value);
+                    let setting = Setting { value, origin: origin_here.clone() };
+                    if let Some(Setting { origin, .. }) = self.settings.insert(key.clone(), setting) {
+                        return Err(Invalid(format!(
+                            "`{key}` is in {origin} and, by another name, in {origin_here}; expected one of them"
+                        )));
+                    }
                 }
             }
         }
@@ -211,6 +217,18 @@ fn plain(value: DeValue<'_>) -> Result<Value, String> {
             Value::Object(members.collect::<Result<_, String>>()?)
         }
     })
+}
+
+/// The key that `path` stands for, and what `value` means there.
+pub(super) fn meant(path: &str, value: Value) -> (String, Value) {
+    let Some((_, key, unit)) = ALIASES.iter().find(|(name, ..)| *name == path) else { return (path.to_owned(), value) };
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let value = match value {
+        Value::Number(number) => Value::String(format!("{number}{unit}")),
+        Value::String(text) if is_number(&text) => Value::String(text + unit),
+        other => other,
+    };
+    ((*key).to_owned(), value)
 }
 
 /// What follows `table.` in `path`.

@@ -275,6 +275,18 @@ fn complaints_about_the_environment_name_the_variable() {
 }
 
 #[test]
+fn the_time_of_a_trial_may_be_said_in_seconds() {
+    let time = |text: &str| parse(text).unwrap().trial.time;
+    assert_eq!(
+        ["trial.seconds = 30", "trial.seconds = '30'", "[trial]\nseconds = '30s'"].map(time),
+        [Duration::from_secs(30); 3]
+    );
+    assert_eq!(with("", &[("WEIR_TRIAL_SECONDS", "90")]).unwrap().trial.time, Duration::from_secs(90));
+    let complaint = complaint(parse("[trial]\ntime = '60s'\nseconds = 30"));
+    assert!(complaint.contains("by another name") && complaint.contains("expected one of them"), "{complaint}");
+}
+
+#[test]
 fn a_file_that_is_named_must_be_there() {
     let complaint = complaint(Config::load(Some(Path::new("/nowhere/weir.toml")), []));
     assert!(complaint.starts_with("failed to read the configuration /nowhere/weir.toml: "), "{complaint}");

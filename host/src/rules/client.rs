@@ -104,9 +104,10 @@ impl Client {
         let error: String = error.chars().take(MAX_REFUSAL).collect();
         let error = harmless(&error);
         match status {
-            401 | 403 => {
+            401 => {
                 bail!("{} refuses the token: {error} (`admin.token`, `admin.token_file` or WEIR_ADMIN_TOKEN)", self.address)
             }
+            403 => bail!("{} denies this: {error}", self.address),
             409 => bail!("refused: {error}"),
             _ => bail!("{}: {error}", self.address),
         }

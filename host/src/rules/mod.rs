@@ -34,7 +34,7 @@ const TELL_EVERY: Duration = Duration::from_secs(5);
 /// Runs the command.
 ///
 /// # Errors
-/// If it is refused, if nobody answers, or if a file can't be read.
+/// If it is refused or not live yet, if nobody answers, or if a file can't be read.
 pub fn rules(command: &RulesCommand) -> anyhow::Result<()> {
     match command {
         RulesCommand::Status(args) => look::<Status>(&args.interface, "", &[], show::status),
@@ -73,7 +73,10 @@ fn look<T: DeserializeOwned>(
 }
 
 fn change(interface: &Interface, path: &str, body: &Value) -> anyhow::Result<()> {
-    print(interface, &client(interface)?.post::<Deployed>(path, body)?, show::deployed)
+    let answer = client(interface)?.post::<Deployed>(path, body)?;
+    print(interface, &answer, show::deployed)?;
+    ensure!(!answer.content.waiting, "it is not live yet; `weir rules status` tells when it is");
+    Ok(())
 }
 
 fn print<T>(interface: &Interface, answer: &Answer<T>, show: impl Fn(&T) -> String) -> anyhow::Result<()> {

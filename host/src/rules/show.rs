@@ -48,15 +48,22 @@ pub(super) fn status(status: &Status) -> String {
 
 /// That a set went live, or would.
 pub(super) fn deployed(deployed: &Deployed) -> String {
-    let Deployed { live, old, new, from, changes, took } = deployed;
+    let Deployed { live, waiting, old, new, from, changes, took } = deployed;
     let took = duration(*took);
     let head = match (live, old == new) {
+        _ if *waiting => {
+            format!("waits: {old} → {new}, proven and handed over; live as soon as the data loop has Kafka's answer")
+        }
         (true, false) => format!("live: {old} → {new}, in {took}"),
         (true, true) => format!("live: {new}, as before"),
         (false, false) => format!("would go live: {old} → {new}, proven in {took}; nothing has changed"),
         (false, true) => format!("nothing would change: {new} is live"),
     };
     let mut lines = vec![head];
+    if from.is_empty() && *live && old != new {
+        let none = "this process has no partition now; of those that it gets it judges what is not committed then";
+        lines.extend([String::new(), none.to_owned()]);
+    }
     if !from.is_empty() {
         lines.extend([String::new(), "first offsets that it judges".to_owned()]);
         let shown = from.iter().take(MAX_PARTITIONS);
@@ -363,7 +370,7 @@ SHADOW      cafe beside the live rules: 30,000 messages compared, 29,990 agreed 
             change(Some("b"), "writes", None, Some("")),
         ];
         let from = BTreeMap::from([(0, 12), (10, 7)]);
-        let done = Deployed { live: true, old: "5f2a".into(), new: "81d0".into(), from, changes, took: 1_290 };
+        let done = Deployed { live: true, waiting: false, old: "5f2a".into(), new: "81d0".into(), from, changes, took: 1_290 };
         let expected = "\
 live: 5f2a → 81d0, in 1.2 s
 
@@ -381,6 +388,12 @@ b      writes     (absent) → (empty)
         let bare = Deployed { from: BTreeMap::new(), changes: vec![], took: 25, ..done };
         let dry = Deployed { live: false, ..bare.clone() };
         assert_eq!(deployed(&dry), "would go live: 5f2a → 81d0, proven in 25 ms; nothing has changed\n");
+        let nowhere = "live: 5f2a → 81d0, in 25 ms\n\nthis process has no partition now; of those that it gets it judges what is \
+                       not committed then\n";
+        assert_eq!(deployed(&bare), nowhere);
+        let waits = Deployed { waiting: true, ..dry };
+        let handed_over = "waits: 5f2a → 81d0, proven and handed over; live as soon as the data loop has Kafka's answer\n";
+        assert_eq!(deployed(&waits), handed_over);
         let same = Deployed { old: "81d0".into(), ..bare };
         assert_eq!(deployed(&same), "live: 81d0, as before\n");
         assert_eq!(deployed(&Deployed { live: false, ..same }), "nothing would change: 81d0 is live\n");
@@ -390,7 +403,7 @@ b      writes     (absent) → (empty)
     #[test]
     fn partitions_are_listed_up_to_a_bound() {
         let from = (0..MAX_PARTITIONS as i32 + 5).map(|partition| (partition, 0)).collect();
-        let many = Deployed { live: true, old: "a".into(), new: "b".into(), from, changes: vec![], took: 0 };
+        let many = Deployed { live: true, waiting: false, old: "a".into(), new: "b".into(), from, changes: vec![], took: 0 };
         assert!(deployed(&many).ends_with("partition 99: 0\n  and 5 more partitions\n"));
     }
 
@@ -471,6 +484,7 @@ device-filter  10.0.0-rc.1  bbbbbbbbbbbb  987
         };
         let done = Deployed {
             live: true,
+            waiting: false,
             old: evil.into(),
             new: "n".into(),
             from: BTreeMap::new(),

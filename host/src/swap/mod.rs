@@ -3,6 +3,7 @@
 //! A thread of its own, the loader, reads, compiles, proves and prepares sets; the data loop takes a prepared one between two
 //! transactions. Whoever wants something of the loader has a [`Handle`].
 
+mod first;
 mod judge;
 mod loader;
 pub mod report;
@@ -14,11 +15,13 @@ mod watch;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use first::First;
 pub use judge::{Judge, Note, Prepared, Taken};
-pub use loader::{First, Loader};
-use report::{Change, Deployed, Entry, Refusal, Shadow, Status};
+pub use loader::Loader;
+use report::{Deployed, Entry, Refusal, Set, Shadow, Status};
 pub use shadow::Tap;
-pub use store::{OnTrial, Store};
+use store::Saved;
+pub use store::{OnTrial, Store, changes};
 pub use trial::{Record, Trial, Verdict};
 
 /// What operators are told, shared by those who know and those who ask.
@@ -47,10 +50,6 @@ pub enum Request {
     Rollback { hash: Option<String> },
     /// Follow the folder again.
     Resume,
-    /// What went live, the last first.
-    History,
-    /// What is different between two sets of the history; each may be the beginning of a hash.
-    Diff { a: String, b: String },
     /// Run the rules with these files beside the live ones.
     Shadow { files: Vec<File> },
     /// End that.
@@ -63,8 +62,6 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     Deployed(Deployed),
-    History(Vec<Entry>),
-    Changes(Vec<Change>),
     Shadow(Shadow),
 }
 
@@ -73,6 +70,7 @@ pub enum Answer {
 pub struct Handle {
     requests: Sender<Asked>,
     status: SharedStatus,
+    store: Store,
 }
 
 /// A request, and where the answer goes.
@@ -83,10 +81,10 @@ pub struct Asked {
 }
 
 impl Handle {
-    /// A handle on a loader that takes the requests and renews `status`.
-    pub fn new(status: SharedStatus) -> (Handle, Receiver<Asked>) {
+    /// A handle on a loader that takes the requests, renews `status` and writes to `store`.
+    pub fn new(status: SharedStatus, store: Store) -> (Handle, Receiver<Asked>) {
         let (requests, asked) = mpsc::channel();
-        (Handle { requests, status }, asked)
+        (Handle { requests, status, store }, asked)
     }
 
     /// Asks, and waits for the answer: as long as compiling takes, and until the data loop has taken a new set.
@@ -97,11 +95,33 @@ impl Handle {
         let (answer, answered) = mpsc::channel();
         // Where the loader has gone nobody takes the request, and nobody answers it.
         let _ = self.requests.send(Asked { request, answer });
-        answered.recv().unwrap_or_else(|_| Err(Refusal { at: crate::start::now(), message: "the process is stopping".into() }))
+        let message = "the loader of rules has ended: the process is stopping, or its log says why";
+        answered.recv().unwrap_or_else(|_| Err(Refusal { at: crate::start::now(), message: message.into() }))
     }
 
     /// What is known now. Does not wait.
     pub fn status(&self) -> Status {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What went live, the last first; `live` is in force. Reads the state folder, and does not wait for the loader.
+    pub fn history(&self, live: &str) -> Vec<Entry> {
+        let entry = |saved: Saved| Entry {
+            live: saved.set.hash == live,
+            taken_back: self.store.taken_back(&saved.set.hash).map(|verdict| verdict.reason),
+            rules: saved.set.rules.iter().map(|rule| format!("{} {}", rule.name, rule.version)).collect(),
+            hash: saved.set.hash,
+            at: saved.at,
+            why: saved.why,
+        };
+        self.store.history().into_iter().map(entry).collect()
+    }
+
+    /// A set that went live, by its hash or the beginning of that. Does not wait for the loader either.
+    ///
+    /// # Errors
+    /// If there is none, or more than one.
+    pub fn find(&self, hash: &str) -> anyhow::Result<Set> {
+        Ok(self.store.find(hash)?.set)
     }
 }

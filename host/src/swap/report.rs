@@ -102,10 +102,13 @@ pub struct Refusal {
 }
 
 /// That a set went live, or would.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Deployed {
-    /// False for a dry run.
+    /// False for a dry run, and while it waits.
     pub live: bool,
+    /// It is proven and handed over, and goes live as soon as the data loop has Kafka's answer.
+    #[serde(default)]
+    pub waiting: bool,
     /// The set before.
     pub old: String,
     /// The set now.

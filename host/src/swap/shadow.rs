@@ -30,8 +30,6 @@ const MAX_EXAMPLES: usize = 3;
 const MAX_TEXT: usize = 300;
 /// Share of a core that is taken at least, so that a candidate gets on.
 const SMALLEST_SHARE: f64 = 0.001;
-/// The longest rest after one sample.
-const LONGEST_REST: Duration = Duration::from_secs(60);
 
 /// Messages, and what the live rules made of them.
 #[derive(Debug)]
@@ -154,13 +152,17 @@ impl Work {
             compare(&mut report, &mut kinds, &sample, &fates);
             add_cost(&mut report, &sample, took, faults);
             drop(report);
-            let rest = took.mul_f64(1.0 / self.share - 1.0).min(LONGEST_REST);
-            if ended.recv_timeout(rest) != Err(RecvTimeoutError::Timeout) {
+            if ended.recv_timeout(rest(took, self.share)) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
             self.has_time.store(true, Ordering::Release);
         }
     }
+}
+
+/// How long to rest after work that took so long. However long that is, whoever ends the candidate ends the rest.
+fn rest(took: Duration, share: f64) -> Duration {
+    took.mul_f64(1.0 / share - 1.0)
 }
 
 /// Adds what a sample took to the averages.
@@ -270,5 +272,11 @@ mod tests {
         assert_eq!(candidate.report().skipped as usize, SAMPLE_ROWS + 9 * 2 * SAMPLE_ROWS);
         go.send(()).unwrap();
         assert_eq!(eventually(&candidate, SAMPLE_ROWS as u64).records, SAMPLE_ROWS as u64);
+    }
+
+    #[test]
+    fn a_candidate_that_is_very_slow_keeps_to_its_share_too() {
+        assert_eq!(rest(Duration::from_secs(2), 0.1), Duration::from_secs(18));
+        assert_eq!(rest(Duration::from_secs(2), SMALLEST_SHARE), Duration::from_secs(1_998));
     }
 }

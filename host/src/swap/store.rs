@@ -12,6 +12,7 @@
 //! folder: a pin and a verdict are then for all of them. What it is worth is for the loader to say.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, ensure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::report::{Set, TakenBack, Why};
 use super::trial::Record;
@@ -30,6 +32,8 @@ use crate::wasm::hex;
 
 /// How old a component must be before it is thrown away that no set has: another process may be about to write the set.
 const SETTLED: Duration = Duration::from_secs(3_600);
+/// The folders in the folder.
+const PARTS: [&str; 4] = ["components", "sets", "taken-back", "on-trial"];
 /// Fewest digits by which a set may be named.
 const FEWEST_DIGITS: usize = 4;
 
@@ -49,8 +53,17 @@ pub struct Saved {
     pub why: Why,
 }
 
+/// What operators and trials have decided.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decisions {
+    /// The set that an operator went back to.
+    pub pin: Option<String>,
+    /// The sets that their trials took back.
+    pub taken_back: BTreeSet<String>,
+}
+
 /// That a set has gone live, or is about to, and has not passed its trial yet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OnTrial {
     /// The hash of the set that comes back if it fails.
     pub before: String,
@@ -62,24 +75,36 @@ impl Store {
     /// The folder of the configuration, made if it is missing; by default one of this user's by the name of the group.
     ///
     /// # Errors
-    /// If it can't be made or written to. The message names it and the key.
+    /// If there is no such folder, or it can't be made or written to. The message names it and the key.
     pub fn open(swap: &config::Swap, group: &str) -> anyhow::Result<Store> {
-        let folder = swap.state.clone().unwrap_or_else(|| default_folder(group));
+        let folder = match &swap.state {
+            Some(folder) => folder.clone(),
+            None => default_folder(group, |name| std::env::var_os(name)).context(
+                "failed to find a place for the history of rules: neither XDG_STATE_HOME nor HOME is an absolute path; set \
+                 `rules.state` to a folder that can be written",
+            )?,
+        };
         let store = Store { folder, keep: swap.history };
-        let made = ["components", "sets", "taken-back", "on-trial"].map(|part| fs::create_dir_all(store.folder.join(part)));
-        let probe = store.folder.join("probe");
-        let probed = || files::replace(&probe, b"").and_then(|()| fs::remove_file(&probe));
-        let made = made.into_iter().collect::<io::Result<()>>().and_then(|()| probed());
-        made.with_context(|| {
+        store.make().with_context(|| {
             format!(
                 "failed to keep the history of rules in {}; set `rules.state` to a folder that can be written",
                 store.folder.display()
             )
         })?;
+        PARTS.iter().chain([&""]).for_each(|part| files::sweep(&store.folder.join(part)));
         Ok(store)
     }
 
-    /// Keeps a set that has gone live. The oldest ones beyond the bound go, but none of `needed`.
+    /// Makes what is missing of the folder, and sees whether it can be written to.
+    fn make(&self) -> io::Result<()> {
+        PARTS.iter().try_for_each(|part| fs::create_dir_all(self.folder.join(part)))?;
+        let probe = self.folder.join("probe");
+        files::replace(&probe, b"")?;
+        // Another process may start at the same time, and be the one that removes it.
+        remove(&probe)
+    }
+
+    /// Keeps a set that goes live. The oldest ones beyond the bound go, but none of `needed`.
     ///
     /// # Errors
     /// If it can't be written.
@@ -97,9 +122,15 @@ impl Store {
 
     /// The sets that went live, the last first. Those that can't be read are left out.
     pub fn history(&self) -> Vec<Saved> {
-        let mut history: Vec<Saved> = self.names("sets").iter().filter_map(|hash| self.read(&self.set(hash))).collect();
+        let saved = |hash: &String| self.read(&self.set(hash)).ok()?.filter(|saved: &Saved| saved.set.hash == *hash);
+        let mut history: Vec<Saved> = self.names("sets").iter().filter_map(saved).collect();
         history.sort_by_key(|saved| std::cmp::Reverse(saved.at));
         history
+    }
+
+    /// Whether a set has been live, as far back as the history goes.
+    pub fn knows(&self, hash: &str) -> bool {
+        self.set(hash).exists()
     }
 
     /// The set whose hash begins with `hash`.
@@ -117,7 +148,7 @@ impl Store {
     /// What a set was made of.
     ///
     /// # Errors
-    /// If a component is missing or damaged.
+    /// If a component is missing, or if something is not what was written.
     pub fn definition(&self, set: &Set, counted: &str) -> anyhow::Result<Definition> {
         let rules = set.rules.iter().map(|rule| {
             let file = self.component(&rule.digest);
@@ -127,26 +158,46 @@ impl Store {
             ensure!(hex(&defined.digest) == rule.digest, "{} is not what was written there; remove it", file.display());
             Ok(defined)
         });
-        Ok(Definition { rules: rules.collect::<anyhow::Result<_>>()?, counted: counted.to_owned() })
+        let definition = Definition { rules: rules.collect::<anyhow::Result<_>>()?, counted: counted.to_owned() };
+        let file = self.set(&set.hash);
+        ensure!(definition.hash() == set.hash, "{} is not what was written there; remove it", file.display());
+        Ok(definition)
     }
 
     /// The set that an operator went back to.
-    pub fn pin(&self) -> Option<String> {
-        fs::read_to_string(self.folder.join("pin")).ok().map(|hash| hash.trim().to_owned()).filter(|hash| !hash.is_empty())
+    ///
+    /// # Errors
+    /// If that can't be read: nobody knows then whether there is one.
+    pub fn pin(&self) -> anyhow::Result<Option<String>> {
+        let file = self.folder.join("pin");
+        match fs::read(&file) {
+            Ok(text) => Ok(Some(String::from_utf8_lossy(&text).trim().to_owned()).filter(|hash| !hash.is_empty())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| {
+                format!("failed to read whether a set is pinned from {}; make it readable, or remove it", file.display())
+            }),
+        }
     }
 
     /// Goes back to a set, or follows the folder again.
     ///
     /// # Errors
-    /// If it can't be written.
+    /// If it can't be written or removed.
     pub fn set_pin(&self, hash: Option<&str>) -> anyhow::Result<()> {
         let pin = self.folder.join("pin");
-        files::replace(&pin, hash.unwrap_or_default().as_bytes()).with_context(|| format!("failed to write {}", pin.display()))
+        match hash {
+            Some(hash) => files::replace(&pin, hash.as_bytes()).with_context(|| format!("failed to write {}", pin.display())),
+            None => remove(&pin).with_context(|| format!("failed to remove the pin {}", pin.display())),
+        }
     }
 
-    /// What a trial found against a set.
+    /// What a trial found against a set. A verdict that can't be read is one all the same.
     pub fn taken_back(&self, hash: &str) -> Option<TakenBack> {
-        self.read(&self.verdict(hash))
+        let unreadable = |error: anyhow::Error| {
+            let reason = format!("why it was can't be read any more: {error:#}");
+            Some(TakenBack { hash: hash.to_owned(), at: 0, reason, evidence: Vec::new() })
+        };
+        self.read(&self.verdict(hash)).unwrap_or_else(unreadable)
     }
 
     /// Keeps that.
@@ -163,9 +214,10 @@ impl Store {
         let _ = fs::remove_file(self.verdict(hash));
     }
 
-    /// The trial of a set that has not passed it yet, in this process or in an earlier one.
+    /// The trial of a set that has not passed it yet, in this process or in an earlier one. One that can't be read is one all the
+    /// same, against nobody knows what.
     pub fn on_trial(&self, hash: &str) -> Option<OnTrial> {
-        self.read(&self.mark(hash))
+        self.read(&self.mark(hash)).unwrap_or_else(|_| Some(OnTrial::default()))
     }
 
     /// Keeps that, so that a restart does not end the trial.
@@ -183,8 +235,11 @@ impl Store {
     }
 
     /// Changes whenever an operator or a trial decides something, in this process or in another one.
-    pub fn decisions(&self) -> (Option<String>, BTreeSet<String>) {
-        (self.pin(), self.names("taken-back"))
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn decisions(&self) -> anyhow::Result<Decisions> {
+        Ok(Decisions { pin: self.pin()?, taken_back: self.names("taken-back") })
     }
 
     /// Throws away what is too much.
@@ -231,13 +286,14 @@ impl Store {
         self.folder.join("taken-back").join(format!("{hash}.json"))
     }
 
-    fn read<T: DeserializeOwned>(&self, file: &Path) -> Option<T> {
-        let text = fs::read(file).ok()?;
-        let read = serde_json::from_slice(&text);
-        if let Err(error) = &read {
-            tracing::warn!(file = %file.display(), "a file of the history can't be read and is left out: {error}");
-        }
-        read.ok()
+    /// None if there is no such file.
+    fn read<T: DeserializeOwned>(&self, file: &Path) -> anyhow::Result<Option<T>> {
+        let read = match fs::read(file) {
+            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(anyhow::Error::from),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        };
+        read.inspect_err(|error| tracing::warn!(file = %file.display(), "a file of the history can't be read: {error:#}"))
     }
 
     fn write<T: Serialize>(&self, file: &Path, value: &T) -> anyhow::Result<()> {
@@ -246,15 +302,26 @@ impl Store {
     }
 }
 
-/// `$XDG_STATE_HOME/weir/GROUP`, or `~/.local/state/weir/GROUP`, or one that lasts as long as the machine runs.
-fn default_folder(group: &str) -> PathBuf {
+/// Removes a file that may be gone already.
+fn remove(file: &Path) -> io::Result<()> {
+    fs::remove_file(file).or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
+/// `$XDG_STATE_HOME/weir/GROUP`, or `~/.local/state/weir/GROUP`. There is no other one to fall back on: in a folder that is open
+/// to all, such as `/tmp`, whoever comes first would decide which rules run.
+fn default_folder(group: &str, variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let home = |name: &str, below: &str| {
-        std::env::var_os(name).map(PathBuf::from).filter(|home| home.is_absolute()).map(|home| home.join(below))
+        variable(name).map(PathBuf::from).filter(|home| home.is_absolute()).map(|home| home.join(below))
     };
-    let state = home("XDG_STATE_HOME", "").or_else(|| home("HOME", ".local/state"));
-    let state = state.unwrap_or_else(|| std::env::temp_dir().join(format!("weir-{}", rustix::process::getuid().as_raw())));
-    let name: String = group.chars().map(|next| if next.is_ascii_alphanumeric() || next == '-' { next } else { '_' }).collect();
-    state.join("weir").join(name)
+    let state = home("XDG_STATE_HOME", "").or_else(|| home("HOME", ".local/state"))?;
+    Some(state.join("weir").join(folder_name(group)))
+}
+
+/// The name of a group, as that of a folder. Where it had to be changed some digits of its hash tell it from those alike.
+fn folder_name(group: &str) -> String {
+    let plain = |next: char| next.is_ascii_alphanumeric() || matches!(next, '-' | '_');
+    let name: String = group.chars().map(|next| if plain(next) { next } else { '_' }).collect();
+    if name == group { name } else { format!("{name}-{}", hex(&Sha256::digest(group)[..4])) }
 }
 
 /// The parts of a set, for people and for the store.
@@ -366,15 +433,17 @@ mod tests {
     fn decisions_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let store = store(folder.path(), 2);
-        assert_eq!(store.decisions(), (None, BTreeSet::new()));
+        assert_eq!(store.decisions().unwrap(), Decisions::default());
         store.set_pin(Some("cafe")).unwrap();
         let verdict = TakenBack { hash: "beef".into(), at: 1, reason: "bad".into(), evidence: vec![] };
         store.take_back(&verdict).unwrap();
-        assert_eq!(store.decisions(), (Some("cafe".into()), BTreeSet::from(["beef".into()])));
+        let decided = Decisions { pin: Some("cafe".into()), taken_back: ["beef".into()].into() };
+        assert_eq!(store.decisions().unwrap(), decided);
         assert_eq!(store.taken_back("beef"), Some(verdict));
         store.set_pin(None).unwrap();
+        store.set_pin(None).unwrap();
         store.pardon("beef");
-        assert_eq!(store.decisions(), (None, BTreeSet::new()));
+        assert_eq!(store.decisions().unwrap(), Decisions::default());
     }
 
     #[test]
@@ -385,9 +454,81 @@ mod tests {
         let trial = OnTrial { before: "cafe".into(), usual };
         store.put_on_trial("beef", &trial).unwrap();
         assert_eq!((store.on_trial("beef"), store.on_trial("cafe")), (Some(trial), None));
-        assert_eq!(store.decisions(), (None, BTreeSet::new()), "it is for no other process");
+        assert_eq!(store.decisions().unwrap(), Decisions::default(), "it is for no other process");
         store.end_trial("beef");
         assert_eq!(store.on_trial("beef"), None);
+    }
+
+    #[test]
+    fn what_can_not_be_read_is_not_taken_for_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path(), 2);
+        for (file, damage) in [("taken-back/beef.json", &b""[..]), ("on-trial/beef.json", b"{"), ("pin", b"\xff\xfe")] {
+            fs::write(folder.path().join(file), damage).unwrap();
+        }
+        assert!(store.taken_back("beef").unwrap().reason.contains("can't be read"));
+        assert_eq!(store.on_trial("beef"), Some(OnTrial::default()));
+        assert!(store.pin().unwrap().is_some(), "a pin that can't be used");
+        fs::remove_file(folder.path().join("pin")).unwrap();
+        fs::create_dir(folder.path().join("pin")).unwrap();
+        let error = store.pin().unwrap_err().to_string();
+        assert!(error.contains("pin") && error.contains("remove it"), "{error}");
+        assert!(store.decisions().is_err());
+    }
+
+    #[test]
+    fn a_set_that_is_not_what_its_name_says_is_not_run_under_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, set) = (store(folder.path(), 5), definition(b"wasm"));
+        store.save(&set, &saved(&set, 1), &[]).unwrap();
+        let mut found = store.find(&set.hash()).unwrap();
+        found.set.rules[0].settings.insert("on_reject".into(), "drop".into());
+        store.write(&store.set(&set.hash()), &found).unwrap();
+        let error = store.definition(&found.set, "x").unwrap_err().to_string();
+        assert!(error.contains(&set.hash()) && error.contains("not what was written"), "{error}");
+        fs::rename(store.set(&set.hash()), store.set("cafecafecafecafe")).unwrap();
+        assert_eq!(store.history(), [], "nor under another one's");
+    }
+
+    #[test]
+    fn a_number_is_read_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, mut set) = (store(folder.path(), 5), definition(b"wasm"));
+        // One that a hasty reader takes for its neighbour.
+        set.rules[0].config.config = serde_json::json!({"bound": 1.0715086071862673e301, "other": 0.11234567890000001});
+        store.save(&set, &saved(&set, 1), &[]).unwrap();
+        let found = store.find(&set.hash()).unwrap();
+        assert_eq!(store.definition(&found.set, "x").unwrap().hash(), set.hash());
+    }
+
+    #[test]
+    fn processes_that_start_together_do_not_stand_in_each_others_way() {
+        let folder = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..100).for_each(|_| drop(store(folder.path(), 2))));
+            }
+        });
+    }
+
+    #[test]
+    fn without_a_home_there_is_no_state_folder_by_default() {
+        let with = |variables: &[(&str, &str)]| {
+            let find = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+            default_folder("g", find)
+        };
+        assert_eq!(with(&[]), None);
+        assert_eq!(with(&[("HOME", "relative")]), None);
+        assert_eq!(with(&[("HOME", "/home/w")]), Some("/home/w/.local/state/weir/g".into()));
+        assert_eq!(with(&[("HOME", "/home/w"), ("XDG_STATE_HOME", "/state")]), Some("/state/weir/g".into()));
+    }
+
+    #[test]
+    fn groups_share_no_folder() {
+        assert_eq!((folder_name("weir-demo").as_str(), folder_name("a_b").as_str()), ("weir-demo", "a_b"));
+        let names: BTreeSet<String> = ["a_b", "a.b", "a/b", "..", ".", "a b"].map(folder_name).into();
+        assert_eq!(names.len(), 6, "{names:?}");
+        assert!(names.iter().all(|name| !name.contains(['.', '/', ' '])), "{names:?}");
     }
 
     #[test]

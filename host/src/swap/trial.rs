@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config;
 use crate::pipeline::{Manifest, RULE_FAULT};
-use crate::record::{Part, Rejection};
+use crate::record::{Part, Rejection, Step};
 use crate::snapshot::rule_name;
 
 /// Shares are taken of at least so many messages: one bad message among the first three says little.
@@ -73,25 +73,28 @@ pub struct Trial {
     /// Milliseconds since the epoch.
     until: i64,
     so_far: Record,
-    evidence: Vec<String>,
+    /// Messages on which a rule failed, and those that were rejected: some of each.
+    faults: Vec<String>,
+    rejections: Vec<String>,
 }
 
 impl Trial {
     /// A trial that begins `now`, against what the set before has done.
     pub fn new(bounds: config::Trial, before: Record, now: i64) -> Trial {
         let until = now.saturating_add(bounds.time.as_millis() as i64);
-        Trial { bounds, before, until, so_far: Record::default(), evidence: Vec::new() }
+        Trial { bounds, before, until, so_far: Record::default(), faults: Vec::new(), rejections: Vec::new() }
     }
 
     /// Takes in what became of a part.
     pub fn add(&mut self, part: &Part, manifests: &[Manifest]) {
         self.so_far.add(part);
-        // Faults first: they say more.
-        for telling in [is_fault, is_rejected] {
-            let room = MAX_EVIDENCE - self.evidence.len().min(MAX_EVIDENCE);
-            let rejections = part.step.rejections.iter().filter(|rejection| telling(rejection)).take(room);
-            self.evidence.extend(rejections.map(|rejection| describe(part, rejection, manifests)));
-        }
+        let Step { rejections, forgiven, .. } = &part.step;
+        let note = |list: &mut Vec<String>, telling: &mut dyn Iterator<Item = &Rejection>| {
+            let room = MAX_EVIDENCE - list.len();
+            list.extend(telling.take(room).map(|rejection| describe(part, rejection, manifests)));
+        };
+        note(&mut self.faults, &mut rejections.iter().filter(|rejection| is_fault(rejection)).chain(forgiven));
+        note(&mut self.rejections, &mut rejections.iter().filter(|rejection| is_rejected(rejection)));
     }
 
     /// How it stands at the time `now`.
@@ -124,9 +127,9 @@ impl Trial {
         self.so_far
     }
 
-    /// Some of the messages that speak against the set.
+    /// Some of the messages that speak against the set. Faults first: they say more.
     pub fn evidence(self) -> Vec<String> {
-        self.evidence
+        self.faults.into_iter().chain(self.rejections).take(MAX_EVIDENCE).collect()
     }
 
     /// What operators are told. `previous` is the set before.
@@ -217,6 +220,18 @@ mod tests {
         let evidence = trial.evidence();
         assert_eq!(evidence.len(), MAX_EVIDENCE);
         assert_eq!(evidence[0], format!("user-login/0/50 {}: {RULE_FAULT} why\\n", rule_name(Some(0), &[])));
+    }
+
+    #[test]
+    fn evidence_has_the_faults_also_where_rejections_came_first_or_faults_are_forgiven() {
+        let mut trial = Trial::new(BOUNDS, Record::default(), 0);
+        let mut forgiving = part(3, 0, 1);
+        forgiving.step.forgiven = std::mem::take(&mut forgiving.step.rejections);
+        [part(50, 50, 0), part(20, 0, 1), forgiving].iter().for_each(|part| trial.add(part, &[]));
+        let evidence = trial.evidence();
+        assert_eq!(evidence.len(), MAX_EVIDENCE);
+        assert!(evidence[..2].iter().all(|message| message.contains(RULE_FAULT)), "{evidence:?}");
+        assert!(evidence[2..].iter().all(|message| message.contains("bad")), "{evidence:?}");
     }
 
     #[test]

@@ -20,7 +20,7 @@ impl<T: PartialEq> Watch<T> {
     /// Whether `files`, or `others`, are not what they were, and have not changed since the look before. Several files that
     /// change together are one change then, and one that is being written is waited for.
     pub fn look(&mut self, files: impl Iterator<Item = PathBuf>, others: T) -> bool {
-        let now = Some((files.map(|file| (file.clone(), look(&file))).collect(), others));
+        let now = Some((looks(files), others));
         if now == self.settled {
             self.seen = None;
             return false;
@@ -33,12 +33,21 @@ impl<T: PartialEq> Watch<T> {
         true
     }
 
-    /// Takes `others` as known. A change of a file that nobody has been told of stays one.
-    pub fn expect(&mut self, others: T) {
+    /// Takes a change of the others as known, and no more than that: what somebody else changes meanwhile stays news.
+    pub fn amend(&mut self, change: impl FnOnce(&mut T)) {
         if let Some((_, known)) = &mut self.settled {
-            *known = others;
+            change(known);
         }
     }
+
+    /// Whether `files` are as they were when their last change was told. Where nobody looks, they are.
+    pub fn still(&self, files: impl Iterator<Item = PathBuf>) -> bool {
+        self.settled.as_ref().is_none_or(|(known, _)| *known == looks(files))
+    }
+}
+
+fn looks(files: impl Iterator<Item = PathBuf>) -> BTreeMap<PathBuf, Look> {
+    files.map(|file| (file.clone(), look(&file))).collect()
 }
 
 fn look(file: &PathBuf) -> Look {
@@ -73,10 +82,25 @@ mod tests {
         let files = || [file.clone()].into_iter();
         let mut watch = Watch::default();
         assert!(!watch.look(files(), 0) && watch.look(files(), 0));
-        watch.expect(1);
+        watch.amend(|others| *others += 1);
         assert!(!watch.look(files(), 1) && !watch.look(files(), 1));
         fs::write(&file, "1").unwrap();
-        watch.expect(2);
+        watch.amend(|others| *others += 1);
         assert!(!watch.look(files(), 2) && watch.look(files(), 2), "the file has changed all the same");
+        watch.amend(|others| *others += 1);
+        assert!(!watch.look(files(), 4) && watch.look(files(), 4), "somebody else has changed something too");
+    }
+
+    #[test]
+    fn what_changes_while_it_is_read_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a");
+        let files = || [file.clone()].into_iter();
+        let mut watch = Watch::default();
+        assert!(watch.still(files()), "nobody has looked yet");
+        assert!(!watch.look(files(), 0) && watch.look(files(), 0) && watch.still(files()));
+        fs::write(&file, "1").unwrap();
+        assert!(!watch.still(files()));
+        assert!(!watch.look(files(), 0) && watch.look(files(), 0), "and is news");
     }
 }

@@ -1,0 +1,249 @@
+//! How a proven set comes to the data loop, and what is noted when it is live, has passed its trial, or is taken back.
+//!
+//! The order of the steps is what a refusal and a crash leave behind, so there is one, in [`Loader::go_live`].
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::Instant;
+
+use anyhow::{anyhow, bail, ensure};
+
+use super::{Live, Loader};
+use crate::events::Event;
+use crate::files;
+use crate::ruleset::RuleSet;
+use crate::start::now;
+use crate::swap::judge::{Judge, Note, Prepared, Taken};
+use crate::swap::report::{Deployed, Refusal, Set, TakenBack, Why};
+use crate::swap::store::{OnTrial, Saved, changes};
+use crate::swap::update;
+
+/// A set that the data loop has not taken yet.
+pub(super) struct Pending {
+    next: Live,
+    taken: Receiver<Taken>,
+}
+
+/// What makes a set live.
+pub(super) enum Cause<'a> {
+    /// The folder has it, or another process has decided it.
+    Found(Why),
+    /// An operator hands in these files: they are put in place, and the folder is followed from now on.
+    Deployed(Vec<(PathBuf, &'a [u8])>),
+    /// An operator goes back to it.
+    RolledBack,
+    /// An operator follows the folder again.
+    Resumed,
+}
+
+impl Cause<'_> {
+    fn why(&self) -> Why {
+        match self {
+            Cause::Found(why) => *why,
+            Cause::Deployed(_) | Cause::Resumed => Why::Folder,
+            Cause::RolledBack => Why::Pinned,
+        }
+    }
+}
+
+impl Loader {
+    /// Makes a set live, and waits until it is.
+    ///
+    /// Whatever can be refused is refused before anything has changed. Then it is written down what is about to happen: that the
+    /// set is on trial before it can be what a restart finds in the folder, and that it is in the history before a message bears
+    /// its hash. So a process that ends in between, or is refused, leaves the set from before in force, or this one on trial.
+    pub(super) fn go_live(&mut self, rules: &RuleSet, cause: Cause<'_>, began: Instant) -> anyhow::Result<Deployed> {
+        ensure!(self.pending.is_none(), "another set waits for the data loop, which waits for Kafka; try again later");
+        let next = Live::of(rules, cause.why());
+        let deployed = self.deployed(&next.set, began);
+        // A pin ends the trial of the set in force, and only the data loop can do that.
+        let trial_ends = next.why == Why::Pinned && self.before.is_some();
+        if next.set.hash == self.live.set.hash && !trial_ends {
+            self.carry_out(&cause, &next.set.hash)?;
+            self.is_live(next, None);
+            self.save(&self.live);
+            return Ok(deployed);
+        }
+        let judge = Judge::new(rules)?;
+        // What was live before has stood its trial, or never needed one.
+        let trial = (next.why == Why::Folder && self.config.trial.records > 0).then_some(self.config.trial);
+        let (known, usual) = (self.store.on_trial(&next.set.hash), self.again.unwrap_or_default());
+        if trial.is_some() {
+            // The data loop says later what it is held against.
+            let before = self.before.as_ref().unwrap_or(&self.live).set.hash.clone();
+            self.mark(&next.set.hash, Some(&OnTrial { before, usual }));
+        }
+        self.carry_out(&cause, &next.set.hash).inspect_err(|_| self.mark(&next.set.hash, known.as_ref()))?;
+        self.save(&next);
+        self.again = None;
+        let (taken, live) = mpsc::channel();
+        let (notes, status) = (self.notes.0.clone(), self.status.clone());
+        self.send(Event::Swap(Box::new(Prepared { judge, trial, usual, taken, notes, status })))?;
+        self.wait(next, live, Deployed { took: began.elapsed().as_millis() as u64, ..deployed }, began)
+    }
+
+    /// Does what an operator has decided besides: pins, unpins, puts files in place. If it fails, nothing of it was done.
+    fn carry_out(&mut self, cause: &Cause<'_>, hash: &str) -> anyhow::Result<()> {
+        match cause {
+            Cause::Found(_) => return Ok(()),
+            // With the next look it is told what of the folder waits now.
+            Cause::RolledBack => return self.store.set_pin(Some(hash)),
+            Cause::Resumed => self.store.set_pin(None)?,
+            Cause::Deployed(files) => {
+                let files: Vec<(&Path, &[u8])> = files.iter().map(|(file, bytes)| (file.as_path(), *bytes)).collect();
+                files.iter().filter_map(|(file, _)| file.parent()).for_each(files::sweep);
+                // The pin last: what is pinned stands in the way of a folder that is only half new.
+                files::replace_all(&files, || self.store.set_pin(None))?;
+                self.store.pardon(hash);
+            }
+        }
+        self.watch.amend(|decisions| {
+            if let Some(decisions) = decisions {
+                decisions.pin = None;
+                decisions.taken_back.remove(hash);
+            }
+        });
+        Ok(())
+    }
+
+    /// Waits until the data loop has taken a set, for as long as whoever asked can be kept waiting.
+    fn wait(&mut self, next: Live, live: Receiver<Taken>, deployed: Deployed, began: Instant) -> anyhow::Result<Deployed> {
+        match live.recv_timeout(self.patience) {
+            Ok(taken) => {
+                let from = taken.from.clone();
+                self.is_live(next, Some(taken));
+                Ok(Deployed { from, took: began.elapsed().as_millis() as u64, ..deployed })
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                tracing::warn!(ruleset = next.set.hash, "proven rules wait for the data loop, which waits for Kafka");
+                if next.why == Why::Folder {
+                    update(&self.status, |status| status.folder = Some(next.set.hash.clone()));
+                }
+                self.pending = Some(Pending { next, taken: live });
+                Ok(Deployed { live: false, waiting: true, ..deployed })
+            }
+            Err(RecvTimeoutError::Disconnected) => bail!("the process is stopping"),
+        }
+    }
+
+    /// Takes note that a set is live.
+    fn is_live(&mut self, next: Live, taken: Option<Taken>) {
+        let swapped = next.set.hash != self.live.set.hash;
+        let last = std::mem::replace(&mut self.live, next);
+        let (set, why) = (self.live.set.clone(), self.live.why);
+        if let Some(Taken { from, trial, .. }) = taken {
+            // The data loop knows which one it has kept: the last one, or one from before a trial that was cut short.
+            let known = [Some(last), self.before.take()].into_iter().flatten();
+            self.before = known.into_iter().find(|known| trial.as_ref().is_some_and(|trial| trial.before == known.set.hash));
+            self.mark(&set.hash, trial.as_ref());
+            tracing::info!(ruleset = set.hash, %why, ?from, "rules are live");
+        }
+        update(&self.status, |status| {
+            if swapped {
+                status.since = now();
+                status.swaps.live += 1;
+            }
+            (status.live, status.why, status.taken_back) = (set, why, None);
+            if why != Why::Pinned {
+                // A pin does not mend the folder.
+                (status.refusal, status.folder) = (None, None);
+            }
+        });
+    }
+
+    /// Hears what the data loop has to say.
+    pub(super) fn listen(&mut self) {
+        if let Some(Pending { next, taken }) = self.pending.take() {
+            match taken.try_recv() {
+                Ok(taken) => self.is_live(next, Some(taken)),
+                Err(mpsc::TryRecvError::Empty) => self.pending = Some(Pending { next, taken }),
+                Err(mpsc::TryRecvError::Disconnected) => {}
+            }
+        }
+        while let Ok(note) = self.notes.1.try_recv() {
+            match note {
+                Note::Passed { passed, retired } => {
+                    drop(retired);
+                    if passed == self.live.set.hash {
+                        self.before = None;
+                    }
+                    self.store.end_trial(&passed);
+                    tracing::info!(ruleset = passed, "the set has passed its trial");
+                }
+                Note::TakenBack { retired, reason, evidence } => self.taken_back(&retired, reason, evidence),
+            }
+        }
+    }
+
+    fn taken_back(&mut self, retired: &Judge, reason: String, evidence: Vec<String>) {
+        let verdict = TakenBack { hash: retired.hash.clone(), at: now(), reason, evidence };
+        match self.store.take_back(&verdict) {
+            Ok(()) => {
+                self.store.end_trial(&verdict.hash);
+                self.watch.amend(|decisions| {
+                    if let Some(decisions) = decisions {
+                        decisions.taken_back.insert(verdict.hash.clone());
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::error!("failed to keep the verdict of a trial; after a restart the set is tried again: {error:#}");
+            }
+        }
+        update(&self.status, |status| {
+            status.swaps.live += 1;
+            status.swaps.taken_back += 1;
+        });
+        // Unless another set has taken its place meanwhile: then nothing of this is in force any more.
+        let Some(before) = self.before.take_if(|_| verdict.hash == self.live.set.hash) else { return };
+        self.live = Live { why: Why::LastGood, ..before };
+        let message = format!(
+            "the set {} was taken back by its trial: {}; `weir rules deploy` tries it once more",
+            verdict.hash, verdict.reason
+        );
+        update(&self.status, |status| {
+            (status.live, status.why, status.since) = (self.live.set.clone(), self.live.why, now());
+            (status.trial, status.refusal) = (None, Some(Refusal { at: verdict.at, message }));
+            status.taken_back = Some(verdict);
+        });
+        self.save(&self.live);
+    }
+
+    /// Keeps a set that goes live in the history.
+    pub(super) fn save(&self, live: &Live) {
+        let Live { definition, set, why } = live;
+        let saved = Saved { set: set.clone(), at: now(), why: *why };
+        let pin = self.store.pin().ok().flatten();
+        let before = self.before.as_ref().map(|before| before.set.hash.as_str());
+        let needed = [Some(set.hash.as_str()), Some(self.live.set.hash.as_str()), pin.as_deref(), before];
+        let needed: Vec<&str> = needed.into_iter().flatten().collect();
+        if let Err(error) = self.store.save(definition, &saved, &needed) {
+            tracing::error!("failed to keep a set of rules in the history; nobody can go back to it: {error:#}");
+        }
+    }
+
+    /// Keeps that a set is on trial, or that it is not.
+    fn mark(&self, hash: &str, trial: Option<&OnTrial>) {
+        let Some(trial) = trial else { return self.store.end_trial(hash) };
+        if let Err(error) = self.store.put_on_trial(hash, trial) {
+            tracing::error!("failed to keep that a set is on trial; a restart ends the trial: {error:#}");
+        }
+    }
+
+    pub(super) fn deployed(&self, next: &Set, began: Instant) -> Deployed {
+        let old = &self.live.set;
+        Deployed {
+            live: true,
+            waiting: false,
+            old: old.hash.clone(),
+            new: next.hash.clone(),
+            from: Default::default(),
+            changes: changes(old, next),
+            took: began.elapsed().as_millis() as u64,
+        }
+    }
+
+    pub(super) fn send(&self, event: Event) -> anyhow::Result<()> {
+        self.events.send(event).map_err(|_| anyhow!("the process is stopping"))
+    }
+}

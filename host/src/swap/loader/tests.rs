@@ -1,0 +1,363 @@
+//! What the loader decides, refuses and writes down, with a data loop that does as the test says. What comes of it in a whole
+//! process is in `tests/swaps.rs` and `tests/operating.rs`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::swap::judge::{Judge, Prepared, Taken};
+use crate::swap::report::{Deployed, TakenBack};
+use crate::swap::store::{OnTrial, Saved};
+use crate::swap::{Answer, Request};
+
+const RULE: &str = "device-filter";
+
+/// A loader, and the folder in which it works.
+struct Field {
+    loader: Loader,
+    events: Receiver<Event>,
+    folder: TempDir,
+}
+
+/// The shipped rule with a section more, which nobody runs: another file that does the same.
+fn variant(number: u8) -> Vec<u8> {
+    let file = format!("{}/../rules/dist/{RULE}.wasm", env!("CARGO_MANIFEST_DIR"));
+    let mut component = fs::read(&file).unwrap_or_else(|_| panic!("{file} is missing: run `make rules`"));
+    // Kind, size, length of the name, name, contents.
+    component.extend([0, 3, 1, b'v', number]);
+    component
+}
+
+fn files(number: u8) -> Vec<File> {
+    vec![File { rule: RULE.into(), bytes: variant(number) }]
+}
+
+impl Field {
+    /// Variant 0 in the rules folder, live, and with a history.
+    fn new() -> Field {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("rules")).unwrap();
+        let text = format!("[rules]\nfolder = \"rules\"\nstate = \"state\"\npipeline = [\"{RULE}\"]\n");
+        fs::write(folder.path().join("weir.toml"), text).unwrap();
+        fs::write(folder.path().join(format!("rules/{RULE}.wasm")), variant(0)).unwrap();
+        Field::begin(folder)
+    }
+
+    fn begin(folder: TempDir) -> Field {
+        let file = folder.path().join("weir.toml");
+        let config = Config::load(Some(&file), []).unwrap();
+        let runtime = Runtime::new(None).unwrap();
+        let store = Store::open(&config.swap, "group").unwrap();
+        let first = First::choose(&config, &runtime, &store).unwrap();
+        let (sender, events) = mpsc::channel();
+        // Nobody takes a set while the loader waits for it.
+        let mut loader = Loader { patience: Duration::ZERO, ..Loader::new(config, Some(file), runtime, store, &first) };
+        loader.events = sender;
+        loader.save(&loader.live);
+        let mut field = Field { loader, events, folder };
+        field.look();
+        field
+    }
+
+    /// The process is killed, and another one begins.
+    fn restart(self) -> Field {
+        Field::begin(self.folder)
+    }
+
+    /// Sees whatever has changed.
+    fn look(&mut self) {
+        self.loader.look();
+        self.loader.look();
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join(format!("rules/{RULE}.wasm"))
+    }
+
+    fn put(&self, number: u8) {
+        fs::write(self.file(), variant(number)).unwrap();
+    }
+
+    fn state(&self, file: &str) -> PathBuf {
+        self.folder.path().join("state").join(file)
+    }
+
+    /// The hash of what the folder has.
+    fn hash(&self) -> String {
+        Definition::read(&Config::load(Some(&self.folder.path().join("weir.toml")), []).unwrap()).unwrap().hash()
+    }
+
+    fn ask(&mut self, request: Request) -> anyhow::Result<Deployed> {
+        match self.loader.answer(request)? {
+            Answer::Deployed(deployed) => Ok(deployed),
+            Answer::Shadow(_) => Ok(Deployed::default()),
+        }
+    }
+
+    fn is_refused(&mut self, request: Request) -> String {
+        format!("{:#}", self.ask(request).expect_err("it is refused"))
+    }
+
+    /// What was handed to the data loop.
+    fn handed_over(&self) -> Option<Box<Prepared>> {
+        self.events.try_iter().find_map(|event| if let Event::Swap(next) = event { Some(next) } else { None })
+    }
+
+    /// The data loop takes what was handed over. Returns its hash.
+    fn take(&mut self) -> String {
+        let Prepared { judge, trial, usual, taken, .. } = *self.handed_over().expect("something was handed over");
+        let before = self.loader.before.as_ref().unwrap_or(&self.loader.live).set.hash.clone();
+        let trial = trial.map(|_| OnTrial { before, usual });
+        taken.send(Taken { from: BTreeMap::new(), retired: Vec::new(), trial }).unwrap();
+        self.loader.listen();
+        judge.hash
+    }
+
+    /// Deploys a variant, and has it taken. Returns its hash.
+    fn deploy(&mut self, number: u8) -> String {
+        assert!(self.ask(Request::Deploy { files: files(number), dry_run: false }).unwrap().waiting);
+        self.take()
+    }
+
+    fn passes(&mut self, hash: &str) {
+        let retired = self.judge(hash);
+        self.loader.notes.0.send(Note::Passed { passed: hash.into(), retired }).unwrap();
+        self.loader.listen();
+    }
+
+    /// The data loop says that it has taken a set back. Nobody has listened yet.
+    fn takes_back(&mut self, hash: &str) {
+        let note = Note::TakenBack { retired: self.judge(hash), reason: "bad".into(), evidence: Vec::new() };
+        self.loader.notes.0.send(note).unwrap();
+    }
+
+    fn judge(&self, hash: &str) -> Judge {
+        Judge { process: Box::new(|_, _, _| ()), manifests: Vec::new(), hash: hash.into() }
+    }
+
+    fn live(&self) -> (String, Why) {
+        let status = self.loader.status.lock().unwrap();
+        assert_eq!(status.live.hash, self.loader.live.set.hash);
+        (status.live.hash.clone(), status.why)
+    }
+
+    fn refusal(&self) -> Option<String> {
+        self.loader.status.lock().unwrap().refusal.clone().map(|refusal| refusal.message)
+    }
+}
+
+#[test]
+fn what_is_asked_while_another_set_waits_is_refused_and_changes_nothing() {
+    let mut field = Field::new();
+    let first = field.hash();
+    let waits = field.ask(Request::Deploy { files: files(1), dry_run: false }).unwrap();
+    assert!(waits.waiting && !waits.live, "{waits:?}");
+    let second = field.hash();
+    assert_eq!(waits.new, second);
+    for request in
+        [Request::Deploy { files: files(2), dry_run: false }, Request::Rollback { hash: Some(first.clone()) }, Request::Resume]
+    {
+        let said = field.is_refused(request);
+        assert!(said.contains("another set waits"), "{said}");
+    }
+    assert!(!field.ask(Request::Deploy { files: files(2), dry_run: true }).unwrap().waiting, "nothing hinders a dry run");
+    assert_eq!((field.hash(), field.loader.store.pin().unwrap()), (second.clone(), None));
+    assert_eq!((field.live(), field.refusal()), ((first, Why::Folder), None), "that it waits is no refusal");
+    let waiting = |field: &Field| field.loader.status.lock().unwrap().folder.clone();
+    assert_eq!(waiting(&field), Some(second.clone()));
+    assert_eq!(field.take(), second);
+    field.look();
+    assert_eq!((field.live(), field.refusal(), waiting(&field)), ((second, Why::Folder), None, None));
+    assert!(field.handed_over().is_none(), "and nothing that was refused comes after all");
+}
+
+#[test]
+fn what_changes_by_itself_and_waits_is_no_refusal() {
+    let mut field = Field::new();
+    field.put(1);
+    field.look();
+    assert_eq!(field.refusal(), None);
+    assert_eq!((field.take(), field.live()), (field.hash(), (field.hash(), Why::Folder)));
+}
+
+#[test]
+fn a_deployment_whose_pin_can_not_be_removed_changes_nothing() {
+    let mut field = Field::new();
+    let first = field.hash();
+    // Removing a folder takes another call than removing a file.
+    fs::create_dir(field.state("pin")).unwrap();
+    let said = field.is_refused(Request::Deploy { files: files(1), dry_run: false });
+    assert!(said.contains("failed to remove the pin"), "{said}");
+    fs::remove_dir(field.state("pin")).unwrap();
+    field.look();
+    assert_eq!((field.hash(), field.live().0), (first.clone(), first));
+    assert!(field.handed_over().is_none());
+    assert_eq!(fs::read_dir(field.state("on-trial")).unwrap().count(), 0, "no mark of a trial is left");
+}
+
+#[test]
+fn a_pin_on_the_set_that_is_on_trial_ends_the_trial() {
+    let mut field = Field::new();
+    let hash = field.deploy(1);
+    assert!(field.loader.store.on_trial(&hash).is_some());
+    field.ask(Request::Rollback { hash: Some(hash.clone()) }).unwrap();
+    let next = field.handed_over().expect("the data loop is told");
+    assert_eq!((next.judge.hash.as_str(), next.trial.is_none()), (hash.as_str(), true));
+    next.taken.send(Taken { from: BTreeMap::new(), retired: Vec::new(), trial: None }).unwrap();
+    // It had failed a moment before.
+    field.takes_back(&hash);
+    field.look();
+    assert_eq!((field.live(), field.loader.store.on_trial(&hash)), ((hash, Why::Pinned), None));
+}
+
+#[test]
+fn another_process_that_pins_the_set_on_trial_ends_the_trial_too() {
+    let mut field = Field::new();
+    let hash = field.deploy(1);
+    fs::write(field.state("pin"), &hash).unwrap();
+    field.look();
+    assert_eq!((field.take(), field.live()), (hash.clone(), (hash, Why::Pinned)));
+    field.look();
+    assert!(field.handed_over().is_none(), "once is enough");
+}
+
+#[test]
+fn a_set_that_is_taken_back_when_its_successor_is_live_is_no_refusal_of_that() {
+    let mut field = Field::new();
+    let bad = field.deploy(1);
+    field.ask(Request::Deploy { files: files(2), dry_run: false }).unwrap();
+    field.takes_back(&bad);
+    let mended = field.take();
+    field.look();
+    let status = field.loader.status.lock().unwrap().clone();
+    assert_eq!((status.live.hash, status.refusal, status.taken_back), (mended, None, None));
+    assert_eq!(status.swaps.taken_back, 1);
+    assert!(field.loader.store.taken_back(&bad).is_some(), "it is not forgotten");
+}
+
+#[test]
+fn a_candidate_is_not_promoted_with_what_it_was_not_compared_with() {
+    let mut field = Field::new();
+    let first = field.hash();
+    field.ask(Request::Shadow { files: files(1) }).unwrap();
+    let config = field.folder.path().join("weir.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{text}[rule.{RULE}]\non_reject = \"drop\"\n")).unwrap();
+    let said = field.is_refused(Request::Promote);
+    assert!(said.contains("nobody has compared") && said.contains("weir rules shadow"), "{said}");
+    fs::write(&config, text).unwrap();
+    assert_eq!(field.hash(), first);
+    assert!(field.ask(Request::Promote).unwrap().waiting, "the candidate still runs");
+    assert_ne!(field.take(), first);
+}
+
+#[test]
+fn what_a_restart_finds_in_the_folder_and_was_never_live_is_tried_first() {
+    let field = Field::new();
+    let first = field.hash();
+    // As where a process is killed between two files.
+    field.put(1);
+    let mut field = field.restart();
+    assert_eq!(field.live(), (first, Why::LastGood));
+    field.loader.review();
+    let next = field.handed_over().expect("it takes its place at once");
+    assert_eq!((&next.judge.hash, next.trial.is_some()), (&field.hash(), true));
+}
+
+#[test]
+fn what_a_damaged_mark_is_about_is_on_trial() {
+    let mut field = Field::new();
+    let first = field.hash();
+    let second = field.deploy(1);
+    fs::write(field.state(&format!("on-trial/{second}.json")), "{").unwrap();
+    assert_eq!(field.restart().live(), (first, Why::LastGood));
+}
+
+#[test]
+fn a_set_is_in_the_history_and_marked_before_the_data_loop_has_it() {
+    let mut field = Field::new();
+    let first = field.hash();
+    field.ask(Request::Deploy { files: files(1), dry_run: false }).unwrap();
+    let second = field.hash();
+    let field = field.restart();
+    assert!(field.loader.store.knows(&second));
+    assert_eq!(field.live(), (first, Why::LastGood), "and it has to show that it is sound");
+}
+
+#[test]
+fn what_another_process_decides_meanwhile_is_seen() {
+    let mut field = Field::new();
+    let second = field.deploy(1);
+    field.passes(&second);
+    let third = field.deploy(2);
+    field.look();
+    // It pins, and at the same moment the trial fails.
+    let first = field.loader.store.history().last().unwrap().set.hash.clone();
+    fs::write(field.state("pin"), &first).unwrap();
+    field.takes_back(&third);
+    field.look();
+    assert_eq!((field.take(), field.live()), (first.clone(), (first, Why::Pinned)));
+}
+
+#[test]
+fn while_nobody_can_say_whether_a_set_is_pinned_nothing_changes() {
+    let mut field = Field::new();
+    let first = field.hash();
+    fs::create_dir(field.state("pin")).unwrap();
+    field.put(1);
+    field.look();
+    let refusal = field.refusal().expect("it is told");
+    assert!(refusal.contains("failed to read whether a set is pinned") && field.handed_over().is_none(), "{refusal}");
+    assert_eq!(field.live().0, first);
+    fs::remove_dir(field.state("pin")).unwrap();
+    field.look();
+    assert_eq!((field.take(), field.refusal()), (field.hash(), None));
+}
+
+#[test]
+fn whoever_leaves_a_set_that_was_taken_back_elsewhere_goes_on_with_one_that_is_not_on_trial() {
+    let mut field = Field::new();
+    let first = field.hash();
+    let second = field.deploy(1);
+    field.passes(&second);
+    field.look();
+    // Another process tries a third one, and takes the second one back.
+    let rule = config::Rule { file: field.file(), ..field.loader.config.rules[0].clone() };
+    let third =
+        Definition { rules: vec![crate::ruleset::Defined::new(rule, variant(3))], ..field.loader.live.definition.clone() };
+    let store = &field.loader.store;
+    let set = describe(&third, &[&crate::pipeline::Manifest::default()]);
+    store.save(&third, &Saved { set, at: now() + 1_000, why: Why::Folder }, &[]).unwrap();
+    store.put_on_trial(&third.hash(), &OnTrial::default()).unwrap();
+    let verdict = TakenBack { hash: second, at: 0, reason: "bad".into(), evidence: Vec::new() };
+    store.take_back(&verdict).unwrap();
+    field.look();
+    assert_eq!((field.take(), field.live()), (first.clone(), (first, Why::LastGood)));
+}
+
+#[test]
+fn what_changes_while_it_is_read_is_read_again_before_it_goes_live() {
+    let mut field = Field::new();
+    field.put(1);
+    // As if that had happened between the last look and now.
+    field.loader.review();
+    assert!(field.handed_over().is_none());
+    field.look();
+    assert_eq!(field.take(), field.hash());
+}
+
+#[test]
+fn a_loader_that_fails_says_so() {
+    let status = SharedStatus::default();
+    let alarm = Alarm(status.clone());
+    let failed = thread::spawn(move || {
+        let _alarm = alarm;
+        panic!("on purpose");
+    });
+    assert!(failed.join().is_err());
+    let refusal = status.lock().unwrap().refusal.clone().expect("it stands in the status");
+    assert!(refusal.message.contains("the loader of rules has failed"), "{}", refusal.message);
+}

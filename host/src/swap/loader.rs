@@ -56,7 +56,7 @@ pub struct Loader {
     before: Option<Live>,
     /// Handed over, and not taken yet: the data loop waits for Kafka.
     pending: Option<Pending>,
-    /// How long the data loop may take.
+    /// How long the data loop may take; none while there is no data loop.
     patience: Duration,
     /// None of the decisions: they can't be read.
     watch: Watch<Option<Decisions>>,
@@ -115,6 +115,12 @@ impl Loader {
         let (handle, asked) = Handle::new(self.status.clone(), self.store.clone());
         self.events = events;
         self.save(&self.live);
+        if self.again.is_some() {
+            // Nobody takes it yet. It is there before the first message, which it judges.
+            let patience = std::mem::take(&mut self.patience);
+            self.review();
+            self.patience = patience;
+        }
         let started = thread::Builder::new().name("weir-loader".into()).spawn(move || self.run(&asked));
         started.context("failed to start the loader")?;
         Ok(handle)
@@ -123,9 +129,6 @@ impl Loader {
     /// Until nobody has a handle any more.
     fn run(mut self, asked: &Receiver<Asked>) {
         let _alarm = Alarm(self.status.clone());
-        if self.again.is_some() {
-            self.review();
-        }
         let mut looked = Instant::now();
         loop {
             match asked.recv_timeout(LOOK.saturating_sub(looked.elapsed())) {

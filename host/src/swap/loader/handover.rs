@@ -115,7 +115,9 @@ impl Loader {
                 Ok(Deployed { from, took: began.elapsed().as_millis() as u64, ..deployed })
             }
             Err(RecvTimeoutError::Timeout) => {
-                tracing::warn!(ruleset = next.set.hash, "proven rules wait for the data loop, which waits for Kafka");
+                if !self.patience.is_zero() {
+                    tracing::warn!(ruleset = next.set.hash, "proven rules wait for the data loop, which waits for Kafka");
+                }
                 if next.why == Why::Folder {
                     update(&self.status, |status| status.folder = Some(next.set.hash.clone()));
                 }

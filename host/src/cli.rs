@@ -289,7 +289,7 @@ Examples:
   weir rules rollback
   weir rules shadow rules/dist/device-filter.wasm --seconds 60
 
-Exit codes: 0 done, 1 refused or failed, 2 bad usage or configuration.")]
+Exit codes: 0 done, 1 refused, failed or not live yet, 2 bad usage or configuration.")]
 pub struct Rules {
     #[command(subcommand)]
     pub command: RulesCommand,

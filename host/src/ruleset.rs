@@ -5,6 +5,7 @@
 //! a set takes the place of another.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -170,14 +171,21 @@ pub fn prove(runtime: &Runtime, rule: &Defined) -> anyhow::Result<Proven> {
 /// # Errors
 /// If it can't be read, or is too large.
 pub fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
-    let metadata = fs::metadata(file).with_context(|| {
-        format!("failed to find the rule {}; build the rules with `make rules`, or set rules.folder", file.display())
-    })?;
+    let metadata = fs::metadata(file).map_err(|error| unreadable(error, file))?;
     let size = metadata.len();
     ensure!(metadata.is_file(), "{} must be a file, a component as `weir build` makes it", file.display());
     let max = MAX_COMPONENT_BYTES;
     ensure!(size <= max as u64, "{} must be a file of at most {max} bytes, and has {size}", file.display());
-    fs::read(file).with_context(|| format!("failed to read the rule {}", file.display()))
+    fs::read(file).map_err(|error| unreadable(error, file))
+}
+
+/// Why a rule's file can't be read, and what helps.
+fn unreadable(error: io::Error, file: &Path) -> anyhow::Error {
+    let (what, remedy) = match error.kind() {
+        io::ErrorKind::NotFound => ("find", "build the rules with `make rules`, or set rules.folder"),
+        _ => ("read", "let the user that weir runs as read it"),
+    };
+    anyhow::Error::new(error).context(format!("failed to {what} the rule {}; {remedy}", file.display()))
 }
 
 /// An ordinary message, of which a rule is shown the members that it reads.

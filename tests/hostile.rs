@@ -12,9 +12,11 @@ use std::time::Duration;
 use std::{env, fs, panic};
 
 use serde::de::IgnoredAny;
+use weir::config::Rule;
 use weir::counts::Counts;
 use weir::pipeline::{MAX_DETAIL_BYTES, Pipeline, RULE_FAULT};
 use weir::record::{Batch, Step};
+use weir::ruleset::{Defined, Definition, RuleSet};
 use weir::wasm::{Instance, Limits, Runtime};
 
 use crate::guest::Guest;
@@ -33,6 +35,8 @@ const LEFT_BEHIND: u64 = 16 << 20;
 /// What the process may have grown by while a guest ran, in bytes, beyond twice what the guest may take and hand over: the
 /// compiler, the messages, and what is copied of a result.
 const ROOM_TO_WORK: u64 = 48 << 20;
+/// What the refusal of a guest may have, in bytes: its own words, escaped, and ours.
+const MOST_REFUSED: usize = 8 << 10;
 /// What a guest may make the host log, in bytes.
 const MOST_LOGGED: usize = 64 << 10;
 
@@ -48,9 +52,13 @@ struct Hostile {
     starts: bool,
     /// `expect`: what the refusal or the fault says.
     expect: String,
+    /// `never`: what it must not say.
+    never: Option<String>,
+    /// `logs`: what the log has to have.
+    logs: String,
     /// `culprits`: which rows are to blame.
     culprits: Culprits,
-    /// `rows`: what `x` is in them.
+    /// `rows`: what `x` is in them; `null*3` is three of them.
     rows: Vec<String>,
     /// `batches`: how often they are judged.
     batches: usize,
@@ -93,6 +101,8 @@ impl Hostile {
             limits,
             starts: find("where") != Some("start"),
             expect: find("expect").unwrap_or_default().to_owned(),
+            never: find("never").map(str::to_owned),
+            logs: find("logs").unwrap_or_default().to_owned(),
             culprits: match find("culprits") {
                 None => Culprits::Null,
                 Some("rejected") => Culprits::Rejected,
@@ -101,7 +111,7 @@ impl Hostile {
                 Some("any") => Culprits::Any,
                 Some(other) => panic!("{path:?}: no rows are `{other}`"),
             },
-            rows: find("rows").unwrap_or("1 \"two\" null {\"x\":4} 5").split(' ').map(str::to_owned).collect(),
+            rows: find("rows").unwrap_or("1 \"two\" null {\"x\":4} 5").split(' ').flat_map(repeated).collect(),
             batches: number("batches", 2),
         }
     }
@@ -121,6 +131,7 @@ impl Hostile {
                 assert!(!self.starts, "it starts, but: {refusal}");
                 assert!(!self.expect.is_empty() && refusal.contains(&self.expect), "it is refused in other words: {refusal}");
                 assert!(!refusal.contains(char::is_control), "its refusal is printable: {refusal:?}");
+                assert!(refusal.len() < MOST_REFUSED, "its refusal has {} bytes", refusal.len());
             }
             Ok(mut pipeline) => {
                 assert!(self.starts, "it does not start");
@@ -143,16 +154,27 @@ impl Hostile {
         let (after, peak) = (resident("VmRSS"), resident("VmHWM"));
         assert!(after < before + LEFT_BEHIND, "{after} bytes are resident, {before} were before it");
         assert!(peak < most, "{peak} bytes were resident, {before} before it, and {most} are allowed");
-        log.check();
+        let logged = log.check();
+        assert!(logged.contains(&self.logs), "the log lacks words: {logged}");
     }
 
-    /// Has a batch judged, and looks at what becomes of each row.
+    /// Has a batch judged, in as many parts as that takes, and looks at what becomes of each row.
     fn judge(&self, pipeline: &mut Pipeline<Instance>) {
-        let (batch, mut step) = (batch(&self.rows), Step::default());
-        pipeline.process(&Counts::new(60_000, false), &batch, &mut step);
-        assert_eq!(step.stop, None);
+        let (mut batch, mut step) = (batch(&self.rows), Step::default());
+        while !batch.is_empty() {
+            pipeline.process(&Counts::new(60_000, false), &batch, &mut step);
+            assert_eq!(step.stop, None);
+            let rest = batch.split_off(step.judged.unwrap_or(batch.len()));
+            assert!(!batch.is_empty(), "it gets on");
+            self.check(&batch, &step);
+            batch = rest;
+        }
+    }
+
+    fn check(&self, batch: &Batch, step: &Step) {
         let (mut outputs, mut rejections) = (step.outputs.iter().peekable(), step.rejections.iter().peekable());
-        for (row, x) in (0u32..).zip(&self.rows) {
+        let first = batch.records()[0].offset as usize;
+        for (row, x) in (0u32..).zip(&self.rows[first..][..batch.len()]) {
             let is_culprit = match self.culprits {
                 Culprits::Null | Culprits::Rejected => x == "null",
                 Culprits::All => true,
@@ -161,7 +183,7 @@ impl Hostile {
             };
             if !is_culprit {
                 let output = outputs.next().filter(|output| output.record == row);
-                let value = step.value(output.unwrap_or_else(|| panic!("row {row} passes: {:?}", step.rejections)), &batch);
+                let value = step.value(output.unwrap_or_else(|| panic!("row {row} passes: {:?}", step.rejections)), batch);
                 let is_object = serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(value).is_ok();
                 assert!(is_object && (x == "null" || Some(value) == batch.value(row as usize)), "row {row} is untouched");
                 continue;
@@ -177,9 +199,19 @@ impl Hostile {
             assert_eq!(&*rejection.reason, RULE_FAULT);
             assert!(!detail.is_empty() && detail.contains(&self.expect), "row {row} is blamed in other words: {detail}");
             assert!(!detail.contains(char::is_control), "the detail is printable: {detail:?}");
+            assert!(
+                self.never.as_ref().is_none_or(|lie| !detail.contains(lie)),
+                "row {row} is blamed in words of others: {detail}"
+            );
         }
         assert!(outputs.next().is_none() && rejections.next().is_none(), "each row has one fate");
     }
+}
+
+/// What `text` stands for in a list of rows.
+fn repeated(text: &str) -> impl Iterator<Item = String> {
+    let (row, times) = text.rsplit_once('*').map_or((text, 1), |(row, times)| (row, times.parse().unwrap()));
+    std::iter::repeat_n(row.to_owned(), times)
 }
 
 /// Rows without a null pass through, untouched.
@@ -261,12 +293,13 @@ impl Log {
     }
 
     /// Whatever a guest has logged, it is short, and each line is the host's and says which rule speaks.
-    fn check(&self) {
+    fn check(&self) -> String {
         let text = self.take();
         assert!(text.len() < MOST_LOGGED, "{} bytes are logged", text.len());
         for line in text.lines() {
             assert!(line.contains("rule=\"guest\"") && !line.contains(char::is_control), "a line is forged: {line:?}");
         }
+        text
     }
 }
 
@@ -334,6 +367,30 @@ fn wasmtime_precompiled(component: &[u8]) -> Vec<u8> {
     Runtime::new(Some(cache)).unwrap().load(component, LIMITS.stack).unwrap();
     let entry = std::fs::read_dir(folder.path().join("cache")).unwrap().next().unwrap().unwrap();
     std::fs::read(entry.path()).unwrap()
+}
+
+/// A set whose only rule is `guest`, by the name `mine`.
+fn set(guest: &Guest) -> anyhow::Result<RuleSet> {
+    let rule = Defined::new(Rule::with_defaults("mine"), guest.component());
+    RuleSet::prove(&Runtime::new(None)?, Definition { rules: vec![rule], counted: "x".into() })
+}
+
+#[test]
+fn a_rule_goes_by_its_name_in_the_configuration() {
+    let set = set(&Guest::default()).unwrap();
+    assert!(set.manifests().map(|manifest| &*manifest.name).eq(["mine"]), "though it calls itself `guest`");
+    let mut pipeline = set.instantiate().unwrap();
+    assert_eq!(pipeline.manifests()[0].name, "mine");
+    assert_sound(&mut pipeline);
+}
+
+#[test]
+fn a_rule_that_fails_on_ordinary_text_fails_its_probe() {
+    // `x` of all rows has more bytes than odd cells have.
+    let guest = "(func $on_batch
+        (if (i32.gt_u (i32.load offset=20 (global.get $reads)) (i32.const 100)) (then (unreachable))))";
+    let refusal = format!("{:#}", set(&Guest::new(guest)).err().expect("it is refused"));
+    assert!(refusal.contains("failed its probe: with 23 rows") && refusal.contains("unreachable"), "{refusal}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use weir::column::Column;
 use weir::config::OnFault;
 use weir::counts::Counts;
 use weir::pipeline::{Evaluate, Fault, MAX_DETAIL_BYTES, Manifest, Outcome, Pipeline, RULE_FAULT, Stage, View};
-use weir::record::{Batch, Rejection, Step};
+use weir::record::{Batch, Part, Rejection, RuleStats, Step};
 
 /// How many cases of a property are tried: a modest number, or `PROPTEST_CASES`.
 fn cases(modest: u32) -> ProptestConfig {
@@ -101,28 +101,41 @@ fn join(whole: &mut Outcome, outcome: &Outcome, row: u32) {
     whole.rejections.extend(shifted);
 }
 
-/// Writes into `seen` what it sees in `y`.
+/// Writes into `seen` what it sees in `y`, of two rows at a time.
 struct Mirror;
 
 impl Evaluate for Mirror {
     fn evaluate(&mut self, view: View<'_>) -> Result<Outcome, Fault> {
         assert!(promises::is_column(view.columns[0], view.rows), "a rule sees what the contract says: {view:?}");
+        if view.rows > 2 {
+            return Err(Fault::new("too many rows"));
+        }
         Ok(Outcome { rejections: Vec::new(), columns: vec![view.columns[0].clone()] })
     }
 }
 
 /// Both rules behind one type, as a pipeline wants it.
-enum Fake {
+struct Fake {
+    rule: Either,
+    /// How long each call takes, in nanoseconds.
+    took: u64,
+}
+
+enum Either {
     Teller(Teller),
     Mirror(Mirror),
 }
 
 impl Evaluate for Fake {
     fn evaluate(&mut self, view: View<'_>) -> Result<Outcome, Fault> {
-        match self {
-            Fake::Teller(teller) => teller.evaluate(view),
-            Fake::Mirror(mirror) => mirror.evaluate(view),
+        match &mut self.rule {
+            Either::Teller(teller) => teller.evaluate(view),
+            Either::Mirror(mirror) => mirror.evaluate(view),
         }
+    }
+
+    fn nanos(&mut self) -> u64 {
+        self.took
     }
 }
 
@@ -131,15 +144,16 @@ fn manifest(name: &str, reads: &[&str], writes: &[&str], reasons: &[&str]) -> Ma
     Manifest { name: name.into(), reads: list(reads), writes: list(writes), reasons: list(reasons), ..Manifest::default() }
 }
 
-fn pipeline(messages: &[Message], drop: bool, on_fault: OnFault) -> Pipeline<Fake> {
+fn pipeline(messages: &[Message], drop: bool, on_fault: OnFault, took: u64) -> Pipeline<Fake> {
     let answers = messages.iter().map(|message| match message {
         Message::Row { answer, .. } => Some(answer.clone()),
         Message::Unreadable => None,
     });
-    let teller = Fake::Teller(Teller { answers: answers.collect() });
+    let teller = Fake { rule: Either::Teller(Teller { answers: answers.collect() }), took };
+    let mirror = Fake { rule: Either::Mirror(Mirror), took };
     let stages = vec![
         Stage { manifest: manifest("teller", &["spell"], &WRITES, &REASONS), drop, on_fault, rule: teller },
-        Stage { manifest: manifest("mirror", &["y"], &["seen"], &[]), drop, on_fault, rule: Fake::Mirror(Mirror) },
+        Stage { manifest: manifest("mirror", &["y"], &["seen"], &[]), drop, on_fault, rule: mirror },
     ];
     Pipeline::new(stages, "x").unwrap()
 }
@@ -244,36 +258,68 @@ fn fate(told: &Message, spell: usize, on_fault: OnFault) -> Fate {
     Fate::Passes(message(told, spell, [y, z, Piece::of_cell(seen.0, &seen.1)]))
 }
 
-/// Sends messages through the rules, and compares what becomes of them with what the contract says.
-fn compare(messages: &[Message], drop: bool, on_fault: OnFault) -> Result<(), TestCaseError> {
+/// Sends messages through the rules, in as many parts as that takes, and compares what becomes of them with what the contract
+/// says.
+fn compare(messages: &[Message], drop: bool, on_fault: OnFault, took: u64) -> Result<(), TestCaseError> {
     let mut batch = Batch::new("user-login");
     for (spell, told) in messages.iter().enumerate() {
         let pieces = message(told, spell, [None, None, None]);
         let bytes: Vec<u8> = pieces.into_iter().flat_map(|(Piece::Bytes(bytes) | Piece::Text(bytes))| bytes).collect();
         batch.push(0, spell as i64, None, None, Some(&bytes));
     }
-    let mut step = Step::default();
-    pipeline(messages, drop, on_fault).process(&Counts::new(60_000, false), &batch, &mut step);
-    let (mut outputs, mut rejections) = (step.outputs.iter(), step.rejections.iter());
+    let (mut pipeline, mut parts) = (pipeline(messages, drop, on_fault, took), Vec::new());
+    while !batch.is_empty() {
+        let mut step = Step::default();
+        pipeline.process(&Counts::new(60_000, false), &batch, &mut step);
+        let rest = batch.split_off(step.judged.unwrap_or(batch.len()));
+        prop_assert!(!batch.is_empty(), "it gets on");
+        parts.push(Part { batch: std::mem::replace(&mut batch, rest), step });
+    }
+    let place = |part: &Part, record: u32| part.batch.records()[record as usize].offset;
+    let mut outputs = parts.iter().flat_map(|part| part.step.outputs.iter().map(move |output| (part, output)));
+    let mut rejections = parts.iter().flat_map(|part| part.step.rejections.iter().map(move |rejection| (part, rejection)));
     for (spell, told) in messages.iter().enumerate() {
         match fate(told, spell, on_fault) {
             Fate::Passes(pieces) => {
-                let output = outputs.next().filter(|output| output.record == spell as u32);
+                let output = outputs.next().filter(|(part, output)| place(part, output.record) == spell as i64);
                 prop_assert!(output.is_some(), "message {} passes", spell);
-                let value = step.value(output.unwrap(), &batch);
+                let (part, output) = output.unwrap();
+                let value = part.step.value(output, &part.batch);
                 prop_assert!(matches(value, &pieces), "{:?} is not {:?}", value.escape_ascii().to_string(), pieces);
                 prop_assert!(serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(value).is_ok(), "the output is an object");
             }
             Fate::Rejected(rule, reason, detail) => {
-                let rejection = rejections.next().filter(|rejection| rejection.record == spell as u32);
+                let rejection = rejections.next().filter(|(part, rejection)| place(part, rejection.record) == spell as i64);
                 prop_assert!(rejection.is_some(), "message {} is rejected", spell);
-                check_rejection(rejection.unwrap(), rule, reason, detail.as_deref(), drop)?;
+                check_rejection(rejection.unwrap().1, rule, reason, detail.as_deref(), drop)?;
             }
         }
     }
     prop_assert!(outputs.next().is_none() && rejections.next().is_none(), "each message has one fate");
     let broken = |told: &Message| matches!(told, Message::Row { answer, .. } if answer.keeps_the_contract().is_none());
-    prop_assert_eq!(step.stop.is_some(), on_fault == OnFault::Stop && messages.iter().any(broken));
+    prop_assert_eq!(parts.iter().any(|part| part.step.stop.is_some()), on_fault == OnFault::Stop && messages.iter().any(broken));
+    check_stats(messages, on_fault, &parts)
+}
+
+/// Each message counts once, in whatever part it was judged in the end. Of steps that must not be committed nothing counts.
+fn check_stats(messages: &[Message], on_fault: OnFault, parts: &[Part]) -> Result<(), TestCaseError> {
+    let mut found = [RuleStats::default(); 2];
+    parts.iter().flat_map(|part| part.step.rules.iter().enumerate()).for_each(|(rule, stats)| found[rule].add(stats));
+    let told: Vec<&Answer> = messages
+        .iter()
+        .filter_map(|message| match message {
+            Message::Row { answer, .. } => Some(answer),
+            Message::Unreadable => None,
+        })
+        .collect();
+    let broken = told.iter().filter(|answer| answer.keeps_the_contract().is_none()).count() as u64;
+    let rejects = |answer: &&&Answer| answer.keeps_the_contract().is_some_and(|outcome| !outcome.rejections.is_empty());
+    let rejected = told.iter().filter(rejects).count() as u64 + if on_fault == OnFault::DeadLetter { broken } else { 0 };
+    if on_fault == OnFault::Stop {
+        return Ok(());
+    }
+    prop_assert_eq!((found[0].rows, found[0].faults, found[0].skipped), (told.len() as u64, broken, 0));
+    prop_assert_eq!((found[1].rows, found[1].faults, found[1].skipped), (told.len() as u64 - rejected, 0, 0));
     Ok(())
 }
 
@@ -465,7 +511,9 @@ proptest! {
         messages in prop::collection::vec(messages(), 0..10),
         drop: bool,
         on_fault in select(vec![OnFault::DeadLetter, OnFault::DeadLetter, OnFault::Pass, OnFault::Stop]),
+        // A search ends after 30 s.
+        took in select(vec![0, 0, 3_000_000_000, 10_000_000_000, 60_000_000_000]),
     ) {
-        compare(&messages, drop, on_fault)?;
+        compare(&messages, drop, on_fault, took)?;
     }
 }

@@ -25,7 +25,7 @@ use crate::record::{Batch, Rejection, Step};
 use crate::ruleset::RuleSet;
 use crate::snapshot;
 use crate::start::now;
-use crate::wasm::{Cache, Runtime};
+use crate::wasm::{Cache, Compiler, Runtime};
 
 /// Longest line that is read, in bytes. No broker takes messages of this size.
 const MAX_LINE_BYTES: usize = 64 << 20;
@@ -41,7 +41,8 @@ const PROGRESS: Duration = Duration::from_secs(1);
 pub fn apply(args: &cli::Apply, config: &Config) -> anyhow::Result<()> {
     let started = Instant::now();
     logging::start(&config.log);
-    let rules = RuleSet::load(&Runtime::new(Cache::of_user())?, config)?;
+    let runtime = Runtime::new(Cache::of_user())?.with_compiler(Compiler::child());
+    let rules = RuleSet::load(&runtime, config)?;
     let mut pipeline = rules.instantiate()?;
     let input = Input::open(&args.input)?;
     for output in [Some(&args.output), args.rejected.as_ref(), args.counts.as_ref()].into_iter().flatten() {
@@ -80,14 +81,18 @@ impl<R: Evaluate> Run<'_, R> {
         let (mut batch, mut step) = (Batch::new(self.config.topics.input.as_str()), Step::default());
         let mut progress = Progress::new();
         while input.fill(&mut batch, self.config.batch.rows, self.config.batch.bytes)? {
-            batch.processed_at = self.processed_at.unwrap_or_else(now);
-            self.pipeline.process(&counts, &batch, &mut step);
-            if let Some(reason) = step.stop.take() {
-                bail!(reason);
+            while !batch.is_empty() {
+                batch.processed_at = self.processed_at.unwrap_or_else(now);
+                self.pipeline.process(&counts, &batch, &mut step);
+                if let Some(reason) = step.stop.take() {
+                    bail!(reason);
+                }
+                let rest = batch.split_off(step.judged.unwrap_or(batch.len()));
+                self.write(&batch, &step, files)?;
+                counts.apply(&step.counts);
+                progress.show(self.totals.lines);
+                batch = rest;
             }
-            self.write(&batch, &step, files)?;
-            counts.apply(&step.counts);
-            progress.show(self.totals.lines);
         }
         files.finish(&counts)
     }
@@ -102,6 +107,9 @@ impl<R: Evaluate> Run<'_, R> {
                 rejected.line(rejection_line(batch, rejection, rule).to_string().as_bytes())?;
             }
             self.totals.reject(rule, &rejection.reason);
+        }
+        for forgiven in &step.forgiven {
+            self.totals.forgive(snapshot::rule_name(forgiven.rule, self.pipeline.manifests()));
         }
         self.totals.lines += batch.len() as u64;
         self.totals.passed += step.outputs.len() as u64;
@@ -132,18 +140,28 @@ struct Totals {
     lines: u64,
     passed: u64,
     rejected: BTreeMap<String, u64>,
+    /// Faults of rules that the messages passed all the same.
+    forgiven: BTreeMap<String, u64>,
 }
 
 impl Totals {
+    fn forgive(&mut self, rule: &str) {
+        *self.forgiven.entry(rule.to_owned()).or_default() += 1;
+    }
+
     fn reject(&mut self, rule: &str, reason: &str) {
         *self.rejected.entry(format!("{rule}/{reason}")).or_default() += 1;
     }
 
     fn summary(&self) -> String {
-        let reasons: Vec<String> = self.rejected.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
-        let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
-        let rejected: u64 = self.rejected.values().sum();
-        format!("{} lines: {} passed, {rejected} rejected{reasons}", self.lines, self.passed)
+        let list = |counts: &BTreeMap<String, u64>| {
+            let counts: Vec<String> = counts.iter().map(|(what, count)| format!("{what} {count}")).collect();
+            if counts.is_empty() { String::new() } else { format!(" ({})", counts.join(", ")) }
+        };
+        let (rejected, forgiven): (u64, u64) = (self.rejected.values().sum(), self.forgiven.values().sum());
+        let passed_over = format!(", {forgiven} faults passed over{}", list(&self.forgiven));
+        let passed_over = if forgiven > 0 { passed_over } else { String::new() };
+        format!("{} lines: {} passed, {rejected} rejected{}{passed_over}", self.lines, self.passed, list(&self.rejected))
     }
 }
 
@@ -290,5 +308,19 @@ impl Output {
 
     fn flush(&mut self) -> anyhow::Result<()> {
         self.writer.flush().with_context(|| format!("failed to write to {}", self.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_that_messages_pass_are_told() {
+        let mut totals = Totals { lines: 5, passed: 4, ..Totals::default() };
+        totals.reject("a", "bad");
+        assert_eq!(totals.summary(), "5 lines: 4 passed, 1 rejected (a/bad 1)");
+        ["b", "b", "c"].iter().for_each(|rule| totals.forgive(rule));
+        assert_eq!(totals.summary(), "5 lines: 4 passed, 1 rejected (a/bad 1), 3 faults passed over (b 2, c 1)");
     }
 }

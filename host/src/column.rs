@@ -4,6 +4,7 @@
 //! believed. What this module leaves out: where cells come from ([`crate::json`]) and who reads them ([`crate::pipeline`]).
 
 use crate::json;
+use crate::record::MAX_KEPT_BYTES;
 
 /// What a cell holds. The bytes are those of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,11 +62,12 @@ impl Column {
         self.kinds.is_empty()
     }
 
-    /// Forgets the cells and keeps the buffers.
+    /// Forgets the cells and keeps the buffers, but for what only an odd rule has filled.
     pub fn clear(&mut self) {
         self.kinds.clear();
         self.ends.clear();
         self.bytes.clear();
+        self.bytes.shrink_to(MAX_KEPT_BYTES);
     }
 
     /// Appends a cell.
@@ -110,14 +112,25 @@ impl Column {
         self.kinds.iter().zip(texts).map(|(kind, text)| text.filter(|_| *kind == Kind::Text as u8))
     }
 
+    /// Cells `from..to`, as a column of their own.
+    pub fn part(&self, from: usize, to: usize) -> Column {
+        let mut part = Column::default();
+        part.extend(self, from, to);
+        part
+    }
+
     /// Appends cells `from..to` of `other`.
+    ///
+    /// # Panics
+    /// If the bytes would pass 4 GiB; what rules hand back is bounded to less.
     pub fn extend(&mut self, other: &Column, from: usize, to: usize) {
         let first = if from == 0 { 0 } else { other.ends[from - 1] };
         let last = if to == 0 { 0 } else { other.ends[to - 1] };
         let base = self.bytes.len() as u32;
         self.kinds.extend_from_slice(&other.kinds[from..to]);
-        self.ends.extend(other.ends[from..to].iter().map(|end| end - first + base));
         self.bytes.extend_from_slice(&other.bytes[first as usize..last as usize]);
+        u32::try_from(self.bytes.len()).expect("a column is far below 4 GiB");
+        self.ends.extend(other.ends[from..to].iter().map(|end| end - first + base));
     }
 
     /// Takes out the cells of `rows`, which ascend.

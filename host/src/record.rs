@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+/// What a buffer keeps of its room from batch to batch, in bytes: enough for a batch, and less than a rule may hand back.
+pub(crate) const MAX_KEPT_BYTES: usize = 32 << 20;
+
 /// A range of bytes in an arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -82,16 +85,34 @@ impl Batch {
 
     /// The first `records` messages, as a batch of their own.
     pub fn first(&self, records: usize) -> Batch {
-        let mut first = Batch { topic: self.topic.clone(), processed_at: self.processed_at, ..Batch::default() };
-        for index in 0..records.min(self.len()) {
+        self.part(0..records.min(self.len()))
+    }
+
+    fn part(&self, records: Range<usize>) -> Batch {
+        let mut part = Batch { topic: self.topic.clone(), processed_at: self.processed_at, ..Batch::default() };
+        for index in records {
             let Record { partition, offset, timestamp, .. } = self.records[index];
-            first.push(partition, offset, timestamp, self.key(index), self.value(index));
-            self.headers(index).for_each(|(name, value)| first.push_header(name, value));
+            part.push(partition, offset, timestamp, self.key(index), self.value(index));
+            self.headers(index).for_each(|(name, value)| part.push_header(name, value));
             if let Some(refusal) = self.refusal(index) {
-                first.refuse(index, refusal.clone());
+                part.refuse(part.len() - 1, refusal.clone());
             }
         }
-        first
+        part
+    }
+
+    /// Takes away the messages from the one with index `records` on, and gives them back as a batch of their own.
+    pub fn split_off(&mut self, records: usize) -> Batch {
+        let rest = self.part(records..self.len());
+        self.truncate(records);
+        rest
+    }
+
+    /// Takes away the messages from the one with index `records` on.
+    pub fn truncate(&mut self, records: usize) {
+        self.records.truncate(records);
+        self.headers.truncate(self.records.last().map_or(0, |last| last.headers.end as usize));
+        self.refusals.split_off(&(records as u32));
     }
 
     /// Says that the output of message `index` cannot be written. The message is then rejected by the engine.
@@ -231,6 +252,9 @@ pub struct Step {
     pub rules: Vec<RuleStats>,
     /// Why this step must not be committed: a rule failed on a message, and its policy is to stop.
     pub stop: Option<String>,
+    /// If this is not about all messages of the batch, about how many: the others are to be judged again, once it is committed.
+    /// To find out on which of them a rule fails would have taken too long. It is one at least.
+    pub judged: Option<usize>,
     bytes: Vec<u8>,
 }
 
@@ -273,7 +297,9 @@ impl Step {
         self.counts = crate::counts::Delta::default();
         self.rules.clear();
         self.stop = None;
+        self.judged = None;
         self.bytes.clear();
+        self.bytes.shrink_to(MAX_KEPT_BYTES);
     }
 
     /// Appends the message `record` with its value unchanged.
@@ -303,5 +329,38 @@ impl Step {
             Some(span) => span.of(&self.bytes),
             None => batch.value(output.record as usize).unwrap_or_default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_split_with_all_that_belongs_to_its_messages() {
+        let mut batch = Batch::new("user-login");
+        for offset in 0..4 {
+            batch.push(1, offset, Some(9), Some(b"key"), Some(offset.to_string().as_bytes()));
+            batch.push_header("h", Some(offset.to_string().as_bytes()));
+        }
+        let refusal = Refusal { reason: "record_refused", detail: "too large".into() };
+        [0, 3].iter().for_each(|index| batch.refuse(*index, refusal.clone()));
+        let rest = batch.split_off(3);
+        assert_eq!((batch.len(), rest.len()), (3, 1));
+        assert_eq!((batch.refusal(0), batch.refusal(3)), (Some(&refusal), None));
+        assert_eq!((rest.refusal(0), rest.key(0), rest.value(0)), (Some(&refusal), Some(&b"key"[..]), Some(&b"3"[..])));
+        assert_eq!((rest.records()[0].offset, &*rest.topic), (3, "user-login"));
+        assert_eq!(rest.headers(0).collect::<Vec<_>>(), [("h", Some(&b"3"[..]))]);
+        batch.push(1, 4, None, None, None);
+        batch.push_header("i", None);
+        assert_eq!(batch.headers(3).collect::<Vec<_>>(), [("i", None)]);
+    }
+
+    #[test]
+    fn a_step_does_not_keep_the_room_that_one_odd_batch_took() {
+        let mut step = Step::default();
+        step.pass_with(0, |out| Ok::<(), ()>(out.resize(3 * MAX_KEPT_BYTES, 0))).unwrap();
+        step.clear();
+        assert!(step.bytes.capacity() <= MAX_KEPT_BYTES);
     }
 }

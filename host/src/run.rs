@@ -330,7 +330,13 @@ impl<C: Fn() -> i64> Engine<'_, C> {
                 None => Failure::Stop(anyhow!(reason)),
             });
         }
-        self.send(inbox)
+        let Some(judged) = step.judged else { return self.send(inbox) };
+        // What was not judged is read again after what was.
+        batch.truncate(judged);
+        self.send(inbox)?;
+        self.commit(inbox)?;
+        self.phase = Phase::Recovering;
+        Ok(())
     }
 
     /// Judges by other rules from the next message on. What is committed was judged by those before, and nothing else is.

@@ -153,7 +153,7 @@ fn rule(raw: &Raw, folder: &Path, name: String) -> Result<Rule, Invalid> {
             tables: raw.whole(&key("tables"), 1..=10_000_000)?,
             instances: raw.whole(&key("instances"), 1..=1_000)?,
             stack: raw.bytes(&key("stack"), "64KiB"..="1MiB")?,
-            result: raw.bytes(&key("result"), "64KiB"..="4GiB")?,
+            result: raw.bytes(&key("result"), "64KiB"..="1GiB")?,
             deadline: raw.duration(&key("deadline"), "1ms"..="60s")?,
         },
         config: raw.object(&key("config"))?,

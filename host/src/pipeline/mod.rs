@@ -33,6 +33,11 @@ pub const MAX_DETAIL_BYTES: usize = 1_024;
 /// Of a fault's backtrace, what is kept: bytes of UTF-8. It becomes a header as well.
 pub const MAX_BACKTRACE_BYTES: usize = 4_096;
 
+/// What a rule may hand back for a batch where nothing else is said, in bytes.
+const MOST_HANDED_BACK: usize = 64 << 20;
+/// How the detail begins where a rule was not asked.
+const SHORT_CIRCUITED: &str = "short-circuited: ";
+
 /// What a rule says of itself, as in the contract.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
@@ -156,6 +161,11 @@ impl Fault {
     pub fn new(message: impl Into<String>) -> Fault {
         Fault { message: message.into(), ..Fault::default() }
     }
+
+    /// The same, as long as it may be.
+    fn bounded(self) -> Fault {
+        Fault { message: bounded(self.message), backtrace: cut(self.backtrace, MAX_BACKTRACE_BYTES), ..self }
+    }
 }
 
 impl fmt::Display for Fault {
@@ -177,6 +187,11 @@ pub trait Evaluate {
     /// How long the calls took since this was asked last, in nanoseconds; 0 where nobody measures it.
     fn nanos(&mut self) -> u64 {
         0
+    }
+
+    /// How many bytes it may hand back for a batch. A call sees to that by itself; of several for one batch the pipeline does.
+    fn most(&self) -> usize {
+        MOST_HANDED_BACK
     }
 }
 
@@ -245,14 +260,16 @@ impl<R: Evaluate> Pipeline<R> {
         &self.manifests
     }
 
-    /// Judges `batch`. `step` is cleared first; its buffers are used again. The caller commits the step and then applies its
-    /// counts. Nothing else changes but scratch buffers, and what is remembered of rules that fail on everything.
+    /// Judges `batch`, or the first messages of it, as [`Step::judged`] says. `step` is cleared first; its buffers are used
+    /// again. The caller commits the step and then applies its counts. Nothing else changes but scratch buffers, and what is
+    /// remembered of rules that fail on everything.
     pub fn process(&mut self, counts: &Counts, batch: &Batch, step: &mut Step) {
         step.clear();
         step.rules.resize(self.rules.len(), RuleStats::default());
         self.parse(batch, step);
+        let mut time = isolate::SEARCH;
         for index in 0..self.rules.len() {
-            self.judge(index, batch, step);
+            self.judge(index, batch, step, &mut time);
         }
         self.assemble(batch, step);
         step.counts = self.count(counts, batch);
@@ -295,20 +312,21 @@ impl<R: Evaluate> Pipeline<R> {
         }
     }
 
-    /// Lets rule `index` judge the rows that are left.
-    fn judge(&mut self, index: usize, batch: &Batch, step: &mut Step) {
+    /// Lets rule `index` judge the rows that are left. `time` is what searches may still take.
+    fn judge(&mut self, index: usize, batch: &Batch, step: &mut Step, time: &mut u64) {
         if self.rows.is_empty() {
             return;
         }
-        let manifest = &self.manifests[index];
         let reads: Vec<&Column> = self.plan.reads[index].iter().map(|slot| &self.rows.current[*slot]).collect();
         let origin = Origin { batch: Some(batch), records: self.rows.records() };
         let (rows, processed_at) = (self.rows.len(), batch.processed_at);
         let view = View { rows, processed_at, columns: &reads, patience: Patience::Usual, origin };
         let (breaker, stats) = (&mut self.breakers[index], &mut step.rules[index]);
-        stats.rows = rows as u64;
-        let verdict = isolate::judge(&mut self.rules[index], manifest, breaker, view, stats);
-        stats.open = breaker.open().is_some();
+        let verdict = isolate::judge(&mut self.rules[index], &self.manifests[index], breaker, view, stats, time);
+        (stats.rows, stats.open) = (verdict.rows as u64, breaker.open().is_some());
+        if verdict.rows < rows {
+            self.leave(verdict.rows, index, step);
+        }
         let policy = self.policies[index];
         let mut rejected = Vec::new();
         for (row, refusal) in verdict.refusals {
@@ -317,7 +335,6 @@ impl<R: Evaluate> Pipeline<R> {
                 Refusal::Listed(reason, detail) => {
                     let reason = self.reasons[index][reason as usize].clone();
                     rejected.push(row);
-                    let detail = detail.map(bounded);
                     step.rejections.push(Rejection {
                         record,
                         rule: Some(index),
@@ -329,7 +346,10 @@ impl<R: Evaluate> Pipeline<R> {
                     continue;
                 }
                 Refusal::Fault(fault) => fault,
-                Refusal::Skipped => Fault::new(format!("short-circuited: {}", breaker.open().unwrap_or_default())),
+                Refusal::Skipped => {
+                    let why = self.breakers[index].open().unwrap_or_default();
+                    Fault::new(format!("{SHORT_CIRCUITED}{why}")).bounded()
+                }
             };
             match policy.on_fault {
                 OnFault::Pass => step.forgiven.push(faulty(record, index, fault)),
@@ -338,7 +358,8 @@ impl<R: Evaluate> Pipeline<R> {
                     step.rejections.push(faulty(record, index, fault));
                 }
                 OnFault::Stop => {
-                    step.stop.get_or_insert_with(|| stop(&manifest.name, &batch.place(record as usize), &fault.message));
+                    let (rule, place) = (&self.manifests[index].name, batch.place(record as usize));
+                    step.stop.get_or_insert_with(|| stop(rule, &place, &fault.message));
                 }
             }
         }
@@ -346,6 +367,28 @@ impl<R: Evaluate> Pipeline<R> {
             self.rows.write(*slot, column, self.plan.read_after(*slot, index));
         }
         self.rows.remove(&rejected, |slot| self.plan.read_after(slot, index));
+    }
+
+    /// Leaves the rows from `from` on for later: rule `index` has come no further. So it does with all messages from the first
+    /// of them on, to keep their order.
+    fn leave(&mut self, from: usize, index: usize, step: &mut Step) {
+        let judged = self.rows.record(from);
+        step.judged = Some(judged);
+        let later: Vec<u32> = (from as u32..self.rows.len() as u32).collect();
+        self.rows.remove(&later, |slot| self.plan.read_after(slot, index));
+        // What rules before this one did with these messages they will do again, and only then it counts.
+        let stats = &mut step.rules[..index];
+        stats.iter_mut().for_each(|stats| stats.rows -= later.len() as u64);
+        let is_left = |rejection: &mut Rejection| rejection.record as usize >= judged;
+        for rejection in step.rejections.extract_if(.., is_left) {
+            let Some(rule) = rejection.rule else { continue };
+            stats[..=rule].iter_mut().for_each(|stats| stats.rows -= 1);
+            discount(&mut stats[rule], &rejection);
+        }
+        for rejection in step.forgiven.extract_if(.., is_left) {
+            let Some(rule) = rejection.rule else { continue };
+            discount(&mut stats[rule], &rejection);
+        }
     }
 
     /// Rows into outputs: the original bytes, with what was written spliced in.
@@ -363,7 +406,10 @@ impl<R: Evaluate> Pipeline<R> {
             }
             let (message, layout) = (batch.value(record).unwrap_or_default(), &layouts[record * nodes..][..nodes]);
             let writes = Writes { columns: &columns, row };
-            let spliced = step.pass_with(record as u32, |out| splicer.write(&plan.projection, message, layout, writes, out));
+            let spliced = step.pass_with(record as u32, |out| {
+                splicer.write(&plan.projection, message, layout, writes, out)?;
+                fits(out.len())
+            });
             if let Err(Unwritable(name)) = spliced {
                 refused.push(row as u32);
                 step.rejections.push(refusal(record, "unwritable_member", name));
@@ -378,11 +424,17 @@ impl<R: Evaluate> Pipeline<R> {
     }
 }
 
+/// Whether the outputs of a batch may take so many bytes: more could not be named.
+fn fits(bytes: usize) -> Result<(), Unwritable> {
+    let too_many = |_| Unwritable("with it the outputs of the batch would take more than 4 GiB".into());
+    u32::try_from(bytes).map(|_| ()).map_err(too_many)
+}
+
 /// Why the process stops, and what to do.
 fn stop(rule: &str, place: &str, fault: &str) -> String {
     format!(
         "the rule `{rule}` failed on the message {place}, and rule.{rule}.on_fault is \"stop\": {fault}; mend the rule, or set \
-         rule.{rule}.on_fault to \"dead-letter\" or \"pass\", and start again: the message is not committed"
+         rule.{rule}.on_fault to \"dead-letter\" or \"pass\"; until then the message is not committed"
     )
 }
 
@@ -394,13 +446,31 @@ fn refusal(record: usize, reason: &str, detail: String) -> Rejection {
 
 /// The rejection of a message on which rule `index` has failed.
 fn faulty(record: u32, index: usize, fault: Fault) -> Rejection {
-    let Fault { message, mut backtrace, .. } = fault;
-    backtrace.truncate(backtrace.floor_char_boundary(MAX_BACKTRACE_BYTES));
-    let (detail, backtrace) = (Some(bounded(message)), (!backtrace.is_empty()).then_some(backtrace));
+    let Fault { message, backtrace, .. } = fault;
+    let (detail, backtrace) = (Some(message), (!backtrace.is_empty()).then_some(backtrace));
     Rejection { record, rule: Some(index), reason: RULE_FAULT.into(), detail, backtrace, drop: false }
 }
 
-fn bounded(mut detail: String) -> String {
-    detail.truncate(detail.floor_char_boundary(MAX_DETAIL_BYTES));
-    detail
+/// Takes back that a rule failed on the message of `rejection`.
+fn discount(stats: &mut RuleStats, rejection: &Rejection) {
+    if *rejection.reason != *RULE_FAULT {
+        return;
+    }
+    let was_skipped = rejection.detail.as_ref().is_some_and(|detail| detail.starts_with(SHORT_CIRCUITED));
+    let count = if was_skipped { &mut stats.skipped } else { &mut stats.faults };
+    *count = count.saturating_sub(1);
+}
+
+/// As much of a detail as is kept.
+fn bounded(detail: String) -> String {
+    cut(detail, MAX_DETAIL_BYTES)
+}
+
+/// The first `most` bytes of `text`, and no room for more.
+fn cut(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most));
+        text.shrink_to_fit();
+    }
+    text
 }

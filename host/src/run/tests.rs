@@ -14,7 +14,8 @@ use crate::record::Rejection;
 use crate::snapshot::Snapshot;
 
 /// Stands in for the rules: `bad…` is rejected, `drop…` dropped, `stop…` stops, `+…` is written as `added…`, all else passes
-/// as it is. What passes is counted under its first word.
+/// as it is. What passes is counted under its first word. `slow…` takes all the time that there is, so what comes after it is
+/// left for later.
 fn judge(counts: &Counts, batch: &Batch, step: &mut Step) {
     step.clear();
     let mut passed = Vec::new();
@@ -38,6 +39,11 @@ fn judge(counts: &Counts, batch: &Batch, step: &mut Step) {
             None => step.rejections.push(Rejection { rule: None, ..reject(false) }),
             Some(value) => {
                 passed.push((batch.records()[record as usize].partition, value.split(' ').next()));
+                if value.starts_with("slow") {
+                    step.pass(record);
+                    step.judged = Some(record as usize + 1);
+                    break;
+                }
                 match value.strip_prefix('+') {
                     Some(rest) => step
                         .pass_with(record, |out| {
@@ -163,6 +169,31 @@ fn messages_arrive_with_key_headers_timestamp_and_partition() {
     assert_eq!((header(writer::RULE_VERSION), header(writer::RULESET)), (Some("1.2.3"), Some("cafe")));
     assert_eq!(header(writer::SOURCE), Some("user-login/1/0"));
     assert_eq!((tombstone.value.as_ref(), tombstone.header(writer::RULE)), (None, Some("weir")));
+}
+
+#[test]
+fn what_rules_had_no_time_for_is_judged_again_in_order() {
+    let broker = Broker::start(config());
+    let clock = AtomicI64::new(60_000);
+    let words: Vec<String> = (0..40).map(|index| format!("{} {index}", ["fine", "slow", "bad"][index % 3])).collect();
+    let messages: Vec<_> =
+        words.iter().enumerate().map(|(index, word)| (index as i32 % 2, None, Some(word.as_bytes()))).collect();
+    broker.produce(&messages);
+    thread::scope(|scope| {
+        let running = Running::start(scope, &broker, &clock);
+        running.until("all are committed", |snapshot| snapshot.read >= 40);
+        let snapshot = running.stop().unwrap();
+        assert_eq!((snapshot.read, snapshot.written, snapshot.rejections()), (40, 27, 13));
+        assert!(snapshot.batches >= 13, "each slow one ends a batch");
+        assert_eq!(snapshot.totals, BTreeMap::from([("fine".into(), 14), ("slow".into(), 13)]));
+    });
+    let output = broker.read("processed-user-login", 27);
+    for partition in 0..2 {
+        let found: Vec<&str> = output.iter().filter(|output| output.partition == partition).map(Received::text).collect();
+        let sent = words.iter().enumerate().filter(|(index, word)| *index as i32 % 2 == partition && !word.starts_with("bad"));
+        assert_eq!(found, sent.map(|(_, word)| word.as_str()).collect::<Vec<_>>());
+    }
+    assert_eq!(broker.read("user-login-rejected", 13).len(), 13);
 }
 
 #[test]

@@ -32,7 +32,8 @@ impl Guest {
 
     /// It is about to be asked about these messages.
     pub(super) fn asked(&mut self, origin: Option<[(i32, i64); 2]>) {
-        self.origin = origin;
+        // What it said then it has survived.
+        (self.origin, self.panic) = (origin, None);
     }
 
     /// What it said before it trapped, escaped.
@@ -62,7 +63,14 @@ impl Host for Guest {
             self.panic = Some(escaped(&message));
             return;
         }
-        let Some(dropped) = self.throttle.admit() else { return };
+        // What nobody reads must not use up what others may say.
+        let is_read = match level {
+            Level::Debug => tracing::enabled!(tracing::Level::DEBUG),
+            Level::Info => tracing::enabled!(tracing::Level::INFO),
+            Level::Warn => tracing::enabled!(tracing::Level::WARN),
+            Level::Error | Level::Panic => tracing::enabled!(tracing::Level::ERROR),
+        };
+        let Some(dropped) = is_read.then(|| self.throttle.admit()).flatten() else { return };
         let (rule, component, records, message) = (&self.rule, &self.component, self.records(), escaped(&message));
         let dropped = (dropped > 0).then_some(dropped);
         match level {

@@ -24,6 +24,8 @@ use crate::throttle::Throttle;
 /// alone.
 const SHORTER: u32 = 8;
 const LONGER: u32 = 2;
+/// What is kept of the words in which a rule refuses its configuration, in bytes.
+const MAX_REFUSAL_BYTES: usize = 1_024;
 /// Frames of a backtrace that are kept.
 const MAX_FRAMES: usize = 32;
 /// What is kept of a function's name, in characters.
@@ -104,7 +106,8 @@ impl Instance {
         let rule = rule.context("failed to instantiate it")?;
         store.set_epoch_deadline(ticks(self.limits.deadline));
         let answer = rule.call_configure(&mut *store, &self.config).map_err(|error| self.explain(&error, store.data_mut()));
-        let manifest = answer.context("`configure` failed")?.map_err(|message| Refused(escaped(&message)))?;
+        let refused = |message: String| Refused(escaped(&message[..message.floor_char_boundary(MAX_REFUSAL_BYTES)]));
+        let manifest = answer.context("`configure` failed")?.map_err(refused)?;
         Ok((rule, from_bound(manifest)))
     }
 
@@ -173,6 +176,10 @@ impl Evaluate for Instance {
 
     fn nanos(&mut self) -> u64 {
         u64::try_from(mem::take(&mut self.spent).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn most(&self) -> usize {
+        self.limits.result
     }
 }
 

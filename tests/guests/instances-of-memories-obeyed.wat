@@ -1,0 +1,11 @@
+;; Has as many memories as it may have.
+;; culprits: none
+(memory 0)
+(memory 0)
+(memory 0)
+(memory 0)
+(memory 0)
+(memory 0)
+(memory 0)
+(memory 0)
+(memory 0)

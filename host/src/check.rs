@@ -10,7 +10,7 @@ use crate::config::{self, Config};
 use crate::logging;
 use crate::pipeline::Manifest;
 use crate::ruleset::{self, Defined, Proven};
-use crate::wasm::Runtime;
+use crate::wasm::{Compiler, Runtime};
 
 /// Runs the command.
 ///
@@ -18,7 +18,7 @@ use crate::wasm::Runtime;
 /// If one of the files is no usable rule. Each is named with its fault.
 pub fn check(args: &cli::Check, config: &Config) -> anyhow::Result<()> {
     logging::start(&config.log);
-    let runtime = Runtime::new(None)?;
+    let runtime = Runtime::new(None)?.with_compiler(Compiler::child());
     let mut refused = 0;
     for file in &args.rules {
         match prove(&runtime, file, config) {

@@ -101,7 +101,11 @@ impl RuleSet {
     /// # Errors
     /// As for [`RuleSet::load`].
     pub fn prove(runtime: &Runtime, definition: Definition) -> anyhow::Result<RuleSet> {
-        let rules = definition.rules.iter().map(|rule| prove(runtime, rule)).collect::<anyhow::Result<Vec<Proven>>>()?;
+        let rules = definition.rules.iter().map(|rule| {
+            let proven = prove(runtime, rule)?;
+            Ok(Proven { manifest: named(proven.manifest, &rule.config), ..proven })
+        });
+        let rules = rules.collect::<anyhow::Result<Vec<Proven>>>()?;
         let set = RuleSet { hash: definition.hash(), rules, definition };
         set.instantiate()?;
         Ok(set)
@@ -129,6 +133,7 @@ impl RuleSet {
     pub fn instantiate(&self) -> anyhow::Result<Pipeline<Instance>> {
         let stages = self.rules.iter().map(|rule| {
             let (instance, manifest) = instantiate(&rule.component, &rule.config)?;
+            let manifest = named(manifest, &rule.config);
             Ok(Stage { manifest, drop: rule.config.drop, on_fault: rule.config.on_fault, rule: instance })
         });
         let stages = stages.collect::<anyhow::Result<Vec<_>>>()?;
@@ -139,6 +144,12 @@ impl RuleSet {
 fn instantiate(component: &Component, rule: &config::Rule) -> anyhow::Result<(Instance, Manifest)> {
     Instance::new(component, &rule.name, &rule.config.to_string(), rule.limits)
         .with_context(|| format!("failed to start the rule `{}` of {}", rule.name, rule.file.display()))
+}
+
+/// The manifest under the rule's name in the configuration, which is the only one of that name: metrics, dead letters and
+/// remedies mean that rule, whatever it calls itself.
+fn named(manifest: Manifest, rule: &config::Rule) -> Manifest {
+    Manifest { name: rule.name.clone(), ..manifest }
 }
 
 /// Everything that a rule must show before it may see a message.
@@ -169,22 +180,43 @@ pub fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     fs::read(file).with_context(|| format!("failed to read the rule {}", file.display()))
 }
 
-/// Lets a rule judge no row, and rows with a cell of every kind. It may reject them; it must not fail.
+/// An ordinary message, of which a rule is shown the members that it reads.
+const ORDINARY: &str = r#"{"user_id":"424cdd21-063a-43a7-b91b-7ca1a833afae","app_version":"2.3.0","device_type":"android",
+"ip":"199.172.111.135","locale":"RU","device_id":"593-47-5928","timestamp":1694479551}"#;
+
+/// Lets a rule judge no row, an ordinary one, rows with the same odd cell in all members, and rows with cells of all kinds
+/// beside each other. It may reject them; it must not fail.
 fn probe(instance: &mut Instance, manifest: &Manifest) -> anyhow::Result<()> {
-    let mut probe = Column::default();
-    let cells: [(Kind, &[u8]); 8] = [
+    let long = "a long text, ".repeat(100);
+    let cells: [(Kind, &[u8]); 11] = [
         (Kind::Absent, b""),
         (Kind::Null, b""),
         (Kind::Boolean, b"true"),
         (Kind::Number, b"-1e400"),
         (Kind::Number, b"1700000000"),
         (Kind::Text, b""),
+        (Kind::Text, b"android"),
+        (Kind::Text, b"2.3.0"),
+        (Kind::Text, long.as_bytes()),
         (Kind::Text, "\u{0}\u{1f600}\"".as_bytes()),
         (Kind::Composite, b"{\"a\":[]}"),
     ];
-    for rows in [0, cells.len()] {
-        cells[probe.len()..rows].iter().for_each(|(kind, bytes)| probe.push(*kind, bytes));
-        let columns = vec![&probe; manifest.reads.len()];
+    let ordinary: serde_json::Value = serde_json::from_str(ORDINARY)?;
+    let column = |(index, name): (usize, &String)| {
+        let mut column = Column::default();
+        match ordinary.get(name.trim_start_matches('/')) {
+            Some(serde_json::Value::String(text)) => column.push(Kind::Text, text.as_bytes()),
+            Some(number) => column.push(Kind::Number, number.to_string().as_bytes()),
+            None => column.push(Kind::Text, b"android"),
+        }
+        let mixed = cells.iter().cycle().skip(index).take(cells.len());
+        cells.iter().chain(mixed).for_each(|(kind, bytes)| column.push(*kind, bytes));
+        column
+    };
+    let columns: Vec<Column> = manifest.reads.iter().enumerate().map(column).collect();
+    for rows in [0, 1 + 2 * cells.len()] {
+        let columns: Vec<Column> = columns.iter().map(|column| column.part(0, rows)).collect();
+        let columns: Vec<&Column> = columns.iter().collect();
         let outcome = instance.evaluate(View { rows, columns: &columns, ..View::default() });
         outcome
             .and_then(|outcome| outcome.check(manifest, rows))

@@ -20,9 +20,10 @@ impl Notices {
     /// Tells of parts that are committed, as `judge` has judged them.
     pub(super) fn tell(&mut self, parts: &[Part], judge: &Judge) {
         for Part { batch, step } in parts {
-            for (stats, manifest) in step.rules.iter().zip(&judge.manifests) {
+            for (rule, (stats, manifest)) in step.rules.iter().zip(&judge.manifests).enumerate() {
                 if stats.rows > 0 && stats.open != self.open.contains(&manifest.name) {
-                    self.turn(manifest, stats.open, step.rejections.iter().chain(&step.forgiven));
+                    let own = step.rejections.iter().chain(&step.forgiven).filter(|fault| fault.rule == Some(rule));
+                    self.turn(manifest, stats.open, own);
                 }
             }
             let failed = |rejection: &&Rejection| rejection.rule.is_some() && *rejection.reason == *RULE_FAULT;

@@ -94,6 +94,19 @@ fn an_absolute_path_stays() {
 }
 
 #[test]
+fn the_deadlines_of_all_rules_together_obeyed_and_violated() {
+    let deadlines =
+        |first, second| parse(&format!("rule.validation.deadline = '{first}'\nrule.utc-enrichment.deadline = '{second}'"));
+    assert!(deadlines("4s", "60s").is_ok());
+    let complaint = complaint(deadlines("5s", "60s"));
+    assert!(
+        complaint.starts_with("`rule.utc-enrichment.deadline` in weir.toml line 2 is \"60s\"; expected less: "),
+        "{complaint}"
+    );
+    assert!(complaint.ends_with("together may be at most 65s"), "{complaint}");
+}
+
+#[test]
 fn complaints_name_the_key_the_place_and_the_remedy() {
     let cases = [
         ("\n[kafka]\nbrokres = 'x'", "unknown key `kafka.brokres` in weir.toml line 3; did you mean `kafka.brokers`?"),

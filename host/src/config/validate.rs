@@ -4,6 +4,7 @@
 
 use std::net::ToSocketAddrs;
 use std::path::Path;
+use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
@@ -13,6 +14,10 @@ use super::{
     Trial,
 };
 
+/// What the deadlines of all rules may be together. A batch takes three times as much where each rule runs out of time on all
+/// of it and then on a row alone, and the search for culprits some 30 s: less than `max.poll.interval.ms`, 5 min, past which
+/// the group takes the partitions away.
+const MAX_DEADLINES: Duration = Duration::from_secs(65);
 /// `kafka.brokers` for the broker inside the process.
 const EMBEDDED: &str = "embedded";
 const DELIVERIES: [(&str, Delivery); 2] = [("exactly-once", Delivery::ExactlyOnce), ("at-least-once", Delivery::AtLeastOnce)];
@@ -58,7 +63,7 @@ pub(super) fn validate(raw: &Raw, folder: &Path) -> Result<Config, Invalid> {
             emit_empty: raw.flag("counts.emit_empty")?,
             reset_bad_state: raw.choice("counts.on_bad_state", &[("stop", false), ("reset", true)])?,
         },
-        rules: raw.names("rules.pipeline")?.into_iter().map(|name| rule(raw, folder, name)).collect::<Result<_, _>>()?,
+        rules: rules(raw, folder)?,
         swap: Swap {
             folder: folder.join(raw.text("rules.folder")?),
             watch: raw.flag("rules.watch")?,
@@ -136,6 +141,19 @@ fn topic(raw: &Raw, path: &str) -> Result<String, Invalid> {
         return Ok(name);
     }
     Err(raw.complaint(path, format!("a topic: at most {MAX_TOPIC_NAME} letters, digits, `.`, `-` and `_`")))
+}
+
+fn rules(raw: &Raw, folder: &Path) -> Result<Vec<Rule>, Invalid> {
+    let names = raw.names("rules.pipeline")?;
+    let rules: Vec<Rule> = names.into_iter().map(|name| rule(raw, folder, name)).collect::<Result<_, _>>()?;
+    let longest = rules.iter().max_by_key(|rule| rule.limits.deadline);
+    match longest.filter(|_| rules.iter().map(|rule| rule.limits.deadline).sum::<Duration>() > MAX_DEADLINES) {
+        Some(rule) => Err(raw.complaint(
+            &format!("rule.{}.deadline", rule.name),
+            format!("less: the deadlines of all rules together may be at most {MAX_DEADLINES:?}"),
+        )),
+        None => Ok(rules),
+    }
 }
 
 fn rule(raw: &Raw, folder: &Path, name: String) -> Result<Rule, Invalid> {

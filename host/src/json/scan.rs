@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::projection::{Node, Projection, ROOT};
+use super::projection::{MAX_LEVELS, Node, Projection, ROOT};
 use super::text;
 use crate::column::{Column, Kind};
 
@@ -110,11 +110,12 @@ pub fn is_number(bytes: &[u8]) -> bool {
     matches!(scan.peek(), Some(b'-' | b'0'..=b'9')) && scan.number().is_ok() && scan.at == bytes.len()
 }
 
-/// Whether `bytes` are a JSON object or array and nothing else, not even white space around it.
+/// Whether `bytes` are a JSON object or array and nothing else, not even white space around it, that can be written wherever a
+/// member may lie without making a message that is nested too deep.
 pub fn is_composite(bytes: &[u8]) -> bool {
     let mut scan = Scan::new(&NOTHING, bytes, &mut []);
     let composite = matches!(scan.peek(), Some(b'{' | b'['));
-    composite && std::str::from_utf8(bytes).is_ok() && scan.value(None, 0).is_ok() && scan.at == bytes.len()
+    composite && std::str::from_utf8(bytes).is_ok() && scan.value(None, MAX_LEVELS).is_ok() && scan.at == bytes.len()
 }
 
 /// What a value is, and whether it is a string with escapes.
@@ -339,5 +340,24 @@ impl<'a> Scan<'a> {
     #[cold]
     fn expected<T>(&self, what: &'static str) -> Result<T, Problem> {
         Err(Problem::Malformed(self.at, what))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_of_what_is_written_obeyed_and_violated() {
+        let nested = |levels: usize| ["[".repeat(levels), "]".repeat(levels)].concat();
+        assert!(is_composite(nested(MAX_DEPTH - MAX_LEVELS).as_bytes()));
+        assert!(!is_composite(nested(MAX_DEPTH - MAX_LEVELS + 1).as_bytes()));
+        // As deep as a member may lie, it makes a message that can be read.
+        let (mut projection, name) = (Projection::default(), "/a".repeat(MAX_LEVELS));
+        projection.want(&name).unwrap();
+        let around = "{\"a\":".repeat(MAX_LEVELS);
+        let message = [around, nested(MAX_DEPTH - MAX_LEVELS), "}".repeat(MAX_LEVELS)].concat();
+        let mut layout = vec![Found::default(); projection.nodes()];
+        assert_eq!(projection.scan(message.as_bytes(), &mut layout), Ok(()));
     }
 }

@@ -474,3 +474,25 @@ fn cut(mut text: String, most: usize) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_a_fault_obeyed_and_violated() {
+        let kept = |message, backtrace| {
+            let fault = Fault { message: "a".repeat(message), backtrace: "b".repeat(backtrace), timed_out: false }.bounded();
+            (fault.message.len(), fault.backtrace.len(), fault.message.capacity() + fault.backtrace.capacity())
+        };
+        assert_eq!(kept(1_024, 4_096), (1_024, 4_096, 5_120));
+        assert_eq!(kept(1 << 20, 1 << 20), (1_024, 4_096, 5_120), "nor is there room for more");
+        assert_eq!(cut("aé".into(), 2), "a", "in the middle of a character");
+    }
+
+    #[test]
+    fn outputs_of_a_batch_obeyed_and_violated() {
+        assert_eq!(fits(u32::MAX as usize), Ok(()));
+        assert!(fits(u32::MAX as usize + 1).is_err());
+    }
+}

@@ -62,7 +62,50 @@ fn own_function(backtrace: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+    use crate::record::{Batch, RuleStats, Step};
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_rule_is_short_circuited_for_its_own_faults() {
+        let manifests = ["first", "second"].map(|name| Manifest { name: name.into(), ..Manifest::default() }).to_vec();
+        let judge = Judge { process: Box::new(|_, _, _| {}), manifests, hash: "cafe".into() };
+        let mut batch = Batch::new("user-login");
+        (0..2).for_each(|offset| batch.push(0, offset, None, None, None));
+        let fault = |rule: usize, detail: &str| Rejection {
+            record: rule as u32,
+            rule: Some(rule),
+            reason: RULE_FAULT.into(),
+            detail: Some(detail.into()),
+            ..Rejection::default()
+        };
+        let stats = |open| RuleStats { rows: 2, open, ..RuleStats::default() };
+        let mut step = Step::default();
+        step.rejections = vec![fault(0, "trapped"), fault(1, "ran too long")];
+        step.rules = vec![stats(false), stats(true)];
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || Notices::default().tell(&[Part { batch, step }], &judge));
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let line = text.lines().find(|line| line.contains("short-circuited")).unwrap();
+        assert!(line.contains("whether it still does: ran too long") && line.contains("rule=\"second\""), "{line}");
+    }
 
     #[test]
     fn what_lies_between_a_function_and_its_panic_is_left_out() {

@@ -97,6 +97,24 @@ pub(super) fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Rule;
+
+    #[test]
+    fn the_length_of_what_is_said_obeyed_and_violated() {
+        let mut guest = Guest::new("guest", "", Rule::with_defaults("guest").limits, Throttle::new());
+        for (said, kept) in [(MAX_LINE_BYTES, MAX_LINE_BYTES), (MAX_LINE_BYTES + 1, MAX_LINE_BYTES)] {
+            guest.log(Level::Panic, "a".repeat(said));
+            assert_eq!(guest.last_words().map(|words| words.len()), Some(kept));
+        }
+    }
+
+    #[test]
+    fn words_are_forgotten_with_the_next_question() {
+        let mut guest = Guest::new("guest", "", Rule::with_defaults("guest").limits, Throttle::new());
+        guest.log(Level::Panic, "a lie".into());
+        guest.asked(None);
+        assert_eq!(guest.last_words(), None);
+    }
 
     #[test]
     fn what_moves_a_cursor_or_begins_a_line_is_escaped() {

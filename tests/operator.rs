@@ -23,7 +23,7 @@ const VARIANTS: u8 = 10;
 /// A trial that is over soon, and by chance takes back nothing: a fifth of the logins is bad.
 const TRIAL: &str = "[trial]\nrecords = 300\nrejections = 0.5\n";
 /// What rules reject that are meant to be bad.
-const BLAME: [Rejected; 2] = [("guest", "rule_fault"), ("validation", "old_app_version")];
+const BLAME: [Rejected; 2] = [("device-filter", "rule_fault"), ("validation", "old_app_version")];
 
 /// Somebody who changes the rules of a folder.
 pub struct Operator {

@@ -364,7 +364,7 @@ fn a_rule_that_fails_on_everything_is_taken_back_and_not_tried_again_until_it_ch
     field.log_in(150);
     let line = engine.line("rules are taken back");
     assert_eq!((self::field(&line, "failed"), self::field(&line, "back")), (bad.clone(), good.clone()));
-    let evidence = ["failed on", "trial.faults", "user-login/", "guest: rule_fault", "unreachable"];
+    let evidence = ["failed on", "trial.faults", "user-login/", "device-filter: rule_fault", "unreachable"];
     evidence.iter().for_each(|words| assert!(line.contains(words), "{words}: {line}"));
     field.log_in(50);
     outputs.until("what came after", |records| records.last().is_some_and(|last| last.header("weir-ruleset") == Some(&good)));

@@ -3,8 +3,8 @@
 //! In reading order: [`client`] has the settings, [`troubles`] tells of trouble once, [`failure`] says which errors waiting
 //! can help, [`topics`] finds or creates the topics, [`source`] reads batches and commits their offsets, from where [`beginning`]
 //! says, [`sink`] writes steps, as [`writer`] words them, and sees them delivered, `transaction` brackets that, `outbox` is the
-//! producer below it, [`publish`] is for those who only produce, [`reader`] for those who only read, [`embedded`] is a broker within the process, and `native` has the few calls
-//! that the Rust client lacks.
+//! producer below it, [`publish`] is for those who only produce, [`reader`] for those who only read, [`embedded`] is a broker
+//! within the process, and `native` has the few calls that the Rust client lacks.
 //!
 //! A step is sent, every delivery report is awaited, then the offsets are committed: within a transaction, which makes it exactly
 //! once, or without one, which makes it at least once. The source is polled, its offsets are committed and its rebalances are

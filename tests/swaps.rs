@@ -20,7 +20,7 @@ use crate::kafka::{Reader, Record, write};
 use crate::program::{Weir, eventually, field, within};
 
 /// From the change of a file until the new rules are live, compiling on a busy machine included.
-const SECONDS: Duration = Duration::from_secs(10);
+const SECONDS: Duration = Duration::from_secs(60);
 /// The rule whose file is replaced.
 pub const RULE: &str = "device-filter";
 /// What this rule can be configured with, and rejects.

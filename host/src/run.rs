@@ -8,9 +8,10 @@
 //! What this module leaves out: how messages are judged, how they get here and there, and where events come from.
 
 mod notices;
+mod same_topic;
+mod sets;
 
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -22,13 +23,15 @@ use crate::events::{CLOSE_GRACE, Event, Inbox};
 use crate::kafka::offsets::Committed;
 use crate::kafka::sink::Work;
 use crate::kafka::troubles::Troubles;
-use crate::kafka::{Failure, Polled, Sink, Source, start, topics};
+use crate::kafka::{Failure, Polled, Sink, Source, beginning, topics};
 use crate::record::{Batch, Part, Step};
 use crate::snapshot::{self, Shared};
 use crate::state::State;
-use crate::swap::{self, Judge, Note, OnTrial, Prepared, Taken, Tap, Trial, Verdict};
+use crate::swap::{Judge, Tap};
 
 use notices::Notices;
+use same_topic::SameTopic;
+use sets::Sets;
 
 /// The longest wait for a message: how soon an event is seen while there is nothing to do.
 const IDLE: Duration = Duration::from_millis(100);
@@ -39,9 +42,6 @@ const OPEN: Duration = Duration::from_millis(100);
 const SLOW: Duration = Duration::from_secs(1);
 /// How often observers are told how far the loop is behind.
 const LAG_EVERY: Duration = Duration::from_secs(1);
-/// How often it is asked whether the input topic is still the same. The client itself reads on in one that was created anew, once
-/// that has the offset to be read next.
-const SAME_TOPIC_EVERY: Duration = Duration::from_secs(10);
 /// How long a topic may be missing. Brokers that have just started do not know all of them at once.
 const MISSING: Duration = Duration::from_secs(30);
 /// Pauses before a batch that could not be committed is read again.
@@ -60,8 +60,9 @@ pub struct Summary {
     pub batches: u64,
 }
 
-/// Runs until a shutdown is asked for, with the rules of `judge` to begin with: reaches the cluster at `brokers`, sees to the topics, and then reads, judges and writes.
-/// `clock` tells the time in milliseconds since the epoch. `snapshot` is renewed with every batch.
+/// Runs until a shutdown is asked for, with the rules of `judge` to begin with: reaches the cluster at `brokers`, sees to the
+/// topics, and then reads, judges and writes. `clock` tells the time in milliseconds since the epoch. `snapshot` is renewed with
+/// every batch.
 ///
 /// # Errors
 /// What waiting cannot help, such as a missing permission or topic.
@@ -102,16 +103,13 @@ fn serve(
         sink: Sink::open(config, brokers, ready.largest_batch, troubles.clone())?,
         troubles,
         source,
-        judge,
-        next: None,
-        trial: None,
-        lately: swap::Record::default(),
+        sets: Sets::new(judge),
         tap: None,
         judging: Duration::ZERO,
         cautious: false,
         notices: Notices::default(),
         looked: Instant::now(),
-        topic_id: (String::new(), Instant::now()),
+        same_topic: SameTopic::new(),
         phase: Phase::Recovering,
         missing: None,
         reset_bad_state: config.counts.reset_bad_state,
@@ -129,15 +127,6 @@ fn serve(
     outcome
 }
 
-/// A trial that is under way.
-struct Probation {
-    trial: Trial,
-    /// The set before, which comes back if the trial fails.
-    before: Judge,
-    notes: Sender<Note>,
-    status: swap::SharedStatus,
-}
-
 /// What the next turn of the loop does.
 enum Phase {
     /// Read a batch, or serve what else comes.
@@ -151,12 +140,7 @@ struct Engine<'a, C> {
     source: Source,
     sink: Sink,
     troubles: Arc<Troubles>,
-    judge: Judge,
-    /// A set that takes its place before the next message is read.
-    next: Option<Box<Prepared>>,
-    trial: Option<Probation>,
-    /// What the set in force has done lately; while it is on trial, the one before.
-    lately: swap::Record,
+    sets: Sets,
     /// The candidate that sees samples of what is committed.
     tap: Option<Tap>,
     /// How long the rules took for the open transaction.
@@ -166,8 +150,7 @@ struct Engine<'a, C> {
     notices: Notices,
     /// When the lag was looked at last.
     looked: Instant,
-    /// The id of the input topic, empty where it has none, and when it was asked for last.
-    topic_id: (String, Instant),
+    same_topic: SameTopic,
     /// What is counted, ahead of what is committed by the transaction that is open.
     counts: Counts,
     /// Parts of transactions. The first `filled` were sent since `begun`.
@@ -195,7 +178,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
                 match inbox.pop() {
                     // What is counted in the open window is committed with the offsets: whoever goes on there counts on.
                     Some(Event::Shutdown) => return Ok(()),
-                    Some(Event::Swap(next)) => self.next = Some(next),
+                    Some(Event::Swap(next)) => self.sets.propose(next),
                     Some(Event::Shadow(tap)) => self.tap = tap,
                     None => {}
                 }
@@ -232,8 +215,8 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         }
         if self.begun.is_none() {
             self.check_topic()?;
-            if let Some(next) = self.next.take() {
-                self.swap(*next);
+            if self.sets.advance(self.source.positions(), (self.clock)()) {
+                self.introduce();
             }
         }
         if self.is_full() {
@@ -309,7 +292,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
 
     /// Looks now and then whether the input topic was deleted and created anew while it is read.
     fn check_topic(&mut self) -> Result<(), Failure> {
-        if self.topic_id.1.elapsed() < SAME_TOPIC_EVERY || self.troubles.outage().is_some() {
+        if !self.same_topic.is_due() || self.troubles.outage().is_some() {
             return Ok(());
         }
         let found = self.sink.input_id();
@@ -318,15 +301,11 @@ impl<C: Fn() -> i64> Engine<'_, C> {
 
     /// Stops if the input topic, whose id is `found` to be this, is not the one that was read before.
     fn is_still(&mut self, found: String) -> Result<(), Failure> {
-        let (known, asked) = &mut self.topic_id;
-        *asked = Instant::now();
-        if known.is_empty() {
-            *known = found;
-        } else if !found.is_empty() && found != *known {
-            let (topic, remedy) = (self.source.topic(), start::how_to_reset(self.source.topic(), self.group));
-            return Err(Failure::Stop(anyhow!("failed to read on in topic {topic}: it was deleted and created anew; {remedy}")));
+        if self.same_topic.is_still(found) {
+            return Ok(());
         }
-        Ok(())
+        let (topic, remedy) = (self.source.topic(), beginning::how_to_reset(self.source.topic(), self.group));
+        Err(Failure::Stop(anyhow!("failed to read on in topic {topic}: it was deleted and created anew; {remedy}")))
     }
 
     /// The state to go on with in a partition.
@@ -334,7 +313,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         let (partition, name) = (found.partition, self.source.topic());
         let fresh = || State::new(topic, found.offset.unwrap_or_default());
         let stop = |problem: String| {
-            let remedy = start::how_to_reset(name, self.group);
+            let remedy = beginning::how_to_reset(name, self.group);
             Failure::Stop(anyhow!("failed to go on with partition {partition} of topic {name}: {problem}; {remedy}"))
         };
         match State::parse(&found.metadata) {
@@ -377,18 +356,16 @@ impl<C: Fn() -> i64> Engine<'_, C> {
     fn process(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
         let Part { batch, step } = &mut self.parts[self.filled];
         batch.processed_at = (self.clock)();
-        self.sink.warn(batch);
+        self.sink.refuse_known(batch);
         let began = Instant::now();
-        (self.judge.process)(&self.counts, batch, step);
+        (self.sets.judge_mut().process)(&self.counts, batch, step);
         self.judging += began.elapsed();
         if let Some(reason) = step.stop.take() {
-            return Err(match self.trial.take() {
-                Some(probation) => {
-                    self.take_back(probation, reason.clone());
-                    Failure::Wait(anyhow!(reason))
-                }
-                None => Failure::Stop(anyhow!(reason)),
-            });
+            if !self.sets.take_back(&reason) {
+                return Err(Failure::Stop(anyhow!(reason)));
+            }
+            self.introduce();
+            return Err(Failure::Wait(anyhow!(reason)));
         }
         let Some(judged) = step.judged else { return self.send(inbox) };
         // What was not judged is read again after what was.
@@ -399,73 +376,9 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         Ok(())
     }
 
-    /// Judges by other rules from the next message on. What is committed was judged by those before, and nothing else is.
-    fn swap(&mut self, next: Prepared) {
-        let Prepared { judge, trial, usual, taken, notes, status } = next;
-        if self.lately.records < usual.records {
-            self.lately = usual;
-        }
-        let (from, old) = (self.source.positions().clone(), std::mem::replace(&mut self.judge, judge));
-        self.snapshot.update(|snapshot| self.judge.introduce(snapshot));
-        let mut retired = Vec::new();
-        // A set that is replaced while it is on trial has not earned to be gone back to.
-        let before = match self.trial.take() {
-            Some(cut_short) => {
-                swap::update(&cut_short.status, |status| status.trial = None);
-                retired.push(old);
-                cut_short.before
-            }
-            None => old,
-        };
-        match trial.filter(|_| before.hash != self.judge.hash) {
-            Some(bounds) => {
-                let trial = Trial::new(bounds, self.lately, (self.clock)());
-                self.trial = Some(Probation { trial, before, notes, status });
-            }
-            None => {
-                retired.push(before);
-                self.lately = swap::Record::default();
-            }
-        }
-        let trial = self.trial.as_ref().map(|trial| OnTrial { before: trial.before.hash.clone(), usual: self.lately });
-        // Where nobody waits for the answer, the old rules are put away here.
-        let _ = taken.send(Taken { from, retired, trial });
-    }
-
-    /// Takes into account how the rules did in what is committed. A set that fails its trial is taken back.
-    fn appraise(&mut self) {
-        let parts = &self.parts[..self.filled];
-        let Some(probation) = &mut self.trial else {
-            parts.iter().for_each(|part| self.lately.add(part));
-            self.lately.fade();
-            return;
-        };
-        parts.iter().for_each(|part| probation.trial.add(part, &self.judge.manifests));
-        let verdict = probation.trial.verdict((self.clock)());
-        let report = (verdict == Verdict::GoesOn).then(|| probation.trial.report(&probation.before.hash));
-        swap::update(&probation.status, |status| status.trial = report);
-        if verdict == Verdict::GoesOn {
-            return;
-        }
-        let Some(probation) = self.trial.take() else { return };
-        if let Verdict::Failed(reason) = verdict {
-            return self.take_back(probation, reason);
-        }
-        self.lately = probation.trial.record();
-        // Without a loader there is nobody to tell.
-        let _ = probation.notes.send(Note::Passed { passed: self.judge.hash.clone(), retired: probation.before });
-    }
-
-    /// Goes on with the rules from before the trial.
-    fn take_back(&mut self, probation: Probation, reason: String) {
-        let Probation { trial, before, notes, status } = probation;
-        let retired = std::mem::replace(&mut self.judge, before);
-        self.snapshot.update(|snapshot| self.judge.introduce(snapshot));
-        let evidence = trial.evidence();
-        tracing::error!(failed = retired.hash, back = self.judge.hash, ?evidence, "rules are taken back: {reason}");
-        // The loader says the rest when it has time: it may be compiling.
-        swap::update(&status, |status| (status.trial, status.why) = (None, swap::report::Why::LastGood));
-        let _ = notes.send(Note::TakenBack { retired, reason, evidence });
+    /// Lets observers see that other rules are in force.
+    fn introduce(&self) {
+        self.snapshot.update(|snapshot| self.sets.judge().introduce(snapshot));
     }
 
     /// Lets observers see whether Kafka is there, while there is nothing to do that would tell.
@@ -501,7 +414,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         let part = self.filled;
         self.filled += 1;
         let Part { batch, step } = &self.parts[part];
-        let Judge { manifests, hash, .. } = &self.judge;
+        let Judge { manifests, hash, .. } = self.sets.judge();
         self.sink
             .send(Work { part, batch, step, manifests, ruleset: hash }, &mut waiting(inbox, &self.troubles, self.snapshot))?;
         self.counts.apply(&step.counts);
@@ -510,7 +423,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
 
     /// Commits what was sent, with the counts.
     fn commit(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
-        let parts = &self.parts[..self.filled];
+        let (parts, judge) = (&self.parts[..self.filled], self.sets.judge());
         let read = parts.iter().flat_map(|part| part.batch.records()).map(|record| record.partition);
         let sent = parts.iter().flat_map(|part| &part.step.counts.windows).flat_map(|window| window.partitions.iter().copied());
         let states = self.counts.states(read.chain(sent));
@@ -518,16 +431,18 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         self.backoff.reset();
         self.snapshot.update(|snapshot| {
             snapshot.state = snapshot::State::Running;
-            parts.iter().for_each(|part| snapshot.add(&part.batch, &part.step, &self.judge.manifests));
+            parts.iter().for_each(|part| snapshot.add(&part.batch, &part.step, &judge.manifests));
             let records = parts.iter().map(|part| part.batch.len()).sum();
             snapshot.add_transaction(self.begun.map_or(Duration::ZERO, |begun| begun.elapsed()), records);
             snapshot.count(&self.counts);
         });
         if let Some(tap) = &self.tap {
-            tap.offer(parts, &self.judge.manifests, self.judging);
+            tap.offer(parts, &judge.manifests, self.judging);
         }
-        self.notices.tell(parts, &self.judge);
-        self.appraise();
+        self.notices.tell(parts, judge);
+        if self.sets.appraise(parts, (self.clock)()) {
+            self.introduce();
+        }
         self.cautious = self.judging >= SLOW;
         (self.begun, self.filled, self.judging) = (None, 0, Duration::ZERO);
         Ok(())

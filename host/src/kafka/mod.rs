@@ -1,15 +1,16 @@
 //! Kafka: the only place that names rdkafka, narrowed here to what the engine needs.
 //!
 //! In reading order: [`client`] has the settings, [`troubles`] tells of trouble once, [`failure`] says which errors waiting
-//! can help, [`topics`] finds or creates the topics, [`source`] reads batches and commits their offsets, [`sink`] writes steps,
-//! as [`writer`] words them, and sees them delivered, `outbox` is the producer below it, [`publish`] is for those who only
-//! produce, [`reader`] for those who only read, [`embedded`] is a broker within the process, and `native` has the few calls
-//! that the Rust client lacks.
+//! can help, [`topics`] finds or creates the topics, [`source`] reads batches and commits their offsets, from where [`beginning`]
+//! says, [`sink`] writes steps, as [`writer`] words them, and sees them delivered, `transaction` brackets that, `outbox` is the
+//! producer below it, [`publish`] is for those who only produce, [`reader`] for those who only read, [`embedded`] is a broker
+//! within the process, and `native` has the few calls that the Rust client lacks.
 //!
 //! A step is sent, every delivery report is awaited, then the offsets are committed: within a transaction, which makes it exactly
 //! once, or without one, which makes it at least once. The source is polled, its offsets are committed and its rebalances are
 //! served on one thread, the data loop's: a partition is never taken away while a batch of it is being worked on.
 
+pub mod beginning;
 pub mod client;
 pub mod embedded;
 pub mod failure;
@@ -21,7 +22,6 @@ pub mod publish;
 pub mod reader;
 pub mod sink;
 pub mod source;
-pub mod start;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod topics;

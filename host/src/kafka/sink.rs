@@ -102,8 +102,8 @@ impl Sink {
         asked.flatten().unwrap_or_default()
     }
 
-    /// Says which messages of `batch` have outputs that cannot be written. To be called before they are judged.
-    pub fn warn(&self, batch: &mut Batch) {
+    /// Refuses those messages of `batch` whose outputs are known not to be taken. To be called before they are judged.
+    pub fn refuse_known(&self, batch: &mut Batch) {
         if self.refused.is_empty() {
             return;
         }

@@ -29,7 +29,7 @@ use rdkafka::types::RDKafkaRespErr;
 
 use super::offsets::{Committed, committed};
 use super::troubles::Troubles;
-use super::{Failure, client, native, start};
+use super::{Failure, beginning, client, native};
 use crate::config::{self, Config};
 use crate::record::{Batch, Part};
 
@@ -197,7 +197,7 @@ impl Source {
         }
         let mut found = committed(&self.consumer, &self.topic, self.assigned.iter().copied())?;
         if found.iter().any(|found| found.offset.is_none()) {
-            start::begin(&self.consumer, &self.topic, self.start, &mut found)?;
+            beginning::begin(&self.consumer, &self.topic, self.start, &mut found)?;
         }
         self.next = found.iter().filter_map(|found| Some((found.partition, found.offset?))).collect();
         let positions = self.list(self.next.iter().map(|(partition, offset)| (*partition, *offset, "")));
@@ -212,7 +212,7 @@ impl Source {
         if !self.reading {
             return self.consumer.assign(positions);
         }
-        let sought = self.consumer.seek_partitions(positions.clone(), start::ANSWER)?;
+        let sought = self.consumer.seek_partitions(positions.clone(), beginning::ANSWER)?;
         sought.elements().iter().try_for_each(|element| element.error())
     }
 
@@ -251,7 +251,7 @@ impl Source {
     fn lost_position(&self) -> Failure {
         let (topic, group) = (&self.topic, &self.group);
         for (partition, next) in &self.next {
-            let Ok((low, high)) = self.consumer.fetch_watermarks(topic, *partition, start::ANSWER) else { continue };
+            let Ok((low, high)) = self.consumer.fetch_watermarks(topic, *partition, beginning::ANSWER) else { continue };
             if (low..=high).contains(next) {
                 continue;
             }
@@ -262,7 +262,7 @@ impl Source {
             return Failure::Stop(anyhow!(
                 "failed to read on: group {group} is at offset {next} of partition {partition} of topic {topic}, which has \
                  {low} to {high}: {what}; {}",
-                start::how_to_reset(topic, group)
+                beginning::how_to_reset(topic, group)
             ));
         }
         Failure::Wait(anyhow!("failed to read topic {topic}: an offset was not there"))

@@ -12,6 +12,7 @@ use crate::kafka::writer;
 use crate::pipeline::Manifest;
 use crate::record::Rejection;
 use crate::snapshot::Snapshot;
+use crate::swap::{self, Prepared, Taken};
 
 /// Stands in for the rules: `bad…` is rejected, `drop…` dropped, `stop…` stops, `+…` is written as `added…`, all else passes
 /// as it is. What passes is counted under its first word. `slow…` takes all the time that there is, so what comes after it is

@@ -148,7 +148,7 @@ fn a_stop_in_the_middle_loses_nothing_and_repeats_nothing() {
         ("WEIR_KAFKA_PROPERTIES_SESSION_TIMEOUT_MS", "1500"),
         ("WEIR_KAFKA_PROPERTIES_HEARTBEAT_INTERVAL_MS", "300"),
     ];
-    let simulator = Weir::start(&format!("simulate --brokers {brokers} --count {COUNT} --rate 2000 --bad-share 0.3"), &[]);
+    let simulator = Weir::start(&format!("simulate --brokers {brokers} --count {COUNT} --rate 400 --bad-share 0.3"), &[]);
     let first = Weir::start("run", &variables);
     Reader::open(&brokers, "processed-user-login").count(100);
     let first = first.stop();

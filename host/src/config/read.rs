@@ -13,6 +13,8 @@ use serde_json::Value;
 use super::raw::Raw;
 use super::{Invalid, Start};
 
+/// Under this name stands what the engine itself rejects, where a rule's name stands otherwise.
+const ENGINE: &str = "weir";
 /// Longest text that a complaint quotes, in characters.
 const MAX_QUOTED: usize = 60;
 
@@ -55,9 +57,9 @@ impl Raw {
         self.read(path, &format!("one of {}", words.join(", ")), find)
     }
 
-    /// A list of names for rules or the like: letters, digits, `-` and `_`, none twice.
+    /// A list of names for rules or the like: letters, digits, `-` and `_`, none twice, and none the engine's own.
     pub(super) fn names(&self, path: &str) -> Result<Vec<String>, Invalid> {
-        let expected = "a list of different names, each of letters, digits, `-` and `_`";
+        let expected = "a list of different names, each of letters, digits, `-` and `_`, and not `weir`";
         let names: Vec<String> = self.read(path, expected, |value| {
             let names = value.as_array()?.iter().map(|name| name.as_str().filter(|name| is_name(name)).map(str::to_owned));
             names.collect::<Option<_>>()
@@ -151,5 +153,5 @@ fn limits(range: &RangeInclusive<&str>, units: &[(&str, u64)]) -> RangeInclusive
 }
 
 fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    !text.is_empty() && text != ENGINE && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }

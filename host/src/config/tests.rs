@@ -161,15 +161,15 @@ fn complaints_name_the_key_the_place_and_the_remedy() {
         ),
         (
             "rules.pipeline = []",
-            "`rules.pipeline` in weir.toml line 1 is []; expected a list of different names, each of letters, digits, `-` and `_`",
+            "`rules.pipeline` in weir.toml line 1 is []; expected a list of different names, each of letters, digits, `-` and `_`, and not `weir`",
         ),
         (
             "rules.pipeline = ['a-b', 'a_b']",
-            "`rules.pipeline` in weir.toml line 1 is [\"a-b\",\"a_b\"]; expected a list of different names, each of letters, digits, `-` and `_`",
+            "`rules.pipeline` in weir.toml line 1 is [\"a-b\",\"a_b\"]; expected a list of different names, each of letters, digits, `-` and `_`, and not `weir`",
         ),
         (
             "rules.pipeline = ['../x']",
-            "`rules.pipeline` in weir.toml line 1 is [\"../x\"]; expected a list of different names, each of letters, digits, `-` and `_`",
+            "`rules.pipeline` in weir.toml line 1 is [\"../x\"]; expected a list of different names, each of letters, digits, `-` and `_`, and not `weir`",
         ),
         (
             "rule.validation.on_reject = 'ignore'",
@@ -266,7 +266,7 @@ fn complaints_about_the_environment_name_the_variable() {
             "WEIR_RULES_PIPELINE",
             "",
             "`rules.pipeline` in the environment variable WEIR_RULES_PIPELINE is []; \
-             expected a list of different names, each of letters, digits, `-` and `_`",
+             expected a list of different names, each of letters, digits, `-` and `_`, and not `weir`",
         ),
     ];
     for (name, value, expected) in cases {

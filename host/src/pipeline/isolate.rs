@@ -14,8 +14,8 @@ use crate::pipeline::{Evaluate, Fault, Manifest, Outcome, Patience, View, bounde
 use crate::record::RuleStats;
 
 /// Longest time that is spent on searches in one batch, in nanoseconds, all rules together. With the batch before them and a
-/// row alone after them this stays far below `max.poll.interval.ms`, past which the group takes the partitions away.
-pub(super) const SEARCH: u64 = 30_000_000_000;
+/// row alone after them this leaves a process that is asked to stop time to do so within 10 s, at the default deadline.
+pub(super) const SEARCH: u64 = 4_000_000_000;
 /// Faults in a row, with no row judged between them, that make a rule suspect.
 const SUSPECT: u32 = 32;
 /// How many faults running out of time is worth: it costs some thousand times as much.
@@ -555,7 +555,8 @@ mod tests {
         let culprits = rows(40_000, (0..40_000).step_by(2), "trap");
         let judged = bench.judge(0, &culprits).len();
         assert!(bench.stats.nanos < SEARCH + 2 * CALL, "{} ns", bench.stats.nanos);
-        assert!((10_000..20_000).contains(&judged), "{judged} rows are known");
+        let calls = (SEARCH / CALL) as usize;
+        assert!((calls / 3..calls).contains(&judged), "{judged} rows are known");
         assert_eq!(bench.judge_all(&culprits).0, "F.".repeat(20_000));
         assert_eq!(bench.breaker.open(), None);
     }
@@ -578,7 +579,7 @@ mod tests {
         let all: Vec<&str> = all.into_iter().map(|row| if row == "fine" { "slow" } else { row }).collect();
         let (fates, batches) = bench.judge_all(&all);
         assert_eq!((fates.matches('F').count(), fates.matches('.').count()), (4, 996));
-        assert!(batches < 20, "{batches} batches");
+        assert!(batches < 150, "{batches} batches");
     }
 
     #[test]

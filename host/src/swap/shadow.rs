@@ -142,10 +142,14 @@ impl Work {
         let counts = Counts::new(60_000, false);
         let mut step = Step::default();
         let mut kinds = BTreeMap::new();
-        while let Ok(sample) = offered.recv() {
+        while let Ok(mut sample) = offered.recv() {
             let began = Instant::now();
             (self.judge.process)(&counts, &sample.batch, &mut step);
             let took = began.elapsed();
+            if let Some(judged) = step.judged {
+                // It came no further, which says nothing of the rest.
+                sample.batch.truncate(judged);
+            }
             let fates = fates(&sample.batch, &step, &self.judge.manifests, sample.batch.len());
             let faults = step.rules.iter().map(|rule| rule.faults + rule.skipped).sum();
             let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);

@@ -41,7 +41,10 @@ pub(crate) fn replace_all(files: &[(&Path, &[u8])], last: impl FnOnce() -> anyho
     let mut replaced: Vec<(&Path, Option<Vec<u8>>)> = Vec::new();
     let placed = written.and_then(|()| {
         all().try_for_each(|((file, _), part)| {
-            let old = fs::read(file).ok();
+            let old = match fs::read(file) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                old => Some(old.with_context(|| failed(file))?),
+            };
             fs::rename(part, file).with_context(|| failed(file))?;
             replaced.push((file, old));
             Ok(())

@@ -268,6 +268,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         self.sink.prepare(&mut waiting(inbox, &self.troubles, self.snapshot))?;
         let committed = self.source.restore()?;
         self.counts.clear();
+        self.missing = None;
         if committed.is_empty() {
             return Ok(());
         }
@@ -285,7 +286,6 @@ impl<C: Fn() -> i64> Engine<'_, C> {
             self.counts.restore(partition, now, &state);
         }
         self.is_still(topic)?;
-        self.missing = None;
         self.troubles.over();
         Ok(())
     }

@@ -14,10 +14,10 @@ use super::{
     Trial,
 };
 
-/// What the deadlines of all rules may be together. A batch takes three times as much where each rule runs out of time on all
-/// of it and then on a row alone, and the search for culprits some 30 s: less than `max.poll.interval.ms`, 5 min, past which
-/// the group takes the partitions away.
-const MAX_DEADLINES: Duration = Duration::from_secs(65);
+/// What the deadlines of all rules may be together. A batch on which every rule runs out of time takes at most some ten times as
+/// much: once for all of it, four times for the search, and what was begun before that was over. That is less than
+/// `max.poll.interval.ms`, 5 min, past which the group takes the partitions away.
+const MAX_DEADLINES: Duration = Duration::from_secs(25);
 /// `kafka.brokers` for the broker inside the process.
 const EMBEDDED: &str = "embedded";
 const DELIVERIES: [(&str, Delivery); 2] = [("exactly-once", Delivery::ExactlyOnce), ("at-least-once", Delivery::AtLeastOnce)];
@@ -172,7 +172,7 @@ fn rule(raw: &Raw, folder: &Path, name: String) -> Result<Rule, Invalid> {
             instances: raw.whole(&key("instances"), 1..=1_000)?,
             stack: raw.bytes(&key("stack"), "64KiB"..="1MiB")?,
             result: raw.bytes(&key("result"), "64KiB"..="1GiB")?,
-            deadline: raw.duration(&key("deadline"), "1ms"..="60s")?,
+            deadline: raw.duration(&key("deadline"), "1ms"..="25s")?,
         },
         config: raw.object(&key("config"))?,
         name,

@@ -12,7 +12,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
 
 use super::failure::refused;
-use super::native::{Headers, Topic};
+use super::native::{self, Headers, Topic};
 use super::troubles::Troubles;
 use super::{Failure, client};
 
@@ -50,7 +50,7 @@ pub(super) struct Outgoing<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Undelivered {
     pub(super) tag: usize,
-    /// What key and value take.
+    /// What key, value and headers take.
     pub(super) bytes: usize,
     pub(super) code: RDKafkaErrorCode,
 }
@@ -81,11 +81,13 @@ impl Outbox {
         give_up: &mut dyn FnMut() -> bool,
     ) -> Result<Option<RDKafkaErrorCode>, Failure> {
         let topic = self.topic(outgoing.topic)?;
+        let mut was_empty = false;
         loop {
             let Err(code) = self.topics[topic].1.send(&mut outgoing) else { return Ok(None) };
             match code {
-                // Larger than the whole queue: waiting makes no room for it.
-                RDKafkaErrorCode::QueueFull if self.outstanding() == 0 => return Ok(Some(RDKafkaErrorCode::MessageSizeTooLarge)),
+                // Larger than the whole queue: waiting makes no room for it. Unless all the others were delivered just now.
+                RDKafkaErrorCode::QueueFull if was_empty => return Ok(Some(RDKafkaErrorCode::MessageSizeTooLarge)),
+                RDKafkaErrorCode::QueueFull if self.outstanding() == 0 => was_empty = true,
                 RDKafkaErrorCode::QueueFull if give_up() => return Err(Failure::GaveUp),
                 RDKafkaErrorCode::QueueFull if self.has_failed() => {
                     return Err(Failure::Wait(anyhow!(
@@ -166,7 +168,7 @@ impl Outbox {
         }
         match self.producer.client().fatal_error() {
             Some((code, reason)) => {
-                tracing::warn!(code = super::native::name(code), reason, "the producer is beyond repair; starting a new one");
+                tracing::warn!(code = native::name(code), reason, "the producer is beyond repair; starting a new one");
                 self.renew()
             }
             None => Ok(()),
@@ -209,7 +211,7 @@ impl Outbox {
 
     /// The id of `topic`, if the cluster gives its topics ids.
     pub(super) fn topic_id(&self, topic: &str) -> Option<String> {
-        super::native::topic_id(self.producer.client(), topic, ANSWER)
+        native::topic_id(self.producer.client(), topic, ANSWER)
     }
 
     /// How many messages are on their way, and reports to be served.
@@ -261,11 +263,12 @@ impl ProducerContext for Reports {
 
     fn delivery(&self, result: &DeliveryResult<'_>, tag: usize) {
         if let Err((error, message)) = result {
-            let code = match super::native::refused_for_others(message) {
+            let code = match native::refused_for_others(message) {
                 true => RDKafkaErrorCode::InvalidDifferentRecord,
                 false => error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown),
             };
-            let bytes = message.key_len() + message.payload_len();
+            let mut bytes = message.key_len() + message.payload_len();
+            native::headers(message, |name, value| bytes += name.len() + value.map_or(0, <[u8]>::len));
             self.bad.lock().unwrap_or_else(PoisonError::into_inner).push(Undelivered { tag, bytes, code });
         }
     }

@@ -9,13 +9,18 @@
 //!
 //! What is left out: what becomes of the rows, which is for the pipeline.
 
+use std::time::Duration;
+
 use crate::column::{Column, Kind};
 use crate::pipeline::{Evaluate, Fault, Manifest, Outcome, Patience, View, bounded};
 use crate::record::RuleStats;
 
-/// Longest time that is spent on searches in one batch, in nanoseconds, all rules together. With the batch before them and a
-/// row alone after them this leaves a process that is asked to stop time to do so within 10 s, at the default deadline.
-pub(super) const SEARCH: u64 = 4_000_000_000;
+/// Time that a search may take in one batch, in deadlines of the rule. To find a row on which a rule never ends takes less among
+/// a few thousand: an eighth for each half, and twice the whole for the row alone. What is more would keep a process waiting that
+/// is asked to stop.
+const SEARCH: u32 = 4;
+/// The same for rules with short deadlines, so that faults which cost little do not use it up.
+const SHORTEST_SEARCH: Duration = Duration::from_secs(1);
 /// Faults in a row, with no row judged between them, that make a rule suspect.
 const SUSPECT: u32 = 32;
 /// How many faults running out of time is worth: it costs some thousand times as much.
@@ -128,16 +133,16 @@ impl Breaker {
     }
 }
 
-/// Lets `rule` judge all rows, and finds those on which it fails. `time` is what searches may still take, in nanoseconds.
+/// Lets `rule` judge all rows, and finds those on which it fails.
 pub(super) fn judge<R: Evaluate>(
     rule: &mut R,
     manifest: &Manifest,
     breaker: &mut Breaker,
     view: View<'_>,
     stats: &mut RuleStats,
-    time: &mut u64,
 ) -> Verdict {
     let whole = Verdict::default();
+    let time = rule.deadline().saturating_mul(SEARCH).max(SHORTEST_SEARCH).as_nanos() as u64;
     let mut search =
         Search { rule, manifest, breaker, view, stats, time, whole, full: false, failed: false, fresh: false, last: None };
     if search.breaker.open.is_some() {
@@ -155,7 +160,8 @@ struct Search<'a, R> {
     breaker: &'a mut Breaker,
     view: View<'a>,
     stats: &'a mut RuleStats,
-    time: &'a mut u64,
+    /// What the search may still take, in nanoseconds.
+    time: u64,
     /// What is known so far.
     whole: Verdict,
     /// It holds as many bytes as it may.
@@ -186,9 +192,9 @@ impl<R: Evaluate> Search<'_, R> {
         if answer.is_ok() && rows > 0 {
             self.breaker.strikes = 0;
         }
-        // A batch that is judged at once is no search.
-        if answer.is_err() || !whole {
-            *self.time = self.time.saturating_sub(nanos);
+        // The batch as a whole is not part of the search.
+        if !whole {
+            self.time = self.time.saturating_sub(nanos);
         }
         answer
     }
@@ -220,7 +226,7 @@ impl<R: Evaluate> Search<'_, R> {
 
     /// Whether the rows that are not known yet are left for later.
     fn is_over(&self) -> bool {
-        self.full || *self.time == 0
+        self.full || self.time == 0
     }
 
     /// Takes over what is known of the next rows, if that is no more in all than the rule may hand back. Of one row it is not.
@@ -294,15 +300,13 @@ impl<R: Evaluate> Search<'_, R> {
         self.breaker.trip(format!("it fails on row after row; lastly: {last}"), self.view.processed_at, nanos);
     }
 
-    /// Tries rows from `from` on, evenly spread, until one is judged.
+    /// Tries rows from `from` on, evenly spread, until one is judged. All of them, whatever it takes: who tries fewer condemns the
+    /// others on less.
     fn sample(&mut self, from: usize) -> Vec<(usize, Result<Verdict, Fault>)> {
         let rows = self.view.rows - from;
         let samples = rows.min(SAMPLES);
         let mut tried = Vec::with_capacity(samples);
         for index in 0..samples {
-            if index > 0 && self.is_over() {
-                break;
-            }
             let row = from + index * rows / samples;
             let patience = if index % SLOW_SAMPLE == 0 { Patience::Usual } else { Patience::Short };
             let answer = self.call(row, row + 1, patience);
@@ -358,6 +362,7 @@ mod tests {
     use super::*;
 
     const CALL: u64 = 1_000_000;
+    const SECOND: u64 = 1_000_000_000;
 
     /// Fails on rows of `trap`, and of `leak` unless it has failed before; runs out of time on rows of `loop`, on those of
     /// `stall` unless it may take longer, and on those of `slow` unless they are alone and it need not hurry; rejects rows of
@@ -368,11 +373,19 @@ mod tests {
         nanos: u64,
         fresh: bool,
         alone: Vec<String>,
+        deadline: Duration,
     }
 
     impl Default for Fake {
         fn default() -> Fake {
-            Fake { took: CALL, most: usize::MAX, nanos: 0, fresh: false, alone: Vec::new() }
+            Fake {
+                took: CALL,
+                most: usize::MAX,
+                nanos: 0,
+                fresh: false,
+                alone: Vec::new(),
+                deadline: Duration::from_nanos(SECOND),
+            }
         }
     }
 
@@ -410,6 +423,10 @@ mod tests {
         fn most(&self) -> usize {
             self.most
         }
+
+        fn deadline(&self) -> Duration {
+            self.deadline
+        }
     }
 
     #[derive(Default)]
@@ -428,7 +445,7 @@ mod tests {
             let manifest = Manifest { writes: vec!["x".into()], reasons: vec!["bad".into()], ..Manifest::default() };
             let view = View { rows: rows.len(), processed_at: now, columns: &[&column], ..View::default() };
             self.stats = RuleStats::default();
-            let verdict = judge(&mut self.rule, &manifest, &mut self.breaker, view, &mut self.stats, &mut SEARCH.clone());
+            let verdict = judge(&mut self.rule, &manifest, &mut self.breaker, view, &mut self.stats);
             assert!((1..=rows.len()).contains(&verdict.rows), "it gets on");
             let mut fates = vec!['.'; verdict.rows];
             for (row, refusal) in &verdict.refusals {
@@ -554,21 +571,22 @@ mod tests {
         // Every second row: there is no run of faults.
         let culprits = rows(40_000, (0..40_000).step_by(2), "trap");
         let judged = bench.judge(0, &culprits).len();
-        assert!(bench.stats.nanos < SEARCH + 2 * CALL, "{} ns", bench.stats.nanos);
-        let calls = (SEARCH / CALL) as usize;
+        let search = SEARCH as u64 * SECOND;
+        assert!(bench.stats.nanos < search + 3 * CALL, "{} ns", bench.stats.nanos);
+        let calls = (search / CALL) as usize;
         assert!((calls / 3..calls).contains(&judged), "{judged} rows are known");
         assert_eq!(bench.judge_all(&culprits).0, "F.".repeat(20_000));
         assert_eq!(bench.breaker.open(), None);
     }
 
     #[test]
-    fn a_deadline_longer_than_a_search_costs_time_and_no_row() {
-        let rule = Fake { took: 60_000_000_000, ..Fake::default() };
+    fn a_long_deadline_costs_time_and_no_row() {
+        let rule = Fake { took: 20 * SECOND, deadline: Duration::from_secs(20), ..Fake::default() };
         let mut bench = Bench { rule, ..Bench::default() };
-        assert_eq!(bench.judge(0, &["fine", "loop", "fine", "fine"]), ".");
-        assert_eq!(bench.stats.calls, 2, "five minutes are far");
-        assert_eq!(bench.judge(0, &["loop", "fine", "fine"]), "F");
-        assert_eq!(bench.judge(0, &["fine", "fine"]), "..");
+        let (fates, batches) = bench.judge_all(&rows(2_000, [1_000], "loop"));
+        assert_eq!((fates.find('F'), fates.matches('.').count()), (Some(1_000), 1_999));
+        assert!(batches < 10, "{batches} batches");
+        assert!(bench.stats.calls < 15, "{} calls: five minutes are far", bench.stats.calls);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod rows;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::column::Column;
 use crate::config::OnFault;
@@ -35,6 +36,8 @@ pub const MAX_BACKTRACE_BYTES: usize = 4_096;
 
 /// What a rule may hand back for a batch where nothing else is said, in bytes.
 const MOST_HANDED_BACK: usize = 64 << 20;
+/// How long a rule may take for a batch where nothing else is said.
+const DEADLINE: Duration = Duration::from_secs(1);
 /// How the detail begins where a rule was not asked.
 const SHORT_CIRCUITED: &str = "short-circuited: ";
 
@@ -193,6 +196,11 @@ pub trait Evaluate {
     fn most(&self) -> usize {
         MOST_HANDED_BACK
     }
+
+    /// How long it may take for a batch. A call sees to that by itself; the search for culprits takes a few times as long.
+    fn deadline(&self) -> Duration {
+        DEADLINE
+    }
 }
 
 /// A rule in its place in a pipeline.
@@ -267,9 +275,8 @@ impl<R: Evaluate> Pipeline<R> {
         step.clear();
         step.rules.resize(self.rules.len(), RuleStats::default());
         self.parse(batch, step);
-        let mut time = isolate::SEARCH;
         for index in 0..self.rules.len() {
-            self.judge(index, batch, step, &mut time);
+            self.judge(index, batch, step);
         }
         self.assemble(batch, step);
         step.counts = self.count(counts, batch);
@@ -312,8 +319,8 @@ impl<R: Evaluate> Pipeline<R> {
         }
     }
 
-    /// Lets rule `index` judge the rows that are left. `time` is what searches may still take.
-    fn judge(&mut self, index: usize, batch: &Batch, step: &mut Step, time: &mut u64) {
+    /// Lets rule `index` judge the rows that are left.
+    fn judge(&mut self, index: usize, batch: &Batch, step: &mut Step) {
         if self.rows.is_empty() {
             return;
         }
@@ -322,7 +329,7 @@ impl<R: Evaluate> Pipeline<R> {
         let (rows, processed_at) = (self.rows.len(), batch.processed_at);
         let view = View { rows, processed_at, columns: &reads, patience: Patience::Usual, origin };
         let (breaker, stats) = (&mut self.breakers[index], &mut step.rules[index]);
-        let verdict = isolate::judge(&mut self.rules[index], &self.manifests[index], breaker, view, stats, time);
+        let verdict = isolate::judge(&mut self.rules[index], &self.manifests[index], breaker, view, stats);
         (stats.rows, stats.open) = (verdict.rows as u64, breaker.open().is_some());
         if verdict.rows < rows {
             self.leave(verdict.rows, index, step);

@@ -111,10 +111,16 @@ impl Candidate {
     /// If its thread can't be started.
     pub fn start(judge: Judge, set: Set, share: f64, now: i64) -> anyhow::Result<(Candidate, Tap)> {
         let report = Arc::new(Mutex::new(Shadow { candidate: set, since: now, ..Shadow::default() }));
-        let (has_time, skipped) = (Arc::new(AtomicBool::new(true)), Arc::default());
+        let (has_time, skipped) = (Arc::new(AtomicBool::new(true)), Arc::<AtomicU64>::default());
         let (samples, offered) = mpsc::sync_channel(1);
         let (end, ended) = mpsc::channel();
-        let work = Work { judge, share: share.max(SMALLEST_SHARE), has_time: Arc::clone(&has_time), report: Arc::clone(&report) };
+        let work = Work {
+            judge,
+            share: share.max(SMALLEST_SHARE),
+            has_time: Arc::clone(&has_time),
+            skipped: Arc::clone(&skipped),
+            report: Arc::clone(&report),
+        };
         let thread = thread::Builder::new().name("weir-shadow".into()).spawn(move || work.run(&offered, &ended));
         thread.context("failed to start the candidate's thread")?;
         let tap = Tap { has_time, skipped: Arc::clone(&skipped), samples };
@@ -134,6 +140,7 @@ struct Work {
     judge: Judge,
     share: f64,
     has_time: Arc<AtomicBool>,
+    skipped: Arc<AtomicU64>,
     report: Arc<Mutex<Shadow>>,
 }
 
@@ -148,6 +155,7 @@ impl Work {
             let took = began.elapsed();
             if let Some(judged) = step.judged {
                 // It came no further, which says nothing of the rest.
+                self.skipped.fetch_add((sample.batch.len() - judged) as u64, Ordering::Relaxed);
                 sample.batch.truncate(judged);
             }
             let fates = fates(&sample.batch, &step, &self.judge.manifests, sample.batch.len());

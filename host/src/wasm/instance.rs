@@ -181,6 +181,10 @@ impl Evaluate for Instance {
     fn most(&self) -> usize {
         self.limits.result
     }
+
+    fn deadline(&self) -> Duration {
+        self.limits.deadline
+    }
 }
 
 impl Instance {

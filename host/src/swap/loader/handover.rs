@@ -65,12 +65,13 @@ impl Loader {
             return Ok(deployed);
         }
         let judge = Judge::new(rules)?;
-        // What was live before has stood its trial, or never needed one.
-        let trial = (next.why == Why::Folder && self.config.trial.records > 0).then_some(self.config.trial);
+        // What was live before has stood its trial, or never needed one. It stands none against itself.
+        let before = self.before.as_ref().unwrap_or(&self.live).set.hash.clone();
+        let stands_trial = next.why == Why::Folder && self.config.trial.records > 0 && before != next.set.hash;
+        let trial = stands_trial.then_some(self.config.trial);
         let (known, usual) = (self.store.on_trial(&next.set.hash), self.again.unwrap_or_default());
-        if trial.is_some() {
+        if stands_trial {
             // The data loop says later what it is held against.
-            let before = self.before.as_ref().unwrap_or(&self.live).set.hash.clone();
             self.mark(&next.set.hash, Some(&OnTrial { before, usual }));
         }
         self.carry_out(&cause, &next.set.hash).inspect_err(|_| self.mark(&next.set.hash, known.as_ref()))?;

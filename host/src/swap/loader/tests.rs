@@ -214,6 +214,16 @@ fn a_pin_on_the_set_that_is_on_trial_ends_the_trial() {
 }
 
 #[test]
+fn a_set_that_is_put_back_stands_no_trial_against_itself() {
+    let mut field = Field::new();
+    let (first, _) = field.live();
+    field.deploy(1);
+    assert!(field.ask(Request::Deploy { files: files(0), dry_run: false }).unwrap().waiting);
+    assert!(field.handed_over().is_some_and(|next| next.trial.is_none()));
+    assert!(field.loader.store.on_trial(&first).is_none(), "it would never be a last good one again");
+}
+
+#[test]
 fn another_process_that_pins_the_set_on_trial_ends_the_trial_too() {
     let mut field = Field::new();
     let hash = field.deploy(1);

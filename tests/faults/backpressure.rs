@@ -66,9 +66,7 @@ fn dead_letters_that_are_denied_are_not_lost() {
     assert_eq!(ended.code, Some(1), "{:#?}", ended.lines);
     assert!(ended.lines.concat().contains(&job.topic("rejected")), "{:#?}", ended.lines);
     acl("--remove");
-    let engine = job.engine("a");
-    job.settle();
-    engine.stop();
+    job.work_off(job.engine("a"));
     job.judge();
 }
 
@@ -76,9 +74,7 @@ fn dead_letters_that_are_denied_are_not_lost() {
 fn a_full_queue_slows_it_down_and_loses_nothing() {
     let job = Job::create(shared(), "full").with("kafka.properties.queue.buffering.max.messages", "10");
     job.load(22, 3_000, 3_000).finish();
-    let engine = job.engine("a");
-    job.settle();
-    engine.stop();
+    job.work_off(job.engine("a"));
     job.judge();
 }
 
@@ -96,9 +92,7 @@ fn asked_to_stop_during_a_commit_it_leaves_in_time() {
         engine.stop();
     }
     load.stop();
-    let engine = job.engine("a");
-    job.settle();
-    engine.stop();
+    job.work_off(job.engine("a"));
     job.judge();
 }
 
@@ -121,9 +115,7 @@ fn asked_to_stop_twice_it_ends_at_once() {
     assert!(asked.elapsed() < AT_ONCE && ended.code == Some(128 + 15), "{:?}: {:#?}", asked.elapsed(), ended.lines);
     held.release();
     load.stop();
-    let engine = job.engine("a");
-    job.settle();
-    engine.stop();
+    job.work_off(job.engine("a"));
     job.judge();
 }
 
@@ -146,9 +138,7 @@ fn what_is_too_large_for_its_topic_becomes_a_dead_letter_and_shorter_if_need_be(
         })
         .collect();
     write(job.brokers(), &job.topic("in"), &logins);
-    let engine = job.engine("a");
-    job.settle();
-    engine.stop();
+    job.work_off(job.engine("a"));
     job.judge_by(Judge { expected: fitting, ..Judge::default() });
     let letters = job.letters.seen();
     let shortened = letters.iter().filter(|letter| letter.header("weir-shortened").is_some()).count();
@@ -169,8 +159,7 @@ fn records_that_are_small_are_not_blamed_for_a_batch_that_is_too_large() {
     write(job.brokers(), &job.topic("in"), &logins);
     let mut engine = job.engine("a");
     engine.weir().line("takes no batches of 1000000 bytes");
-    job.settle();
-    engine.stop();
+    job.work_off(engine);
     job.judge();
 }
 

@@ -113,8 +113,8 @@ impl Outbox {
         Ok(self.topics.len() - 1)
     }
 
-    /// Waits until nothing is on its way, and returns what was not delivered. A transaction that has failed is not waited for: its messages
-    /// would only time out. The next transactional call says why.
+    /// Waits until nothing is on its way, and returns what was not delivered. A transaction that has failed is not waited for: its
+    /// messages would only time out. The next transactional call says why.
     pub(super) fn drain(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<Vec<Undelivered>, Failure> {
         while self.outstanding() > 0 && !self.producer.context().has_failed_for(LATE_REPORTS) {
             if give_up() {

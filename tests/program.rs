@@ -153,10 +153,10 @@ impl Weir {
         Duration::from_millis(10 * fields.map(|ticks| ticks.parse::<u64>().unwrap()).sum::<u64>())
     }
 
-    /// Memory that is really there, in KiB.
-    pub fn resident_kib(&self) -> u64 {
+    /// Memory in KiB: `VmRSS`, what is resident now, or `VmHWM`, the most that ever was.
+    pub fn memory_kib(&self, what: &str) -> u64 {
         let status = self.proc("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':')).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 

@@ -8,6 +8,7 @@ use crate::cluster::{Cluster, Shape, shared};
 use crate::judge::Judge;
 use crate::kafka::{Record, write};
 use crate::oracle::{Passed, Rejected};
+use crate::outages::LARGEST_KIB;
 use crate::proxy::{Api, Side};
 use crate::weir::{Job, PARTITIONS, SETTLING};
 
@@ -17,6 +18,8 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 const SMALL: [&str; 2] = ["50000", "60000"];
 /// A value that fits the topic of outputs only without what the rules add.
 const JUST: usize = 49_950;
+/// Twenty thousand values of this size are more than an engine may hold.
+const LONG: usize = 15_000;
 /// A value that fits neither.
 const FAR: usize = 200_000;
 
@@ -75,6 +78,23 @@ fn a_full_queue_slows_it_down_and_loses_nothing() {
     let job = Job::create(shared(), "full").with("kafka.properties.queue.buffering.max.messages", "10");
     job.load(22, 3_000, 3_000).finish();
     job.work_off(job.engine("a"));
+    job.judge();
+}
+
+#[test]
+fn a_backlog_larger_than_its_memory_is_worked_off_within_it() {
+    let job = Job::create(shared(), "backlog").with("batch.rows", "20000");
+    for chunk in 0..20 {
+        let logins: Vec<Record> = (0..1_000)
+            .map(|index| Record { partition: (chunk + index) % PARTITIONS, value: Some(login(LONG)), ..Record::default() })
+            .collect();
+        write(job.brokers(), &job.topic("in"), &logins);
+    }
+    let mut engine = job.engine("a");
+    job.settle();
+    let peak = engine.weir().memory_kib("VmHWM");
+    assert!(peak < LARGEST_KIB, "{peak} KiB were resident");
+    job.work_off(engine);
     job.judge();
 }
 

@@ -268,8 +268,8 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         self.sink.prepare(&mut waiting(inbox, &self.troubles, self.snapshot))?;
         let committed = self.source.restore()?;
         self.counts.clear();
-        self.missing = None;
         if committed.is_empty() {
+            self.missing = None;
             return Ok(());
         }
         self.sink.learn_partitions()?;
@@ -286,6 +286,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
             self.counts.restore(partition, now, &state);
         }
         self.is_still(topic)?;
+        self.missing = None;
         self.troubles.over();
         Ok(())
     }

@@ -33,6 +33,17 @@ fn a_missing_topic_that_is_not_to_be_created_is_named() {
 }
 
 #[test]
+fn a_topic_that_stays_missing_ends_it() {
+    let job = Job::create(shared(), "gone").with("kafka.properties.topic.metadata.refresh.interval.ms", "1000");
+    let engine = job.engine("a").assigned();
+    shared().delete_topic(&job.topic("out"));
+    job.load(25, 500, 1_000).finish();
+    let ended = engine.end();
+    assert_eq!(ended.code, Some(1), "{:#?}", ended.lines);
+    assert!(ended.lines.concat().contains(&job.topic("out")), "{:#?}", ended.lines);
+}
+
+#[test]
 fn dead_letters_wait_for_their_topic_to_be_there_again() {
     let job = Job::create(shared(), "vanished").with("kafka.properties.topic.metadata.refresh.interval.ms", "1000");
     let engine = job.engine("a").assigned();

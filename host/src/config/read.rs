@@ -12,9 +12,8 @@ use serde_json::Value;
 
 use super::raw::Raw;
 use super::{Invalid, Start};
+use crate::snapshot::ENGINE;
 
-/// Under this name stands what the engine itself rejects, where a rule's name stands otherwise.
-const ENGINE: &str = "weir";
 /// Longest text that a complaint quotes, in characters.
 const MAX_QUOTED: usize = 60;
 

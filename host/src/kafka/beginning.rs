@@ -27,7 +27,8 @@ pub(super) fn begin<C: ConsumerContext>(
     start: Start,
     found: &mut [Committed],
 ) -> Result<(), Failure> {
-    if start != Start::Earliest && is_new(consumer, topic)? {
+    let is_new = is_new(consumer, topic)?;
+    if start != Start::Earliest && is_new {
         if !found.iter().any(|found| found.partition == 0) {
             return Err(Failure::Wait(anyhow!(
                 "waiting for the process with partition 0 of topic {topic} to say where to begin"
@@ -41,7 +42,7 @@ pub(super) fn begin<C: ConsumerContext>(
     }
     for found in found.iter_mut().filter(|found| found.offset.is_none()) {
         let ((low, _), partition) = (watermarks(consumer, topic, found.partition)?, found.partition);
-        if low > 0 && !is_new(consumer, topic)? {
+        if low > 0 && !is_new {
             tracing::warn!(
                 topic,
                 partition,

@@ -6,7 +6,7 @@
 //! producer below it, [`publish`] is for those who only produce, [`reader`] for those who only read, [`embedded`] is a broker
 //! within the process, and `native` has the few calls that the Rust client lacks.
 //!
-//! A step is sent, every delivery report is awaited, then the offsets are committed: within a transaction, which makes it exactly
+//! A step is sent, all of it is seen delivered, then the offsets are committed: within a transaction, which makes it exactly
 //! once, or without one, which makes it at least once. The source is polled, its offsets are committed and its rebalances are
 //! served on one thread, the data loop's: a partition is never taken away while a batch of it is being worked on.
 

@@ -221,7 +221,7 @@ impl Sink {
         }
     }
 
-    /// Waits for all delivery reports, and fails if one is bad.
+    /// Waits until all is delivered, and fails if something was not.
     fn drain(&mut self, parts: &[Part], give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         let (mut count, mut failures) = (0, Vec::new());
         let (batch_bytes, mut crowded) = (self.outbox.batch_bytes(), None);

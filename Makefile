@@ -9,7 +9,7 @@ WEIR  := $(CARGO) run --release --package weir --
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps rules run test test-kafka mutants chaos lint bench bench-kafka up down
+.PHONY: help deps rules run test test-kafka mutants chaos soak lint bench bench-kafka up down
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -34,6 +34,10 @@ mutants: rules ## Break Weir on purpose, and see the tests of faults on a real K
 chaos: rules ## Break everything at random on a real Kafka: ROUNDS=100 SEED=7
 	@scripts/kafka
 	ROUNDS=$(or $(ROUNDS),100) SEED=$(SEED) $(CARGO) test --release --package weir --test faults -- --nocapture chaos::
+
+soak: rules ## Swap rules and break everything around one process for long, and see that its memory levels off (MINUTES=60)
+	@scripts/kafka
+	MINUTES=$(or $(MINUTES),60) SEED=$(SEED) $(CARGO) test --release --package weir --test faults -- --nocapture soak::
 
 lint: deps ## Check the formatting, and let clippy complain
 	$(CARGO) fmt --all --check

@@ -91,7 +91,8 @@ impl Operator {
     /// Swaps the rules of `engine`, which runs those of the folder, so many times, broken and bad ones among them. Returns how
     /// many were refused.
     pub fn swap(&mut self, engine: &mut Weir, swaps: usize) -> usize {
-        let (mut live, mut refused, mut bad) = (self.folder.hash(), 0, 0);
+        let (before, mut bad) = (said(engine, "are refused").len(), said(engine, "rules are taken back").len());
+        let (mut live, mut refused) = (self.folder.hash(), before);
         for swap in 0..swaps {
             if swap % BROKEN_EVERY == 1 {
                 self.break_something();
@@ -110,7 +111,7 @@ impl Operator {
                 is_live(engine, &live);
             }
         }
-        refused
+        refused - before
     }
 }
 

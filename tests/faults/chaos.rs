@@ -27,10 +27,10 @@ const CROWD: usize = 3;
 /// How long a fault lasts, in milliseconds.
 const SPELL: std::ops::Range<u64> = 200..3_000;
 /// Topics that take the largest of the poisons.
-const LARGE: (&str, &str) = ("max.message.bytes", "4000000");
+pub const LARGE: (&str, &str) = ("max.message.bytes", "4000000");
 
 #[derive(Clone, Copy, Debug)]
-enum Fault {
+pub enum Fault {
     Kill,
     Freeze,
     Join,
@@ -68,9 +68,13 @@ const FAULTS: [Fault; 20] = [
     Fault::Poison,
 ];
 
+/// A number from the environment, as `make chaos ROUNDS=100` gives it.
+pub fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
 #[test]
 fn whatever_is_broken_nothing_is_lost_or_repeated() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let rounds = number("ROUNDS").map_or(ROUNDS, |rounds| rounds as usize);
     let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..));
     eprintln!("chaos: {rounds} rounds, seed {seed}");
@@ -80,14 +84,10 @@ fn whatever_is_broken_nothing_is_lost_or_repeated() {
         .with("kafka.properties.socket.timeout.ms", "4000")
         .with("kafka.properties.transaction.timeout.ms", "8000");
     let load = job.load(seed, RATE, usize::MAX);
-    let mut chaos =
-        Chaos { random: Rng::with_seed(seed), proxy: cluster.proxy(), cluster: &cluster, job: &job, crowd: BTreeMap::new() };
+    let mut chaos = Chaos::new(seed, &cluster, &job);
     chaos.crowd.insert("a".to_owned(), job.engine_through(chaos.proxy, "a").assigned());
     for round in 1..=rounds {
-        let fault = FAULTS[chaos.random.usize(..FAULTS.len())];
-        eprintln!("chaos: round {round}: {fault:?}, {} engines", chaos.crowd.len());
-        chaos.strike(fault);
-        chaos.mend();
+        chaos.round(round);
     }
     let sent = load.stop();
     job.settle();
@@ -96,16 +96,30 @@ fn whatever_is_broken_nothing_is_lost_or_repeated() {
     eprintln!("chaos: {rounds} rounds with seed {seed} survived, {sent} logins and the poison");
 }
 
-struct Chaos<'a> {
+/// Who breaks things, and what is broken.
+pub struct Chaos<'a> {
     random: Rng,
     cluster: &'a Cluster,
-    proxy: &'a Proxy,
+    pub proxy: &'a Proxy,
     job: &'a Job,
-    /// The engines by their instance.
-    crowd: BTreeMap<String, Engine>,
+    /// The engines by their instance: those that may be killed.
+    pub crowd: BTreeMap<String, Engine>,
 }
 
-impl Chaos<'_> {
+impl<'a> Chaos<'a> {
+    pub fn new(seed: u64, cluster: &'a Cluster, job: &'a Job) -> Chaos<'a> {
+        Chaos { random: Rng::with_seed(seed), proxy: cluster.proxy(), cluster, job, crowd: BTreeMap::new() }
+    }
+
+    /// Breaks one thing, mends it, and sees that messages flow again.
+    pub fn round(&mut self, round: usize) -> Fault {
+        let fault = FAULTS[self.random.usize(..FAULTS.len())];
+        eprintln!("chaos: round {round}: {fault:?}, {} engines", self.crowd.len());
+        self.strike(fault);
+        self.mend();
+        fault
+    }
+
     fn strike(&mut self, fault: Fault) {
         let spell = Duration::from_millis(self.random.u64(SPELL));
         match fault {

@@ -35,5 +35,6 @@ mod culprits;
 mod input;
 mod outages;
 mod positions;
+mod soak;
 mod swaps;
 mod zombies;

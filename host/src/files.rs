@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -11,14 +12,30 @@ use anyhow::{Context as _, anyhow};
 const PART: &str = "part";
 /// After so long nobody writes to one any more.
 const ABANDONED: Duration = Duration::from_secs(3_600);
+/// The mode of a file that others may read, if the umask lets them.
+const READABLE: u32 = 0o666;
+/// The mode of a file that they may not.
+const PRIVATE: u32 = 0o600;
 
 /// Puts `bytes` in place of `file`, at once and for good: a crash leaves the old file or the new one.
 ///
 /// # Errors
 /// If the file can't be written. Nothing of it is left then.
 pub(crate) fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with(file, bytes, READABLE)
+}
+
+/// The same for a file that is for this user alone.
+///
+/// # Errors
+/// As for [`replace`].
+pub(crate) fn replace_private(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with(file, bytes, PRIVATE)
+}
+
+fn replace_with(file: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let part = part(file);
-    let written = write(&part, bytes).and_then(|()| fs::rename(&part, file));
+    let written = write(&part, bytes, mode).and_then(|()| fs::rename(&part, file));
     if written.is_err() {
         let _ = fs::remove_file(&part); // The first error is the one to tell.
     }
@@ -37,7 +54,7 @@ pub(crate) fn replace_all(files: &[(&Path, &[u8])], last: impl FnOnce() -> anyho
     };
     let parts: Vec<PathBuf> = files.iter().map(|(file, _)| part(file)).collect();
     let all = || files.iter().zip(&parts);
-    let written = all().try_for_each(|((file, bytes), part)| write(part, bytes).with_context(|| failed(file)));
+    let written = all().try_for_each(|((file, bytes), part)| write(part, bytes, READABLE).with_context(|| failed(file)));
     let mut replaced: Vec<(&Path, Option<Vec<u8>>)> = Vec::new();
     let placed = written.and_then(|()| {
         all().try_for_each(|((file, _), part)| {
@@ -93,8 +110,8 @@ fn is_part(file: &Path) -> bool {
         && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
-fn write(part: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut out = fs::File::create(part)?;
+fn write(part: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut out = fs::File::options().write(true).create_new(true).mode(mode).open(part)?;
     out.write_all(bytes)?;
     // Without this a machine that goes down may be left with an empty file under the new name.
     out.sync_all()

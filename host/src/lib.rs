@@ -45,6 +45,8 @@ pub mod throttle;
 
 mod files;
 
+mod folder;
+
 pub mod kafka;
 
 // Sets of rules that take each other's place.

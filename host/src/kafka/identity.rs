@@ -3,12 +3,17 @@
 //! A process that comes back under its id ends at once what it left open. Under another one, readers and successors wait until
 //! that has timed out. So the id is made from what stays: the group, the name of the host, and a number that tells the
 //! processes of one host apart. The number is the first whose lock file is free; the lock goes with the process.
+//!
+//! The lock files are in a folder of this user's ([`folder::locks`]). Without one the number is 0, and the log says so.
 
 use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
 
 use crate::config;
+use crate::folder;
 
 /// How many processes of a group one host may have.
 const MAX_PROCESSES: usize = 1_000;
@@ -26,25 +31,38 @@ impl Identity {
             return Identity { id: id.clone(), _lock: None };
         }
         let base = format!("{}-{}", kafka.group, host());
-        match lock(&base) {
+        match reserve(&base, &folder::locks()) {
             Ok((number, lock)) => Identity { id: format!("{base}-{number}"), _lock: Some(lock) },
             Err(error) => {
                 let id = format!("{base}-0");
-                let folder = folder();
-                tracing::warn!(%error, folder = %folder.display(), id, "failed to reserve a transactional id on this host; \
-                    if several processes of the group run here, set `kafka.transactional_id` for each");
+                tracing::warn!(
+                    id,
+                    "failed to reserve a transactional id on this host: {error:#}; if several processes of the \
+                    group run here, set `kafka.transactional_id` for each"
+                );
                 Identity { id, _lock: None }
             }
         }
     }
 }
 
-/// Takes the first number of `base` that is free.
-fn lock(base: &str) -> io::Result<(usize, File)> {
-    fs::create_dir_all(folder())?;
+/// Takes the first number of `base` that is free, in the first of `folders` that can be used.
+fn reserve(base: &str, folders: &[PathBuf]) -> anyhow::Result<(usize, File)> {
+    let mut unusable = Vec::new();
+    for folder in folders {
+        match lock(base, folder) {
+            Ok(locked) => return Ok(locked),
+            Err(error) => unusable.push(format!("failed to use the folder {}: {error}", folder.display())),
+        }
+    }
+    bail!("{}", unusable.join(", and "))
+}
+
+fn lock(base: &str, folder: &Path) -> io::Result<(usize, File)> {
+    let folder = folder::Private::open(folder)?;
     let name: String = base.chars().map(|next| if next.is_ascii_alphanumeric() { next } else { '_' }).collect();
     for number in 0..MAX_PROCESSES {
-        let file = File::create(folder().join(format!("{name}-{number}.lock")))?;
+        let file = folder.file(&format!("{name}-{number}.lock"))?;
         match file.try_lock() {
             Ok(()) => return Ok((number, file)),
             Err(fs::TryLockError::WouldBlock) => {}
@@ -52,14 +70,6 @@ fn lock(base: &str) -> io::Result<(usize, File)> {
         }
     }
     Err(io::Error::other(format!("{MAX_PROCESSES} processes are running")))
-}
-
-fn folder() -> PathBuf {
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| folder.is_dir());
-    match runtime {
-        Some(folder) => folder.join("weir"),
-        None => std::env::temp_dir().join(format!("weir-{}", rustix::process::getuid().as_raw())),
-    }
 }
 
 fn host() -> String {
@@ -86,5 +96,20 @@ mod tests {
     fn a_configured_id_is_taken_as_it_is() {
         let kafka = config::Kafka { transactional_id: Some("mine".into()), ..Config::default().kafka };
         assert_eq!(Identity::claim(&kafka).id, "mine");
+    }
+
+    #[test]
+    fn where_another_user_was_there_first_another_folder_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let [trap, own] = ["trap", "own"].map(|name| folder.path().join(name));
+        let precious = folder.path().join("precious");
+        fs::write(&precious, "precious").unwrap();
+        fs::create_dir(&trap).unwrap();
+        std::os::unix::fs::symlink(&precious, trap.join("group_host-0.lock")).unwrap();
+        let (number, _lock) = reserve("group-host", &[trap.clone(), own.clone()]).unwrap();
+        assert_eq!((number, fs::read(precious).unwrap()), (0, b"precious".to_vec()));
+        assert!(own.join("group_host-0.lock").exists());
+        let error = reserve("group-host", &[trap]).unwrap_err().to_string();
+        assert!(error.contains("trap") && error.contains("group_host-0.lock"), "{error}");
     }
 }

@@ -12,7 +12,6 @@
 //! folder: a pin and a verdict are then for all of them. What it is worth is for the loader to say.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,9 +25,9 @@ use sha2::{Digest, Sha256};
 use super::report::{Set, TakenBack, Why};
 use super::trial::Record;
 use crate::config;
-use crate::files;
 use crate::ruleset::{Defined, Definition};
 use crate::wasm::hex;
+use crate::{files, folder};
 
 /// How old a component must be before it is thrown away that no set has: another process may be about to write the set.
 const SETTLED: Duration = Duration::from_secs(3_600);
@@ -79,7 +78,7 @@ impl Store {
     pub fn open(swap: &config::Swap, group: &str) -> anyhow::Result<Store> {
         let folder = match &swap.state {
             Some(folder) => folder.clone(),
-            None => default_folder(group, |name| std::env::var_os(name)).context(
+            None => folder::state().map(|state| state.join(folder_name(group))).context(
                 "failed to find a place for the history of rules: neither XDG_STATE_HOME nor HOME is an absolute path; set \
                  `rules.state` to a folder that can be written",
             )?,
@@ -95,11 +94,12 @@ impl Store {
         Ok(store)
     }
 
-    /// Makes what is missing of the folder, and sees whether it can be written to.
+    /// Makes what is missing of the folder, closes it to others, and sees whether it can be written to.
     fn make(&self) -> io::Result<()> {
-        PARTS.iter().try_for_each(|part| fs::create_dir_all(self.folder.join(part)))?;
+        folder::make_closed(&self.folder)?;
+        PARTS.iter().try_for_each(|part| folder::make_closed(&self.folder.join(part)))?;
         let probe = self.folder.join("probe");
-        files::replace(&probe, b"")?;
+        files::replace_private(&probe, b"")?;
         // Another process may start at the same time, and be the one that removes it.
         remove(&probe)
     }
@@ -112,7 +112,7 @@ impl Store {
         for rule in &definition.rules {
             let file = self.component(&hex(&rule.digest));
             if !file.exists() {
-                files::replace(&file, &rule.bytes).with_context(|| format!("failed to write {}", file.display()))?;
+                files::replace_private(&file, &rule.bytes).with_context(|| format!("failed to write {}", file.display()))?;
             }
         }
         self.write(&self.set(&saved.set.hash), saved)?;
@@ -186,7 +186,9 @@ impl Store {
     pub fn set_pin(&self, hash: Option<&str>) -> anyhow::Result<()> {
         let pin = self.folder.join("pin");
         match hash {
-            Some(hash) => files::replace(&pin, hash.as_bytes()).with_context(|| format!("failed to write {}", pin.display())),
+            Some(hash) => {
+                files::replace_private(&pin, hash.as_bytes()).with_context(|| format!("failed to write {}", pin.display()))
+            }
             None => remove(&pin).with_context(|| format!("failed to remove the pin {}", pin.display())),
         }
     }
@@ -298,23 +300,13 @@ impl Store {
 
     fn write<T: Serialize>(&self, file: &Path, value: &T) -> anyhow::Result<()> {
         let text = serde_json::to_vec_pretty(value)?;
-        files::replace(file, &text).with_context(|| format!("failed to write {}", file.display()))
+        files::replace_private(file, &text).with_context(|| format!("failed to write {}", file.display()))
     }
 }
 
 /// Removes a file that may be gone already.
 fn remove(file: &Path) -> io::Result<()> {
     fs::remove_file(file).or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
-}
-
-/// `$XDG_STATE_HOME/weir/GROUP`, or `~/.local/state/weir/GROUP`. There is no other one to fall back on: in a folder that is open
-/// to all, such as `/tmp`, whoever comes first would decide which rules run.
-fn default_folder(group: &str, variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let home = |name: &str, below: &str| {
-        variable(name).map(PathBuf::from).filter(|home| home.is_absolute()).map(|home| home.join(below))
-    };
-    let state = home("XDG_STATE_HOME", "").or_else(|| home("HOME", ".local/state"))?;
-    Some(state.join("weir").join(folder_name(group)))
 }
 
 /// The name of a group, as that of a folder. Where it had to be changed some digits of its hash tell it from those alike.
@@ -512,15 +504,21 @@ mod tests {
     }
 
     #[test]
-    fn without_a_home_there_is_no_state_folder_by_default() {
-        let with = |variables: &[(&str, &str)]| {
-            let find = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
-            default_folder("g", find)
-        };
-        assert_eq!(with(&[]), None);
-        assert_eq!(with(&[("HOME", "relative")]), None);
-        assert_eq!(with(&[("HOME", "/home/w")]), Some("/home/w/.local/state/weir/g".into()));
-        assert_eq!(with(&[("HOME", "/home/w"), ("XDG_STATE_HOME", "/state")]), Some("/state/weir/g".into()));
+    fn others_cannot_look_into_the_state_folder() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        fs::create_dir_all(state.join("sets")).unwrap();
+        [&state, &state.join("sets")]
+            .into_iter()
+            .for_each(|open| fs::set_permissions(open, fs::Permissions::from_mode(0o755)).unwrap());
+        let (store, set) = (store(&state, 2), definition(b"wasm"));
+        store.save(&set, &saved(&set, 1), &[]).unwrap();
+        store.set_pin(Some("cafe")).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!([mode(&state), mode(&state.join("sets")), mode(&state.join("components"))], [0o700; 3]);
+        let files = [state.join("pin"), store.set(&set.hash()), store.component(&hex(&set.rules[0].digest))];
+        assert_eq!(files.map(|file| mode(&file)), [0o600; 3]);
     }
 
     #[test]

@@ -8,13 +8,12 @@
 //! removed is there until nobody has it open or mapped.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
-use crate::files;
+use crate::{files, folder};
 
 /// Most entries: more than the rules of a history of sets, and few enough to be listed with each that is added.
 const MAX_ENTRIES: usize = 256;
@@ -31,10 +30,7 @@ impl Cache {
     /// The cache in the user's cache folder: `$XDG_CACHE_HOME/weir` or `$HOME/.cache/weir`. None, with a word in the log, if
     /// there is no such folder or it can't be trusted: then components are compiled at every start.
     pub fn of_user() -> Option<Cache> {
-        let home = |name: &str, below: &str| {
-            std::env::var_os(name).filter(|home| !home.is_empty()).map(|home| Path::new(&home).join(below))
-        };
-        let folder = home("XDG_CACHE_HOME", "weir").or_else(|| home("HOME", ".cache/weir"))?;
+        let folder = folder::cache()?;
         match Cache::in_folder(folder) {
             Ok(cache) => Some(cache),
             Err(error) => {
@@ -49,15 +45,7 @@ impl Cache {
     /// # Errors
     /// If the folder can't be made, or others than this user could write to it.
     pub fn in_folder(folder: PathBuf) -> anyhow::Result<Cache> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&folder)
-            .with_context(|| format!("failed to make the cache folder {}", folder.display()))?;
-        let metadata = fs::symlink_metadata(&folder).with_context(|| format!("failed to look at {}", folder.display()))?;
-        if !metadata.is_dir() || metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o077 != 0 {
-            bail!("the cache folder {} must be a folder of this user's with mode 700; `chmod 700` it", folder.display());
-        }
+        folder::make_private(&folder).context("failed to use the cache folder")?;
         Ok(Cache { folder })
     }
 
@@ -71,7 +59,7 @@ impl Cache {
 
     /// Keeps `compiled` under `key`, whole or not at all.
     pub(super) fn store(&self, key: &str, compiled: &[u8]) -> anyhow::Result<()> {
-        let written = files::replace(&self.folder.join(key), compiled);
+        let written = files::replace_private(&self.folder.join(key), compiled);
         written.with_context(|| format!("failed to write into the cache folder {}", self.folder.display()))?;
         self.prune(MAX_ENTRIES, MAX_BYTES);
         Ok(())
@@ -98,6 +86,7 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
     use std::time::Duration;
 
     use super::*;
@@ -108,7 +97,7 @@ mod tests {
         let cache = folder.path().join("weir");
         assert!(Cache::in_folder(cache.clone()).is_ok());
         fs::set_permissions(&cache, fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(Cache::in_folder(cache).unwrap_err().to_string().contains("chmod 700"));
+        assert!(format!("{:#}", Cache::in_folder(cache).unwrap_err()).contains("chmod 700"));
     }
 
     #[test]

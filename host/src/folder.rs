@@ -1,0 +1,207 @@
+//! Folders that belong to this user alone: where they are, how they are made, and what is checked before they are used.
+//!
+//! Three things are kept on disk: compiled rules (cache), the history of rules (state), and locks. Each has a folder by the XDG
+//! base directory specification, which ignores paths that are not absolute. Folders are made with mode 700.
+//!
+//! What is found in a folder is trusted differently. Machine code would run with the rights of this user, so a cache that was
+//! ever open to others is refused. Locks hold nothing, so their folder is closed and used. A state folder may be a mount that
+//! belongs to root, so it is closed where that is possible, and used in any case.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, fchmod, fstat, open, openat};
+use rustix::process::geteuid;
+
+/// The mode of a folder that is closed to others.
+const CLOSED: u32 = 0o700;
+/// What others may do by a mode.
+const OTHERS: u32 = 0o077;
+/// What lets others write, by a mode.
+const WRITABLE: u32 = 0o022;
+
+/// `$XDG_CACHE_HOME/weir`, or `~/.cache/weir`.
+pub(crate) fn cache() -> Option<PathBuf> {
+    base(|name| std::env::var_os(name), "XDG_CACHE_HOME", ".cache")
+}
+
+/// `$XDG_STATE_HOME/weir`, or `~/.local/state/weir`. There is no other one to fall back on: in a folder that is open to all,
+/// such as `/tmp`, whoever comes first would decide which rules run.
+pub(crate) fn state() -> Option<PathBuf> {
+    base(|name| std::env::var_os(name), "XDG_STATE_HOME", ".local/state")
+}
+
+/// Where locks may be, the best place first: processes of one host have to agree on it.
+pub(crate) fn locks() -> Vec<PathBuf> {
+    let runtime = absolute(std::env::var_os("XDG_RUNTIME_DIR")).filter(|folder| folder.is_dir());
+    let first = match runtime {
+        Some(folder) => folder.join("weir"),
+        None => std::env::temp_dir().join(format!("weir-{}", geteuid().as_raw())),
+    };
+    // In a folder that is open to all, another user may have taken the name. No group's folder has a dot in its name.
+    std::iter::once(first).chain(state().map(|folder| folder.join(".locks"))).collect()
+}
+
+fn base(variable: impl Fn(&str) -> Option<OsString>, name: &str, below_home: &str) -> Option<PathBuf> {
+    let home = || absolute(variable("HOME")).map(|home| home.join(below_home));
+    absolute(variable(name)).or_else(home).map(|base| base.join("weir"))
+}
+
+fn absolute(value: Option<OsString>) -> Option<PathBuf> {
+    value.map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+/// Makes `folder` and its parents with mode 700, if they are missing.
+pub(crate) fn make(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(CLOSED).create(folder)
+}
+
+/// Makes `folder` if it is missing, and refuses one that is not this user's or that others can look into.
+///
+/// # Errors
+/// If it can't be made or is refused.
+pub(crate) fn make_private(folder: &Path) -> anyhow::Result<()> {
+    use anyhow::{Context as _, ensure};
+    make(folder).with_context(|| format!("failed to make the folder {}", folder.display()))?;
+    let metadata = fs::symlink_metadata(folder).with_context(|| format!("failed to look at {}", folder.display()))?;
+    let private = metadata.is_dir() && metadata.uid() == geteuid().as_raw() && metadata.mode() & OTHERS == 0;
+    ensure!(private, "{} must be a folder of this user's with mode 700; `chmod 700` it", folder.display());
+    Ok(())
+}
+
+/// Makes `folder` if it is missing, and closes it to others if it is this user's. One of another user's, such as a mount, is
+/// left as it is; the log says so where others may write to it.
+///
+/// # Errors
+/// If it can't be made or closed.
+pub(crate) fn make_closed(folder: &Path) -> io::Result<()> {
+    make(folder)?;
+    let metadata = fs::metadata(folder)?;
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o777);
+    if owner == geteuid().as_raw() && mode & OTHERS != 0 {
+        fs::set_permissions(folder, Permissions::from_mode(CLOSED))?;
+        tracing::info!(folder = %folder.display(), "closed the folder to other users: its mode was {mode:o} and is {CLOSED:o} now");
+    } else if owner != geteuid().as_raw() && mode & WRITABLE != 0 {
+        tracing::warn!(folder = %folder.display(), owner, mode = format_args!("{mode:o}"), "other users can write to this folder, \
+            and so decide which rules run; name a folder below it instead, which is then made with mode {CLOSED:o}");
+    }
+    Ok(())
+}
+
+/// An open folder that only this user can reach into.
+pub(crate) struct Private(OwnedFd);
+
+impl Private {
+    /// Opens `folder`, which is made if it is missing, and closed to others if it is not.
+    ///
+    /// # Errors
+    /// If it is a link, if it belongs to another user, or if it can't be made, opened or closed.
+    pub(crate) fn open(folder: &Path) -> io::Result<Private> {
+        make(folder)?;
+        let opened = open(folder, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let found = fstat(&opened)?;
+        if found.st_uid != geteuid().as_raw() {
+            return Err(io::Error::other(format!("it belongs to the user with the id {}", found.st_uid)));
+        }
+        if found.st_mode & OTHERS != 0 {
+            fchmod(&opened, Mode::RWXU)?;
+        }
+        Ok(Private(opened))
+    }
+
+    /// Opens a file of this folder for reading and writing, and makes an empty one if it is missing. What is in it stays.
+    ///
+    /// # Errors
+    /// If it is a link or anything else than a file of this user's, or if it can't be opened.
+    pub(crate) fn file(&self, name: &str) -> io::Result<File> {
+        // Without NONBLOCK a pipe of that name would be waited for.
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let refused = |why: String| io::Error::other(format!("{name}: {why}; remove it"));
+        let file: File =
+            openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR).map_err(|error| refused(error.to_string()))?.into();
+        let found = file.metadata()?;
+        if !found.is_file() || found.uid() != geteuid().as_raw() {
+            return Err(refused("it is no file of this user's".to_owned()));
+        }
+        Ok(file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    fn open_to_all(folder: &Path) {
+        fs::create_dir(folder).unwrap();
+        fs::set_permissions(folder, Permissions::from_mode(0o777)).unwrap();
+    }
+
+    #[test]
+    fn a_base_that_is_no_absolute_path_is_ignored() {
+        let with = |variables: &[(&str, &str)]| {
+            let find = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+            base(find, "XDG_STATE_HOME", ".local/state")
+        };
+        assert_eq!(with(&[]), None);
+        assert_eq!(with(&[("HOME", "relative")]), None);
+        assert_eq!(with(&[("HOME", "/home/w"), ("XDG_STATE_HOME", "")]), Some("/home/w/.local/state/weir".into()));
+        assert_eq!(with(&[("HOME", "/home/w"), ("XDG_STATE_HOME", "state")]), Some("/home/w/.local/state/weir".into()));
+        assert_eq!(with(&[("HOME", "/home/w"), ("XDG_STATE_HOME", "/state")]), Some("/state/weir".into()));
+    }
+
+    #[test]
+    fn what_is_made_is_closed_to_others_with_its_parents() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("a/b");
+        make_closed(&inner).unwrap();
+        assert_eq!([mode(&inner), mode(&folder.path().join("a"))], [0o700; 2]);
+    }
+
+    #[test]
+    fn a_folder_that_was_open_is_closed_and_used_or_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let [closed, locks, cache] = ["closed", "locks", "cache"].map(|name| folder.path().join(name));
+        [&closed, &locks, &cache].into_iter().for_each(|folder| open_to_all(folder));
+        make_closed(&closed).unwrap();
+        drop(Private::open(&locks).unwrap());
+        assert!(make_private(&cache).unwrap_err().to_string().contains("chmod 700"));
+        assert_eq!([mode(&closed), mode(&locks), mode(&cache)], [0o700, 0o700, 0o777]);
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_folder_for_locks_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        fs::create_dir(folder.path().join("target")).unwrap();
+        symlink("target", &link).unwrap();
+        assert!(Private::open(&link).is_err());
+    }
+
+    #[test]
+    fn only_a_plain_file_is_opened_and_what_is_in_it_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let private = Private::open(folder.path()).unwrap();
+        let precious = folder.path().join("precious");
+        fs::write(&precious, "precious").unwrap();
+        symlink(&precious, folder.path().join("link")).unwrap();
+        fs::create_dir(folder.path().join("folder")).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, folder.path().join("pipe"), rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
+        for bad in ["link", "folder", "pipe"] {
+            assert!(private.file(bad).unwrap_err().to_string().contains(bad), "{bad}");
+        }
+        drop(private.file("precious").unwrap());
+        assert_eq!(fs::read(precious).unwrap(), b"precious");
+        drop(private.file("new").unwrap());
+        assert_eq!(mode(&folder.path().join("new")), 0o600);
+    }
+}

@@ -7,6 +7,7 @@ use weir::config::{self, Config};
 use weir::counts::Counts;
 use weir::record::{Batch, Step};
 use weir::ruleset::RuleSet;
+use weir::snapshot::reason_name;
 use weir::wasm::Runtime;
 
 use crate::program::built;
@@ -39,8 +40,8 @@ fn judge(config: &Config, messages: &[&[u8]]) -> Judged {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let outputs = step.outputs.iter().map(|output| (output.record, text(step.value(output, &batch))));
     let rejections = step.rejections.iter().map(|rejection| {
-        let rule = rejection.rule.map_or("weir".to_owned(), |rule| pipeline.manifests()[rule].name.clone());
-        (rejection.record, rule, rejection.reason.to_string(), rejection.detail.clone())
+        let rule = rejection.rule().map_or("weir".to_owned(), |rule| pipeline.manifests()[rule].name.clone());
+        (rejection.record, rule, reason_name(rejection, pipeline.manifests()).to_owned(), rejection.detail.clone())
     });
     (outputs.collect(), rejections.collect())
 }

@@ -214,7 +214,7 @@ fn bad_messages_have_a_reason() {
     let mut layout = vec![Found::default(); projection.nodes()];
     for (message, reason) in cases {
         let problem = projection.scan(message, &mut layout).expect_err("the message is bad");
-        assert_eq!(problem.reason(), *reason, "{}", message.escape_ascii());
+        assert_eq!(problem.reason().name(), *reason, "{}", message.escape_ascii());
     }
 }
 

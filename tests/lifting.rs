@@ -16,8 +16,9 @@ use serde::de::IgnoredAny;
 use weir::column::Column;
 use weir::config::OnFault;
 use weir::counts::Counts;
-use weir::pipeline::{Evaluate, Fault, MAX_DETAIL_BYTES, Manifest, Outcome, Pipeline, RULE_FAULT, Stage, View};
-use weir::record::{Batch, Part, Rejection, RuleStats, Step};
+use weir::pipeline::{Evaluate, Fault, MAX_DETAIL_BYTES, Manifest, Outcome, Pipeline, Stage, View};
+use weir::record::{Batch, Cause, Part, Rejection, RuleStats, Step};
+use weir::reserved::RULE_FAULT;
 
 /// How many cases of a property are tried: a modest number, or `PROPTEST_CASES`.
 fn cases(modest: u32) -> ProptestConfig {
@@ -323,6 +324,15 @@ fn check_stats(messages: &[Message], on_fault: OnFault, parts: &[Part]) -> Resul
     Ok(())
 }
 
+/// The reason of a rejection by a rule whose reasons are [`REASONS`], or by the engine.
+fn reason_of(rejection: &Rejection) -> &'static str {
+    match rejection.cause {
+        Cause::Rejected { reason, .. } => REASONS[reason],
+        Cause::Fault { .. } | Cause::Skipped { .. } => RULE_FAULT,
+        Cause::Engine(reason) => reason.name(),
+    }
+}
+
 fn check_rejection(
     rejection: &Rejection,
     rule: Option<usize>,
@@ -330,9 +340,9 @@ fn check_rejection(
     detail: Option<&str>,
     drop: bool,
 ) -> Result<(), TestCaseError> {
-    prop_assert_eq!(rejection.rule, rule);
+    prop_assert_eq!(rejection.rule(), rule);
     if let Some(reason) = reason {
-        prop_assert_eq!(&*rejection.reason, reason);
+        prop_assert_eq!(reason_of(rejection), reason);
     }
     let kept = rejection.detail.as_deref();
     prop_assert!(kept.is_none_or(|kept| kept.len() <= MAX_DETAIL_BYTES && MAX_DETAIL_BYTES == 1_024));

@@ -51,12 +51,36 @@ fn heavy_dependencies_stay_in_their_rooms() {
 
 #[test]
 fn the_core_is_pure() {
-    let core = ["host/src/pipeline/", "host/src/json/", "host/src/record.rs", "host/src/column.rs", "host/src/counts.rs"];
+    let core = [
+        "host/src/pipeline/",
+        "host/src/json/",
+        "host/src/record.rs",
+        "host/src/reserved.rs",
+        "host/src/column.rs",
+        "host/src/counts.rs",
+    ];
     for (name, text) in sources().iter().filter(|(name, _)| core.iter().any(|core| name.starts_with(core))) {
         for word in ["Instant", "SystemTime", "Utc::now", "tokio", "rdkafka", "wasmtime", "std::fs", "std::net", "std::env"] {
             let offence = code(text).find(|line| line.contains(word));
             assert_eq!(offence, None, "{name} names {word}, and the core is pure");
         }
+    }
+}
+
+/// A rule has its say in reasons and details, so no decision may hang on their text: a `Cause` says what has happened.
+#[test]
+fn no_fault_is_told_by_its_text() {
+    let named = ["host/src/reserved.rs", "host/src/snapshot.rs"];
+    for (name, text) in sources().iter().filter(|(name, _)| name.starts_with("host/src") && !named.contains(&name.as_str())) {
+        let work = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let offence = code(work).find(|line| line.contains("RULE_FAULT") || line.contains("\"rule_fault"));
+        assert_eq!(offence, None, "{name} tells a fault by its reason; ask its `Cause`");
+        let rooms = ["pipeline/", "run/", "swap/", "kafka/writer.rs", "kafka/sink.rs", "apply.rs"];
+        let decides = rooms.iter().any(|room| name.starts_with(&format!("host/src/{room}")));
+        let compares = |line: &&str| ["==", "!=", "starts_with", "contains("].iter().any(|compare| line.contains(compare));
+        let text = |line: &&str| [".reason", "detail"].iter().any(|text| line.contains(text));
+        let offence = code(work).filter(|_| decides).filter(text).find(compares);
+        assert_eq!(offence, None, "{name} compares what a rule may have written; ask its `Cause`");
     }
 }
 

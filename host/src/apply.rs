@@ -102,14 +102,15 @@ impl<R: Evaluate> Run<'_, R> {
             files.output.line(step.value(output, batch))?;
         }
         for rejection in &step.rejections {
-            let rule = snapshot::rule_name(rejection.rule, self.pipeline.manifests());
+            let rule = snapshot::rule_name(rejection.rule(), self.pipeline.manifests());
+            let reason = snapshot::reason_name(rejection, self.pipeline.manifests());
             if let Some(rejected) = files.rejected.as_mut().filter(|_| !rejection.drop) {
-                rejected.line(rejection_line(batch, rejection, rule).to_string().as_bytes())?;
+                rejected.line(rejection_line(batch, rejection, rule, reason).to_string().as_bytes())?;
             }
-            self.totals.reject(rule, &rejection.reason);
+            self.totals.reject(rule, reason);
         }
         for forgiven in &step.forgiven {
-            self.totals.forgive(snapshot::rule_name(forgiven.rule, self.pipeline.manifests()));
+            self.totals.forgive(snapshot::rule_name(forgiven.rule(), self.pipeline.manifests()));
         }
         self.totals.lines += batch.len() as u64;
         self.totals.passed += step.outputs.len() as u64;
@@ -118,13 +119,13 @@ impl<R: Evaluate> Run<'_, R> {
 }
 
 /// A rejection as it is written: a line of JSON.
-fn rejection_line(batch: &Batch, rejection: &Rejection, rule: &str) -> serde_json::Value {
+fn rejection_line(batch: &Batch, rejection: &Rejection, rule: &str, reason: &str) -> serde_json::Value {
     let index = rejection.record as usize;
-    let mut line = json!({ "line": batch.records()[index].offset + 1, "rule": rule, "reason": *rejection.reason });
+    let mut line = json!({ "line": batch.records()[index].offset + 1, "rule": rule, "reason": reason });
     if let Some(detail) = &rejection.detail {
         line["detail"] = json!(detail);
     }
-    if let Some(backtrace) = &rejection.backtrace {
+    if let Some(backtrace) = rejection.backtrace() {
         line["backtrace"] = json!(backtrace.lines().collect::<Vec<_>>());
     }
     let value = batch.value(index).unwrap_or_default();

@@ -19,6 +19,8 @@ pub mod config;
 // The pure core: data in, data out.
 pub mod record;
 
+pub mod reserved;
+
 pub mod column;
 
 pub mod json;

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::reserved::Reason;
+
 /// What a buffer keeps of its room from batch to batch, in bytes: enough for a batch, and less than a rule may hand back.
 pub(crate) const MAX_KEPT_BYTES: usize = 32 << 20;
 
@@ -63,8 +65,8 @@ pub struct Batch {
 /// Why the output of a message cannot be written, found out when it was tried before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// One of a small fixed set.
-    pub reason: &'static str,
+    /// What the broker holds against it.
+    pub reason: Reason,
     /// What exactly, for a person.
     pub detail: String,
 }
@@ -212,20 +214,57 @@ pub struct Output {
 }
 
 /// A message that goes no further, and why.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
     /// Index of the message in its batch.
     pub record: u32,
-    /// Index of the rule in the pipeline; none where the engine itself could not read the message.
-    pub rule: Option<usize>,
-    /// One of a small fixed set: the rule's `manifest.reasons` or the engine's own.
-    pub reason: Arc<str>,
+    /// Who rejected it, and for what.
+    pub cause: Cause,
     /// What exactly, for a person.
     pub detail: Option<String>,
-    /// Where in the rule, if it failed: functions, the innermost first, one a line.
-    pub backtrace: Option<String>,
     /// The rule's policy is to drop: count it, but produce no dead letter.
     pub drop: bool,
+}
+
+/// Why a message goes no further. A rule is its index in the pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A rule rejected it, for the reason at this index of its `manifest.reasons`.
+    Rejected { rule: usize, reason: usize },
+    /// A rule failed on it. Where, if that is known: functions, the innermost first, one a line.
+    Fault { rule: usize, backtrace: Option<String> },
+    /// A rule was not asked about it, because it fails on everything.
+    Skipped { rule: usize },
+    /// The engine itself can't use the message, or can't write what became of it.
+    Engine(Reason),
+}
+
+impl Rejection {
+    /// The rule that is behind it; none where that is the engine itself.
+    pub fn rule(&self) -> Option<usize> {
+        match self.cause {
+            Cause::Rejected { rule, .. } | Cause::Fault { rule, .. } | Cause::Skipped { rule } => Some(rule),
+            Cause::Engine(_) => None,
+        }
+    }
+
+    /// Whether a rule has decided it.
+    pub fn is_decision(&self) -> bool {
+        matches!(self.cause, Cause::Rejected { .. })
+    }
+
+    /// Whether a rule has not come to a decision: it failed, or was not asked.
+    pub fn is_fault(&self) -> bool {
+        matches!(self.cause, Cause::Fault { .. } | Cause::Skipped { .. })
+    }
+
+    /// Where in the rule it failed.
+    pub fn backtrace(&self) -> Option<&str> {
+        match &self.cause {
+            Cause::Fault { backtrace, .. } => backtrace.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 /// Messages, and what became of them. A transaction has one such part or several, in the order in which they were read.
@@ -343,7 +382,7 @@ mod tests {
             batch.push(1, offset, Some(9), Some(b"key"), Some(offset.to_string().as_bytes()));
             batch.push_header("h", Some(offset.to_string().as_bytes()));
         }
-        let refusal = Refusal { reason: "record_refused", detail: "too large".into() };
+        let refusal = Refusal { reason: Reason::RecordRefused, detail: "too large".into() };
         [0, 3].iter().for_each(|index| batch.refuse(*index, refusal.clone()));
         let rest = batch.split_off(3);
         assert_eq!((batch.len(), rest.len()), (3, 1));

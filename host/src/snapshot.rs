@@ -11,14 +11,13 @@ use std::time::Duration;
 
 use crate::counts::{Counts, Window};
 use crate::pipeline::Manifest;
-use crate::record::{Batch, RuleStats, Step};
+use crate::record::{Batch, Cause, Rejection, RuleStats, Step};
+use crate::reserved::{ENGINE, RULE_FAULT};
 
 /// How many of the last messages are kept.
 pub const LAST_MESSAGES: usize = 12;
 /// How much of a message is kept, in bytes before the conversion to text.
 pub const PREVIEW_BYTES: usize = 320;
-/// The name under which the engine's own rejections stand, where a rule's name stands otherwise.
-pub const ENGINE: &str = "weir";
 
 /// The engine as it was after its last committed batch.
 #[derive(Clone, Debug)]
@@ -233,7 +232,7 @@ impl Snapshot {
         self.read += batch.len() as u64;
         self.written += step.outputs.len() as u64;
         for rejection in &step.rejections {
-            self.reject(rule_name(rejection.rule, manifests), &rejection.reason);
+            self.reject(rule_name(rejection.rule(), manifests), reason_name(rejection, manifests));
         }
         if let Some(window) = step.counts.windows.last() {
             self.closed = Some(window.clone());
@@ -262,10 +261,10 @@ impl Snapshot {
         self.rejected.iter().map(|rejected| rejected.messages).sum()
     }
 
-    fn reject(&mut self, rule: &str, reason: &Arc<str>) {
-        match self.rejected.iter_mut().find(|known| known.rule == rule && known.reason == *reason) {
+    fn reject(&mut self, rule: &str, reason: &str) {
+        match self.rejected.iter_mut().find(|known| known.rule == rule && *known.reason == *reason) {
             Some(known) => known.messages += 1,
-            None => self.rejected.push(Rejected { rule: rule.into(), reason: reason.clone(), messages: 1 }),
+            None => self.rejected.push(Rejected { rule: rule.into(), reason: reason.into(), messages: 1 }),
         }
     }
 
@@ -276,8 +275,9 @@ impl Snapshot {
             (output.record, text, Verdict::Passed)
         });
         let rejected = step.rejections.iter().rev().take(LAST_MESSAGES).map(|rejection| {
-            let rule = rule_name(rejection.rule, manifests).to_string();
-            let verdict = Verdict::Rejected { rule, reason: rejection.reason.clone(), detail: rejection.detail.clone() };
+            let rule = rule_name(rejection.rule(), manifests).to_string();
+            let reason = reason_name(rejection, manifests).into();
+            let verdict = Verdict::Rejected { rule, reason, detail: rejection.detail.clone() };
             (rejection.record, shorten(batch.value(rejection.record as usize).unwrap_or_default()), verdict)
         });
         let mut last: Vec<_> = passed.chain(rejected).collect();
@@ -296,6 +296,17 @@ pub fn rule_name(index: Option<usize>, manifests: &[Manifest]) -> &str {
     index.and_then(|index| manifests.get(index)).map_or(ENGINE, |manifest| manifest.name.as_str())
 }
 
+/// The reason of a rejection, as dead letters and metrics have it.
+pub fn reason_name<'a>(rejection: &Rejection, manifests: &'a [Manifest]) -> &'a str {
+    match rejection.cause {
+        Cause::Rejected { rule, reason } => {
+            manifests.get(rule).and_then(|manifest| manifest.reasons.get(reason)).map_or("", String::as_str)
+        }
+        Cause::Fault { .. } | Cause::Skipped { .. } => RULE_FAULT,
+        Cause::Engine(reason) => reason.name(),
+    }
+}
+
 fn shorten(value: &[u8]) -> String {
     String::from_utf8_lossy(&value[..value.len().min(PREVIEW_BYTES)]).into_owned()
 }
@@ -303,7 +314,6 @@ fn shorten(value: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Rejection;
 
     fn batch(values: &[&str]) -> Batch {
         let mut batch = Batch::new("user-login");
@@ -313,16 +323,20 @@ mod tests {
         batch
     }
 
-    fn rejection(record: u32, rule: Option<usize>, reason: &str) -> Rejection {
-        Rejection { record, rule, reason: reason.into(), ..Rejection::default() }
+    use crate::reserved::Reason;
+
+    fn rejection(record: u32, cause: Cause) -> Rejection {
+        Rejection { record, cause, detail: None, drop: false }
     }
 
     #[test]
     fn totals_are_kept_by_rule_and_reason() {
-        let manifests = [Manifest { name: "validation".into(), ..Manifest::default() }];
+        let manifest = Manifest { name: "validation".into(), reasons: vec!["missing_field".into()], ..Manifest::default() };
+        let manifests = [manifest];
         let mut step = Step::default();
         step.pass(1);
-        step.rejections = vec![rejection(0, Some(0), "missing_field"), rejection(2, None, "not_json")];
+        step.rejections =
+            vec![rejection(0, Cause::Rejected { rule: 0, reason: 0 }), rejection(2, Cause::Engine(Reason::MalformedJson))];
         let mut snapshot = Snapshot::default();
         for _ in 0..2 {
             snapshot.add(&batch(&["a", "b", "c"]), &step, &manifests);
@@ -330,7 +344,7 @@ mod tests {
         assert_eq!((snapshot.batches, snapshot.read, snapshot.written, snapshot.rejections()), (2, 6, 2, 4));
         let rejected: Vec<_> =
             snapshot.rejected.iter().map(|known| (known.rule.as_str(), &*known.reason, known.messages)).collect();
-        assert_eq!(rejected, [("validation", "missing_field", 2), (ENGINE, "not_json", 2)]);
+        assert_eq!(rejected, [("validation", "missing_field", 2), (ENGINE, "malformed_json", 2)]);
     }
 
     #[test]
@@ -342,7 +356,7 @@ mod tests {
             Ok(())
         });
         written.unwrap();
-        step.rejections = vec![rejection(1, None, "not_json")];
+        step.rejections = vec![rejection(1, Cause::Engine(Reason::TooDeep))];
         let mut snapshot = Snapshot::default();
         snapshot.add(&batch(&["a", "b", "c"]), &step, &[]);
         let texts: Vec<_> = snapshot.last.iter().map(|message| message.text.as_str()).collect();

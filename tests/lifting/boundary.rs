@@ -12,8 +12,8 @@ use proptest::sample::select;
 use proptest::test_runner::TestRunner;
 use weir::column::Column;
 use weir::counts::Counts;
-use weir::pipeline::{Outcome, Pipeline, RULE_FAULT};
-use weir::record::{Batch, Step};
+use weir::pipeline::{Outcome, Pipeline};
+use weir::record::{Batch, Rejection, Step};
 use weir::wasm::{Instance, Limits};
 
 use super::{Piece, cases, matches, promises, sound, words};
@@ -165,11 +165,14 @@ fn compare(pipeline: &mut Pipeline<Instance>, images: &[Vec<u8>]) -> Result<(), 
         let value = |record| step.outputs.iter().find(|output| output.record == record).map(|output| step.value(output, &batch));
         prop_assert_eq!(value(record + 1), batch.value(record as usize + 1), "a neighbour is untouched");
         let rejection = step.rejections.iter().find(|rejection| rejection.record == record);
-        let reason = rejection.map(|rejection| &*rejection.reason);
         prop_assert!(value(record).is_none_or(|value| serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok()));
         match Image(image).outcome() {
-            Ok(outcome) if !promises::kept(&outcome, 1, 1, 1) => prop_assert_eq!(reason, Some(RULE_FAULT)),
-            Ok(Outcome { rejections, .. }) if !rejections.is_empty() => prop_assert_eq!(reason, Some("bad")),
+            Ok(outcome) if !promises::kept(&outcome, 1, 1, 1) => {
+                prop_assert!(rejection.is_some_and(Rejection::is_fault), "{:?}", rejection);
+            }
+            Ok(Outcome { rejections, .. }) if !rejections.is_empty() => {
+                prop_assert!(rejection.is_some_and(Rejection::is_decision), "{:?}", rejection);
+            }
             Ok(Outcome { columns, .. }) => {
                 let message = batch.value(record as usize).unwrap();
                 let mut pieces = vec![Piece::Bytes(message[..message.len() - 1].to_vec())];
@@ -179,8 +182,10 @@ fn compare(pipeline: &mut Pipeline<Instance>, images: &[Vec<u8>]) -> Result<(), 
                 pieces.push(Piece::Bytes(b"}".to_vec()));
                 prop_assert!(matches(value(record).unwrap_or_default(), &pieces), "{:?}", rejection);
             }
-            Err(Doubt::Broken) => prop_assert_eq!(reason, Some(RULE_FAULT)),
-            Err(Doubt::Unknown) => prop_assert!(reason.is_none_or(|reason| reason == RULE_FAULT || reason == "bad")),
+            Err(Doubt::Broken) => prop_assert!(rejection.is_some_and(Rejection::is_fault), "{:?}", rejection),
+            Err(Doubt::Unknown) => {
+                prop_assert!(rejection.is_none_or(|rejection| rejection.is_fault() || rejection.is_decision()));
+            }
         }
     }
     Ok(())

@@ -95,7 +95,7 @@ impl Contender for HandWritten {
 impl HandWritten {
     /// Judges one message: where its device type stands, or why it goes no further.
     fn one(&mut self, message: &[u8], processed_time: &str) -> Result<u32, (&'static str, String)> {
-        self.projection.scan(message, &mut self.layout).map_err(|problem| (problem.reason(), problem.to_string()))?;
+        self.projection.scan(message, &mut self.layout).map_err(|problem| (problem.reason().name(), problem.to_string()))?;
         let text = |found: Found| &message[found.start as usize + 1..found.end as usize - 1];
         let detail = |found: Found| {
             let raw = &message[found.start as usize..found.end as usize];

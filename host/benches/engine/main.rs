@@ -29,6 +29,7 @@ use weir::record::{Batch, Step};
 use weir::ruleset::RuleSet;
 use weir::simulate::bad;
 use weir::simulate::logins::{Logins, Options};
+use weir::snapshot::reason_name;
 use weir::wasm::Runtime;
 
 const RECORDS: usize = 100_000;
@@ -88,7 +89,9 @@ impl<R: Evaluate> Contender for Engine<R> {
         Answers {
             outputs: self.step.outputs.iter().map(|output| (output.record, self.step.value(output, batch).to_vec())).collect(),
             rejections: rejections
-                .map(|rejection| (rejection.record, rejection.reason.to_string(), rejection.detail.clone()))
+                .map(|rejection| {
+                    (rejection.record, reason_name(rejection, self.pipeline.manifests()).to_owned(), rejection.detail.clone())
+                })
                 .collect(),
         }
     }

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::raw::Raw;
 use super::{Invalid, Start};
-use crate::snapshot::ENGINE;
+use crate::reserved::ENGINE;
 
 /// Longest text that a complaint quotes, in characters.
 const MAX_QUOTED: usize = 60;

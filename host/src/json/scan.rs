@@ -5,6 +5,7 @@ use std::fmt;
 use super::projection::{MAX_LEVELS, Node, Projection, ROOT};
 use super::text;
 use crate::column::{Column, Kind};
+use crate::reserved::Reason;
 
 /// How deep objects and arrays may nest, the message itself included. Bounds the stack; other JSON readers stop there too.
 const MAX_DEPTH: usize = 128;
@@ -74,15 +75,15 @@ pub enum Problem {
 
 impl Problem {
     /// The reason with which the message is rejected.
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
-            Problem::Empty => "empty_value",
-            Problem::NotUtf8(_) => "not_utf8",
-            Problem::Malformed(..) => "malformed_json",
-            Problem::NotAnObject => "not_an_object",
-            Problem::Duplicate(_) => "duplicate_member",
-            Problem::TooDeep => "too_deep",
-            Problem::LoneSurrogate(_) => "lone_surrogate",
+            Problem::Empty => Reason::EmptyValue,
+            Problem::NotUtf8(_) => Reason::NotUtf8,
+            Problem::Malformed(..) => Reason::MalformedJson,
+            Problem::NotAnObject => Reason::NotAnObject,
+            Problem::Duplicate(_) => Reason::DuplicateMember,
+            Problem::TooDeep => Reason::TooDeep,
+            Problem::LoneSurrogate(_) => Reason::LoneSurrogate,
         }
     }
 }

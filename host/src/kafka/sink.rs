@@ -25,6 +25,7 @@ pub use super::writer::Work;
 use super::writer::{Kind, Partitions, Writer, untag};
 use crate::config::{Config, Delivery};
 use crate::record::{Batch, Part, Refusal, Rejection};
+use crate::reserved::Reason;
 
 /// The producer of the output, the dead letters and the counts.
 pub struct Sink {
@@ -112,7 +113,7 @@ impl Sink {
             let Some(code) = known.and_then(|refused| refused.output) else { continue };
             let topic = self.writer.topic(Kind::Output);
             let detail = format!("topic {topic} does not take it: {}", failure::describe(code));
-            let reason = failure::refused(code).map_or("record_refused", |(reason, _)| reason);
+            let reason = failure::refused(code).map_or(Reason::RecordRefused, |(reason, _)| reason);
             batch.refuse(index, Refusal { reason, detail });
         }
     }

@@ -14,7 +14,7 @@ use crate::config::{self, Config};
 use crate::counts::Window;
 use crate::pipeline::Manifest;
 use crate::record::{Batch, Output, Rejection, Step};
-use crate::snapshot::rule_name;
+use crate::snapshot::{reason_name, rule_name};
 
 /// Hash of the rules in force.
 pub const RULESET: &str = "weir-ruleset";
@@ -186,16 +186,16 @@ impl Writer {
 }
 
 fn letter_headers(headers: Headers, work: Work<'_>, rejection: &Rejection) -> Headers {
-    let version = rejection.rule.and_then(|rule| work.manifests.get(rule));
+    let version = rejection.rule().and_then(|rule| work.manifests.get(rule));
     let version = version.map_or(env!("CARGO_PKG_VERSION"), |manifest| manifest.version.as_str());
-    let mut headers = add(headers, REASON, &rejection.reason);
+    let mut headers = add(headers, REASON, reason_name(rejection, work.manifests));
     if let Some(detail) = &rejection.detail {
         headers = add(headers, DETAIL, detail);
     }
-    if let Some(backtrace) = &rejection.backtrace {
+    if let Some(backtrace) = rejection.backtrace() {
         headers = add(headers, BACKTRACE, backtrace);
     }
-    headers = add(headers, RULE, rule_name(rejection.rule, work.manifests));
+    headers = add(headers, RULE, rule_name(rejection.rule(), work.manifests));
     headers = add(headers, RULE_VERSION, version);
     headers = add(headers, RULESET, work.ruleset);
     add(headers, SOURCE, &work.batch.place(rejection.record as usize))

@@ -13,22 +13,20 @@ mod plan;
 mod rows;
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::column::Column;
 use crate::config::OnFault;
 use crate::counts::Counts;
 use crate::json::{Found, Node, Splicer, Unwritable, Writes};
-use crate::record::{Batch, Rejection, RuleStats, Step};
+use crate::record::{Batch, Cause, Rejection, RuleStats, Step};
+use crate::reserved::Reason;
 use isolate::{Breaker, Refusal};
 use plan::{Plan, Source};
 use rows::Rows;
 
 pub use plan::check_manifest;
 
-/// The reason with which a row is rejected that its rule failed on.
-pub const RULE_FAULT: &str = "rule_fault";
 /// Of a rejection's detail, what is kept: bytes of UTF-8. It becomes a header of the dead letter.
 pub const MAX_DETAIL_BYTES: usize = 1_024;
 /// Of a fault's backtrace, what is kept: bytes of UTF-8. It becomes a header as well.
@@ -38,8 +36,6 @@ pub const MAX_BACKTRACE_BYTES: usize = 4_096;
 const MOST_HANDED_BACK: usize = 64 << 20;
 /// How long a rule may take for a batch where nothing else is said.
 const DEADLINE: Duration = Duration::from_secs(1);
-/// How the detail begins where a rule was not asked.
-const SHORT_CIRCUITED: &str = "short-circuited: ";
 
 /// What a rule says of itself, as in the contract.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -230,8 +226,6 @@ pub struct Pipeline<R> {
     manifests: Vec<Manifest>,
     policies: Vec<Policy>,
     breakers: Vec<Breaker>,
-    /// Reasons of each rule, ready to be put into rejections.
-    reasons: Vec<Vec<Arc<str>>>,
     plan: Plan,
     rows: Rows,
     /// One entry a node of the projection, for each message of the batch. Only grows.
@@ -248,10 +242,6 @@ impl<R: Evaluate> Pipeline<R> {
         let manifests: Vec<Manifest> = stages.iter().map(|stage| stage.manifest.clone()).collect();
         let plan = Plan::new(&manifests, counted)?;
         Ok(Pipeline {
-            reasons: manifests
-                .iter()
-                .map(|manifest| manifest.reasons.iter().map(|reason| reason.as_str().into()).collect())
-                .collect(),
             rows: Rows::new(plan.slots.len()),
             breakers: stages.iter().map(|_| Breaker::default()).collect(),
             policies: stages.iter().map(|stage| Policy { drop: stage.drop, on_fault: stage.on_fault }).collect(),
@@ -290,7 +280,7 @@ impl<R: Evaluate> Pipeline<R> {
         self.layouts.resize(self.layouts.len().max(batch.len() * nodes), Found::default());
         for record in 0..batch.len() {
             let Some(message) = batch.value(record) else {
-                step.rejections.push(refusal(record, "tombstone", "the message has no value".into()));
+                step.rejections.push(refusal(record, Reason::Tombstone, "the message has no value".into()));
                 continue;
             };
             if let Some(refused) = batch.refusal(record) {
@@ -338,37 +328,33 @@ impl<R: Evaluate> Pipeline<R> {
         let mut rejected = Vec::new();
         for (row, refusal) in verdict.refusals {
             let record = self.rows.record(row as usize) as u32;
-            let fault = match refusal {
+            let (cause, message) = match refusal {
                 Refusal::Listed(reason, detail) => {
-                    let reason = self.reasons[index][reason as usize].clone();
+                    let cause = Cause::Rejected { rule: index, reason: reason as usize };
                     rejected.push(row);
-                    step.rejections.push(Rejection {
-                        record,
-                        rule: Some(index),
-                        reason,
-                        detail,
-                        backtrace: None,
-                        drop: policy.drop,
-                    });
+                    step.rejections.push(Rejection { record, cause, detail, drop: policy.drop });
                     continue;
                 }
-                Refusal::Fault(fault) => fault,
+                Refusal::Fault(Fault { message, backtrace, .. }) => {
+                    (Cause::Fault { rule: index, backtrace: (!backtrace.is_empty()).then_some(backtrace) }, message)
+                }
                 Refusal::Skipped => {
                     let why = self.breakers[index].open().unwrap_or_default();
-                    Fault::new(format!("{SHORT_CIRCUITED}{why}")).bounded()
+                    (Cause::Skipped { rule: index }, bounded(format!("short-circuited: {why}")))
                 }
             };
-            match policy.on_fault {
-                OnFault::Pass => step.forgiven.push(faulty(record, index, fault)),
-                OnFault::DeadLetter => {
-                    rejected.push(row);
-                    step.rejections.push(faulty(record, index, fault));
-                }
-                OnFault::Stop => {
-                    let (rule, place) = (&self.manifests[index].name, batch.place(record as usize));
-                    step.stop.get_or_insert_with(|| stop(rule, &place, &fault.message));
-                }
+            if policy.on_fault == OnFault::Stop {
+                let (rule, place) = (&self.manifests[index].name, batch.place(record as usize));
+                step.stop.get_or_insert_with(|| stop(rule, &place, &message));
+                continue;
             }
+            let fault = Rejection { record, cause, detail: Some(message), drop: false };
+            if policy.on_fault == OnFault::Pass {
+                step.forgiven.push(fault);
+                continue;
+            }
+            rejected.push(row);
+            step.rejections.push(fault);
         }
         for (slot, column) in self.plan.writes[index].iter().zip(verdict.columns) {
             self.rows.write(*slot, column, self.plan.read_after(*slot, index));
@@ -388,14 +374,12 @@ impl<R: Evaluate> Pipeline<R> {
         stats.iter_mut().for_each(|stats| stats.rows -= later.len() as u64);
         let is_left = |rejection: &mut Rejection| rejection.record as usize >= judged;
         for rejection in step.rejections.extract_if(.., is_left) {
-            let Some(rule) = rejection.rule else { continue };
-            stats[..=rule].iter_mut().for_each(|stats| stats.rows -= 1);
-            discount(&mut stats[rule], &rejection);
+            if let Some(rule) = rejection.rule() {
+                stats[..=rule].iter_mut().for_each(|stats| stats.rows -= 1);
+            }
+            discount(stats, &rejection.cause);
         }
-        for rejection in step.forgiven.extract_if(.., is_left) {
-            let Some(rule) = rejection.rule else { continue };
-            discount(&mut stats[rule], &rejection);
-        }
+        step.forgiven.extract_if(.., is_left).for_each(|forgiven| discount(stats, &forgiven.cause));
     }
 
     /// Rows into outputs: the original bytes, with what was written spliced in.
@@ -419,7 +403,7 @@ impl<R: Evaluate> Pipeline<R> {
             });
             if let Err(Unwritable(name)) = spliced {
                 refused.push(row as u32);
-                step.rejections.push(refusal(record, "unwritable_member", name));
+                step.rejections.push(refusal(record, Reason::UnwritableMember, name));
             }
         }
         rows.remove(&refused, |slot| slot == plan.counted);
@@ -446,26 +430,17 @@ fn stop(rule: &str, place: &str, fault: &str) -> String {
 }
 
 /// A rejection by the engine itself.
-fn refusal(record: usize, reason: &str, detail: String) -> Rejection {
-    let detail = Some(bounded(detail));
-    Rejection { record: record as u32, rule: None, reason: reason.into(), detail, backtrace: None, drop: false }
+fn refusal(record: usize, reason: Reason, detail: String) -> Rejection {
+    Rejection { record: record as u32, cause: Cause::Engine(reason), detail: Some(bounded(detail)), drop: false }
 }
 
-/// The rejection of a message on which rule `index` has failed.
-fn faulty(record: u32, index: usize, fault: Fault) -> Rejection {
-    let Fault { message, backtrace, .. } = fault;
-    let (detail, backtrace) = (Some(message), (!backtrace.is_empty()).then_some(backtrace));
-    Rejection { record, rule: Some(index), reason: RULE_FAULT.into(), detail, backtrace, drop: false }
-}
-
-/// Takes back that a rule failed on the message of `rejection`.
-fn discount(stats: &mut RuleStats, rejection: &Rejection) {
-    if *rejection.reason != *RULE_FAULT {
-        return;
+/// Takes back that a rule failed on a message, or was not asked about it, if that is the `cause`.
+fn discount(stats: &mut [RuleStats], cause: &Cause) {
+    match *cause {
+        Cause::Fault { rule, .. } => stats[rule].faults -= 1,
+        Cause::Skipped { rule } => stats[rule].skipped -= 1,
+        Cause::Rejected { .. } | Cause::Engine(_) => {}
     }
-    let was_skipped = rejection.detail.as_ref().is_some_and(|detail| detail.starts_with(SHORT_CIRCUITED));
-    let count = if was_skipped { &mut stats.skipped } else { &mut stats.faults };
-    *count = count.saturating_sub(1);
 }
 
 /// As much of a detail as is kept.

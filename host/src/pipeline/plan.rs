@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::Manifest;
 use super::metadata::Metadata;
 use crate::json::{Node, Projection};
+use crate::reserved::{ENGINE, is_reserved};
 
 /// Members that a rule may read, that it may write, and reasons that it may have.
 const MAX_NAMES: usize = 64;
@@ -163,6 +164,9 @@ pub fn check_manifest(manifest: &Manifest) -> Result<(), String> {
         let name = excerpt(&manifest.name);
         return Err(format!("its name `{name}` must be 1 to {MAX_NAME_BYTES} lower-case letters, digits and hyphens"));
     }
+    if manifest.name == ENGINE {
+        return Err(format!("its name `{ENGINE}` is the engine's own; call it otherwise"));
+    }
     if manifest.version.len() > MAX_NAME_BYTES || !is_printable(&manifest.version) {
         return Err(format!("its version must be at most {MAX_NAME_BYTES} printable bytes"));
     }
@@ -175,6 +179,9 @@ pub fn check_manifest(manifest: &Manifest) -> Result<(), String> {
             return Err(format!(
                 "its reason `{reason}` must be 1 to {MAX_NAME_BYTES} lower-case letters, digits and underscores"
             ));
+        }
+        if is_reserved(reason) {
+            return Err(format!("its reason `{reason}` is one of the engine's own; call it otherwise"));
         }
     }
     for (what, names) in [("reads", &manifest.reads), ("writes", &manifest.writes), ("reasons", &manifest.reasons)] {
@@ -214,6 +221,7 @@ fn excerpt(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reserved::{RULE_FAULT, Reason};
 
     fn manifest(name: &str, reads: &[&str], writes: &[&str]) -> Manifest {
         let list = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
@@ -254,6 +262,18 @@ mod tests {
         assert!(refused(&Manifest { description, ..manifest("a", &[], &[]) }).contains("description"));
         let reasons = vec!["Bad Reason".to_string()];
         assert!(refused(&Manifest { reasons, ..manifest("a", &[], &[]) }).contains("`Bad Reason`"));
+    }
+
+    #[test]
+    fn names_of_the_engine_are_refused() {
+        for reason in Reason::ALL.iter().map(|reason| reason.name()).chain([RULE_FAULT]) {
+            let reasons = vec!["bad".to_owned(), reason.to_owned()];
+            let problem = check_manifest(&Manifest { reasons, ..manifest("a", &[], &[]) }).unwrap_err();
+            assert_eq!(problem, format!("its reason `{reason}` is one of the engine's own; call it otherwise"));
+        }
+        assert!(check_manifest(&manifest(ENGINE, &[], &[])).unwrap_err().contains("the engine's own"));
+        let reasons = vec!["rule_faults".to_owned(), "not_json".to_owned()];
+        assert_eq!(check_manifest(&Manifest { reasons, ..manifest("weir-2", &[], &[]) }), Ok(()));
     }
 
     #[test]

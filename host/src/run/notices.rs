@@ -2,7 +2,7 @@
 //!
 //! A rule that fails on everything must not fill the log, so only some faults are named; the metrics have all.
 
-use crate::pipeline::{Manifest, RULE_FAULT};
+use crate::pipeline::Manifest;
 use crate::record::{Part, Rejection};
 use crate::snapshot::rule_name;
 use crate::swap::Judge;
@@ -22,15 +22,14 @@ impl Notices {
         for Part { batch, step } in parts {
             for (rule, (stats, manifest)) in step.rules.iter().zip(&judge.manifests).enumerate() {
                 if stats.rows > 0 && stats.open != self.open.contains(&manifest.name) {
-                    let own = step.rejections.iter().chain(&step.forgiven).filter(|fault| fault.rule == Some(rule));
+                    let own = step.rejections.iter().chain(&step.forgiven).filter(|fault| fault.rule() == Some(rule));
                     self.turn(manifest, stats.open, own);
                 }
             }
-            let failed = |rejection: &&Rejection| rejection.rule.is_some() && *rejection.reason == *RULE_FAULT;
-            for fault in step.rejections.iter().filter(failed).chain(&step.forgiven) {
+            for fault in step.rejections.iter().filter(|rejection| rejection.is_fault()).chain(&step.forgiven) {
                 let Some(dropped) = self.throttle.admit() else { continue };
-                let (rule, record) = (rule_name(fault.rule, &judge.manifests), batch.place(fault.record as usize));
-                let at = fault.backtrace.as_deref().and_then(own_function);
+                let (rule, record) = (rule_name(fault.rule(), &judge.manifests), batch.place(fault.record as usize));
+                let at = fault.backtrace().and_then(own_function);
                 let (detail, dropped) = (fault.detail.as_deref().unwrap_or_default(), (dropped > 0).then_some(dropped));
                 tracing::warn!(rule, ruleset = judge.hash, record, at, dropped, "a rule failed on a message: {detail}");
             }
@@ -46,7 +45,7 @@ impl Notices {
             return;
         }
         self.open.push(rule.to_owned());
-        let why = faults.find_map(|fault| fault.detail.as_deref().filter(|_| *fault.reason == *RULE_FAULT)).unwrap_or_default();
+        let why = faults.find(|fault| fault.is_fault()).and_then(|fault| fault.detail.as_deref()).unwrap_or_default();
         tracing::error!(
             rule,
             "a rule is short-circuited: it fails on row after row, and is asked only now and then whether it still does: {why}"
@@ -66,7 +65,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::record::{Batch, RuleStats, Step};
+    use crate::record::{Batch, Cause, RuleStats, Step};
 
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
@@ -89,10 +88,9 @@ mod tests {
         (0..2).for_each(|offset| batch.push(0, offset, None, None, None));
         let fault = |rule: usize, detail: &str| Rejection {
             record: rule as u32,
-            rule: Some(rule),
-            reason: RULE_FAULT.into(),
+            cause: Cause::Fault { rule, backtrace: None },
             detail: Some(detail.into()),
-            ..Rejection::default()
+            drop: false,
         };
         let stats = |open| RuleStats { rows: 2, open, ..RuleStats::default() };
         let mut step = Step::default();

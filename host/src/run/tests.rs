@@ -10,7 +10,8 @@ use super::*;
 use crate::kafka::testing::{Broker, Code, Received, Request, config, eventually};
 use crate::kafka::writer;
 use crate::pipeline::Manifest;
-use crate::record::Rejection;
+use crate::record::{Cause, Rejection};
+use crate::reserved::Reason;
 use crate::snapshot::Snapshot;
 use crate::swap::{self, Prepared, Taken};
 
@@ -24,11 +25,11 @@ fn judge(counts: &Counts, batch: &Batch, step: &mut Step) {
         let value = batch.value(record as usize).map(|value| std::str::from_utf8(value).unwrap());
         let reject = |drop| {
             let detail = Some("why".into());
-            Rejection { record, rule: Some(0), reason: "bad".into(), detail, drop, ..Rejection::default() }
+            Rejection { record, cause: Cause::Rejected { rule: 0, reason: 0 }, detail, drop }
         };
         if let Some(refusal) = batch.refusal(record as usize) {
-            let (reason, detail) = (refusal.reason.into(), Some(refusal.detail.clone()));
-            step.rejections.push(Rejection { rule: None, reason, detail, ..reject(false) });
+            let (cause, detail) = (Cause::Engine(refusal.reason), Some(refusal.detail.clone()));
+            step.rejections.push(Rejection { cause, detail, ..reject(false) });
             continue;
         }
         match value {
@@ -37,7 +38,7 @@ fn judge(counts: &Counts, batch: &Batch, step: &mut Step) {
             Some(value) if value.starts_with("stop") => {
                 step.stop = Some(format!("a rule failed on {}", batch.place(record as usize)));
             }
-            None => step.rejections.push(Rejection { rule: None, ..reject(false) }),
+            None => step.rejections.push(Rejection { cause: Cause::Engine(Reason::Tombstone), ..reject(false) }),
             Some(value) => {
                 passed.push((batch.records()[record as usize].partition, value.split(' ').next()));
                 if value.starts_with("slow") {
@@ -62,7 +63,7 @@ fn judge(counts: &Counts, batch: &Batch, step: &mut Step) {
 
 /// A set of such rules.
 fn rules(hash: &str) -> Judge {
-    let manifest = Manifest { name: "rule".into(), version: "1.2.3".into(), ..Manifest::default() };
+    let manifest = Manifest { name: "rule".into(), version: "1.2.3".into(), reasons: vec!["bad".into()], ..Manifest::default() };
     Judge { process: Box::new(judge), manifests: vec![manifest], hash: hash.into() }
 }
 

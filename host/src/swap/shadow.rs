@@ -5,6 +5,7 @@
 //! than its share of a core. Where it is slow, fewer messages are compared; the live rules never wait.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +19,7 @@ use super::report::{Difference, Set, Shadow};
 use crate::counts::Counts;
 use crate::pipeline::Manifest;
 use crate::record::{Batch, Part, Step};
-use crate::snapshot::rule_name;
+use crate::snapshot::{reason_name, rule_name};
 
 /// Messages of a sample: what copying them takes is lost in what judging a batch takes.
 const SAMPLE_ROWS: usize = 250;
@@ -44,10 +45,31 @@ struct Sample {
 /// What became of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Fate {
-    /// `passed`, or who rejected it and why.
-    verdict: String,
+    verdict: Verdict,
     /// The output, or the details of the rejection.
     text: Vec<u8>,
+}
+
+/// Whether a message passed. Rules and reasons stand here by name, since those of two sets are compared.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Verdict {
+    Passed,
+    Rejected {
+        rule: String,
+        reason: String,
+    },
+    /// Nothing became of it.
+    Lost,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Passed => out.write_str("passed"),
+            Verdict::Rejected { rule, reason } => write!(out, "rejected by {rule}: {reason}"),
+            Verdict::Lost => out.write_str("lost"),
+        }
+    }
 }
 
 /// The data loop's end.
@@ -83,13 +105,14 @@ fn sample(part: &Part, manifests: &[Manifest], nanos: u64) -> Sample {
 
 /// What became of the first `rows` messages of a batch.
 fn fates(batch: &Batch, step: &Step, manifests: &[Manifest], rows: usize) -> Vec<Fate> {
-    let lost = Fate { verdict: "lost".into(), text: Vec::new() };
+    let lost = Fate { verdict: Verdict::Lost, text: Vec::new() };
     let mut fates = vec![lost; rows];
     for output in step.outputs.iter().take_while(|output| (output.record as usize) < rows) {
-        fates[output.record as usize] = Fate { verdict: "passed".into(), text: step.value(output, batch).to_vec() };
+        fates[output.record as usize] = Fate { verdict: Verdict::Passed, text: step.value(output, batch).to_vec() };
     }
     for rejection in step.rejections.iter().filter(|rejection| (rejection.record as usize) < rows) {
-        let verdict = format!("rejected by {}: {}", rule_name(rejection.rule, manifests), rejection.reason);
+        let (rule, reason) = (rule_name(rejection.rule(), manifests).into(), reason_name(rejection, manifests).into());
+        let verdict = Verdict::Rejected { rule, reason };
         let text = rejection.detail.clone().unwrap_or_default().into_bytes();
         fates[rejection.record as usize] = Fate { verdict, text };
     }
@@ -188,10 +211,10 @@ fn add_cost(report: &mut Shadow, sample: &Sample, took: Duration, faults: u64) {
     report.faults += faults;
 }
 
-fn compare(report: &mut Shadow, kinds: &mut BTreeMap<(String, String), usize>, sample: &Sample, candidate: &[Fate]) {
+fn compare(report: &mut Shadow, kinds: &mut BTreeMap<(Verdict, Verdict), usize>, sample: &Sample, candidate: &[Fate]) {
     for (index, (live, candidate)) in sample.live.iter().zip(candidate).enumerate() {
         // Details of a rejection are words for people: the verdict is what counts.
-        let same_text = live.verdict != "passed" || live.text == candidate.text;
+        let same_text = live.verdict != Verdict::Passed || live.text == candidate.text;
         if live.verdict == candidate.verdict && same_text {
             report.agreed += 1;
             continue;
@@ -202,7 +225,8 @@ fn compare(report: &mut Shadow, kinds: &mut BTreeMap<(String, String), usize>, s
             continue;
         }
         let place = *kinds.entry(kind.clone()).or_insert_with(|| {
-            report.differences.push(Difference { live: kind.0, candidate: kind.1, records: 0, examples: Vec::new() });
+            let (live, candidate) = (kind.0.to_string(), kind.1.to_string());
+            report.differences.push(Difference { live, candidate, records: 0, examples: Vec::new() });
             known
         });
         let difference = &mut report.differences[place];

@@ -7,9 +7,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config;
-use crate::pipeline::{Manifest, RULE_FAULT};
+use crate::pipeline::Manifest;
 use crate::record::{Part, Rejection, Step};
-use crate::snapshot::rule_name;
+use crate::snapshot::{reason_name, rule_name};
 
 /// Shares are taken of at least so many messages: one bad message among the first three says little.
 const FEWEST: u64 = 100;
@@ -32,7 +32,7 @@ impl Record {
     /// Adds what became of a part.
     pub fn add(&mut self, part: &Part) {
         self.records += part.batch.len() as u64;
-        self.rejected += part.step.rejections.iter().filter(|rejection| is_rejected(rejection)).count() as u64;
+        self.rejected += part.step.rejections.iter().filter(|rejection| rejection.is_decision()).count() as u64;
         self.faults += faults(part);
     }
 
@@ -46,14 +46,6 @@ impl Record {
 
 fn faults(part: &Part) -> u64 {
     part.step.rules.iter().map(|rule| rule.faults + rule.skipped).sum()
-}
-
-fn is_fault(rejection: &Rejection) -> bool {
-    rejection.rule.is_some() && *rejection.reason == *RULE_FAULT
-}
-
-fn is_rejected(rejection: &Rejection) -> bool {
-    rejection.rule.is_some() && !is_fault(rejection)
 }
 
 /// How a trial stands.
@@ -93,8 +85,8 @@ impl Trial {
             let room = MAX_EVIDENCE - list.len();
             list.extend(telling.take(room).map(|rejection| describe(part, rejection, manifests)));
         };
-        note(&mut self.faults, &mut rejections.iter().filter(|rejection| is_fault(rejection)).chain(forgiven));
-        note(&mut self.rejections, &mut rejections.iter().filter(|rejection| is_rejected(rejection)));
+        note(&mut self.faults, &mut rejections.iter().filter(|rejection| rejection.is_fault()).chain(forgiven));
+        note(&mut self.rejections, &mut rejections.iter().filter(|rejection| rejection.is_decision()));
     }
 
     /// How it stands at the time `now`.
@@ -151,9 +143,9 @@ fn percent(share: f64) -> f64 {
 
 fn describe(part: &Part, rejection: &Rejection, manifests: &[Manifest]) -> String {
     let record = &part.batch.records()[rejection.record as usize];
-    let (topic, rule) = (&part.batch.topic, rule_name(rejection.rule, manifests));
+    let (topic, rule) = (&part.batch.topic, rule_name(rejection.rule(), manifests));
     let detail: String = rejection.detail.iter().flat_map(|detail| detail.chars()).take(MAX_DETAIL).collect();
-    let (partition, offset, reason) = (record.partition, record.offset, &rejection.reason);
+    let (partition, offset, reason) = (record.partition, record.offset, reason_name(rejection, manifests));
     format!("{topic}/{partition}/{offset} {rule}: {reason} {}", detail.escape_debug()).trim_end().to_owned()
 }
 
@@ -162,7 +154,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::record::{Batch, RuleStats};
+    use crate::record::{Batch, Cause, RuleStats};
+    use crate::reserved::RULE_FAULT;
 
     const BOUNDS: config::Trial = config::Trial { records: 1_000, time: Duration::from_secs(60), faults: 0.01, rejections: 0.2 };
 
@@ -170,15 +163,14 @@ mod tests {
     fn part(records: usize, rejected: usize, faults: usize) -> Part {
         let mut part = Part { batch: Batch::new("user-login"), ..Part::default() };
         (0..records).for_each(|offset| part.batch.push(0, offset as i64, None, None, Some(b"{}")));
-        let rejection = |record: usize, reason: &str| Rejection {
-            record: record as u32,
-            rule: Some(0),
-            reason: reason.into(),
-            detail: Some("why\n".into()),
-            ..Rejection::default()
+        let rejection = |record: usize, cause: Cause| {
+            let detail = Some("why\n".into());
+            Rejection { record: record as u32, cause, detail, drop: false }
         };
-        part.step.rejections.extend((0..rejected).map(|record| rejection(record, "bad")));
-        part.step.rejections.extend((rejected..rejected + faults).map(|record| rejection(record, RULE_FAULT)));
+        let rejected_by = |record| rejection(record, Cause::Rejected { rule: 0, reason: 0 });
+        let failed = |record| rejection(record, Cause::Fault { rule: 0, backtrace: None });
+        part.step.rejections.extend((0..rejected).map(rejected_by));
+        part.step.rejections.extend((rejected..rejected + faults).map(failed));
         part.step.rules = vec![RuleStats { faults: faults as u64, ..RuleStats::default() }];
         part
     }
@@ -214,6 +206,15 @@ mod tests {
     }
 
     #[test]
+    fn what_a_rule_rejects_is_rejected_whatever_it_calls_it() {
+        let manifest = Manifest { reasons: vec![RULE_FAULT.into()], ..Manifest::default() };
+        let mut trial = Trial::new(BOUNDS, Record { records: 1_000, rejected: 0, faults: 0 }, 0);
+        trial.add(&part(100, 100, 0), &[manifest]);
+        assert_eq!(trial.record(), Record { records: 100, rejected: 100, faults: 0 });
+        assert!(matches!(trial.verdict(0), Verdict::Failed(_)));
+    }
+
+    #[test]
     fn evidence_is_bounded_and_safe_to_print() {
         let mut trial = Trial::new(BOUNDS, Record::default(), 0);
         trial.add(&part(100, 50, 1), &[]);
@@ -227,11 +228,13 @@ mod tests {
         let mut trial = Trial::new(BOUNDS, Record::default(), 0);
         let mut forgiving = part(3, 0, 1);
         forgiving.step.forgiven = std::mem::take(&mut forgiving.step.rejections);
-        [part(50, 50, 0), part(20, 0, 1), forgiving].iter().for_each(|part| trial.add(part, &[]));
+        let manifest = Manifest { name: "a".into(), reasons: vec!["bad".into()], ..Manifest::default() };
+        let parts = [part(50, 50, 0), part(20, 0, 1), forgiving];
+        parts.iter().for_each(|part| trial.add(part, std::slice::from_ref(&manifest)));
         let evidence = trial.evidence();
         assert_eq!(evidence.len(), MAX_EVIDENCE);
-        assert!(evidence[..2].iter().all(|message| message.contains(RULE_FAULT)), "{evidence:?}");
-        assert!(evidence[2..].iter().all(|message| message.contains("bad")), "{evidence:?}");
+        assert!(evidence[..2].iter().all(|message| message.contains(" a: rule_fault ")), "{evidence:?}");
+        assert!(evidence[2..].iter().all(|message| message.contains(" a: bad ")), "{evidence:?}");
     }
 
     #[test]

@@ -21,9 +21,10 @@ use crate::config::{self, Config};
 use crate::counts::Counts;
 use crate::events::{CLOSE_GRACE, Event, Inbox};
 use crate::kafka::offsets::Committed;
+use crate::kafka::reset::Position;
 use crate::kafka::sink::Work;
 use crate::kafka::troubles::Troubles;
-use crate::kafka::{Failure, Polled, Sink, Source, beginning, topics};
+use crate::kafka::{Failure, Polled, Sink, Source, topics};
 use crate::record::{Batch, Part, Step};
 use crate::snapshot::{self, Shared};
 use crate::state::State;
@@ -113,7 +114,6 @@ fn serve(
         phase: Phase::Recovering,
         missing: None,
         reset_bad_state: config.counts.reset_bad_state,
-        group: &config.kafka.group,
         backoff: Backoff::new(PAUSES.0, PAUSES.1),
         snapshot,
         clock,
@@ -163,7 +163,6 @@ struct Engine<'a, C> {
     /// Since when a topic is missing.
     missing: Option<Instant>,
     reset_bad_state: bool,
-    group: &'a str,
     backoff: Backoff,
     snapshot: &'a Shared,
     clock: C,
@@ -275,7 +274,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         self.sink.learn_partitions()?;
         let topic = self.sink.input_id();
         for found in &committed {
-            let (state, now, partition) = (self.state(found, &topic)?, (self.clock)(), found.partition);
+            let (state, now, partition) = (self.state(found, &committed, &topic)?, (self.clock)(), found.partition);
             if state.window.0 > now {
                 tracing::warn!(
                     partition,
@@ -305,18 +304,14 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         if self.same_topic.is_still(found) {
             return Ok(());
         }
-        let (topic, remedy) = (self.source.topic(), beginning::how_to_reset(self.source.topic(), self.group));
+        let (topic, remedy) = (self.source.topic(), self.source.reset().remedy(&[], Position::Earliest));
         Err(Failure::Stop(anyhow!("failed to read on in topic {topic}: it was deleted and created anew; {remedy}")))
     }
 
-    /// The state to go on with in a partition.
-    fn state(&self, found: &Committed, topic: &str) -> Result<State, Failure> {
+    /// The state to go on with in the partition of `found`, one of `all`.
+    fn state(&self, found: &Committed, all: &[Committed], topic: &str) -> Result<State, Failure> {
         let (partition, name) = (found.partition, self.source.topic());
         let fresh = || State::new(topic, found.offset.unwrap_or_default());
-        let stop = |problem: String| {
-            let remedy = beginning::how_to_reset(name, self.group);
-            Failure::Stop(anyhow!("failed to go on with partition {partition} of topic {name}: {problem}; {remedy}"))
-        };
         match State::parse(&found.metadata) {
             Ok(None) => {
                 if found.offset.is_some_and(|offset| offset > 0) {
@@ -329,7 +324,11 @@ impl<C: Fn() -> i64> Engine<'_, C> {
                 Ok(fresh())
             }
             Ok(Some(state)) if !state.topic.is_empty() && !topic.is_empty() && state.topic != topic => {
-                Err(stop("the topic was deleted and created anew since its offset was committed".into()))
+                let remedy = self.source.reset().remedy(&[], Position::Earliest);
+                Err(Failure::Stop(anyhow!(
+                    "failed to go on with partition {partition} of topic {name}: the topic was deleted and created anew since \
+                     its offset was committed; {remedy}"
+                )))
             }
             Ok(Some(mut state)) => {
                 // Nobody may have answered: what is known is not forgotten.
@@ -342,9 +341,16 @@ impl<C: Fn() -> i64> Engine<'_, C> {
                 tracing::warn!(partition, "the state in the committed offset cannot be read, {unreadable}: counts begin anew");
                 Ok(fresh())
             }
-            Err(unreadable) => Err(stop(format!(
-                "the state in its committed offset cannot be read, {unreadable}; `counts.on_bad_state = \"reset\"` counts anew from there"
-            ))),
+            Err(unreadable) => {
+                // The offset itself is as good as any: keeping it writes nothing twice.
+                let is_unreadable = |found: &&Committed| State::parse(&found.metadata).is_err();
+                let partitions: Vec<i32> = all.iter().filter(is_unreadable).map(|found| found.partition).collect();
+                let remedy = self.source.reset().remedy(&partitions, Position::Current);
+                Err(Failure::Stop(anyhow!(
+                    "failed to go on with partition {partition} of topic {name}: the state in its committed offset cannot be \
+                     read, {unreadable}; `counts.on_bad_state = \"reset\"` counts anew from there, or, {remedy}"
+                )))
+            }
         }
     }
 

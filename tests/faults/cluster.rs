@@ -8,9 +8,10 @@
 //! removes its folder: that holds even where the tests are killed.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,6 +34,11 @@ const ANSWER: Duration = Duration::from_secs(10);
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 /// How many proxies the broker that tests share has room for.
 const SHARED_PROXIES: usize = 16;
+/// Kafka's scripts that people are told to run, and the class that each of them starts.
+const SCRIPTS: [(&str, &str); 2] = [
+    ("kafka-consumer-groups.sh", "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"),
+    ("kafka-acls.sh", "org.apache.kafka.tools.AclCommand"),
+];
 /// Sixteen bytes as Kafka writes them.
 const CLUSTER_ID: &str = "V2VpckZhdWx0c1Rlc3RzMQ";
 
@@ -225,6 +231,26 @@ impl Cluster {
         java.args(["-XX:TieredStopAtLevel=1", "-cp"]).arg(classpath()).arg(class);
         let ended = java.args(["--bootstrap-server", &self.address()]).args(arguments).output().unwrap();
         assert!(ended.status.success(), "{class}: {}", String::from_utf8_lossy(&ended.stderr));
+    }
+
+    /// Runs a command line as a person does who copies it: by a shell that finds Kafka's scripts. Returns what it writes.
+    pub fn shell(&self, line: &str) -> String {
+        let scripts = self.folder.join("scripts");
+        fs::create_dir_all(&scripts).unwrap();
+        for (script, class) in SCRIPTS {
+            let text = format!("#!/bin/sh\nexec java -XX:TieredStopAtLevel=1 -cp '{}' {class} \"$@\"\n", classpath());
+            // Several tests may do so: a script that is run is never half written.
+            let new = scripts.join(format!("{script}.{:?}", std::thread::current().id()));
+            fs::write(&new, text).unwrap();
+            fs::set_permissions(&new, Permissions::from_mode(0o755)).unwrap();
+            fs::rename(&new, scripts.join(script)).unwrap();
+        }
+        let path = format!("{}:{}", scripts.display(), std::env::var("PATH").unwrap());
+        let ended = Command::new("sh").args(["-c", line]).current_dir(&self.folder).env("PATH", path).output().unwrap();
+        let written = String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).into_owned();
+        // Some of them end well though they have failed.
+        assert!(ended.status.success() && !written.contains("Error: "), "{line}: {written}");
+        written
     }
 
     fn admin(&self) -> AdminClient<DefaultClientContext> {

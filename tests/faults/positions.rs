@@ -12,11 +12,18 @@ fn paused(name: &str) -> Job {
     job
 }
 
-/// That it ended by itself and says what is wrong, with all of `words`.
-fn assert_refused(ended: &Ended, words: &[&str]) {
+/// That it ended by itself and says what is wrong, with all of `words`. Returns what it says.
+fn assert_refused<'a>(ended: &'a Ended, words: &[&str]) -> &'a str {
     assert_eq!(ended.code, Some(1), "{:#?}", ended.lines);
     let error = ended.lines.iter().find(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("{:#?}", ended.lines));
     words.iter().for_each(|word| assert!(error.contains(word), "`{word}` is not in {error}"));
+    error
+}
+
+/// Runs the very command that an error gives.
+fn follow_remedy(error: &str) {
+    let command = error.split('`').find(|quoted| quoted.starts_with("kafka-consumer-groups.sh"));
+    shared().shell(command.unwrap_or_else(|| panic!("there is no command in {error}")));
 }
 
 #[test]
@@ -29,6 +36,34 @@ fn records_that_expired_unread_are_named_and_skipped_only_by_hand() {
     let ended = job.engine("a").end();
     assert_refused(&ended, &[&job.topic("in"), &offset.to_string(), &(offset + 5).to_string(), "--reset-offsets"]);
     assert_eq!(job.committed(), committed, "nothing was skipped");
+}
+
+/// Setting back another partition would write its messages a second time, which `weir verify` would tell.
+#[test]
+fn the_remedy_for_records_that_expired_writes_nothing_twice() {
+    let job = paused("remedied");
+    job.load(26, 1_000, 500).finish();
+    let offsets: Vec<i64> = job.committed().unwrap().values().map(|(offset, _)| *offset).collect();
+    assert!(offsets.len() == 3 && offsets.iter().all(|offset| *offset > 0), "each partition has something done: {offsets:?}");
+    for partition in [0, 2] {
+        shared().delete_records(&job.topic("in"), partition, offsets[partition as usize] + 5);
+    }
+    let ended = job.engine("a").end();
+    follow_remedy(assert_refused(&ended, &[":0,2 --reset-offsets --to-earliest"]));
+    job.work_off(job.engine("a"));
+    job.is_verified();
+}
+
+#[test]
+fn the_remedy_for_a_state_that_cannot_be_read_writes_nothing_twice() {
+    let job = paused("restated");
+    let committed = job.committed().unwrap();
+    job.commit(1, committed[&1].0, "of another tool");
+    job.load(27, 1_000, 500).finish();
+    let ended = job.engine("a").end();
+    follow_remedy(assert_refused(&ended, &["partition 1", ":1 --reset-offsets --to-current"]));
+    job.work_off(job.engine("a"));
+    job.is_verified();
 }
 
 /// A broker forgets the offsets of a topic that is deleted; a mirror or a backup may bring them back.

@@ -5,6 +5,8 @@
 //!
 //! A start at the end of the topic, or at a time, must be the same for all processes of the group and after a crash. So the
 //! process that has partition 0 writes it down for all partitions, by committing it, before anything is read.
+//!
+//! Where a position is lost, only people can say where to go on. [`super::reset`] words the command by which they do.
 
 use std::time::Duration;
 
@@ -55,14 +57,6 @@ pub(super) fn begin<C: ConsumerContext>(
         found.offset = Some(low);
     }
     Ok(())
-}
-
-/// How to set the offsets of `group` by hand.
-pub fn how_to_reset(topic: &str, group: &str) -> String {
-    format!(
-        "to go on, stop every process of the group and set its offsets, as with `kafka-consumer-groups.sh --group {group} \
-         --topic {topic} --reset-offsets --to-earliest --execute`; counts then begin anew"
-    )
 }
 
 /// Whether the group has no offset in the whole topic.

@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`client`] has the settings, [`troubles`] tells of trouble once, [`failure`] says which errors waiting
 //! can help, [`topics`] finds or creates the topics, [`source`] reads batches and commits their offsets, from where [`beginning`]
-//! says, [`sink`] writes steps, as [`writer`] words them, and sees them delivered, `transaction` brackets that, `outbox` is the
+//! says, [`reset`] words the command by which people say otherwise, [`sink`] writes steps, as [`writer`] words them, and sees them delivered, `transaction` brackets that, `outbox` is the
 //! producer below it, [`publish`] is for those who only produce, [`reader`] for those who only read, [`embedded`] is a broker
 //! within the process, and `native` has the few calls that the Rust client lacks.
 //!
@@ -20,6 +20,7 @@ pub mod offsets;
 mod outbox;
 pub mod publish;
 pub mod reader;
+pub mod reset;
 pub mod sink;
 pub mod source;
 #[cfg(test)]

@@ -28,6 +28,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
 use super::offsets::{Committed, committed};
+use super::reset::{Position, Reset};
 use super::troubles::Troubles;
 use super::{Failure, beginning, client, native};
 use crate::config::{self, Config};
@@ -57,6 +58,7 @@ pub struct Source {
     group: String,
     start: config::Start,
     limits: config::Batch,
+    reset: Reset,
     troubles: Arc<Troubles>,
     assigned: Vec<i32>,
     /// The next offset of each partition, once it is restored: one past what is committed.
@@ -86,6 +88,7 @@ impl Source {
             group: config.kafka.group.clone(),
             start: config.kafka.start,
             limits: config::Batch { rows: config.batch.rows.min(PART_ROWS), ..config.batch.clone() },
+            reset: Reset::new(&config.kafka, brokers, topic),
             troubles,
             assigned: Vec::new(),
             next: BTreeMap::new(),
@@ -97,6 +100,11 @@ impl Source {
     /// The input topic.
     pub fn topic(&self) -> &Arc<str> {
         &self.topic
+    }
+
+    /// How people set the offsets that are committed.
+    pub fn reset(&self) -> &Reset {
+        &self.reset
     }
 
     /// By partition, the next offset to read: one past what is committed.
@@ -249,23 +257,26 @@ impl Source {
 
     /// What to say when the topic does not have the offset that is to be read next.
     fn lost_position(&self) -> Failure {
-        let (topic, group) = (&self.topic, &self.group);
+        let (mut lost, mut partitions) = (Vec::new(), Vec::new());
         for (partition, next) in &self.next {
-            let Ok((low, high)) = self.consumer.fetch_watermarks(topic, *partition, beginning::ANSWER) else { continue };
+            let Ok((low, high)) = self.consumer.fetch_watermarks(&self.topic, *partition, beginning::ANSWER) else { continue };
             if (low..=high).contains(next) {
                 continue;
             }
             let what = match next < &low {
                 true => format!("messages {next} to {} are gone before they were read", low - 1),
-                false => "the topic was truncated, or deleted and created anew".to_owned(),
+                false => {
+                    "it was truncated, or deleted and created anew; what is still there would be written a second time".into()
+                }
             };
-            return Failure::Stop(anyhow!(
-                "failed to read on: group {group} is at offset {next} of partition {partition} of topic {topic}, which has \
-                 {low} to {high}: {what}; {}",
-                beginning::how_to_reset(topic, group)
-            ));
+            lost.push(format!("partition {partition} is to be read from offset {next} and has {low} to {high}: {what}"));
+            partitions.push(*partition);
         }
-        Failure::Wait(anyhow!("failed to read topic {topic}: an offset was not there"))
+        if lost.is_empty() {
+            return Failure::Wait(anyhow!("failed to read topic {}: an offset was not there", self.topic));
+        }
+        let (group, remedy) = (&self.group, self.reset.remedy(&partitions, Position::Earliest));
+        Failure::Stop(anyhow!("failed to read on in topic {} as group {group}: {}; {remedy}", self.topic, lost.join("; ")))
     }
 
     fn list<'a>(&self, offsets: impl Iterator<Item = (i32, i64, &'a str)>) -> Result<TopicPartitionList, KafkaError> {

@@ -1,0 +1,93 @@
+//! The command by which people set the offsets of a group, to the position that does the least harm.
+//!
+//! It names the partitions that are affected, and no others: what an offset is set back over is written a second time.
+
+use std::fmt::Write as _;
+
+use crate::config;
+
+/// Where partitions go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// With the first message that is there.
+    Earliest,
+    /// Where they are: only what is written beside the offset is dropped.
+    Current,
+}
+
+/// How to reach the group.
+#[derive(Clone, Debug)]
+pub struct Reset {
+    brokers: String,
+    group: String,
+    topic: String,
+    /// Clients have to set more than an address.
+    secured: bool,
+}
+
+impl Reset {
+    /// The offsets of the group of `kafka` in `topic`.
+    pub fn new(kafka: &config::Kafka, brokers: &str, topic: &str) -> Reset {
+        let secured = kafka.properties.contains_key("security.protocol");
+        Reset { brokers: brokers.to_owned(), group: kafka.group.clone(), topic: topic.to_owned(), secured }
+    }
+
+    /// The remedy for `partitions`, or for all of them where none is named.
+    pub fn remedy(&self, partitions: &[i32], to: Position) -> String {
+        let command = self.command(partitions, to);
+        let secured = if self.secured { ", with the properties of a Java client in client.properties" } else { "" };
+        format!(
+            "to go on, stop every process of the group, run `{command}`{secured}, and start them again; the counts of what was \
+             set then begin anew"
+        )
+    }
+
+    fn command(&self, partitions: &[i32], to: Position) -> String {
+        let Reset { brokers, group, topic, .. } = self;
+        let mut command = format!("kafka-consumer-groups.sh --bootstrap-server {brokers}");
+        if self.secured {
+            command += " --command-config client.properties";
+        }
+        let _ = write!(command, " --group {} --topic {topic}", quoted(group));
+        for (index, partition) in partitions.iter().enumerate() {
+            let _ = write!(command, "{}{partition}", if index == 0 { ':' } else { ',' });
+        }
+        let to = match to {
+            Position::Earliest => "--to-earliest",
+            Position::Current => "--to-current",
+        };
+        command + " --reset-offsets " + to + " --execute"
+    }
+}
+
+/// `text` as a word of a shell.
+fn quoted(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    if text.bytes().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn reset(group: &str, properties: &[(&str, &str)]) -> Reset {
+        let properties = properties.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        Reset::new(&config::Kafka { group: group.into(), properties, ..Config::default().kafka }, "kafka:9092", "logins")
+    }
+
+    #[test]
+    fn the_command_names_the_partitions_that_are_affected() {
+        let remedy = reset("weir", &[]).remedy(&[0, 2], Position::Earliest);
+        let command = "`kafka-consumer-groups.sh --bootstrap-server kafka:9092 --group weir --topic logins:0,2 --reset-offsets \
+                       --to-earliest --execute`";
+        assert!(remedy.contains(command), "{remedy}");
+        assert!(reset("weir", &[]).remedy(&[], Position::Current).contains(" --topic logins --reset-offsets --to-current "));
+    }
+
+    #[test]
+    fn the_command_can_be_pasted_into_a_shell() {
+        let remedy = reset("it's one", &[("security.protocol", "SSL")]).remedy(&[1], Position::Earliest);
+        assert!(remedy.contains(r"--command-config client.properties --group 'it'\''s one' --topic"), "{remedy}");
+    }
+}

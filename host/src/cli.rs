@@ -60,7 +60,7 @@ pub struct ConfigFile {
 impl ConfigFile {
     /// Reads the configuration, overridden by the environment of this process.
     pub fn load(&self) -> Result<Config, Invalid> {
-        Config::load(self.config.as_deref(), config::environment())
+        Config::load(config::locate(self.config.as_deref()).as_deref(), config::environment()?)
     }
 }
 

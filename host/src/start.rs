@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use crate::admin;
 use crate::cli;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::events::{self, Event, Inbox};
 use crate::kafka::Embedded;
 use crate::logging;
@@ -22,6 +22,10 @@ use crate::wasm::{Cache, Compiler, Runtime};
 pub fn start(args: &cli::Run) -> anyhow::Result<()> {
     let config = args.file.load()?;
     logging::start(&config.log);
+    let links = config::service_links();
+    if !links.is_empty() {
+        tracing::info!("left aside, because Kubernetes sets them for Services: {}", links.join(", "));
+    }
     let (sender, receiver) = mpsc::channel();
     // Before what may take a while, so that a process which is asked to stop meanwhile ends well.
     events::signals(sender.clone())?;

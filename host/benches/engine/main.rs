@@ -143,7 +143,7 @@ fn main() -> anyhow::Result<()> {
 /// The default configuration, on the rules that were built here.
 fn configuration() -> anyhow::Result<Config> {
     let dist = Path::new(env!("CARGO_MANIFEST_DIR")).join("../rules/dist");
-    let mut config = Config::load(None, config::environment())?;
+    let mut config = Config::load(None, config::environment()?)?;
     for rule in &mut config.rules {
         rule.file = PathBuf::from(&dist).join(format!("{}.wasm", rule.name));
         ensure!(rule.file.exists(), "{} is missing; run `make rules`", rule.file.display());

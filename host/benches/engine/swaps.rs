@@ -101,7 +101,7 @@ fn start(folder: &Path) -> anyhow::Result<Started> {
     let file = folder.join("weir.toml");
     // No trial: nobody commits here.
     fs::write(&file, "[rules]\nfolder = \"rules\"\nstate = \"state\"\n[trial]\nrecords = 0\n")?;
-    let config = Config::load(Some(&file), config::environment())?;
+    let config = Config::load(Some(&file), config::environment()?)?;
     let program = env!("CARGO_BIN_EXE_weir").into();
     let compiler = Compiler::Child { program, bounds: Bounds::default() };
     let runtime = Runtime::new(Some(Cache::in_folder(folder.join("cache"))?))?.with_compiler(compiler);

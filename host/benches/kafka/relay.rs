@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_micros(200);
 
 /// Relays as the environment says, with transactions or without.
 pub fn relay(transactions: bool) -> anyhow::Result<()> {
-    let config = Config::load(None, config::environment())?;
+    let config = Config::load(None, config::environment()?)?;
     let brokers = config.kafka.brokers.clone().context("the relay needs a broker")?;
     // Where a group begins is decided by the engine, and here by the client.
     let consumer: BaseConsumer =

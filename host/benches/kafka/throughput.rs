@@ -65,7 +65,7 @@ pub fn ratio(left: &[Run], right: &[Run]) -> f64 {
 /// Produces the logins that all contenders read.
 pub fn produce(broker: &Broker, count: usize) -> anyhow::Result<()> {
     topics::create(&broker.address, &[INPUT])?;
-    let kafka = Config::load(None, config::environment())?.kafka;
+    let kafka = Config::load(None, config::environment()?)?.kafka;
     let mut publisher = Publisher::open(&kafka, &broker.address, INPUT)?;
     let until = Instant::now() + END;
     let mut give_up = || Instant::now() > until;

@@ -82,3 +82,6 @@ pub(super) const ALIASES: [(&str, &str, &str); 1] = [("trial.seconds", "trial.ti
 
 /// Tables whose keys are others' to define: librdkafka's and the broker's.
 pub(super) const OPEN_TABLES: [&str; 2] = ["kafka.properties", "topics.settings"];
+
+/// Keys and tables whose values are never shown.
+pub(super) const SECRETS: [&str; 2] = ["admin.token", "kafka.properties"];

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::defaults::ALIASES;
 use super::raw::{Origin, Raw, below, is_rule_config, meant, parse_value, suggestion};
-use super::{FILE_VARIABLE, Invalid};
+use super::{FILE_VARIABLE, Invalid, kubernetes};
 
 /// How the names of our variables begin.
 pub(super) const PREFIX: &str = "WEIR_";
@@ -20,6 +20,11 @@ pub(super) const PREFIX: &str = "WEIR_";
 pub(super) fn apply(raw: &mut Raw, environment: impl IntoIterator<Item = (String, String)>) -> Result<(), Invalid> {
     let ours = |(name, _): &(String, String)| name.starts_with(PREFIX) && name != FILE_VARIABLE;
     let mut variables: BTreeMap<String, String> = environment.into_iter().filter(ours).collect();
+    for link in kubernetes::service_links(&variables) {
+        if key(raw, &link).is_none() {
+            variables.remove(&link);
+        }
+    }
     let pipeline = format!("{PREFIX}RULES_PIPELINE");
     if let Some(text) = variables.remove(&pipeline) {
         replace(raw, "rules.pipeline", &text, pipeline);
@@ -27,9 +32,7 @@ pub(super) fn apply(raw: &mut Raw, environment: impl IntoIterator<Item = (String
     }
     for (name, text) in variables {
         let Some(path) = path(raw, &name) else {
-            let known: Vec<String> = raw.paths().map(|path| format!("{PREFIX}{}", variable(path))).collect();
-            let known = known.iter().map(String::as_str).chain([FILE_VARIABLE]);
-            return Err(Invalid(format!("unknown environment variable {name}{}", suggestion(&name, known))));
+            return Err(unknown(raw, &name));
         };
         match path {
             Path::Key(path) => replace(raw, &path, &text, name),
@@ -51,9 +54,26 @@ enum Path {
 }
 
 fn path(raw: &Raw, name: &str) -> Option<Path> {
+    let key = key(raw, name).map(|path| Path::Key(path.to_owned()));
     let name = name.strip_prefix(PREFIX)?;
-    let key = raw.paths().chain(ALIASES.map(|(alias, ..)| alias)).find(|path| variable(path) == name);
-    key.map(|path| Path::Key(path.to_owned())).or_else(|| rule_config(raw, name)).or_else(|| open_table(name))
+    key.or_else(|| rule_config(raw, name)).or_else(|| open_table(name))
+}
+
+/// The key that has the variable `name`.
+fn key<'a>(raw: &'a Raw, name: &str) -> Option<&'a str> {
+    let name = name.strip_prefix(PREFIX)?;
+    raw.paths().chain(ALIASES.map(|(alias, ..)| alias)).find(|path| variable(path) == name)
+}
+
+fn unknown(raw: &Raw, name: &str) -> Invalid {
+    let known: Vec<String> = raw.paths().map(|path| format!("{PREFIX}{}", variable(path))).collect();
+    let known = known.iter().map(String::as_str).chain([FILE_VARIABLE]);
+    let kubernetes = if kubernetes::looks_like_one(name) {
+        "; if Kubernetes sets it for a Service, set `enableServiceLinks: false` in the pod's specification"
+    } else {
+        ""
+    };
+    Invalid(format!("unknown environment variable {name}{}{kubernetes}", suggestion(name, known)))
 }
 
 /// `RULE_VALIDATION_CONFIG_REQUIRED`, of the rule with the longest name that fits.

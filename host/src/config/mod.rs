@@ -8,19 +8,24 @@
 
 mod defaults;
 mod environment;
+mod kubernetes;
 mod raw;
 mod read;
+mod secret;
 mod source;
+mod text;
 mod token;
 mod validate;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
+pub use secret::Secret;
 pub use source::Source;
 
 /// The file that is read if none is named and it is there.
@@ -45,7 +50,7 @@ pub struct Config {
 }
 
 /// How to reach Kafka. `[kafka]`
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Kafka {
     /// `host:port,…`, or none for the embedded broker (`brokers = "embedded"`).
     pub brokers: Option<String>,
@@ -54,8 +59,8 @@ pub struct Kafka {
     /// None: made from the group and the name of the host.
     pub transactional_id: Option<String>,
     pub start: Start,
-    /// Passed to librdkafka as they are. `[kafka.properties]`
-    pub properties: BTreeMap<String, String>,
+    /// Passed to librdkafka as they are; passwords are among them. `[kafka.properties]`
+    pub properties: BTreeMap<String, Secret>,
     /// Add the headers `weir-ruleset` and `weir-source` to outputs.
     pub headers: bool,
 }
@@ -191,7 +196,7 @@ pub struct Shadow {
 }
 
 /// The admin interface. `[admin]`
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
     /// `host:port`. None: there is no interface.
     pub listen: Option<String>,
@@ -200,10 +205,10 @@ pub struct Admin {
 }
 
 /// Where the token is.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Token {
     /// Here.
-    Text(String),
+    Text(Secret),
     /// In this file, whose end of line does not belong to it.
     File(PathBuf),
 }
@@ -320,16 +325,30 @@ impl Rule {
 }
 
 /// The `WEIR_…` variables of this process.
-pub fn environment() -> impl Iterator<Item = (String, String)> {
-    let readable = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+///
+/// # Errors
+/// If one of them is not UTF-8. The file that is named by [`FILE_VARIABLE`] need not be.
+pub fn environment() -> Result<Vec<(String, String)>, Invalid> {
+    let text = |(name, value): (OsString, OsString)| {
+        let not_text = |_| Invalid(format!("the environment variable {} is not UTF-8; set it anew in UTF-8", name.display()));
+        Ok((name.clone().into_string().map_err(not_text)?, value.into_string().map_err(not_text)?))
     };
-    std::env::vars_os().filter_map(readable).filter(|(name, _)| name.starts_with(environment::PREFIX))
+    let ours = |(name, _): &(OsString, OsString)| {
+        name.as_encoded_bytes().starts_with(environment::PREFIX.as_bytes()) && name != FILE_VARIABLE
+    };
+    std::env::vars_os().filter(ours).map(text).collect()
 }
 
+/// The `WEIR_…` variables of this process that are left aside, because Kubernetes sets them for Services.
+pub fn service_links() -> Vec<String> {
+    kubernetes::service_links(&environment().unwrap_or_default().into_iter().collect())
+}
+
+/// The text of a configuration's file.
 fn read(file: &Path) -> Result<String, Invalid> {
-    std::fs::read_to_string(file)
-        .map_err(|error| Invalid(format!("failed to read the configuration {}: {error}", file.display())))
+    let failed = |what: String| Invalid(format!("failed to read the configuration {}{what}", file.display()));
+    let bytes = std::fs::read(file).map_err(|error| failed(format!(": {error}")))?;
+    text::decode(bytes).map_err(|(line, found)| failed(format!(" line {line}: {found}; save it as UTF-8")))
 }
 
 impl fmt::Display for Invalid {
@@ -339,31 +358,6 @@ impl fmt::Display for Invalid {
 }
 
 impl std::error::Error for Invalid {}
-
-impl fmt::Debug for Admin {
-    /// Leaves out the token.
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Admin { listen, token } = self;
-        out.debug_struct("Admin").field("listen", listen).field("token", &token.is_some()).finish()
-    }
-}
-
-impl fmt::Debug for Kafka {
-    /// Leaves out the values of the properties: passwords are among them.
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let properties: Vec<&String> = self.properties.keys().collect();
-        let Kafka { brokers, group, delivery, transactional_id, start, headers, .. } = self;
-        out.debug_struct("Kafka")
-            .field("brokers", brokers)
-            .field("group", group)
-            .field("delivery", delivery)
-            .field("transactional_id", transactional_id)
-            .field("start", start)
-            .field("properties", &properties)
-            .field("headers", headers)
-            .finish()
-    }
-}
 
 #[cfg(test)]
 mod tests;

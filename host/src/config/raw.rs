@@ -14,20 +14,22 @@ use toml::de::{DeTable, DeValue};
 
 use super::Invalid;
 use super::defaults::{ALIASES, DEFAULTS, OPEN_TABLES, RULE_DEFAULTS};
+use super::read::{found, is_secret};
 
 /// How alike two keys must be, from 0 to 1, for one to be suggested for the other.
 const ALIKE: f64 = 0.6;
+/// How alike a key is to the only one that begins with it.
+const BEGUN: f64 = 0.8;
 
 /// What was written, merged over the defaults.
-#[derive(Debug)]
 pub(super) struct Raw {
     settings: BTreeMap<String, Setting>,
     /// Where the tables of the file begin.
     tables: BTreeMap<String, Origin>,
 }
 
-/// A value and where it came from.
-#[derive(Clone, Debug)]
+/// A value and where it came from. It has no `Debug`: [`found`](super::read::found) says what may be shown of a value.
+#[derive(Clone)]
 pub(super) struct Setting {
     pub(super) value: Value,
     pub(super) origin: Origin,
@@ -116,7 +118,7 @@ impl Raw {
         let unknown_key = |path: &str| !self.settings.contains_key(path) && !in_open_table(path);
         if let Some((path, Setting { value, origin })) = written.settings.iter().find(|(path, _)| unknown_key(path)) {
             return Err(Invalid(match known_table(path) {
-                true => format!("`{path}` in {origin} is {}; expected a table", super::read::describe(value)),
+                true => format!("`{path}` in {origin} is {}; expected a table", found(path, value)),
                 false => format!("unknown key `{path}` in {origin}{}", suggestion(path, self.paths())),
             }));
         }
@@ -170,7 +172,10 @@ impl Written {
                     self.flatten(inner, &path, origin)?;
                 }
                 value => {
-                    let value = plain(value).map_err(|found| Invalid(format!("`{path}` in {origin_here} is {found}")))?;
+                    let value = plain(value).map_err(|Unfit { number, expected }| {
+                        let found = if is_secret(&path) { "a number" } else { &number };
+                        Invalid(format!("`{path}` in {origin_here} is {found}; expected {expected}"))
+                    })?;
                     let (key, value) = meant(&path, value);
                     let setting = Setting { value, origin: origin_here.clone() };
                     if let Some(Setting { origin, .. }) = self.settings.insert(key.clone(), setting) {
@@ -196,8 +201,14 @@ pub(super) fn parse_value(text: &str) -> Option<Value> {
     plain(DeValue::parse(text).ok()?.into_inner()).ok()
 }
 
-/// A TOML value as JSON; dates become text. Otherwise says what is wrong with it.
-fn plain(value: DeValue<'_>) -> Result<Value, String> {
+/// A number that can't be used, as it was written.
+struct Unfit {
+    number: String,
+    expected: &'static str,
+}
+
+/// A TOML value as JSON; dates become text.
+fn plain(value: DeValue<'_>) -> Result<Value, Unfit> {
     let inner = |value: Spanned<DeValue<'_>>| plain(value.into_inner());
     Ok(match value {
         DeValue::String(text) => Value::String(text.into_owned()),
@@ -205,16 +216,16 @@ fn plain(value: DeValue<'_>) -> Result<Value, String> {
         DeValue::Datetime(time) => Value::String(time.to_string()),
         DeValue::Integer(number) => {
             let integer = i64::from_str_radix(number.as_str(), number.radix());
-            integer.map_err(|_| format!("{number}; expected a number of at most 64 bits"))?.into()
+            integer.map_err(|_| Unfit { number: number.to_string(), expected: "a number of at most 64 bits" })?.into()
         }
         DeValue::Float(number) => {
             let finite = number.as_str().parse::<f64>().ok().and_then(serde_json::Number::from_f64);
-            Value::Number(finite.ok_or_else(|| format!("{number}; expected a finite number"))?)
+            Value::Number(finite.ok_or_else(|| Unfit { number: number.to_string(), expected: "a finite number" })?)
         }
         DeValue::Array(items) => Value::Array(items.into_iter().map(inner).collect::<Result<_, _>>()?),
         DeValue::Table(table) => {
             let members = table.into_iter().map(|(key, value)| Ok((key.into_inner().into_owned(), inner(value)?)));
-            Value::Object(members.collect::<Result<_, String>>()?)
+            Value::Object(members.collect::<Result<_, Unfit>>()?)
         }
     })
 }
@@ -247,11 +258,22 @@ fn in_open_table(path: &str) -> bool {
 
 /// "; did you mean `…`?" if one of `known` is like `given`.
 pub(super) fn suggestion<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.collect();
+    // `WEIR_LOG` for `WEIR_LOG_LEVEL`, where nothing else begins like that.
+    let beginning = |known: &str| known.strip_prefix(given).is_some_and(|rest| rest.starts_with(['.', '_']));
+    let is_one = known.iter().filter(|known| beginning(known)).count() == 1;
     let likeness = |known: &str| {
         let misplaced = known.rsplit('.').next() == given.rsplit('.').next();
-        strsim::normalized_damerau_levenshtein(given, known).max(if misplaced { ALIKE } else { 0.0 })
+        let least = if is_one && beginning(known) {
+            BEGUN
+        } else if misplaced {
+            ALIKE
+        } else {
+            0.0
+        };
+        strsim::normalized_damerau_levenshtein(given, known).max(least)
     };
-    let nearest = known.map(|known| (likeness(known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let nearest = known.into_iter().map(|known| (likeness(known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
     nearest.filter(|(likeness, _)| *likeness >= ALIKE).map_or_else(String::new, |(_, known)| format!("; did you mean `{known}`?"))
 }
 

@@ -10,7 +10,8 @@ use std::time::Duration;
 use chrono::DateTime;
 use serde_json::Value;
 
-use super::raw::Raw;
+use super::defaults::SECRETS;
+use super::raw::{Raw, below};
 use super::{Invalid, Start};
 use crate::reserved::ENGINE;
 
@@ -98,11 +99,11 @@ impl Raw {
     }
 
     /// An open table of texts; numbers and booleans are taken as they would be written.
-    pub(super) fn table(&self, table: &str) -> Result<BTreeMap<String, String>, Invalid> {
+    pub(super) fn table<T: From<String>>(&self, table: &str) -> Result<BTreeMap<String, T>, Invalid> {
         let text = |(key, _): (&str, _)| {
             let read = |value: &Value| match value {
-                Value::String(text) => Some(text.clone()),
-                Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+                Value::String(text) => Some(text.clone().into()),
+                Value::Number(_) | Value::Bool(_) => Some(value.to_string().into()),
                 _ => None,
             };
             Ok((key.to_owned(), self.read(&format!("{table}.{key}"), "a text, a number, true or false", read)?))
@@ -118,7 +119,7 @@ impl Raw {
     /// That `path` has been found not to be what is expected.
     pub(super) fn complaint(&self, path: &str, expected: impl Display) -> Invalid {
         let setting = self.get(path);
-        Invalid(format!("`{path}` in {} is {}; expected {expected}", setting.origin, describe(&setting.value)))
+        Invalid(format!("`{path}` in {} is {}; expected {expected}", setting.origin, found(path, &setting.value)))
     }
 
     fn read<T>(&self, path: &str, expected: &str, read: impl Fn(&Value) -> Option<T>) -> Result<T, Invalid> {
@@ -126,9 +127,10 @@ impl Raw {
     }
 }
 
-/// What was found, for a complaint.
-pub(super) fn describe(value: &Value) -> String {
+/// What was found at `path`, for a complaint: of a secret its type alone.
+pub(super) fn found(path: &str, value: &Value) -> String {
     match value {
+        value if is_secret(path) => kind(value).to_owned(),
         Value::String(text) if text.chars().count() > MAX_QUOTED => {
             format!("{:?}…", text.chars().take(MAX_QUOTED).collect::<String>())
         }
@@ -136,6 +138,22 @@ pub(super) fn describe(value: &Value) -> String {
         Value::Array(items) if items.iter().any(|item| item.is_array() || item.is_object()) => "a list".to_owned(),
         other => other.to_string(),
     }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a table",
+    }
+}
+
+/// Whether a secret is at `path`, above or below it.
+pub(super) fn is_secret(path: &str) -> bool {
+    SECRETS.iter().any(|secret| path == *secret || below(path, secret).is_some() || below(secret, path).is_some())
 }
 
 /// `4MiB` as a number of the smallest unit.

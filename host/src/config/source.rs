@@ -34,14 +34,14 @@ impl Source {
     /// If it is not valid, or was lost.
     pub fn read(&mut self) -> Result<Config, Invalid> {
         self.file = self.file();
-        let Some(file) = &self.file else { return Config::parse("", Path::new(""), environment()) };
+        let Some(file) = &self.file else { return Config::parse("", Path::new(""), environment()?) };
         let text = read(file)
             .map_err(|Invalid(error)| Invalid(format!("{error}; put it back, a restart without it takes the defaults")))?;
         if self.is_written && is_blank(&text) {
             let file = file.display();
             return Err(Invalid(format!("{file} has become empty; write it again, a restart takes the defaults")));
         }
-        let config = Config::parse(&text, file, environment())?;
+        let config = Config::parse(&text, file, environment()?)?;
         self.is_written = !is_blank(&text);
         Ok(config)
     }

@@ -75,7 +75,7 @@ fn every_key_can_be_written() {
     let config = Config::parse(text, Path::new("/etc/weir/weir.toml"), []).unwrap();
     assert_eq!(config.kafka.brokers, None);
     let properties: Vec<(&str, &str)> =
-        config.kafka.properties.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        config.kafka.properties.iter().map(|(key, value)| (key.as_str(), value.reveal())).collect();
     assert_eq!(
         properties,
         [("enable.ssl.certificate.verification", "false"), ("security.protocol", "SSL"), ("socket.timeout.ms", "5000")]
@@ -121,8 +121,8 @@ fn complaints_name_the_key_the_place_and_the_remedy() {
             "[rule.validaton]",
             "`[rule.validaton]` in weir.toml line 1 is about a rule that `rules.pipeline` does not have; did you mean `validation`?",
         ),
-        ("kafka = 3", "`kafka` in weir.toml line 1 is 3; expected a table"),
-        ("kafka.properties = 3", "`kafka.properties` in weir.toml line 1 is 3; expected a table"),
+        ("kafka = 3", "`kafka` in weir.toml line 1 is a number; expected a table"),
+        ("kafka.properties = 3", "`kafka.properties` in weir.toml line 1 is a number; expected a table"),
         (
             "kafka.properties.acks = []",
             "`kafka.properties.acks` in weir.toml line 1 is []; expected a text, a number, true or false",
@@ -221,7 +221,7 @@ fn the_environment_overrides_the_file() {
     .unwrap();
     assert_eq!(config.kafka.brokers.as_deref(), Some("b:2,c:3"));
     assert!(!config.kafka.headers);
-    assert_eq!(config.kafka.properties["sasl.mechanism"], "PLAIN");
+    assert_eq!(config.kafka.properties["sasl.mechanism"].reveal(), "PLAIN");
     assert_eq!(config.topics.settings["retention.ms"], "1000");
     assert_eq!((config.topics.partitions, config.batch.bytes), (6, 1 << 20));
     assert_eq!((config.counts.every, config.counts.emit_empty), (Duration::from_secs(10), true));
@@ -252,6 +252,7 @@ fn complaints_about_the_environment_name_the_variable() {
     let cases = [
         ("WEIR_KAFKA_BROKRES", "x", "unknown environment variable WEIR_KAFKA_BROKRES; did you mean `WEIR_KAFKA_BROKERS`?"),
         ("WEIR_CONFIGS", "x", "unknown environment variable WEIR_CONFIGS; did you mean `WEIR_CONFIG`?"),
+        ("WEIR_LOG", "debug", "unknown environment variable WEIR_LOG; did you mean `WEIR_LOG_LEVEL`?"),
         (
             "WEIR_RULE_VALIDATION_ONREJECT",
             "x",
@@ -296,7 +297,72 @@ fn a_file_that_is_named_must_be_there() {
 }
 
 #[test]
+fn a_file_that_is_not_utf_8_is_refused_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weir.toml");
+    std::fs::write(&file, b"[kafka]\n# Z\xfcrich\n").unwrap();
+    let complaint = complaint(Config::load(Some(&file), []));
+    assert!(complaint.ends_with("weir.toml line 2: the byte 0xfc is not UTF-8; save it as UTF-8"), "{complaint}");
+}
+
+/// What a pod is given whose namespace has a Service called `weir`.
+const SERVICE_LINKS: [(&str, &str); 7] = [
+    ("WEIR_SERVICE_HOST", "10.96.14.7"),
+    ("WEIR_SERVICE_PORT", "8081"),
+    ("WEIR_PORT", "tcp://10.96.14.7:8081"),
+    ("WEIR_PORT_8081_TCP", "tcp://10.96.14.7:8081"),
+    ("WEIR_PORT_8081_TCP_PROTO", "tcp"),
+    ("WEIR_PORT_8081_TCP_PORT", "8081"),
+    ("WEIR_PORT_8081_TCP_ADDR", "10.96.14.7"),
+];
+
+#[test]
+fn what_kubernetes_sets_for_a_service_is_left_aside() {
+    let admin = SERVICE_LINKS.map(|(name, value)| (name.replace("WEIR_", "WEIR_ADMIN_"), value));
+    let admin = admin.each_ref().map(|(name, value)| (name.as_str(), *value));
+    let ours = [("WEIR_ADMIN_LISTEN", "127.0.0.1:7"), ("WEIR_BATCH_ROWS", "7")];
+    let config = with("", &[&SERVICE_LINKS[..], &admin, &ours].concat()).unwrap();
+    assert_eq!((config.admin.listen.as_deref(), config.batch.rows), (Some("127.0.0.1:7"), 7));
+}
+
+#[test]
+fn a_variable_that_only_looks_like_a_services_is_refused_with_the_way_out() {
+    for name in ["WEIR_ADMIN_PORT", "WEIR_SERVICE_HOST", "WEIR_PORT", "WEIR_PORT_8081_TCP_ADDR"] {
+        let complaint = complaint(with("", &[(name, "8081")]));
+        assert!(complaint.starts_with(&format!("unknown environment variable {name}")), "{complaint}");
+        assert!(complaint.contains("enableServiceLinks"), "{complaint}");
+    }
+    let complaint = complaint(with("", &[&SERVICE_LINKS[..], &[("WEIR_PORTS", "8081")]].concat()));
+    assert_eq!(complaint, "unknown environment variable WEIR_PORTS");
+}
+
+#[test]
 fn passwords_are_not_shown() {
-    let config = parse("kafka.properties.\"sasl.password\" = 'secret'").unwrap();
-    assert!(!format!("{config:?}").contains("secret"));
+    let config = parse("kafka.properties.\"sasl.password\" = 'hunter2'\nadmin.token = 'hunter2'").unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_complaint_about_a_secret_names_the_type_that_was_found_and_not_the_value() {
+    let cases = [
+        ("admin.token = 4815162342", "`admin.token` in weir.toml line 1 is a number; expected a text"),
+        (
+            "admin.token = 48151623424815162342",
+            "`admin.token` in weir.toml line 1 is a number; expected a number of at most 64 bits",
+        ),
+        ("admin.token = ['4815162342']", "`admin.token` in weir.toml line 1 is a list; expected a text"),
+        ("admin = '4815162342'", "`admin` in weir.toml line 1 is a text; expected a table"),
+        (
+            "kafka.properties.'sasl.password' = ['4815162342']",
+            "`kafka.properties.sasl.password` in weir.toml line 1 is a list; expected a text, a number, true or false",
+        ),
+        ("kafka.properties = '4815162342'", "`kafka.properties` in weir.toml line 1 is a text; expected a table"),
+        (
+            "kafka.properties.'group.id' = '4815162342'",
+            "`kafka.properties.group.id` in weir.toml line 1 is a text; expected `kafka.group` in its place",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(complaint(parse(text)), expected);
+    }
 }

@@ -17,7 +17,7 @@ impl Token {
     /// If the file can't be read, or if it is no token that HTTP can carry. The token is never part of the message.
     pub fn read(&self) -> anyhow::Result<String> {
         let (token, key) = match self {
-            Token::Text(token) => (token.clone(), "admin.token"),
+            Token::Text(token) => (token.reveal().to_owned(), "admin.token"),
             Token::File(file) => {
                 let mut text = Vec::new();
                 let read = File::open(file).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut text));

@@ -108,7 +108,7 @@ fn admin(raw: &Raw, folder: &Path) -> Result<Admin, Invalid> {
     }
     let token = match (text("admin.token")?, text("admin.token_file")?) {
         (Some(_), Some(_)) => return Err(raw.complaint("admin.token_file", "nothing, since `admin.token` is set too")),
-        (Some(token), None) => Some(Token::Text(token)),
+        (Some(token), None) => Some(Token::Text(token.into())),
         (None, Some(file)) => Some(Token::File(folder.join(file))),
         (None, None) => None,
     };

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::bail;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 
-use crate::config;
+use crate::config::{self, Secret};
 
 /// Fetched but not yet read messages, in KiB over all partitions. Some batches' worth: a batch never waits for a fetch.
 const FETCHED_AHEAD_KIB: &str = "16384";
@@ -75,7 +75,7 @@ const RESERVED: &[(&str, &str)] = &[
 ///
 /// # Errors
 /// Names the first one, and what to do instead.
-pub fn check(properties: &BTreeMap<String, String>) -> anyhow::Result<()> {
+pub fn check(properties: &BTreeMap<String, Secret>) -> anyhow::Result<()> {
     for (name, reason) in RESERVED {
         if properties.contains_key(*name) {
             bail!("`{name}` cannot be set under `[kafka.properties]`: {reason}");
@@ -96,7 +96,7 @@ pub fn settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result<ClientCo
     settings.set("socket.keepalive.enable", "true");
     settings.set("topic.metadata.refresh.interval.ms", "60000");
     settings.set("reconnect.backoff.max.ms", RECONNECT_MILLIS);
-    settings.extend(kafka.properties.clone());
+    settings.extend(kafka.properties.iter().map(|(name, value)| (name.clone(), value.reveal().to_owned())));
     settings.set("bootstrap.servers", brokers);
     // Looking for a missing topic must not bring it into being with the broker's defaults.
     settings.set("allow.auto.create.topics", "false");
@@ -190,7 +190,7 @@ mod tests {
     use crate::config::Config;
 
     fn kafka(properties: &[(&str, &str)]) -> config::Kafka {
-        let properties = properties.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let properties = properties.iter().map(|(name, value)| (name.to_string(), (*value).into())).collect();
         config::Kafka { properties, ..Config::default().kafka }
     }
 

@@ -72,7 +72,7 @@ mod tests {
     use crate::config::Config;
 
     fn reset(group: &str, properties: &[(&str, &str)]) -> Reset {
-        let properties = properties.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let properties = properties.iter().map(|(name, value)| (name.to_string(), (*value).into())).collect();
         Reset::new(&config::Kafka { group: group.into(), properties, ..Config::default().kafka }, "kafka:9092", "logins")
     }
 

@@ -16,7 +16,7 @@ use super::client;
 use super::outbox::{Outbox, Outgoing};
 use super::troubles::Quiet;
 use super::writer::header_list;
-use crate::config::Config;
+use crate::config::{Config, Secret};
 
 /// How long anything may take before a test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -66,7 +66,7 @@ pub(crate) fn config() -> Config {
 }
 
 /// The mock broker lets a group form anew only a session's time-out after its last member has left.
-fn quick_rejoin() -> BTreeMap<String, String> {
+fn quick_rejoin() -> BTreeMap<String, Secret> {
     [("session.timeout.ms", "1500"), ("heartbeat.interval.ms", "300")].map(|(name, value)| (name.into(), value.into())).into()
 }
 

@@ -192,6 +192,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
                 Failure::Missing(error) => self.pause(&error, inbox),
                 // The shutdown itself is in the inbox.
                 Failure::GaveUp => return Ok(()),
+                Failure::Wait(error) if self.sink.has_learned() => self.again(&error),
                 Failure::Wait(error) => self.pause(&error, inbox),
             }
         }
@@ -364,8 +365,12 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         let Part { batch, step } = &mut self.parts[self.filled];
         batch.processed_at = (self.clock)();
         self.sink.refuse_known(batch);
-        let began = Instant::now();
-        (self.sets.judge_mut().process)(&self.counts, batch, step);
+        let (began, judge) = (Instant::now(), self.sets.judge_mut());
+        (judge.process)(&self.counts, batch, step);
+        if self.sink.foresee(batch, step) {
+            self.sink.refuse_known(batch);
+            (judge.process)(&self.counts, batch, step);
+        }
         self.judging += began.elapsed();
         if let Some(reason) = step.stop.take() {
             if !self.sets.take_back(&reason) {
@@ -422,8 +427,9 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         self.filled += 1;
         let Part { batch, step } = &self.parts[part];
         let Judge { manifests, hash, .. } = self.sets.judge();
-        self.sink
-            .send(Work { part, batch, step, manifests, ruleset: hash }, &mut waiting(inbox, &self.troubles, self.snapshot))?;
+        let give_up = &mut waiting(inbox, &self.troubles, self.snapshot);
+        let sent = self.sink.send(Work { part, batch, step, manifests, ruleset: hash }, give_up);
+        sent.map_err(|failure| self.sink.cause(&self.parts[..self.filled], failure, give_up))?;
         self.counts.apply(&step.counts);
         Ok(())
     }
@@ -461,6 +467,12 @@ impl<C: Fn() -> i64> Engine<'_, C> {
             self.sink.abandon(&self.parts[..self.filled], &mut waiting(inbox, &self.troubles, self.snapshot));
             (self.filled, self.judging) = (0, Duration::ZERO);
         }
+    }
+
+    /// Reads what is not committed again at once: something was learned, and it goes further this time.
+    fn again(&mut self, error: &anyhow::Error) {
+        (self.phase, self.cautious) = (Phase::Recovering, true);
+        tracing::debug!("{error:#}; what is not committed is read again");
     }
 
     /// Waits before what is not committed is read again.

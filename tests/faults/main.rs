@@ -35,6 +35,7 @@ mod culprits;
 mod input;
 mod outages;
 mod positions;
+mod refusals;
 mod soak;
 mod swaps;
 mod zombies;

@@ -80,6 +80,15 @@ fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
     Some(remedy)
 }
 
+/// The failure for `topics` that this client may not write to; none if there are none.
+pub(super) fn denied_writes(topics: &[&str]) -> Option<Failure> {
+    let code = describe(RDKafkaErrorCode::TopicAuthorizationFailed);
+    let (first, more) = (topics.first()?, topics.len() > 1);
+    let topics = if more { format!("topics {}", topics.join(", ")) } else { format!("topic {first}") };
+    let remedy = "grant this client WRITE on it (an ACL), or use another principal";
+    Some(Failure::Stop(anyhow!("failed to write to {topics}: {code}: {remedy}")))
+}
+
 /// The code in words, with its name in the protocol.
 pub fn describe(code: RDKafkaErrorCode) -> String {
     format!("{code} ({})", super::native::name(code))
@@ -93,10 +102,10 @@ pub(super) fn refused(code: RDKafkaErrorCode) -> Option<(Reason, &'static str)> 
         _ if too_large(code) => Some((Reason::MessageTooLarge, "raise the topic's `max.message.bytes`")),
         Code::InvalidTimestamp => Some((
             Reason::TimestampRefused,
-            "check the topic's `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms`",
+            "check the topic's `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms`, and this machine's clock",
         )),
         Code::InvalidRecord => {
-            Some((Reason::RecordRefused, "check the topic's settings: one that is compacted takes no message without a key"))
+            Some((Reason::RecordRefused, "check the topic's `cleanup.policy`: with `compact` it takes no message without a key"))
         }
         _ => None,
     }

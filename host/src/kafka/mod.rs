@@ -2,8 +2,9 @@
 //!
 //! In reading order: [`client`] has the settings, [`troubles`] tells of trouble once, [`failure`] says which errors waiting
 //! can help, [`topics`] finds or creates the topics, [`source`] reads batches and commits their offsets, from where [`beginning`]
-//! says, [`reset`] words the command by which people say otherwise, [`sink`] writes steps, as [`writer`] words them, and sees them delivered, `transaction` brackets that, `outbox` is the
-//! producer below it, [`publish`] is for those who only produce, [`reader`] for those who only read, [`embedded`] is a broker
+//! says, [`reset`] words the command by which people say otherwise, [`sink`] writes steps, as [`writer`] words them, and sees
+//! them delivered, `transaction` brackets that, `outbox` is the producer below it, `refusals` has what topics do not take,
+//! [`publish`] is for those who only produce, [`reader`] for those who only read, [`embedded`] is a broker
 //! within the process, and `native` has the few calls that the Rust client lacks.
 //!
 //! A step is sent, all of it is seen delivered, then the offsets are committed: within a transaction, which makes it exactly
@@ -20,6 +21,7 @@ pub mod offsets;
 mod outbox;
 pub mod publish;
 pub mod reader;
+mod refusals;
 pub mod reset;
 pub mod sink;
 pub mod source;

@@ -2,6 +2,7 @@
 //! allocates for every message. All the unsafe code of the host's Kafka side is in this file.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_void};
 use std::mem;
 use std::ptr::{self, NonNull};
@@ -137,14 +138,15 @@ impl Drop for Topic {
 
 /// Whether `message`, which was not delivered, was refused only because of others in its batch.
 ///
-/// If one record of a batch is bad, all of them come back with its error code. Only the words beside it differ.
+/// If one record of a batch is bad, all of them come back with its error code, and only the words beside it differ. If several
+/// are, the others have a code of their own. The words about a bad record must not be read: the client has let go of them by then.
+/// Those about the others are a constant; of words that differ from it, no more is looked at than it takes to see that.
 pub(super) fn refused_for_others(message: &BorrowedMessage<'_>) -> bool {
-    // SAFETY: the message is alive, and was produced by this client; the text is null or terminated, and lives as long as it.
-    let text = unsafe {
-        let text = rd::rd_kafka_message_produce_errstr(message.ptr());
-        if text.is_null() { c"" } else { CStr::from_ptr(text) }
-    };
-    text.to_bytes().windows(15).any(|words| words == b"part of a batch")
+    const WORDS: &[u8] = b"Failed to append record because it was part of a batch";
+    // SAFETY: the message is alive, and was produced by this client.
+    let words = unsafe { rd::rd_kafka_message_produce_errstr(message.ptr()) }.cast::<u8>();
+    // SAFETY: what is read is the constant, or ends at the first byte of what the client had allocated there.
+    !words.is_null() && (0..WORDS.len()).all(|index| unsafe { words.add(index).read_volatile() } == WORDS[index])
 }
 
 /// One past the last message that the client knows to be in a partition; none where it has not read from it yet. Asks nobody.
@@ -252,49 +254,153 @@ pub(super) fn generation<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Opti
 /// The id of `topic`, which tells it from one of the same name that was there before. None if the cluster gives its topics
 /// none, as before Kafka 2.8, or does not answer within `patience`.
 pub(super) fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, patience: Duration) -> Option<String> {
-    let name = CString::new(topic).ok()?;
-    let client = client.native_ptr();
-    let millis = patience.as_millis() as i32;
-    // SAFETY: all that is made here is destroyed here, after its last use; what an event returns belongs to the event. The
-    // queue is ours, and an answer that comes after it was given up is dropped.
+    let mut found = None;
+    describe(client, &[topic], patience, |_, description| {
+        // SAFETY: the description is alive; its id is never null, and the text of that is terminated and belongs to it.
+        found = unsafe {
+            let id = rd::rd_kafka_TopicDescription_topic_id(description);
+            let none = rd::rd_kafka_Uuid_most_significant_bits(id) == 0 && rd::rd_kafka_Uuid_least_significant_bits(id) == 0;
+            (!none).then(|| CStr::from_ptr(rd::rd_kafka_Uuid_base64str(id)).to_string_lossy().into_owned())
+        };
+    });
+    found
+}
+
+/// Those of `topics` that `client` may not write to. A cluster that does not answer within `patience`, or is too old to tell, denies
+/// none.
+pub(super) fn denied<'a, C: ClientContext>(client: &Client<C>, topics: &[&'a str], patience: Duration) -> Vec<&'a str> {
+    let mut denied = Vec::new();
+    describe(client, topics, patience, |index, description| {
+        // SAFETY: the description is alive; an error that is not null belongs to it, and so do the `count` operations.
+        let (code, operations) = unsafe {
+            let (error, mut count) = (rd::rd_kafka_TopicDescription_error(description), 0);
+            let code = if error.is_null() {
+                rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+            } else {
+                rd::rd_kafka_error_code(error)
+            };
+            let operations = rd::rd_kafka_TopicDescription_authorized_operations(description, &raw mut count);
+            (code, if operations.is_null() || count == 0 { &[][..] } else { std::slice::from_raw_parts(operations, count) })
+        };
+        let write = rd::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_WRITE;
+        // Who may write may describe, too.
+        let hidden = code == rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+        if hidden || !operations.is_empty() && !operations.contains(&write) {
+            denied.push(topics[index]);
+        }
+    });
+    denied
+}
+
+/// Describes `topics`, with what the client may do with them: calls `each` with the index and the description of each, unless nobody
+/// answers within `patience`.
+fn describe<C: ClientContext>(
+    client: &Client<C>,
+    topics: &[&str],
+    patience: Duration,
+    mut each: impl FnMut(usize, *const rd::rd_kafka_TopicDescription_t),
+) {
+    let Ok(names) = topics.iter().map(|topic| CString::new(*topic)).collect::<Result<Vec<_>, _>>() else { return };
+    let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
+    let begin = |client, options, queue| {
+        // SAFETY: the names outlive the calls, which copy them, and the collection is destroyed once it is handed over.
+        unsafe {
+            let collection = rd::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
+            let refused = rd::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1);
+            if !refused.is_null() {
+                rd::rd_kafka_error_destroy(refused);
+            }
+            rd::rd_kafka_DescribeTopics(client, collection, options, queue);
+            rd::rd_kafka_TopicCollection_destroy(collection);
+        }
+    };
+    let read = |event| {
+        // SAFETY: the event is alive. librdkafka answers null for events of other kinds; the array has `count` elements, and a name is
+        // a terminated string.
+        unsafe {
+            let (result, mut count) = (rd::rd_kafka_event_DescribeTopics_result(event), 0);
+            if result.is_null() {
+                return;
+            }
+            let descriptions = rd::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
+            for index in 0..count {
+                let description = *descriptions.add(index);
+                let name = CStr::from_ptr(rd::rd_kafka_TopicDescription_name(description));
+                if let Some(index) = names.iter().position(|known| known.as_c_str() == name) {
+                    each(index, description);
+                }
+            }
+        }
+    };
+    ask(client, rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, patience, begin, read);
+}
+
+/// The settings of `topic` by name. None if the client may not know them, or if nobody answers within `patience`.
+pub(super) fn settings<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    patience: Duration,
+) -> Option<BTreeMap<String, String>> {
+    let (name, mut found) = (CString::new(topic).ok()?, None);
+    let begin = |client, options: *mut _, queue| {
+        // SAFETY: the name outlives the call, which copies it, and the resource is destroyed once it is handed over.
+        unsafe {
+            let mut resource =
+                rd::rd_kafka_ConfigResource_new(rd::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC, name.as_ptr());
+            rd::rd_kafka_DescribeConfigs(client, &raw mut resource, 1, options, queue);
+            rd::rd_kafka_ConfigResource_destroy(resource);
+        }
+    };
+    let read = |event| {
+        // SAFETY: the event is alive. librdkafka answers null for events of other kinds; the arrays have `count` elements; a name is a
+        // terminated string, and a value is one or null.
+        unsafe {
+            let (result, mut count) = (rd::rd_kafka_event_DescribeConfigs_result(event), 0);
+            if result.is_null() {
+                return;
+            }
+            let resources = rd::rd_kafka_DescribeConfigs_result_resources(result, &raw mut count);
+            if count == 0 || rd::rd_kafka_ConfigResource_error(*resources) != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+            {
+                return;
+            }
+            let entries = rd::rd_kafka_ConfigResource_configs(*resources, &raw mut count);
+            let text = |text| CStr::from_ptr(text).to_string_lossy().into_owned();
+            let entry = |index| {
+                let entry = *entries.add(index);
+                let value = rd::rd_kafka_ConfigEntry_value(entry);
+                (!value.is_null()).then(|| (text(rd::rd_kafka_ConfigEntry_name(entry)), text(value)))
+            };
+            found = Some((0..count).filter_map(entry).collect());
+        }
+    };
+    ask(client, rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, patience, begin, read);
+    found
+}
+
+/// Asks the cluster: `begin` sends the request, and `read` sees the answer, unless nobody gives one within `patience`.
+fn ask<C: ClientContext>(
+    client: &Client<C>,
+    operation: rd::rd_kafka_admin_op_t,
+    patience: Duration,
+    begin: impl FnOnce(*mut rd::rd_kafka_t, *mut rd::rd_kafka_AdminOptions_t, *mut rd::rd_kafka_queue_t),
+    read: impl FnOnce(*mut rd::rd_kafka_event_t),
+) {
+    let (client, millis) = (client.native_ptr(), patience.as_millis() as i32);
+    // SAFETY: all that is made here is destroyed here, after its last use; what an event returns belongs to the event. The queue is
+    // ours, and an answer that comes after it was given up is dropped.
     unsafe {
-        let topics = rd::rd_kafka_TopicCollection_of_topic_names([name.as_ptr()].as_mut_ptr(), 1);
-        let options = rd::rd_kafka_AdminOptions_new(client, rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
+        let options = rd::rd_kafka_AdminOptions_new(client, operation);
         rd::rd_kafka_AdminOptions_set_request_timeout(options, millis, ptr::null_mut(), 0);
         let queue = rd::rd_kafka_queue_new(client);
-        rd::rd_kafka_DescribeTopics(client, topics, options, queue);
+        begin(client, options, queue);
         let event = rd::rd_kafka_queue_poll(queue, millis);
-        let id = described_id(event);
         if !event.is_null() {
+            read(event);
             rd::rd_kafka_event_destroy(event);
         }
         rd::rd_kafka_queue_destroy(queue);
         rd::rd_kafka_AdminOptions_destroy(options);
-        rd::rd_kafka_TopicCollection_destroy(topics);
-        id
-    }
-}
-
-/// The id of the one topic that `event` describes.
-///
-/// # Safety
-/// `event` is null, or alive.
-unsafe fn described_id(event: *mut rd::rd_kafka_event_t) -> Option<String> {
-    // SAFETY: librdkafka answers null for events of other kinds; the array has `count` elements; the id is never null, and its
-    // text is terminated and belongs to the event.
-    unsafe {
-        let result = if event.is_null() { ptr::null() } else { rd::rd_kafka_event_DescribeTopics_result(event) };
-        if result.is_null() {
-            return None;
-        }
-        let mut count = 0;
-        let topics = rd::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
-        if count == 0 {
-            return None;
-        }
-        let id = rd::rd_kafka_TopicDescription_topic_id(*topics);
-        let none = rd::rd_kafka_Uuid_most_significant_bits(id) == 0 && rd::rd_kafka_Uuid_least_significant_bits(id) == 0;
-        (!none).then(|| CStr::from_ptr(rd::rd_kafka_Uuid_base64str(id)).to_string_lossy().into_owned())
     }
 }
 

@@ -1,6 +1,7 @@
 //! A producer that waits instead of failing when its queue is full, and that accounts for every message: none is on its way any
 //! more, and those that were not delivered are known.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -156,11 +157,6 @@ impl Outbox {
         bytes
     }
 
-    /// Whether the next producer sends smaller batches.
-    pub(super) fn is_outdated(&self) -> bool {
-        self.outdated
-    }
-
     /// Replaces a producer that has outdated settings, or has met a fatal error: until then every send would fail.
     pub(super) fn renew_if_dead(&mut self) -> anyhow::Result<()> {
         if self.outdated {
@@ -212,6 +208,16 @@ impl Outbox {
     /// The id of `topic`, if the cluster gives its topics ids.
     pub(super) fn topic_id(&self, topic: &str) -> Option<String> {
         native::topic_id(self.producer.client(), topic, ANSWER)
+    }
+
+    /// Those of `topics` that this client may not write to, as far as the cluster tells.
+    pub(super) fn denied<'a>(&self, topics: &[&'a str]) -> Vec<&'a str> {
+        native::denied(self.producer.client(), topics, ANSWER)
+    }
+
+    /// The settings of `topic`, if this client may know them.
+    pub(super) fn settings(&self, topic: &str) -> Option<BTreeMap<String, String>> {
+        native::settings(self.producer.client(), topic, ANSWER)
     }
 
     /// How many messages are on their way, and reports to be served.

@@ -5,11 +5,16 @@
 //! and judged.
 //!
 //! A record that the broker refuses for its own sake, such as one that has grown too large, would fail again for ever. It is
-//! remembered, the batch is read again, and the record becomes a dead letter; if even that is refused, a shortened one. A broker
-//! judges records that are sent together as a whole, so one that was not sent alone is not blamed for its size before it was.
+//! remembered, the batch is read again at once, and the record becomes a dead letter; if even that is refused, a shortened one.
+//! Where a rule of the topic is known by then, later records are held against it before they are sent. A broker judges records
+//! that are sent together as a whole, so one that was not sent alone is not blamed for its size before it was.
+//!
+//! A message that fails makes its transaction fail, and then all the others and every call fail too. The first cause is what is
+//! reported: [`Sink::drain`] has the order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::anyhow;
 use rdkafka::error::RDKafkaErrorCode;
@@ -18,14 +23,19 @@ use super::client;
 use super::failure::{self, Failure};
 use super::identity::Identity;
 use super::outbox::{Outbox, Undelivered};
-use super::source::{Source, extents};
+use super::refusals::{Refusals, Tally};
+use super::source::Source;
 use super::transaction::Transactions;
 use super::troubles::Troubles;
 pub use super::writer::Work;
 use super::writer::{Kind, Partitions, Writer, untag};
 use crate::config::{Config, Delivery};
-use crate::record::{Batch, Part, Refusal, Rejection};
+use crate::record::{Batch, Part, Refusal, Rejection, Step};
 use crate::reserved::Reason;
+
+/// What a batch takes beside key, value and headers of its only record, at most as the client reckons it, in bytes. A record that
+/// leaves less room than this in a batch is alone in it.
+const BESIDE: usize = 96;
 
 /// The producer of the output, the dead letters and the counts.
 pub struct Sink {
@@ -33,20 +43,14 @@ pub struct Sink {
     /// None with at-least-once delivery.
     transactions: Option<Transactions>,
     writer: Writer,
-    /// Records that the broker refused, by partition and offset of the input, until they are committed as dead letters.
-    refused: BTreeMap<(i32, i64), Refused>,
-    topics_have_ids: bool,
+    refusals: Refusals,
+    /// How many records were refused, by reason.
+    tallies: BTreeMap<&'static str, Tally>,
+    /// Something was learned since the last attempt: the next one does better, and need not wait.
+    learned: bool,
+    /// Not the embedded broker, which does not answer what it does not know.
+    is_real: bool,
     _identity: Option<Identity>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Refused {
-    /// Why the output was refused.
-    output: Option<RDKafkaErrorCode>,
-    /// Whether the dead letter was refused for its timestamp, which it then does without.
-    timed_letter: bool,
-    /// Whether the whole dead letter was refused.
-    letter: bool,
 }
 
 impl Sink {
@@ -67,8 +71,10 @@ impl Sink {
             outbox: Outbox::open(settings, troubles)?,
             transactions: identity.as_ref().map(|identity| Transactions::new(&identity.id)),
             writer: Writer::new(config),
-            refused: BTreeMap::new(),
-            topics_have_ids: config.kafka.brokers.is_some(),
+            refusals: Refusals::default(),
+            tallies: BTreeMap::new(),
+            learned: false,
+            is_real: config.kafka.brokers.is_some(),
             _identity: identity,
         })
     }
@@ -99,23 +105,45 @@ impl Sink {
     /// The id of the input topic, which tells it from one of the same name that was there before; empty if it has none, or if
     /// nobody answers. The embedded broker never answers the question, and is not asked.
     pub fn input_id(&self) -> String {
-        let asked = self.topics_have_ids.then(|| self.outbox.topic_id(&self.writer.topics.input));
+        let asked = self.is_real.then(|| self.outbox.topic_id(&self.writer.topics.input));
         asked.flatten().unwrap_or_default()
     }
 
     /// Refuses those messages of `batch` whose outputs are known not to be taken. To be called before they are judged.
     pub fn refuse_known(&self, batch: &mut Batch) {
-        if self.refused.is_empty() {
+        if self.refusals.is_empty() {
             return;
         }
         for index in 0..batch.len() {
-            let known = self.refused.get(&place(batch, index as u32));
-            let Some(code) = known.and_then(|refused| refused.output) else { continue };
+            let Some(code) = self.refusals.of(place(batch, index as u32)).output else { continue };
             let topic = self.writer.topic(Kind::Output);
             let detail = format!("topic {topic} does not take it: {}", failure::describe(code));
             let reason = failure::refused(code).map_or(Reason::RecordRefused, |(reason, _)| reason);
             batch.refuse(index, Refusal { reason, detail });
         }
+    }
+
+    /// Holds what is to be written about `batch` against the rules of its topic that are known. Whether something will not be
+    /// taken: then the batch is to be judged again, after [`Sink::refuse_known`].
+    pub fn foresee(&mut self, batch: &Batch, step: &Step) -> bool {
+        if self.refusals.outputs.is_empty() {
+            return false;
+        }
+        self.ask(Kind::Output);
+        let (rules, mut any) = (self.refusals.outputs, false);
+        for output in &step.outputs {
+            let (key, timestamp) = (batch.key(output.record as usize), batch.records()[output.record as usize].timestamp);
+            if let Some(code) = rules.refuse(key, timestamp, batch.processed_at) {
+                any = true;
+                self.note(place(batch, output.record), code);
+            }
+        }
+        any
+    }
+
+    /// Whether something was learned since it was asked last, so that the next attempt goes further and need not wait.
+    pub fn has_learned(&mut self) -> bool {
+        std::mem::take(&mut self.learned)
     }
 
     /// Begins a transaction.
@@ -136,28 +164,18 @@ impl Sink {
         give_up: &mut dyn FnMut() -> bool,
     ) -> Result<(), Failure> {
         let offsets = source.offsets(parts, states)?;
-        let written = self.drain(parts, give_up);
+        self.drain(parts, give_up)?;
         match &mut self.transactions {
-            None => {
-                written?;
-                source.commit(&offsets, give_up)?;
-            }
+            None => source.commit(&offsets, give_up)?,
             Some(transactions) => {
                 let lost = || Failure::Wait(anyhow!("failed to commit: this process is no member of the group any more"));
                 let membership = source.membership().ok_or_else(lost)?;
-                if let Err(failure) = written {
-                    // Messages of a transaction that has failed are only said to be purged. The next call tells why it has.
-                    let known = !self.refused.is_empty() || self.outbox.is_outdated();
-                    let ask = self.outbox.has_failed() && !known;
-                    let reason = ask.then(|| transactions.add_offsets(&self.outbox, &offsets, membership, give_up).err());
-                    return Err(reason.flatten().unwrap_or(failure));
-                }
                 transactions.add_offsets(&self.outbox, &offsets, membership, give_up)?;
                 transactions.commit(&self.outbox, give_up)?;
             }
         }
         source.advance(parts);
-        self.forget(parts);
+        self.refusals.forget(parts);
         Ok(())
     }
 
@@ -175,29 +193,40 @@ impl Sink {
         self.outbox.outage(&self.writer.topics.input)
     }
 
-    /// Serves the producer's events. To be called now and then while there is nothing to commit.
-    pub fn serve(&self) {
+    /// Serves the producer's events, and tells what is left to be told. To be called now and then while there is nothing to commit.
+    pub fn serve(&mut self) {
         self.outbox.serve();
+        self.tell();
+    }
+
+    /// Why sending has failed with `failure`, where that is only the consequence of something that was sent before.
+    pub fn cause(&mut self, parts: &[Part], failure: Failure, give_up: &mut dyn FnMut() -> bool) -> Failure {
+        self.outbox.serve();
+        match failure {
+            Failure::Wait(_) if self.outbox.has_failed() => self.drain(parts, give_up).err().unwrap_or(failure),
+            failure => failure,
+        }
     }
 
     /// Sends a part. Returns before it is delivered.
     pub fn send(&mut self, work: Work<'_>, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
-        let mut count = 0;
+        let mut refused = None;
         for output in &work.step.outputs {
             if let Some(code) = self.outbox.send(self.writer.output(work, output), give_up)? {
-                self.refused.entry(place(work.batch, output.record)).or_default().output = Some(code);
-                count += 1;
+                self.note(place(work.batch, output.record), code);
+                refused = Some(code);
             }
         }
-        if count > 0 {
-            return Err(refused(count));
+        if let Some(code) = refused {
+            self.learned = true;
+            return Err(self.wait(Kind::Output, code));
         }
         for rejection in work.step.rejections.iter().filter(|rejection| !rejection.drop) {
             self.send_letter(work, rejection, give_up)?;
         }
         for window in &work.step.counts.windows {
             let json = window.to_json();
-            if let Some(code) = self.outbox.send(self.writer.window(window, &json), give_up)? {
+            if let Some(code) = self.outbox.send(self.writer.window(window, &json, !self.refusals.timed_window), give_up)? {
                 return Err(self.failure(Kind::Window, code));
             }
         }
@@ -208,13 +237,15 @@ impl Sink {
     /// Sends a dead letter, shortened if the broker refused the whole one.
     fn send_letter(&mut self, work: Work<'_>, rejection: &Rejection, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         let place = place(work.batch, rejection.record);
-        let known = self.refused.get(&place).copied().unwrap_or_default();
+        let known = self.refusals.of(place);
         if !known.letter {
-            let letter = self.writer.letter(work, rejection, known.output.is_some() || known.timed_letter);
-            if self.outbox.send(letter, give_up)?.is_none() {
+            let timestamp = work.batch.records()[rejection.record as usize].timestamp;
+            let refused = self.refusals.letters.refuses_time(timestamp, work.batch.processed_at);
+            let untimed = known.output.is_some() || known.timed_letter || refused;
+            if self.outbox.send(self.writer.letter(work, rejection, untimed), give_up)?.is_none() {
                 return Ok(());
             }
-            self.refused.entry(place).or_default().letter = true;
+            self.refusals.at(place).letter = true;
         }
         match self.outbox.send(self.writer.shortened(work, rejection), give_up)? {
             None => Ok(()),
@@ -222,53 +253,112 @@ impl Sink {
         }
     }
 
-    /// Waits until all is delivered, and fails if something was not.
+    /// Waits until all is delivered, and fails if something was not. What only a person can mend is told first. Then comes what was
+    /// learned, then why the transaction has failed, and then what may be no more than a consequence of it.
     fn drain(&mut self, parts: &[Part], give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
-        let (mut count, mut failures) = (0, Vec::new());
+        let (mut learned, mut failures) = (None, Vec::new());
         let (batch_bytes, mut crowded) = (self.outbox.batch_bytes(), None);
         for bad in self.outbox.drain(give_up)? {
-            if failure::too_large(bad.code) && bad.bytes < batch_bytes {
+            if failure::too_large(bad.code) && bad.bytes + BESIDE < batch_bytes {
                 crowded = Some(bad);
                 continue;
             }
             match self.remember(parts, bad) {
                 Some(failure) => failures.push(failure),
-                None => count += 1,
+                None => learned = Some((untag(bad.tag).0, bad.code)),
             }
+        }
+        if let Some(at) = failures.iter().position(|failure| !matches!(failure, Failure::Wait(_))) {
+            return Err(failures.swap_remove(at));
         }
         if let Some(bad) = crowded {
             let (topic, bytes) = (self.writer.topic(untag(bad.tag).0), self.outbox.shrink_batches());
             let problem = format!("topic {topic} takes no batches of {batch_bytes} bytes: from now on they have {bytes}");
-            failures.insert(0, Failure::Wait(anyhow!(problem)));
+            tracing::warn!("{problem}");
+            self.learned = true;
+            return Err(Failure::Wait(anyhow!(problem)));
         }
-        // What only a person can mend is told before what may pass.
-        failures.sort_by_key(|failure| !matches!(failure, Failure::Stop(_)));
-        match failures.into_iter().next() {
-            Some(failure) => Err(failure),
-            None if count > 0 => Err(refused(count)),
-            None => Ok(()),
+        if let Some((kind, code)) = learned {
+            self.learned = true;
+            self.tell();
+            return Err(self.wait(kind, code));
         }
+        self.transaction_failure().map_or(Ok(()), Err)?;
+        failures.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Why the transaction has failed, if it has.
+    fn transaction_failure(&mut self) -> Option<Failure> {
+        let transactions = self.transactions.as_mut().filter(|_| self.outbox.has_failed())?;
+        Some(transactions.reason(&self.outbox, &self.writer.topics))
     }
 
     /// Remembers a record that was refused for its own sake; returns the failure if it was for another.
     fn remember(&mut self, parts: &[Part], bad: Undelivered) -> Option<Failure> {
         let (kind, part, record) = untag(bad.tag);
-        match kind {
-            // A neighbour is to blame, which is remembered.
-            _ if bad.code == RDKafkaErrorCode::InvalidDifferentRecord => None,
-            Kind::Output | Kind::Letter if failure::refused(bad.code).is_some() => {
-                let refused = self.refused.entry(place(&parts[part].batch, record)).or_default();
-                match kind {
-                    Kind::Letter if bad.code == RDKafkaErrorCode::InvalidTimestamp && !refused.timed_letter => {
-                        refused.timed_letter = true;
-                    }
-                    Kind::Letter => refused.letter = true,
-                    _ => refused.output = Some(bad.code),
-                }
-                None
-            }
-            kind => Some(self.failure(kind, bad.code)),
+        if failure::refused(bad.code).is_none() {
+            return Some(self.failure(kind, bad.code));
         }
+        if !failure::too_large(bad.code) {
+            self.ask(kind);
+        }
+        let place = || place(&parts[part].batch, record);
+        let key = || parts[part].batch.key(record as usize);
+        let code = match kind {
+            Kind::Output => self.refusals.outputs.meaning(bad.code, key()),
+            Kind::Letter => self.refusals.letters.meaning(bad.code, key()),
+            Kind::Shortened | Kind::Window => bad.code,
+        };
+        let is_time = code == RDKafkaErrorCode::InvalidTimestamp;
+        match kind {
+            Kind::Output => self.note(place(), code),
+            Kind::Letter => {
+                let refused = self.refusals.at(place());
+                let first = is_time && !refused.timed_letter;
+                (refused.timed_letter, refused.letter) = (refused.timed_letter || first, !first);
+            }
+            Kind::Window if is_time && !self.refusals.timed_window => self.refusals.timed_window = true,
+            Kind::Shortened | Kind::Window => return Some(self.failure(kind, code)),
+        }
+        None
+    }
+
+    /// Asks for the settings of the topic that messages of `kind` go to, if that is due.
+    fn ask(&mut self, kind: Kind) {
+        let topic = self.writer.topic(kind);
+        let (rules, now) = match kind {
+            Kind::Output => (&mut self.refusals.outputs, Instant::now()),
+            Kind::Letter => (&mut self.refusals.letters, Instant::now()),
+            Kind::Shortened | Kind::Window => return,
+        };
+        if self.is_real && rules.is_due(now) {
+            rules.learn(self.outbox.settings(topic).as_ref(), now);
+        }
+    }
+
+    /// Remembers that the output about the record at `place` is not taken.
+    fn note(&mut self, place: (i32, i64), code: RDKafkaErrorCode) {
+        let known = self.refusals.at(place).output.replace(code);
+        if let (None, Some((_, remedy))) = (known, failure::refused(code)) {
+            self.tallies.entry(remedy).or_default().add(1);
+        }
+    }
+
+    /// Tells how many records were refused, now and then.
+    fn tell(&mut self) {
+        let now = Instant::now();
+        for (remedy, tally) in &mut self.tallies {
+            if let Some(records) = tally.due(now) {
+                let topic = self.writer.topic(Kind::Output);
+                tracing::warn!(topic, records, "records are refused and become dead letters: {remedy}");
+            }
+        }
+    }
+
+    /// A refusal that was learned from.
+    fn wait(&self, kind: Kind, code: RDKafkaErrorCode) -> Failure {
+        let topic = self.writer.topic(kind);
+        Failure::Wait(anyhow!("topic {topic} refused a record, which is written in another way: {}", failure::describe(code)))
     }
 
     fn failure(&self, kind: Kind, code: RDKafkaErrorCode) -> Failure {
@@ -278,18 +368,6 @@ impl Sink {
             None => Failure::of(code, &what),
         }
     }
-
-    /// Forgets refused records that are committed.
-    fn forget(&mut self, parts: &[Part]) {
-        if !self.refused.is_empty() {
-            let done = extents(parts);
-            self.refused.retain(|(partition, offset), _| done.get(partition).is_none_or(|end| offset >= end));
-        }
-    }
-}
-
-fn refused(count: usize) -> Failure {
-    Failure::Wait(anyhow!("the broker refused {count} records, which become dead letters"))
 }
 
 /// The partition and offset of a record.

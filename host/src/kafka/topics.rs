@@ -13,8 +13,9 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 
-use super::Failure;
 use super::client;
+use super::failure::{self, Failure};
+use super::native;
 use super::troubles::{Quiet, Troubles};
 use crate::backoff::Backoff;
 use crate::config::{self, Config};
@@ -114,6 +115,7 @@ impl Clients {
             self.create(topics, &missing)?;
             self.await_topics(&missing)?;
         }
+        self.denied(topics).map_or(Ok(()), Err)?;
         Ok(Ready { largest_batch: self.largest_batch(topics) })
     }
 
@@ -178,6 +180,13 @@ impl Clients {
             }
         }
         Ok(())
+    }
+
+    /// The topics that are written to and must not be. Otherwise this would come out with the first dead letter, or the first window.
+    fn denied(&self, topics: &config::Topics) -> Option<Failure> {
+        let written = [&topics.output, &topics.rejected, &topics.counts].map(String::as_str);
+        let denied = (!self.embedded).then(|| native::denied(self.admin.inner(), &written, ANSWER));
+        failure::denied_writes(&denied.unwrap_or_default())
     }
 
     /// The smallest `max.message.bytes` of the topics that are written to. A cluster may refuse to tell; then the default holds.

@@ -19,8 +19,9 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::producer::Producer;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
-use super::Failure;
+use super::failure::{self, Failure};
 use super::outbox::Outbox;
+use crate::config;
 
 /// How long one call waits before it is asked whether to go on. The calls can be resumed.
 const SLICE: Duration = Duration::from_millis(100);
@@ -34,6 +35,8 @@ const OFFSETS_STUCK: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long an abort may take. It only lets readers go on sooner: whoever comes next ends the transaction anyway.
 const ABORT: Duration = Duration::from_secs(1);
+/// How long an abort waits before reports are served.
+const ABORT_SLICE: Duration = Duration::from_millis(10);
 /// A call that took longer may have been sent twice: the client tries again after `retry.backoff.ms`, 250 ms, less a fifth.
 const QUICK: Duration = Duration::from_millis(190);
 /// So many times a producer may be fenced within [`FENCED_WITHIN`]. A process that was paused is fenced once; two with the same
@@ -60,6 +63,19 @@ fn remedy(error: &KafkaError) -> Remedy {
         // Something is still unsent, and so nothing is committed.
         KafkaError::Flush(_) => Remedy::Abort,
         _ => Remedy::Replace,
+    }
+}
+
+/// Aborts the open transaction. The call waits until the reports of what was not sent are served, which is done in between.
+fn abort(outbox: &Outbox) -> KafkaResult<()> {
+    let begun = Instant::now();
+    loop {
+        let outcome = outbox.producer().abort_transaction(ABORT_SLICE);
+        outbox.serve();
+        match outcome {
+            Err(error) if remedy(&error) == Remedy::Resume && begun.elapsed() < ABORT => {}
+            outcome => return outcome,
+        }
     }
 }
 
@@ -133,10 +149,24 @@ impl Transactions {
         Ok(())
     }
 
+    /// Why the transaction has failed, which it has.
+    pub(super) fn reason(&mut self, outbox: &Outbox, topics: &config::Topics) -> Failure {
+        // A call that is out of place, and that is answered with what was wrong before.
+        let answer = self.insist("write in a transaction", &mut || false, |_| outbox.producer().begin_transaction());
+        match answer {
+            Err(Failure::Stop(error)) => {
+                let written = [&topics.output, &topics.rejected, &topics.counts].map(String::as_str);
+                failure::denied_writes(&outbox.denied(&written)).unwrap_or(Failure::Stop(error))
+            }
+            Err(failure) => failure,
+            Ok(_) => Failure::Wait(anyhow!("failed to write in a transaction ({}): it has failed", self.id)),
+        }
+    }
+
     /// Gives up the transaction that is open, if there is one.
     pub(super) fn abandon(&mut self, outbox: &Outbox) {
         if std::mem::take(&mut self.open)
-            && let Err(error) = outbox.producer().abort_transaction(ABORT)
+            && let Err(error) = abort(outbox)
         {
             tracing::debug!(%error, "the transaction is left to its successor");
         }
@@ -161,6 +191,9 @@ impl Transactions {
                 Remedy::Replace => {
                     // Aborting is of no use.
                     self.open = false;
+                    if matches!(error, KafkaError::Canceled) {
+                        return Err(Failure::Wait(anyhow!("failed to {what}: the coordinator gave no answer")));
+                    }
                     return Err(self.fenced(&error).unwrap_or_else(|| Failure::from_client(&error, &what)));
                 }
             }

@@ -161,8 +161,8 @@ impl Writer {
         }
     }
 
-    /// A window that has ended; `json` is what it says.
-    pub(super) fn window<'a>(&'a self, window: &Window, json: &'a str) -> Outgoing<'a> {
+    /// A window that has ended; `json` is what it says. Its end is its timestamp, if it is `timed`.
+    pub(super) fn window<'a>(&'a self, window: &Window, json: &'a str, timed: bool) -> Outgoing<'a> {
         let first = window.partitions.first().copied().unwrap_or_default();
         Outgoing {
             topic: &self.topics.counts,
@@ -170,7 +170,7 @@ impl Writer {
             partition: Some(first % self.partitions.counts.max(1)),
             key: None,
             value: Some(json.as_bytes()),
-            timestamp: Some(window.end),
+            timestamp: Some(window.end).filter(|_| timed),
             headers: None,
             tag: tag(Kind::Window, 0, 0),
         }

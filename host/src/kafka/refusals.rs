@@ -1,0 +1,247 @@
+//! What topics refuse: records that the broker did not take for their own sake, and what follows from them for others.
+//!
+//! A refusal ends the transaction, so each of them costs a whole round. With the first one the topic's settings are asked for, and
+//! the next records are held against them before they are sent. They are asked for again after a while, so that a change is
+//! noticed. Where this client may not know them, each round finds what it finds. There is nothing of the kind for sizes: what counts
+//! is how large a batch is once it is compressed, which only the broker is told.
+//!
+//! What this module leaves out: who is sent together with whom, which a broker judges as a whole, and what becomes of records that
+//! are refused.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::source::extents;
+use crate::record::Part;
+
+/// How long settings are taken to be what they were.
+const HOLDS: Duration = Duration::from_secs(60);
+/// How often it is told how many records a topic has refused.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+/// How far the clock of a broker may be from this one, in milliseconds. Records this near to a bound are sent, and the broker says.
+const CLOCKS: i64 = 60_000;
+
+/// What a topic takes no record with, as far as it is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Rules {
+    /// When its settings were asked for.
+    asked: Option<Instant>,
+    known: Option<Known>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// No record without a key.
+    compacted: bool,
+    /// No record whose timestamp is older, or newer, by more than this many milliseconds.
+    before: i64,
+    after: i64,
+}
+
+impl Known {
+    fn new(settings: &BTreeMap<String, String>) -> Known {
+        let get = |name| settings.get(name).map(String::as_str);
+        let times = get("message.timestamp.type") != Some("LogAppendTime");
+        // Before Kafka 3.6 one setting was for both.
+        let either = get("message.timestamp.difference.max.ms");
+        let bound = |name| get(name).or(either).and_then(|value| value.parse().ok()).filter(|_| times).unwrap_or(i64::MAX);
+        Known {
+            compacted: get("cleanup.policy").is_some_and(|policy| policy.contains("compact")),
+            before: bound("message.timestamp.before.max.ms"),
+            after: bound("message.timestamp.after.max.ms"),
+        }
+    }
+
+    fn refuses_time(&self, timestamp: i64, now: i64) -> bool {
+        let age = now.saturating_sub(timestamp);
+        // The client takes 0 for no timestamp.
+        timestamp != 0 && (age.saturating_sub(CLOCKS) > self.before || age.saturating_neg().saturating_sub(CLOCKS) > self.after)
+    }
+}
+
+impl Rules {
+    /// Whether there is something to hold records against.
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_none()
+    }
+
+    /// Whether the settings have to be asked for, at the first refusal and then once in a while.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.asked.is_none_or(|asked| now.duration_since(asked) >= HOLDS)
+    }
+
+    /// Takes note of the topic's settings, if they were told.
+    pub(super) fn learn(&mut self, settings: Option<&BTreeMap<String, String>>, now: Instant) {
+        *self = Rules { asked: Some(now), known: settings.map(Known::new) };
+    }
+
+    /// Whether the topic refuses a record with `timestamp` at `now`, in milliseconds since the epoch.
+    pub(super) fn refuses_time(&self, timestamp: Option<i64>, now: i64) -> bool {
+        self.known.zip(timestamp).is_some_and(|(known, timestamp)| known.refuses_time(timestamp, now))
+    }
+
+    /// Why the topic refuses a record with `key` and `timestamp` at `now`, if it does.
+    pub(super) fn refuse(&self, key: Option<&[u8]>, timestamp: Option<i64>, now: i64) -> Option<RDKafkaErrorCode> {
+        if key.is_none() && self.known.is_some_and(|known| known.compacted) {
+            return Some(RDKafkaErrorCode::InvalidRecord);
+        }
+        self.refuses_time(timestamp, now).then_some(RDKafkaErrorCode::InvalidTimestamp)
+    }
+
+    /// What `code` means for a record with `key`: if several records of a batch are refused, they all have the same code. A broker
+    /// has two reasons to refuse a single one but for its size, and a record with a key gives it only the other one.
+    pub(super) fn meaning(&self, code: RDKafkaErrorCode, key: Option<&[u8]>) -> RDKafkaErrorCode {
+        let compacted = self.known.is_none_or(|known| known.compacted);
+        match code {
+            RDKafkaErrorCode::InvalidRecord if key.is_some() || !compacted => RDKafkaErrorCode::InvalidTimestamp,
+            code => code,
+        }
+    }
+}
+
+/// What was refused of what became of one record.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Refused {
+    /// Why the output was refused.
+    pub(super) output: Option<RDKafkaErrorCode>,
+    /// Whether the dead letter was refused for its timestamp, which it then does without.
+    pub(super) timed_letter: bool,
+    /// Whether the whole dead letter was refused.
+    pub(super) letter: bool,
+}
+
+/// What was refused, until it is committed as dead letters.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    /// By partition and offset of the input.
+    records: BTreeMap<(i32, i64), Refused>,
+    /// The rules of the topic of outputs, and of that of dead letters.
+    pub(super) outputs: Rules,
+    pub(super) letters: Rules,
+    /// Whether the topic of counts has refused a window for its timestamp, which it then does without.
+    pub(super) timed_window: bool,
+}
+
+impl Refusals {
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// What was refused about the record at `place`.
+    pub(super) fn of(&self, place: (i32, i64)) -> Refused {
+        self.records.get(&place).copied().unwrap_or_default()
+    }
+
+    /// The same, to be changed.
+    pub(super) fn at(&mut self, place: (i32, i64)) -> &mut Refused {
+        self.records.entry(place).or_default()
+    }
+
+    /// Forgets what is committed with `parts`.
+    pub(super) fn forget(&mut self, parts: &[Part]) {
+        self.timed_window &= parts.iter().all(|part| part.step.counts.windows.is_empty());
+        if !self.records.is_empty() {
+            let done = extents(parts);
+            self.records.retain(|(partition, offset), _| done.get(partition).is_none_or(|end| offset >= end));
+        }
+    }
+}
+
+/// How many records were refused and not told of yet.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    count: usize,
+    told: Option<Instant>,
+}
+
+impl Tally {
+    /// Adds `count`.
+    pub(super) fn add(&mut self, count: usize) {
+        self.count += count;
+    }
+
+    /// How many are to be told of now: the first at once, those that follow once in a while.
+    pub(super) fn due(&mut self, now: Instant) -> Option<usize> {
+        let due = self.told.is_none_or(|told| now.duration_since(told) >= TOLD_EVERY);
+        (due && self.count > 0).then(|| {
+            self.told = Some(now);
+            std::mem::take(&mut self.count)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use RDKafkaErrorCode as Code;
+
+    const NOW: i64 = 1_700_000_000_000;
+
+    fn rules(settings: &[(&str, &str)]) -> Rules {
+        let mut rules = Rules::default();
+        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        rules.learn(Some(&settings), Instant::now());
+        rules
+    }
+
+    #[test]
+    fn a_compacted_topic_takes_no_record_without_a_key() {
+        for (policy, refusal) in
+            [("compact", Some(Code::InvalidRecord)), ("delete", None), ("compact,delete", Some(Code::InvalidRecord))]
+        {
+            assert_eq!(rules(&[("cleanup.policy", policy)]).refuse(None, None, NOW), refusal, "{policy}");
+            assert_eq!(rules(&[("cleanup.policy", policy)]).refuse(Some(b""), None, NOW), None, "an empty key is a key");
+        }
+    }
+
+    #[test]
+    fn timestamps_near_a_bound_are_left_to_the_broker() {
+        let rules = rules(&[("message.timestamp.before.max.ms", "1000"), ("message.timestamp.after.max.ms", "5000")]);
+        for (timestamp, refused) in [(-61_001, true), (-61_000, false), (0, false), (65_000, false), (65_001, true)] {
+            assert_eq!(rules.refuses_time(Some(NOW + timestamp), NOW), refused, "{timestamp}");
+        }
+        assert!(!rules.refuses_time(None, NOW) && !rules.refuses_time(Some(0), NOW), "they get the time of sending");
+    }
+
+    #[test]
+    fn a_topic_with_its_own_timestamps_takes_all_and_an_older_broker_has_one_bound_for_both() {
+        let (bound, logged) = (("message.timestamp.before.max.ms", "1000"), ("message.timestamp.type", "LogAppendTime"));
+        assert!(!rules(&[bound, logged]).refuses_time(Some(1), NOW));
+        let older = rules(&[("message.timestamp.difference.max.ms", "1000")]);
+        assert!(older.refuses_time(Some(1), NOW) && older.refuses_time(Some(2 * NOW), NOW));
+        assert!(!rules(&[]).refuses_time(Some(1), NOW) && !rules(&[]).refuses_time(Some(i64::MAX), NOW));
+    }
+
+    #[test]
+    fn what_is_held_against_a_record_among_several_follows_from_its_key_and_the_topic() {
+        let (compacted, plain) = (rules(&[("cleanup.policy", "compact")]), rules(&[]));
+        assert_eq!(compacted.meaning(Code::InvalidRecord, None), Code::InvalidRecord);
+        assert_eq!(compacted.meaning(Code::InvalidRecord, Some(b"k")), Code::InvalidTimestamp);
+        assert_eq!(plain.meaning(Code::InvalidRecord, None), Code::InvalidTimestamp);
+        assert_eq!(plain.meaning(Code::InvalidTimestamp, None), Code::InvalidTimestamp);
+        assert_eq!(Rules::default().meaning(Code::InvalidRecord, None), Code::InvalidRecord, "nothing is known");
+    }
+
+    #[test]
+    fn settings_are_asked_for_again_after_a_while_whether_they_were_told_or_not() {
+        let (mut rules, now) = (Rules::default(), Instant::now());
+        assert!(rules.is_due(now));
+        rules.learn(None, now);
+        assert!(!rules.is_due(now) && rules.is_due(now + HOLDS) && rules.is_empty());
+    }
+
+    #[test]
+    fn refusals_are_told_of_at_once_and_then_in_sum() {
+        let (mut tally, now) = (Tally::default(), Instant::now());
+        let mut tell = |count, now| {
+            tally.add(count);
+            tally.due(now)
+        };
+        assert_eq!(tell(2, now), Some(2));
+        assert_eq!((tell(1, now), tell(3, now)), (None, None));
+        assert_eq!(tell(1, now + TOLD_EVERY), Some(5));
+        assert_eq!(tell(0, now + 2 * TOLD_EVERY), None);
+    }
+}

@@ -1,0 +1,181 @@
+//! Topics that refuse what is written to them: records that are too large, too old or without a key, and topics of counts that take
+//! no counts.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::cluster::shared;
+use crate::judge::Judge;
+use crate::kafka::{Record, write};
+use crate::oracle::{self, Passed, Rejected};
+use crate::weir::{Engine, Job, PARTITIONS, SETTLING};
+
+/// Records of a test.
+const COUNT: i32 = 3_000;
+/// One in so many has no key.
+const KEYLESS: i32 = 10;
+/// What a topic takes in a test of sizes, in bytes.
+const LARGEST: &str = "700";
+/// One in so many is larger than that.
+const TOO_LARGE: i32 = 400;
+/// How many rounds may be lost before a topic's rule is known: partitions are written at the same time.
+const UNTIL_KNOWN: usize = 5;
+/// How long a timestamp may lie back in a test, in milliseconds, and a timestamp that lies further back.
+const RECENT_MILLIS: &str = "3600000";
+const OLD: i64 = 1_700_000_000_000;
+
+fn login(size: usize) -> Vec<u8> {
+    let noise: String = std::iter::repeat_with(fastrand::alphanumeric).take(size).collect();
+    format!(r#"{{"app_version":"2.3.0","device_type":"iOS","timestamp":0,"x":"{noise}"}}"#).into_bytes()
+}
+
+/// Writes `COUNT` records, each as `shape` makes it.
+fn fill(job: &Job, shape: impl Fn(i32, &mut Record)) {
+    let record = |index: i32| {
+        let key = Some(format!("user-{index}").into_bytes());
+        let mut record = Record { partition: index % PARTITIONS, key, value: Some(login(20)), ..Record::default() };
+        shape(index, &mut record);
+        record
+    };
+    write(job.brokers(), &job.topic("in"), &(0..COUNT).map(record).collect::<Vec<Record>>());
+}
+
+/// How often something was given up and begun again.
+fn rounds(engine: &mut Engine) -> usize {
+    engine.weir().lines().iter().filter(|line| line.contains("read again")).count()
+}
+
+/// Has everything worked off, and returns how many rounds were lost, and the log.
+fn work_off(job: &Job) -> (usize, String) {
+    let (mut engine, begun) = (job.engine("a").assigned(), Instant::now());
+    job.settle();
+    eprintln!("{}: worked off after {:?}", job.group(), begun.elapsed());
+    let (rounds, log) = (rounds(&mut engine), engine.weir().lines().join("\n"));
+    engine.stop();
+    (rounds, log)
+}
+
+fn with_output<'a>(name: &str, settings: &[(&'a str, &'a str)]) -> Job {
+    let special = |topic: &str| if topic == "out" { settings.to_vec() } else { Vec::new() };
+    Job::with_topics(shared(), name, special).with("log.level", "debug")
+}
+
+fn keyed(record: &Record) -> Result<Passed, Rejected> {
+    let passed = oracle::judge(record.value.as_deref())?;
+    if record.key.is_some() { Ok(passed) } else { Err(("weir", "record_refused")) }
+}
+
+#[test]
+fn a_topic_that_takes_only_keys_costs_a_few_rounds_and_not_one_for_each_record() {
+    let job = with_output("keyless", &[("cleanup.policy", "compact")]);
+    fill(&job, |index, record| {
+        if index % KEYLESS == 0 {
+            record.key = None;
+        }
+        // What a rule rejects is no matter of keys.
+        if index % (3 * KEYLESS) == 0 {
+            record.value = Some(b"{}".to_vec());
+        }
+    });
+    let (rounds, log) = work_off(&job);
+    assert!(rounds <= UNTIL_KNOWN, "{rounds} rounds:\n{log}");
+    assert!(log.contains("records are refused and become dead letters: check the topic's `cleanup.policy`"), "{log}");
+    job.judge_by(Judge { expected: keyed, ..Judge::default() });
+}
+
+fn recent(record: &Record) -> Result<Passed, Rejected> {
+    let passed = oracle::judge(record.value.as_deref())?;
+    if record.timestamp == Some(OLD) { Err(("weir", "timestamp_refused")) } else { Ok(passed) }
+}
+
+#[test]
+fn a_topic_that_takes_no_old_timestamps_costs_a_few_rounds_and_not_one_for_each_record() {
+    let old = vec![("message.timestamp.before.max.ms", RECENT_MILLIS)];
+    let special = |topic: &str| if matches!(topic, "out" | "rejected") { old.clone() } else { Vec::new() };
+    let job = Job::with_topics(shared(), "old", special).with("log.level", "debug");
+    fill(&job, |index, record| {
+        if index % KEYLESS == 0 {
+            record.timestamp = Some(OLD);
+        }
+        // Their dead letters are refused for the same reason, and do without a timestamp.
+        if index % (3 * KEYLESS) == 0 {
+            record.value = Some(b"{}".to_vec());
+        }
+    });
+    let (rounds, log) = work_off(&job);
+    assert!(rounds <= 2 * UNTIL_KNOWN, "{rounds} rounds:\n{log}");
+    job.judge_by(Judge { expected: recent, ..Judge::default() });
+    let shortened = job.letters.seen().iter().filter(|letter| letter.header("weir-shortened").is_some()).count();
+    assert_eq!(shortened, 0, "only the timestamps were in the way");
+}
+
+fn small(record: &Record) -> Result<Passed, Rejected> {
+    let passed = oracle::judge(record.value.as_deref())?;
+    if record.value.as_ref().is_some_and(|value| value.len() < 700) { Ok(passed) } else { Err(("weir", "message_too_large")) }
+}
+
+#[test]
+fn records_that_are_too_large_cost_no_more_than_a_round_each() {
+    let job = with_output("large-ones", &[("max.message.bytes", LARGEST)]);
+    fill(&job, |index, record| {
+        if index % TOO_LARGE == 0 {
+            record.value = Some(login(1_000));
+        }
+    });
+    let culprits = (0..COUNT).filter(|index| index % TOO_LARGE == 0).count();
+    let (rounds, log) = work_off(&job);
+    assert!(rounds <= culprits, "{rounds} rounds for {culprits} records:\n{log}");
+    assert!(!log.contains("PURGE_QUEUE") && !log.contains("_STATE"), "{log}");
+    assert!(log.contains("records are refused and become dead letters: raise the topic's `max.message.bytes`"), "{log}");
+    job.judge_by(Judge { expected: small, ..Judge::default() });
+}
+
+#[test]
+fn the_log_counts_the_culprits_and_not_their_neighbours() {
+    let job = with_output("neighbours", &[("cleanup.policy", "compact")]).with("kafka.properties.linger.ms", "100");
+    let record = |key: Option<&str>| Record { key: key.map(|key| key.into()), value: Some(login(20)), ..Record::default() };
+    write(job.brokers(), &job.topic("in"), &[record(None), record(Some("k")), record(Some("l")), record(None)]);
+    let (_, log) = work_off(&job);
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("become dead letters")).collect();
+    assert!(told.len() == 1 && told[0].contains("records=2"), "{told:#?}");
+    job.judge_by(Judge { expected: keyed, ..Judge::default() });
+}
+
+/// Sees that a topic of counts with `setting` ends the engine, which names the topic and the setting.
+fn refuses_counts(name: &str, setting: (&str, &str)) {
+    let special = |topic: &str| if topic == "counts" { vec![setting] } else { Vec::new() };
+    let job = Job::with_topics(shared(), name, special);
+    job.load(30, 500, 100).finish();
+    let begun = Instant::now();
+    let ended = job.engine("a").end();
+    eprintln!("{name}: ended after {:?}", begun.elapsed());
+    assert_eq!(ended.code, Some(1), "{:#?}", ended.lines);
+    let last = ended.lines.iter().rev().find(|line| line.contains("error: ")).unwrap();
+    assert!(last.contains(&format!("write to topic {}", job.topic("counts"))) && last.contains(setting.0), "{last}");
+}
+
+#[test]
+fn a_compacted_topic_of_counts_ends_it_and_is_named() {
+    refuses_counts("counts-compacted", ("cleanup.policy", "compact"));
+}
+
+#[test]
+fn a_topic_that_is_too_small_for_counts_ends_it_and_is_named() {
+    refuses_counts("counts-small", ("max.message.bytes", "100"));
+}
+
+#[test]
+fn a_window_whose_end_is_too_long_ago_for_its_topic_is_sent_with_the_time_of_sending() {
+    let special = |topic: &str| match topic {
+        "counts" => vec![("message.timestamp.before.max.ms", "1000")],
+        _ => Vec::new(),
+    };
+    let job = Job::with_topics(shared(), "counts-late", special);
+    let engine = job.engine("a").assigned();
+    let load = job.load(31, 500, usize::MAX);
+    job.goes_on(SETTLING);
+    engine.kill();
+    // Past the end of the window, and what the topic takes.
+    thread::sleep(Duration::from_secs(4));
+    job.finish(load, job.engine("a"));
+}

@@ -173,6 +173,10 @@ impl Piece {
             0 => None,
             1 => Some(Piece::Bytes(b"null".to_vec())),
             4 => Some(Piece::Text(bytes.to_vec())),
+            5 => {
+                let in_one_line = |byte: &u8| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte };
+                Some(Piece::Bytes(bytes.iter().map(in_one_line).collect()))
+            }
             _ => Some(Piece::Bytes(bytes.to_vec())),
         }
     }

@@ -211,6 +211,13 @@ fn excerpt(cell: &[u8]) -> String {
     format!("`{}`", cell[..cell.len().min(MAX_EXCERPT_BYTES)].escape_ascii())
 }
 
+/// Whether `next` would do something else than stand in a line of text: move a cursor, end the line, or turn the direction of
+/// what follows. Names that have such a character are refused, and in whatever people read it is escaped.
+pub fn steers(next: char) -> bool {
+    let turns = matches!(next, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || next.is_control()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

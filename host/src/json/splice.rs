@@ -205,8 +205,16 @@ fn write_value(kind: Kind, bytes: &[u8], out: &mut Vec<u8>) {
     match kind {
         Kind::Text => text::write_string(bytes, out),
         Kind::Absent | Kind::Null => out.extend_from_slice(b"null"),
-        Kind::Boolean | Kind::Number | Kind::Composite => out.extend_from_slice(bytes),
+        Kind::Boolean | Kind::Number => out.extend_from_slice(bytes),
+        Kind::Composite => write_composite(bytes, out),
     }
+}
+
+/// A composite in one line: line ends, which stand between its parts and in no string, become blanks.
+fn write_composite(bytes: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(bytes);
+    out[start..].iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
 }
 
 #[cfg(test)]
@@ -256,6 +264,13 @@ mod tests {
             r#"{"geo":{"at":{"y":3,"x":2},"country":1},"z":0}"#
         );
         assert_eq!(splice(r#"{"a":[1,2]}"#, &[("/a/1", "5")]).unwrap(), r#"{"a":[1,5]}"#);
+    }
+
+    #[test]
+    fn a_composite_is_written_in_one_line() {
+        let mut out = Vec::new();
+        write_value(Kind::Composite, b"[\n{\"user_id\":\"forged\\n\"},\r\n1]", &mut out);
+        assert_eq!(out, b"[ {\"user_id\":\"forged\\n\"},  1]");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::Manifest;
 use super::metadata::Metadata;
+use crate::column::steers;
 use crate::json::{Node, Projection};
 use crate::reserved::{ENGINE, is_reserved};
 
@@ -209,8 +210,7 @@ pub fn check_manifest(manifest: &Manifest) -> Result<(), String> {
 
 /// Whether `text` ends no line, moves no cursor, and turns no direction of writing around.
 fn is_printable(text: &str) -> bool {
-    let turns = |c| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    !text.chars().any(|c| c.is_control() || turns(c))
+    !text.chars().any(steers)
 }
 
 /// The beginning of what a rule says of itself, for a message.
@@ -258,6 +258,7 @@ mod tests {
             refused(&manifest("a", &[], &["y\nERROR all is lost"])).contains(r"`y\nERROR all is lost`, which must be printable")
         );
         assert!(refused(&manifest("a", &["@header/\u{202e}x"], &[])).contains(r"`@header/\u{202e}x`"));
+        assert!(refused(&manifest("a", &["\u{61c}x"], &[])).contains(r"`\u{61c}x`"));
         let description = "\u{9b}2J".to_owned();
         assert!(refused(&Manifest { description, ..manifest("a", &[], &[]) }).contains("description"));
         let reasons = vec!["Bad Reason".to_string()];

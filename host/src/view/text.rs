@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use chrono::DateTime;
 
+use crate::column::steers;
+
 /// Escapes what would steer a terminal or turn the direction of what follows. The rest stays as it is.
 pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     if !text.chars().any(steers) {
@@ -18,10 +20,6 @@ pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(out)
-}
-
-fn steers(next: char) -> bool {
-    next.is_control() || matches!(next, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// `text` in at most `room` characters: what is too much is left out near the beginning, for rules write at the end.
@@ -69,7 +67,9 @@ mod tests {
     fn data_does_not_steer_the_terminal() {
         assert_eq!(harmless("plain äöü 日本"), "plain äöü 日本");
         assert_eq!(harmless("a\x1b[2Jb\0\r\n\u{9b}c"), r"a\u{1b}[2Jb\u{0}\r\n\u{9b}c");
-        assert_eq!(harmless("\u{202e}txt"), r"\u{202e}txt");
+        for turns in ["\u{61c}", "\u{200e}", "\u{202e}", "\u{2066}"] {
+            assert_eq!(harmless(&format!("{turns}txt")), format!("{}txt", turns.escape_default()));
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use weir::config::OnFault;
 use weir::pipeline::{Pipeline, Stage};
-use weir::wasm::{Instance, Limits, Runtime};
+use weir::wasm::{Instance, Limits, Occasion, Runtime};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
 const PRELUDE: &str = include_str!("guest/prelude.wat");
@@ -57,7 +57,7 @@ impl Guest {
     /// If the rule is refused or does not start.
     pub fn pipeline(&self, limits: Limits) -> anyhow::Result<Pipeline<Instance>> {
         let component = Runtime::new(None)?.load(&self.component(), limits.stack)?;
-        let (rule, manifest) = Instance::new(&component, "guest", "{}", limits)?;
+        let (rule, manifest) = Instance::new(&component, "guest", "{}", limits, Occasion::Live)?;
         let stage = Stage { manifest, drop: false, on_fault: OnFault::DeadLetter, rule };
         Ok(Pipeline::new(vec![stage], "x").expect("a rule alone fits itself"))
     }

@@ -49,6 +49,15 @@ impl Lines {
     }
 }
 
+/// What `work` logs on this thread, on all levels.
+#[cfg(test)]
+pub(crate) fn recorded(work: impl FnOnce()) -> String {
+    let lines = Lines::default();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::TRACE).with_writer(lines.clone());
+    tracing::subscriber::with_default(subscriber.finish(), work);
+    lines.last(KEPT_LINES).join("\n")
+}
+
 impl Write for Lines {
     /// Takes whole lines, as the formatter writes them.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::column::{Column, Kind};
 use crate::config::{self, Config};
 use crate::pipeline::{Evaluate, Manifest, Pipeline, Stage, View};
-use crate::wasm::{Component, Instance, MAX_COMPONENT_BYTES, Runtime};
+use crate::wasm::{Component, Instance, MAX_COMPONENT_BYTES, Occasion, Runtime};
 
 /// What a set is made of: rules in their order, as somebody wrote them. Nothing in it has been proven.
 #[derive(Clone, Debug)]
@@ -108,7 +108,7 @@ impl RuleSet {
         });
         let rules = rules.collect::<anyhow::Result<Vec<Proven>>>()?;
         let set = RuleSet { hash: definition.hash(), rules, definition };
-        set.instantiate()?;
+        set.instantiate_for(Occasion::Probe)?;
         Ok(set)
     }
 
@@ -127,13 +127,21 @@ impl RuleSet {
         self.rules.iter().map(|rule| &rule.manifest)
     }
 
-    /// A pipeline with fresh instances of the rules.
+    /// A pipeline with fresh instances of the rules, to judge live messages.
     ///
     /// # Errors
     /// If the rules can't work together, or one fails to start.
     pub fn instantiate(&self) -> anyhow::Result<Pipeline<Instance>> {
+        self.instantiate_for(Occasion::Live)
+    }
+
+    /// The same for another occasion.
+    ///
+    /// # Errors
+    /// As for [`RuleSet::instantiate`].
+    pub fn instantiate_for(&self, occasion: Occasion) -> anyhow::Result<Pipeline<Instance>> {
         let stages = self.rules.iter().map(|rule| {
-            let (instance, manifest) = instantiate(&rule.component, &rule.config)?;
+            let (instance, manifest) = instantiate(&rule.component, &rule.config, occasion)?;
             let manifest = named(manifest, &rule.config);
             Ok(Stage { manifest, drop: rule.config.drop, on_fault: rule.config.on_fault, rule: instance })
         });
@@ -142,8 +150,8 @@ impl RuleSet {
     }
 }
 
-fn instantiate(component: &Component, rule: &config::Rule) -> anyhow::Result<(Instance, Manifest)> {
-    Instance::new(component, &rule.name, &rule.config.to_string(), rule.limits)
+fn instantiate(component: &Component, rule: &config::Rule, occasion: Occasion) -> anyhow::Result<(Instance, Manifest)> {
+    Instance::new(component, &rule.name, &rule.config.to_string(), rule.limits, occasion)
         .with_context(|| format!("failed to start the rule `{}` of {}", rule.name, rule.file.display()))
 }
 
@@ -161,7 +169,7 @@ pub fn prove(runtime: &Runtime, rule: &Defined) -> anyhow::Result<Proven> {
     let Defined { config, bytes, .. } = rule;
     let component =
         runtime.load(bytes, config.limits.stack).with_context(|| format!("{} can't be used as a rule", config.file.display()))?;
-    let (mut instance, manifest) = instantiate(&component, config)?;
+    let (mut instance, manifest) = instantiate(&component, config, Occasion::Probe)?;
     probe(&mut instance, &manifest).with_context(|| format!("the rule of {} failed its probe", config.file.display()))?;
     Ok(Proven { component, manifest, config: config.clone() })
 }

@@ -373,7 +373,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         }
         self.judging += began.elapsed();
         if let Some(reason) = step.stop.take() {
-            if !self.sets.take_back(&reason) {
+            if !self.sets.take_back(&reason, (self.clock)()) {
                 return Err(Failure::Stop(anyhow!(reason)));
             }
             self.introduce();

@@ -13,7 +13,7 @@ use crate::logging;
 use crate::run;
 use crate::snapshot::Shared;
 use crate::swap::{First, Handle, Judge, Loader, Store};
-use crate::wasm::{Cache, Compiler, Runtime};
+use crate::wasm::{Cache, Compiler, Occasion, Runtime};
 
 /// Runs the command until a signal ends it.
 ///
@@ -69,7 +69,7 @@ impl Rules {
     /// # Errors
     /// If an instance or the loader's thread does not start.
     pub(crate) fn start(self, events: mpsc::Sender<Event>) -> anyhow::Result<(Judge, Handle)> {
-        Ok((Judge::new(self.first.rules())?, self.loader.start(events)?))
+        Ok((Judge::new(self.first.rules(), Occasion::Live)?, self.loader.start(events)?))
     }
 }
 

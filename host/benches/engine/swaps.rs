@@ -18,7 +18,7 @@ use weir::counts::Counts;
 use weir::events::Event;
 use weir::record::{Batch, Step};
 use weir::swap::{First, Handle, Judge, Loader, Store, Taken};
-use weir::wasm::{Bounds, Cache, Compiler, Runtime};
+use weir::wasm::{Bounds, Cache, Compiler, Occasion, Runtime};
 
 /// The rule that is replaced.
 const RULE: &str = "device-filter";
@@ -107,7 +107,7 @@ fn start(folder: &Path) -> anyhow::Result<Started> {
     let runtime = Runtime::new(Some(Cache::in_folder(folder.join("cache"))?))?.with_compiler(compiler);
     let store = Store::open(&config.swap, &config.kafka.group)?;
     let first = First::choose(&config, &runtime, &store)?;
-    let judge = Judge::new(first.rules())?;
+    let judge = Judge::new(first.rules(), Occasion::Live)?;
     let (sender, events) = mpsc::channel();
     let handle = Loader::new(config, Some(file), runtime, store, &first).start(sender)?;
     let component = fs::read(rules.join(format!("{RULE}.wasm")))?;
@@ -177,7 +177,7 @@ fn judge_for_a_spell(
 fn take(judge: &mut Judge, events: &Receiver<Event>, seen: &Sender<Instant>) -> bool {
     let Ok(Event::Swap(next)) = events.try_recv() else { return false };
     let retired = vec![std::mem::replace(judge, next.judge)];
-    let _ = next.taken.send(Taken { from: Default::default(), retired, trial: None });
+    let _ = next.taken.send(Taken { from: Default::default(), retired, trial: None, replaced: None });
     let _ = seen.send(Instant::now());
     true
 }

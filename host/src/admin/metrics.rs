@@ -95,6 +95,11 @@ fn sets(page: &mut Page, snapshot: &Snapshot, status: &Status) {
         "Whether what the folder has is refused.",
         [(none(), u64::from(status.refusal.is_some()))],
     );
+    page.gauge(
+        "weir_ruleset_unkept",
+        "Whether what is decided about rules can't be written down.",
+        [(none(), u64::from(status.unkept.is_some()))],
+    );
     page.gauge("weir_ruleset_trial", "Whether the set in force is on trial.", [(none(), u64::from(status.trial.is_some()))]);
     page.gauge("weir_ruleset_shadow", "Whether a candidate runs beside it.", [(none(), u64::from(status.shadow.is_some()))]);
 }

@@ -43,6 +43,7 @@ records = 10000
 time = "60s"
 faults = 0.01
 rejections = 0.2
+fewer_rejections = 0.5
 
 [shadow]
 share = 0.1

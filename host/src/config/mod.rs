@@ -186,6 +186,8 @@ pub struct Trial {
     pub faults: f64,
     /// How much the share of rejected messages may rise over that of the set before, 0 to 1.
     pub rejections: f64,
+    /// Share of the messages that the set before rejects which this one may let pass, 0 to 1.
+    pub fewer_rejections: f64,
 }
 
 /// Runs of candidates beside the live rules. `[shadow]`

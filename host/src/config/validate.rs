@@ -75,6 +75,7 @@ pub(super) fn validate(raw: &Raw, folder: &Path) -> Result<Config, Invalid> {
             time: raw.duration("trial.time", "1s"..="24h")?,
             faults: raw.share("trial.faults")?,
             rejections: raw.share("trial.rejections")?,
+            fewer_rejections: raw.share("trial.fewer_rejections")?,
         },
         shadow: Shadow { share: raw.share("shadow.share")? },
         admin: admin(raw, folder)?,

@@ -30,6 +30,7 @@ pub(super) fn status(status: &Status) -> String {
     if let Some(refusal) = &status.refusal {
         notes.push(format!("REFUSED     {}: {}", time(refusal.at), refusal.message));
     }
+    notes.extend(status.unkept.iter().map(|problem| format!("NOT KEPT    {problem}")));
     notes.extend(status.trial.as_ref().map(trial));
     notes.extend(status.taken_back.iter().flat_map(taken_back));
     notes.extend(status.folder.iter().map(|folder| waiting(folder, status.why)));
@@ -171,9 +172,10 @@ fn trial(trial: &Trial) -> String {
 }
 
 fn taken_back(taken_back: &TakenBack) -> Vec<String> {
-    let TakenBack { hash, at, reason, evidence } = taken_back;
+    let TakenBack { hash, at, reason, evidence, back } = taken_back;
     let mut lines = vec![format!("TAKEN BACK  {}: {hash}: {reason}", time(*at))];
     lines.extend(evidence.iter().map(|message| format!("            {}", middle_out(message, MAX_EVIDENCE))));
+    lines.extend(back.iter().map(|back| format!("            {back} came back")));
     lines
 }
 
@@ -320,6 +322,7 @@ device-filter  10.0.0-rc.1  bbbbbbbbbbbb  987
             since: NOON,
             folder: Some("81d0".into()),
             refusal: Some(Refusal { at: NOON + 1_000, message: "rules/dist/a.wasm can't be used as a rule".into() }),
+            unkept: Some("failed to write sets/5f2a.json".into()),
             trial: Some(Trial {
                 records: 1_200,
                 of: 10_000,
@@ -333,6 +336,7 @@ device-filter  10.0.0-rc.1  bbbbbbbbbbbb  987
                 at: NOON,
                 reason: "its rules failed on 9 of its first 20 messages".into(),
                 evidence: vec!["user-login/0/50 a: rule_fault".into()],
+                back: Some("5f2a".into()),
             }),
             shadow: Some(candidate()),
             swaps: Swaps { live: 3, refused: 1, taken_back: 1 },
@@ -345,9 +349,11 @@ since       2024-01-31T12:00:00Z
 rule  version  component  bytes
 
 REFUSED     2024-01-31T12:00:01Z: rules/dist/a.wasm can't be used as a rule
+NOT KEPT    failed to write sets/5f2a.json
 TRIAL       1,200 of 10,000 messages, until 2024-01-31T12:01:00Z at most; 1 faults, 30 rejected; if it fails, beef comes back
 TAKEN BACK  2024-01-31T12:00:00Z: dead: its rules failed on 9 of its first 20 messages
             user-login/0/50 a: rule_fault
+            5f2a came back
 WAITING     the folder has 81d0; `weir rules resume` makes it live
 SHADOW      cafe beside the live rules: 30,000 messages compared, 29,990 agreed (99.96 %), 2 faults
 
@@ -466,7 +472,13 @@ device-filter  10.0.0-rc.1  bbbbbbbbbbbb  987
         let evil = "x\x1b[2J\r\n\u{202e}y";
         let rule = Rule { name: evil.into(), version: evil.into(), digest: evil.into(), ..Rule::default() };
         let live = Set { hash: evil.into(), rules: vec![rule] };
-        let taken_back = TakenBack { hash: evil.into(), at: i64::MAX, reason: evil.into(), evidence: vec![evil.into()] };
+        let taken_back = TakenBack {
+            hash: evil.into(),
+            at: i64::MAX,
+            reason: evil.into(),
+            evidence: vec![evil.into()],
+            back: Some(evil.into()),
+        };
         let candidate = Shadow {
             candidate: live.clone(),
             records: 1,

@@ -61,24 +61,9 @@ fn own_function(backtrace: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
-    use std::sync::{Arc, Mutex};
-
     use super::*;
+    use crate::logging;
     use crate::record::{Batch, Cause, RuleStats, Step};
-
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     #[test]
     fn a_rule_is_short_circuited_for_its_own_faults() {
@@ -96,11 +81,7 @@ mod tests {
         let mut step = Step::default();
         step.rejections = vec![fault(0, "trapped"), fault(1, "ran too long")];
         step.rules = vec![stats(false), stats(true)];
-        let log = Log::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-        tracing::subscriber::with_default(subscriber, || Notices::default().tell(&[Part { batch, step }], &judge));
-        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let text = logging::recorded(|| Notices::default().tell(&[Part { batch, step }], &judge));
         let line = text.lines().find(|line| line.contains("short-circuited")).unwrap();
         assert!(line.contains("whether it still does: ran too long") && line.contains("rule=\"second\""), "{line}");
     }

@@ -415,6 +415,29 @@ fn a_trial_that_is_cut_short_is_not_shown_any_more() {
 }
 
 #[test]
+fn the_newest_set_that_was_not_at_fault_comes_back() {
+    let broker = Broker::start(config());
+    let clock = AtomicI64::new(60_000);
+    let (status, trial) = (swap::SharedStatus::default(), Some(Config::default().trial));
+    thread::scope(|scope| {
+        let running = Running::start(scope, &broker, &clock);
+        let usual = swap::Record { records: 1_000, rejected: 10, faults: 0 };
+        assert_eq!(running.swap("beef", trial, usual, &status).replaced, None);
+        let taken = running.swap("dead", trial, usual, &status);
+        let on_trial = swap::OnTrial { before: "cafe".into(), usual };
+        assert_eq!((taken.trial, taken.replaced.as_deref()), (Some(on_trial), Some("beef")));
+        broker.produce(&vec![(0, None, Some(&b"bad"[..])); 30]);
+        let previous = || status.lock().unwrap().trial.clone().map(|trial| trial.previous);
+        running.until("the last one is taken back", |snapshot| snapshot.ruleset == "beef");
+        assert_eq!(previous().as_deref(), Some("cafe"), "and the one that is back is on trial");
+        broker.produce(&vec![(0, None, Some(&b"bad"[..])); 30]);
+        running.until("it is taken back as well", |snapshot| snapshot.ruleset == "cafe");
+        assert_eq!(previous(), None);
+        running.stop().unwrap();
+    });
+}
+
+#[test]
 fn a_trial_that_begins_anew_knows_what_an_earlier_process_has_seen() {
     let broker = Broker::start(config());
     let clock = AtomicI64::new(60_000);

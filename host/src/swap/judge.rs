@@ -15,6 +15,7 @@ use crate::pipeline::Manifest;
 use crate::record::{Batch, Step};
 use crate::ruleset::RuleSet;
 use crate::snapshot::Snapshot;
+use crate::wasm::Occasion;
 
 /// A set of rules at work, with what is said about it. Replaced as a whole.
 pub struct Judge {
@@ -30,12 +31,12 @@ pub struct Judge {
 pub type Process = dyn FnMut(&Counts, &Batch, &mut Step) + Send;
 
 impl Judge {
-    /// Fresh instances of the rules of a set.
+    /// Fresh instances of the rules of a set, to judge live messages or copies of them.
     ///
     /// # Errors
     /// If one does not start.
-    pub fn new(rules: &RuleSet) -> anyhow::Result<Judge> {
-        let mut pipeline = rules.instantiate().context("failed to start the rules")?;
+    pub fn new(rules: &RuleSet, occasion: Occasion) -> anyhow::Result<Judge> {
+        let mut pipeline = rules.instantiate_for(occasion).context("failed to start the rules")?;
         let manifests = pipeline.manifests().to_vec();
         let process = move |counts: &Counts, batch: &Batch, step: &mut Step| pipeline.process(counts, batch, step);
         Ok(Judge { process: Box::new(process), manifests, hash: rules.hash().to_owned() })
@@ -79,6 +80,8 @@ pub struct Taken {
     pub retired: Vec<Judge>,
     /// The trial of the new one, if it stands one.
     pub trial: Option<OnTrial>,
+    /// The set that comes back first if it fails, where that was on trial itself when it was replaced.
+    pub replaced: Option<String>,
 }
 
 /// How a trial has ended.
@@ -88,13 +91,15 @@ pub enum Note {
     Passed {
         /// Its hash.
         passed: String,
-        /// The set before, to be put away.
-        retired: Judge,
+        /// The sets before, to be put away.
+        retired: Vec<Judge>,
     },
-    /// The set before is in force again.
+    /// Another set is in force again.
     TakenBack {
         /// The set that failed, to be put away.
         retired: Judge,
+        /// The one that is in force.
+        back: String,
         /// Which bound was passed, and by how much.
         reason: String,
         /// Some of the messages that spoke against it.

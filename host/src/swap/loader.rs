@@ -43,6 +43,8 @@ use handover::{Cause, Pending};
 const LOOK: Duration = Duration::from_millis(150);
 /// How long the data loop may take to take a set before whoever asked is told that it will come later.
 const TAKING: Duration = Duration::from_secs(20);
+/// How long a file that is being copied may rest before what is wrong with it is said again.
+const COPYING: Duration = Duration::from_secs(5);
 
 /// Reads, proves and hands over sets of rules.
 pub struct Loader {
@@ -54,12 +56,16 @@ pub struct Loader {
     live: Live,
     /// What ran before, for as long as a trial may bring it back.
     before: Option<Live>,
+    /// What the set on trial has replaced while that was on trial itself.
+    replaced: Option<Live>,
     /// Handed over, and not taken yet: the data loop waits for Kafka.
     pending: Option<Pending>,
     /// How long the data loop may take; none while there is no data loop.
     patience: Duration,
     /// None of the decisions: they can't be read.
     watch: Watch<Option<Decisions>>,
+    /// When the folder's rules were refused last.
+    refused: Option<Instant>,
     candidate: Option<(Candidate, Vec<File>)>,
     /// What the first set usually does, if the folder's has to stand its trial against it anew.
     again: Option<Record>,
@@ -96,9 +102,11 @@ impl Loader {
             status,
             live,
             before: None,
+            replaced: None,
             pending: None,
             patience: TAKING,
             watch: Watch::default(),
+            refused: None,
             candidate: None,
             again: first.again,
             unusable: first.unusable.clone(),
@@ -172,11 +180,20 @@ impl Loader {
             let refusal = refusal(&error);
             let mut known = false;
             update(&self.status, |status| known = status.refusal.as_ref().is_some_and(|last| last.message == refusal.message));
+            let is_copied = self.watch.have_only_grown(self.files().into_iter())
+                && self.refused.is_some_and(|refused| refused.elapsed() < COPYING);
+            self.refused = Some(Instant::now());
             if known {
                 return; // It stands in the status until it is resolved; saying it again helps nobody.
             }
-            self.count_refused();
-            tracing::error!(running = self.live.set.hash, "changed rules are refused, nothing has changed: {}", refusal.message);
+            if !is_copied {
+                self.count_refused();
+                tracing::error!(
+                    running = self.live.set.hash,
+                    "changed rules are refused, nothing has changed: {}",
+                    refusal.message
+                );
+            }
             update(&self.status, |status| status.refusal = Some(refusal));
         }
     }

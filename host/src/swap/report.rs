@@ -22,6 +22,9 @@ pub struct Status {
     pub folder: Option<String>,
     /// What was refused last, until something takes its place.
     pub refusal: Option<Refusal>,
+    /// Why something of this would be lost with the process: the set in force, its trial, or a verdict could not be written down.
+    #[serde(default)]
+    pub unkept: Option<String>,
     /// The trial of the set in force, while it lasts.
     pub trial: Option<Trial>,
     /// The set that was taken back last, until another one is tried.
@@ -173,6 +176,9 @@ pub struct TakenBack {
     pub reason: String,
     /// Some of the messages that spoke against it: where they are, the rule, the reason and its details.
     pub evidence: Vec<String>,
+    /// The set that came back.
+    #[serde(default)]
+    pub back: Option<String>,
 }
 
 /// How a candidate does beside the live rules.

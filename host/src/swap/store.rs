@@ -120,6 +120,20 @@ impl Store {
         Ok(())
     }
 
+    /// What is kept of a set, by its hash.
+    pub fn saved(&self, hash: &str) -> Option<Saved> {
+        self.read(&self.set(hash)).ok().flatten()
+    }
+
+    /// Takes back that a set was kept, where it has not gone live after all: `earlier` is what was kept of it before.
+    pub fn unsave(&self, hash: &str, earlier: Option<&Saved>) {
+        // It was written a moment ago, and what is there is no worse than nothing.
+        let _ = match earlier {
+            Some(saved) => self.write(&self.set(hash), saved),
+            None => fs::remove_file(self.set(hash)).map_err(Into::into),
+        };
+    }
+
     /// The sets that went live, the last first. Those that can't be read are left out.
     pub fn history(&self) -> Vec<Saved> {
         let saved = |hash: &String| self.read(&self.set(hash)).ok()?.filter(|saved: &Saved| saved.set.hash == *hash);
@@ -197,7 +211,7 @@ impl Store {
     pub fn taken_back(&self, hash: &str) -> Option<TakenBack> {
         let unreadable = |error: anyhow::Error| {
             let reason = format!("why it was can't be read any more: {error:#}");
-            Some(TakenBack { hash: hash.to_owned(), at: 0, reason, evidence: Vec::new() })
+            Some(TakenBack { hash: hash.to_owned(), at: 0, reason, evidence: Vec::new(), back: None })
         };
         self.read(&self.verdict(hash)).unwrap_or_else(unreadable)
     }
@@ -427,7 +441,7 @@ mod tests {
         let store = store(folder.path(), 2);
         assert_eq!(store.decisions().unwrap(), Decisions::default());
         store.set_pin(Some("cafe")).unwrap();
-        let verdict = TakenBack { hash: "beef".into(), at: 1, reason: "bad".into(), evidence: vec![] };
+        let verdict = TakenBack { hash: "beef".into(), at: 1, reason: "bad".into(), evidence: vec![], back: None };
         store.take_back(&verdict).unwrap();
         let decided = Decisions { pin: Some("cafe".into()), taken_back: ["beef".into()].into() };
         assert_eq!(store.decisions().unwrap(), decided);

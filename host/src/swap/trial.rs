@@ -1,18 +1,28 @@
 //! The trial of a new set of rules: its first messages decide whether it stays.
 //!
-//! Two things speak against a set: messages on which its rules fail, and messages that it rejects beyond the share that the
-//! set before rejected, where that has judged any. What the engine itself rejects is no rule's doing. Pure: the time comes
-//! from outside, and what follows from the verdict is for the data loop to do.
+//! Three things speak against a set: messages on which its rules fail, messages that it rejects beyond the share that the set
+//! before rejected, where that has judged any, and messages that it lets pass where the set before rejects them. For the last
+//! one the set before judges some of the same messages again: a share that falls says nothing by itself, since the messages may
+//! have got better. What the engine itself rejects is no rule's doing. Pure: the time comes from outside, and what follows from
+//! the verdict is for the data loop to do.
 
 use serde::{Deserialize, Serialize};
 
+use super::judge::Judge;
 use crate::config;
+use crate::counts::Counts;
 use crate::pipeline::Manifest;
 use crate::record::{Part, Rejection, Step};
 use crate::snapshot::{reason_name, rule_name};
 
 /// Shares are taken of at least so many messages: one bad message among the first three says little.
 const FEWEST: u64 = 100;
+/// The share that is let pass is taken of at least so many messages that the set before rejects.
+const FEWEST_REJECTED: u64 = 20;
+/// Messages of a part that the set before judges again: far more than it takes, and a few milliseconds.
+const COMPARED_ROWS: usize = 1_000;
+/// How long the set before may take for that in one trial, in nanoseconds. Messages wait meanwhile.
+const COMPARING: u64 = 5_000_000_000;
 /// After so many messages what was seen before counts half: a baseline of the last minutes, not of last week.
 const MEMORY: u64 = 20_000;
 /// Messages that are shown as evidence.
@@ -65,16 +75,57 @@ pub struct Trial {
     /// Milliseconds since the epoch.
     until: i64,
     so_far: Record,
-    /// Messages on which a rule failed, and those that were rejected: some of each.
+    compared: Compared,
+    /// Messages on which a rule failed, those that were let pass, and those that were rejected: some of each.
     faults: Vec<String>,
+    passes: Vec<String>,
     rejections: Vec<String>,
+}
+
+/// What has become of messages that the set before judged again.
+#[derive(Debug, Default)]
+struct Compared {
+    /// Those that it rejects.
+    rejected: u64,
+    /// Of these, those that the set on trial lets pass.
+    passed: u64,
+    /// What it took.
+    nanos: u64,
+    step: Step,
 }
 
 impl Trial {
     /// A trial that begins `now`, against what the set before has done.
     pub fn new(bounds: config::Trial, before: Record, now: i64) -> Trial {
         let until = now.saturating_add(bounds.time.as_millis() as i64);
-        Trial { bounds, before, until, so_far: Record::default(), faults: Vec::new(), rejections: Vec::new() }
+        let (faults, passes, rejections) = Default::default();
+        Trial { bounds, before, until, so_far: Record::default(), compared: Compared::default(), faults, passes, rejections }
+    }
+
+    /// The bounds that it is held to.
+    pub fn bounds(&self) -> config::Trial {
+        self.bounds
+    }
+
+    /// Has the set `before` judge some messages of `part` again, and sees which of those that it rejects were let pass.
+    pub fn compare(&mut self, part: &Part, before: &mut Judge) {
+        if part.batch.is_empty() || self.bounds.fewer_rejections >= 1.0 || self.compared.nanos >= COMPARING {
+            return;
+        }
+        let some = (part.batch.len() > COMPARED_ROWS).then(|| part.batch.first(COMPARED_ROWS));
+        let step = &mut self.compared.step;
+        // What it counts is thrown away.
+        (before.process)(&Counts::new(60_000, false), some.as_ref().unwrap_or(&part.batch), step);
+        self.compared.nanos += step.rules.iter().map(|rule| rule.nanos).sum::<u64>();
+        for rejection in step.rejections.iter().filter(|rejection| rejection.is_decision()) {
+            self.compared.rejected += 1;
+            if part.step.outputs.binary_search_by_key(&rejection.record, |output| output.record).is_ok() {
+                self.compared.passed += 1;
+                if self.passes.len() < MAX_EVIDENCE {
+                    self.passes.push(describe(part, rejection, &before.manifests));
+                }
+            }
+        }
     }
 
     /// Takes in what became of a part.
@@ -111,6 +162,14 @@ impl Trial {
                 percent(self.bounds.rejections)
             ));
         }
+        let Compared { rejected: usual, passed, .. } = self.compared;
+        if passed as f64 > self.bounds.fewer_rejections * usual.max(FEWEST_REJECTED) as f64 {
+            return Verdict::Failed(format!(
+                "it let pass {passed} of {usual} messages that the set before rejects, and at most {} % may be \
+                 (trial.fewer_rejections)",
+                percent(self.bounds.fewer_rejections)
+            ));
+        }
         if records >= self.bounds.records || now >= self.until { Verdict::Passed } else { Verdict::GoesOn }
     }
 
@@ -121,7 +180,7 @@ impl Trial {
 
     /// Some of the messages that speak against the set. Faults first: they say more.
     pub fn evidence(self) -> Vec<String> {
-        self.faults.into_iter().chain(self.rejections).take(MAX_EVIDENCE).collect()
+        self.faults.into_iter().chain(self.passes).chain(self.rejections).take(MAX_EVIDENCE).collect()
     }
 
     /// What operators are told. `previous` is the set before.
@@ -157,7 +216,8 @@ mod tests {
     use crate::record::{Batch, Cause, RuleStats};
     use crate::reserved::RULE_FAULT;
 
-    const BOUNDS: config::Trial = config::Trial { records: 1_000, time: Duration::from_secs(60), faults: 0.01, rejections: 0.2 };
+    const BOUNDS: config::Trial =
+        config::Trial { records: 1_000, time: Duration::from_secs(60), faults: 0.01, rejections: 0.2, fewer_rejections: 0.5 };
 
     /// A part of `records` messages, of which the first so many were rejected and the next so many failed on.
     fn part(records: usize, rejected: usize, faults: usize) -> Part {
@@ -203,6 +263,50 @@ mod tests {
         let before = Record { rejected: 0, ..before };
         assert!(matches!(verdict(before, &[part(500, 300, 0)], 0), Verdict::Failed(_)));
         assert_eq!(verdict(Record::default(), &[part(500, 300, 0)], 0), Verdict::GoesOn, "nobody knows what is usual");
+    }
+
+    /// A set that rejects every message whose offset is below `rejected`.
+    fn strict(rejected: i64) -> Judge {
+        let manifest = Manifest { name: "a".into(), reasons: vec!["bad".into()], ..Manifest::default() };
+        let process = move |_: &Counts, batch: &Batch, step: &mut Step| {
+            step.clear();
+            for (record, found) in (0..).zip(batch.records()) {
+                let cause = Cause::Rejected { rule: 0, reason: 0 };
+                match found.offset < rejected {
+                    true => step.rejections.push(Rejection { record, cause, detail: None, drop: false }),
+                    false => step.pass(record),
+                }
+            }
+        };
+        Judge { process: Box::new(process), manifests: vec![manifest], hash: "cafe".into() }
+    }
+
+    /// How a set does that lets the messages from the `rejects`th on pass, where the one before lets those from the `usual`th on.
+    fn laxer(bounds: config::Trial, rejects: usize, usual: i64) -> (Verdict, Vec<String>) {
+        let mut trial = Trial::new(bounds, Record { records: 1_000, rejected: 900, faults: 0 }, 0);
+        let mut part = part(600, rejects, 0);
+        (rejects..600).for_each(|record| part.step.pass(record as u32));
+        trial.add(&part, &[]);
+        trial.compare(&part, &mut strict(usual));
+        (trial.verdict(0), trial.evidence())
+    }
+
+    #[test]
+    fn a_set_that_lets_pass_what_the_set_before_rejects_fails() {
+        let (verdict, evidence) = laxer(BOUNDS, 0, 40);
+        let Verdict::Failed(reason) = verdict else { panic!("it fails") };
+        assert!(reason.contains("let pass 40 of 40") && reason.contains("50 % may be (trial.fewer_rejections)"), "{reason}");
+        assert_eq!((evidence.len(), evidence[0].as_str()), (MAX_EVIDENCE, "user-login/0/0 a: bad"));
+        assert!(matches!(laxer(BOUNDS, 19, 40).0, Verdict::Failed(_)));
+        assert_eq!(laxer(BOUNDS, 20, 40).0, Verdict::GoesOn, "half of them may be");
+        assert_eq!(laxer(BOUNDS, 0, 10).0, Verdict::GoesOn, "a few say little");
+        assert_eq!(laxer(config::Trial { fewer_rejections: 1.0, ..BOUNDS }, 0, 40).0, Verdict::GoesOn, "it is intended");
+    }
+
+    #[test]
+    fn messages_that_have_got_better_are_not_held_against_a_set() {
+        // The set before rejected nine of ten lately, and would not reject one of these.
+        assert_eq!(laxer(BOUNDS, 0, 0).0, Verdict::GoesOn);
     }
 
     #[test]

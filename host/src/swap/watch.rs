@@ -14,6 +14,8 @@ type Look = Option<(u64, u64, (i64, i64), (i64, i64))>;
 pub struct Watch<T> {
     settled: Option<(BTreeMap<PathBuf, Look>, T)>,
     seen: Option<(BTreeMap<PathBuf, Look>, T)>,
+    /// The files as they were when they were refused last.
+    refused: Option<BTreeMap<PathBuf, Look>>,
 }
 
 impl<T: PartialEq> Watch<T> {
@@ -31,6 +33,19 @@ impl<T: PartialEq> Watch<T> {
         }
         self.settled = self.seen.take();
         true
+    }
+
+    /// Whether `files`, which are refused, differ from those that were refused before by nothing but that some have grown: a copy
+    /// that is under way.
+    pub fn have_only_grown(&mut self, files: impl Iterator<Item = PathBuf>) -> bool {
+        let now = looks(files);
+        let before = self.refused.replace(now.clone()).unwrap_or_default();
+        let changed: Vec<_> = now.iter().filter(|(file, look)| before.get(*file) != Some(*look)).collect();
+        let has_grown = |(file, look): &(&PathBuf, &Look)| match (before.get(*file), look) {
+            (Some(Some((was, inode, ..))), Some((is, same, ..))) => inode == same && was < is,
+            _ => false,
+        };
+        !changed.is_empty() && changed.iter().all(has_grown)
     }
 
     /// Takes a change of the others as known, and no more than that: what somebody else changes meanwhile stays news.
@@ -89,6 +104,23 @@ mod tests {
         assert!(!watch.look(files(), 2) && watch.look(files(), 2), "the file has changed all the same");
         watch.amend(|others| *others += 1);
         assert!(!watch.look(files(), 4) && watch.look(files(), 4), "somebody else has changed something too");
+    }
+
+    #[test]
+    fn a_file_that_is_still_being_copied_has_only_grown() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, other) = (folder.path().join("a"), folder.path().join("b"));
+        let mut watch = Watch::<()>::default();
+        let mut have_only_grown = || watch.have_only_grown([file.clone()].into_iter());
+        fs::write(&file, "12").unwrap();
+        assert!(!have_only_grown(), "it is the first that is refused");
+        fs::write(&file, "123").unwrap();
+        assert!(have_only_grown());
+        fs::write(&file, "1").unwrap();
+        assert!(!have_only_grown(), "it was written anew");
+        fs::write(&other, "1234").unwrap();
+        fs::rename(&other, &file).unwrap();
+        assert!(!have_only_grown(), "it is another one");
     }
 
     #[test]

@@ -12,6 +12,18 @@ use crate::throttle::Throttle;
 /// What is kept of a line that a rule logs, in bytes.
 const MAX_LINE_BYTES: usize = 1_024;
 
+/// On what occasion a rule is asked. What it logs is marked by that: only what it says of live messages may alarm anybody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Occasion {
+    /// It judges messages.
+    #[default]
+    Live,
+    /// It has to show that it works, with rows that nobody sent.
+    Probe,
+    /// It judges copies of messages beside the live rules.
+    Shadow,
+}
+
 /// The host's side of a store.
 pub(super) struct Guest {
     rule: String,
@@ -19,15 +31,16 @@ pub(super) struct Guest {
     component: String,
     pub(super) meter: Meter,
     throttle: Throttle,
+    occasion: Occasion,
     /// The first and the last message that it is asked about.
     origin: Option<[(i32, i64); 2]>,
     panic: Option<String>,
 }
 
 impl Guest {
-    pub(super) fn new(rule: &str, component: &str, limits: Limits, throttle: Throttle) -> Guest {
+    pub(super) fn new(rule: &str, component: &str, limits: Limits, throttle: Throttle, occasion: Occasion) -> Guest {
         let (rule, component) = (rule.to_owned(), component.to_owned());
-        Guest { rule, component, meter: Meter::new(limits), throttle, origin: None, panic: None }
+        Guest { rule, component, meter: Meter::new(limits), throttle, occasion, origin: None, panic: None }
     }
 
     /// It is about to be asked about these messages.
@@ -63,6 +76,7 @@ impl Host for Guest {
             self.panic = Some(escaped(&message));
             return;
         }
+        let level = if self.occasion == Occasion::Probe { Level::Debug } else { level };
         // What nobody reads must not use up what others may say.
         let is_read = match level {
             Level::Debug => tracing::enabled!(tracing::Level::DEBUG),
@@ -73,11 +87,12 @@ impl Host for Guest {
         let Some(dropped) = is_read.then(|| self.throttle.admit()).flatten() else { return };
         let (rule, component, records, message) = (&self.rule, &self.component, self.records(), escaped(&message));
         let dropped = (dropped > 0).then_some(dropped);
+        let [probe, shadow] = [Occasion::Probe, Occasion::Shadow].map(|mark| (self.occasion == mark).then_some(true));
         match level {
-            Level::Debug => tracing::debug!(rule, component, records, dropped, "{message}"),
-            Level::Info => tracing::info!(rule, component, records, dropped, "{message}"),
-            Level::Warn => tracing::warn!(rule, component, records, dropped, "{message}"),
-            Level::Error | Level::Panic => tracing::error!(rule, component, records, dropped, "{message}"),
+            Level::Debug => tracing::debug!(rule, component, probe, shadow, records, dropped, "{message}"),
+            Level::Info => tracing::info!(rule, component, probe, shadow, records, dropped, "{message}"),
+            Level::Warn => tracing::warn!(rule, component, probe, shadow, records, dropped, "{message}"),
+            Level::Error | Level::Panic => tracing::error!(rule, component, probe, shadow, records, dropped, "{message}"),
         }
     }
 }
@@ -98,10 +113,11 @@ pub(super) fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::config::Rule;
+    use crate::logging;
 
     #[test]
     fn the_length_of_what_is_said_obeyed_and_violated() {
-        let mut guest = Guest::new("guest", "", Rule::with_defaults("guest").limits, Throttle::new());
+        let mut guest = Guest::new("guest", "", Rule::with_defaults("guest").limits, Throttle::new(), Occasion::Live);
         for (said, kept) in [(MAX_LINE_BYTES, MAX_LINE_BYTES), (MAX_LINE_BYTES + 1, MAX_LINE_BYTES)] {
             guest.log(Level::Panic, "a".repeat(said));
             assert_eq!(guest.last_words().map(|words| words.len()), Some(kept));
@@ -109,8 +125,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_beside_live_messages_is_marked() {
+        let told = [Occasion::Live, Occasion::Shadow, Occasion::Probe].map(|occasion| {
+            logging::recorded(|| {
+                let limits = Rule::with_defaults("guest").limits;
+                Guest::new("guest", "", limits, Throttle::new(), occasion).log(Level::Warn, "odd".into());
+            })
+        });
+        let [live, shadow, probe] = &told;
+        assert!(live.contains("WARN") && !live.contains("probe") && !live.contains("shadow"), "{live}");
+        assert!(shadow.contains("WARN") && shadow.contains("shadow=true"), "{shadow}");
+        assert!(probe.contains("DEBUG") && probe.contains("probe=true") && !probe.contains("WARN"), "{probe}");
+    }
+
+    #[test]
     fn words_are_forgotten_with_the_next_question() {
-        let mut guest = Guest::new("guest", "", Rule::with_defaults("guest").limits, Throttle::new());
+        let mut guest = Guest::new("guest", "", Rule::with_defaults("guest").limits, Throttle::new(), Occasion::Live);
         guest.log(Level::Panic, "a lie".into());
         guest.asked(None);
         assert_eq!(guest.last_words(), None);

@@ -12,7 +12,7 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 
 use super::bindings::weir::rule::types::{Batch, ColumnParam};
 use super::bindings::{Manifest as BoundManifest, Outcome as BoundOutcome, Rule};
-use super::guest::{Guest, escaped};
+use super::guest::{Guest, Occasion, escaped};
 use super::limits::Limit;
 use super::runtime::{Component, TICK, hex};
 use crate::column::Column;
@@ -37,6 +37,7 @@ pub struct Instance {
     name: String,
     config: String,
     limits: Limits,
+    occasion: Occasion,
     /// What the rule may still say, while it is not live.
     throttle: Throttle,
     /// None after a fault, until the next call makes a new one.
@@ -64,16 +65,23 @@ struct Live {
 
 impl Instance {
     /// An instance of `component` that is configured with the JSON object `config`, and what the rule says of itself. `name`
-    /// is the rule's name in the log.
+    /// is the rule's name in the log, where what it says is marked by the `occasion`.
     ///
     /// # Errors
     /// If the rule refuses the configuration, fails, or says things of itself that break the contract.
-    pub fn new(component: &Component, name: &str, config: &str, limits: Limits) -> anyhow::Result<(Instance, Manifest)> {
+    pub fn new(
+        component: &Component,
+        name: &str,
+        config: &str,
+        limits: Limits,
+        occasion: Occasion,
+    ) -> anyhow::Result<(Instance, Manifest)> {
         let mut instance = Instance {
             component: component.clone(),
             name: name.into(),
             config: config.into(),
             limits,
+            occasion,
             throttle: Throttle::new(),
             live: None,
             spent: Duration::ZERO,
@@ -87,7 +95,7 @@ impl Instance {
     /// A fresh store with a configured rule in it.
     fn start(&mut self) -> anyhow::Result<(Live, Manifest)> {
         let digest = hex(&self.component.digest[..8]);
-        let guest = Guest::new(&self.name, &digest, self.limits, mem::take(&mut self.throttle));
+        let guest = Guest::new(&self.name, &digest, self.limits, mem::take(&mut self.throttle), self.occasion);
         let mut store = Store::new(&self.component.engine, guest);
         store.limiter(|guest| &mut guest.meter);
         store.set_hostcall_fuel(self.limits.result);

@@ -17,6 +17,7 @@ use crate::swap::report::{Deployed, Shadow, Why};
 use crate::swap::shadow::Candidate;
 use crate::swap::store::Saved;
 use crate::swap::{Answer, File, Request, update};
+use crate::wasm::Occasion;
 
 const NO_CANDIDATE: &str = "no candidate runs; `weir rules shadow` starts one";
 
@@ -91,7 +92,7 @@ impl Loader {
         self.reload()?;
         let rules = RuleSet::prove(&self.runtime, self.with(&files)?)?;
         let set = Live::of(&rules, Why::Folder).set;
-        let (candidate, tap) = Candidate::start(Judge::new(&rules)?, set, self.config.shadow.share, now())?;
+        let (candidate, tap) = Candidate::start(Judge::new(&rules, Occasion::Shadow)?, set, self.config.shadow.share, now())?;
         self.send(Event::Shadow(Some(tap)))?;
         let report = candidate.report();
         tracing::info!(candidate = report.candidate.hash, "a candidate runs beside the live rules");

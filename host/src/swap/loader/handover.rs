@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Instant;
 
-use anyhow::{anyhow, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 
 use super::{Live, Loader};
 use crate::events::Event;
@@ -15,8 +15,9 @@ use crate::ruleset::RuleSet;
 use crate::start::now;
 use crate::swap::judge::{Judge, Note, Prepared, Taken};
 use crate::swap::report::{Deployed, Refusal, Set, TakenBack, Why};
-use crate::swap::store::{OnTrial, Saved, changes};
+use crate::swap::store::{OnTrial, Saved, Store, changes};
 use crate::swap::update;
+use crate::wasm::Occasion;
 
 /// A set that the data loop has not taken yet.
 pub(super) struct Pending {
@@ -50,8 +51,10 @@ impl Loader {
     /// Makes a set live, and waits until it is.
     ///
     /// Whatever can be refused is refused before anything has changed. Then it is written down what is about to happen: that the
-    /// set is on trial before it can be what a restart finds in the folder, and that it is in the history before a message bears
-    /// its hash. So a process that ends in between, or is refused, leaves the set from before in force, or this one on trial.
+    /// set is on trial, and that it is in the history, before it can be what a restart finds in the folder and before a message
+    /// bears its hash. So a process that ends in between, or is refused, leaves the set from before in force, or this one on
+    /// trial. What an operator hands in is refused where it can't be kept. What is decided otherwise happens all the same, since
+    /// refusing it would make nothing better, and the status says that it is not kept.
     pub(super) fn go_live(&mut self, rules: &RuleSet, cause: Cause<'_>, began: Instant) -> anyhow::Result<Deployed> {
         ensure!(self.pending.is_none(), "another set waits for the data loop, which waits for Kafka; try again later");
         let next = Live::of(rules, cause.why());
@@ -64,18 +67,27 @@ impl Loader {
             self.save(&self.live);
             return Ok(deployed);
         }
-        let judge = Judge::new(rules)?;
+        let judge = Judge::new(rules, Occasion::Live)?;
         // What was live before has stood its trial, or never needed one. It stands none against itself.
         let before = self.before.as_ref().unwrap_or(&self.live).set.hash.clone();
         let stands_trial = next.why == Why::Folder && self.config.trial.records > 0 && before != next.set.hash;
         let trial = stands_trial.then_some(self.config.trial);
-        let (known, usual) = (self.store.on_trial(&next.set.hash), self.again.unwrap_or_default());
-        if stands_trial {
-            // The data loop says later what it is held against.
-            self.mark(&next.set.hash, Some(&OnTrial { before, usual }));
+        let (hash, usual) = (next.set.hash.clone(), self.again.unwrap_or_default());
+        let (marked, saved) = (self.store.on_trial(&hash), self.store.saved(&hash));
+        let undo = |store: &Store| {
+            let _ = restore(store, &hash, marked.as_ref()); // The first error is the one to tell.
+            store.unsave(&hash, saved.as_ref());
+        };
+        // The data loop says later what it is held against.
+        let kept = self.keep(&next, stands_trial.then_some(&OnTrial { before, usual }));
+        let kept = kept.inspect_err(|_| undo(&self.store));
+        match kept {
+            Err(error) if matches!(cause, Cause::Deployed(_) | Cause::Resumed) => {
+                return Err(error.context(format!("failed to keep the set {hash}, so it does not go live")));
+            }
+            kept => self.tell_kept(kept),
         }
-        self.carry_out(&cause, &next.set.hash).inspect_err(|_| self.mark(&next.set.hash, known.as_ref()))?;
-        self.save(&next);
+        self.carry_out(&cause, &hash).inspect_err(|_| undo(&self.store))?;
         self.again = None;
         let (taken, live) = mpsc::channel();
         let (notes, status) = (self.notes.0.clone(), self.status.clone());
@@ -134,11 +146,18 @@ impl Loader {
         let swapped = next.set.hash != self.live.set.hash;
         let last = std::mem::replace(&mut self.live, next);
         let (set, why) = (self.live.set.clone(), self.live.why);
-        if let Some(Taken { from, trial, .. }) = taken {
-            // The data loop knows which one it has kept: the last one, or one from before a trial that was cut short.
-            let known = [Some(last), self.before.take()].into_iter().flatten();
-            self.before = known.into_iter().find(|known| trial.as_ref().is_some_and(|trial| trial.before == known.set.hash));
-            self.mark(&set.hash, trial.as_ref());
+        if let Some(Taken { from, trial, replaced, .. }) = taken {
+            // The data loop knows which ones it has kept.
+            let mut known: Vec<Live> = [Some(last), self.before.take(), self.replaced.take()].into_iter().flatten().collect();
+            let mut kept = |hash: Option<&String>| {
+                let index = known.iter().position(|known| Some(&known.set.hash) == hash)?;
+                Some(known.swap_remove(index))
+            };
+            self.before = kept(trial.as_ref().map(|trial| &trial.before));
+            self.replaced = kept(replaced.as_ref());
+            if let Err(error) = restore(&self.store, &set.hash, trial.as_ref()) {
+                self.tell_kept(Err(error));
+            }
             tracing::info!(ruleset = set.hash, %why, ?from, "rules are live");
         }
         update(&self.status, |status| {
@@ -168,18 +187,20 @@ impl Loader {
                 Note::Passed { passed, retired } => {
                     drop(retired);
                     if passed == self.live.set.hash {
-                        self.before = None;
+                        (self.before, self.replaced) = (None, None);
                     }
                     self.store.end_trial(&passed);
                     tracing::info!(ruleset = passed, "the set has passed its trial");
                 }
-                Note::TakenBack { retired, reason, evidence } => self.taken_back(&retired, reason, evidence),
+                Note::TakenBack { retired, back, reason, evidence } => {
+                    let hash = retired.hash.clone();
+                    self.taken_back(TakenBack { hash, at: now(), reason, evidence, back: Some(back) });
+                }
             }
         }
     }
 
-    fn taken_back(&mut self, retired: &Judge, reason: String, evidence: Vec<String>) {
-        let verdict = TakenBack { hash: retired.hash.clone(), at: now(), reason, evidence };
+    fn taken_back(&mut self, verdict: TakenBack) {
         match self.store.take_back(&verdict) {
             Ok(()) => {
                 self.store.end_trial(&verdict.hash);
@@ -189,48 +210,58 @@ impl Loader {
                     }
                 });
             }
-            Err(error) => {
-                tracing::error!("failed to keep the verdict of a trial; after a restart the set is tried again: {error:#}");
-            }
+            Err(error) => self.tell_kept(Err(error.context("failed to keep the verdict of a trial"))),
         }
         update(&self.status, |status| {
             status.swaps.live += 1;
             status.swaps.taken_back += 1;
         });
         // Unless another set has taken its place meanwhile: then nothing of this is in force any more.
-        let Some(before) = self.before.take_if(|_| verdict.hash == self.live.set.hash) else { return };
-        self.live = Live { why: Why::LastGood, ..before };
+        if verdict.hash != self.live.set.hash {
+            return;
+        }
+        let is_back = |known: &mut Live| verdict.back.as_ref() == Some(&known.set.hash);
+        let Some(back) = self.replaced.take_if(is_back).or_else(|| self.before.take_if(is_back)) else { return };
+        self.live = Live { why: Why::LastGood, ..back };
         let message = format!(
             "the set {} was taken back by its trial: {}; `weir rules deploy` tries it once more",
             verdict.hash, verdict.reason
         );
         update(&self.status, |status| {
             (status.live, status.why, status.since) = (self.live.set.clone(), self.live.why, now());
-            (status.trial, status.refusal) = (None, Some(Refusal { at: verdict.at, message }));
+            status.refusal = Some(Refusal { at: verdict.at, message });
             status.taken_back = Some(verdict);
         });
         self.save(&self.live);
     }
 
-    /// Keeps a set that goes live in the history.
+    /// Keeps the set in force in the history. Where that fails, the status says so.
     pub(super) fn save(&self, live: &Live) {
-        let Live { definition, set, why } = live;
-        let saved = Saved { set: set.clone(), at: now(), why: *why };
-        let pin = self.store.pin().ok().flatten();
-        let before = self.before.as_ref().map(|before| before.set.hash.as_str());
-        let needed = [Some(set.hash.as_str()), Some(self.live.set.hash.as_str()), pin.as_deref(), before];
-        let needed: Vec<&str> = needed.into_iter().flatten().collect();
-        if let Err(error) = self.store.save(definition, &saved, &needed) {
-            tracing::error!("failed to keep a set of rules in the history; nobody can go back to it: {error:#}");
-        }
+        self.tell_kept(self.keep(live, None));
     }
 
-    /// Keeps that a set is on trial, or that it is not.
-    fn mark(&self, hash: &str, trial: Option<&OnTrial>) {
-        let Some(trial) = trial else { return self.store.end_trial(hash) };
-        if let Err(error) = self.store.put_on_trial(hash, trial) {
-            tracing::error!("failed to keep that a set is on trial; a restart ends the trial: {error:#}");
+    /// Says whether what happens is kept.
+    fn tell_kept(&self, kept: anyhow::Result<()>) {
+        let problem = kept.err().map(|error| format!("{error:#}"));
+        if let Some(problem) = &problem {
+            tracing::error!("what is decided about rules is not kept, and would be lost with this process: {problem}");
         }
+        update(&self.status, |status| status.unkept = problem);
+    }
+
+    /// Keeps that a set is on `trial`, if it is, and keeps the set in the history.
+    fn keep(&self, live: &Live, trial: Option<&OnTrial>) -> anyhow::Result<()> {
+        const REMEDY: &str = "make room in the state folder, or let this process write there, and then deploy the rules again";
+        let Live { definition, set, why } = live;
+        if let Some(trial) = trial {
+            self.store.put_on_trial(&set.hash, trial).context(REMEDY)?;
+        }
+        let saved = Saved { set: set.clone(), at: now(), why: *why };
+        let pin = self.store.pin().ok().flatten();
+        let kept = [&self.before, &self.replaced].map(|kept| kept.as_ref().map(|kept| kept.set.hash.as_str()));
+        let needed = [Some(set.hash.as_str()), Some(self.live.set.hash.as_str()), pin.as_deref(), kept[0], kept[1]];
+        let needed: Vec<&str> = needed.into_iter().flatten().collect();
+        self.store.save(definition, &saved, &needed).context(REMEDY)
     }
 
     pub(super) fn deployed(&self, next: &Set, began: Instant) -> Deployed {
@@ -248,5 +279,16 @@ impl Loader {
 
     pub(super) fn send(&self, event: Event) -> anyhow::Result<()> {
         self.events.send(event).map_err(|_| anyhow!("the process is stopping"))
+    }
+}
+
+/// Keeps that a set is on `trial`, or that it is not.
+fn restore(store: &Store, hash: &str, trial: Option<&OnTrial>) -> anyhow::Result<()> {
+    match trial {
+        Some(trial) => store.put_on_trial(hash, trial).context("failed to keep that a set is on trial"),
+        None => {
+            store.end_trial(hash);
+            Ok(())
+        }
     }
 }

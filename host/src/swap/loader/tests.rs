@@ -111,7 +111,8 @@ impl Field {
         let Prepared { judge, trial, usual, taken, .. } = *self.handed_over().expect("something was handed over");
         let before = self.loader.before.as_ref().unwrap_or(&self.loader.live).set.hash.clone();
         let trial = trial.map(|_| OnTrial { before, usual });
-        taken.send(Taken { from: BTreeMap::new(), retired: Vec::new(), trial }).unwrap();
+        let replaced = self.loader.before.as_ref().filter(|_| trial.is_some()).map(|_| self.loader.live.set.hash.clone());
+        taken.send(Taken { from: BTreeMap::new(), retired: Vec::new(), trial, replaced }).unwrap();
         self.loader.listen();
         judge.hash
     }
@@ -123,14 +124,16 @@ impl Field {
     }
 
     fn passes(&mut self, hash: &str) {
-        let retired = self.judge(hash);
+        let retired = vec![self.judge(hash)];
         self.loader.notes.0.send(Note::Passed { passed: hash.into(), retired }).unwrap();
         self.loader.listen();
     }
 
     /// The data loop says that it has taken a set back. Nobody has listened yet.
     fn takes_back(&mut self, hash: &str) {
-        let note = Note::TakenBack { retired: self.judge(hash), reason: "bad".into(), evidence: Vec::new() };
+        let kept = [&self.loader.replaced, &self.loader.before].into_iter().flatten().next();
+        let back = kept.unwrap_or(&self.loader.live).set.hash.clone();
+        let note = Note::TakenBack { retired: self.judge(hash), back, reason: "bad".into(), evidence: Vec::new() };
         self.loader.notes.0.send(note).unwrap();
     }
 
@@ -142,6 +145,10 @@ impl Field {
         let status = self.loader.status.lock().unwrap();
         assert_eq!(status.live.hash, self.loader.live.set.hash);
         (status.live.hash.clone(), status.why)
+    }
+
+    fn unkept(&self) -> Option<String> {
+        self.loader.status.lock().unwrap().unkept.clone()
     }
 
     fn refusal(&self) -> Option<String> {
@@ -198,6 +205,65 @@ fn a_deployment_whose_pin_can_not_be_removed_changes_nothing() {
     assert_eq!(fs::read_dir(field.state("on-trial")).unwrap().count(), 0, "no mark of a trial is left");
 }
 
+/// Nothing can be written there any more, as on a full disk.
+fn fill(part: PathBuf) {
+    fs::remove_dir_all(&part).unwrap();
+    fs::write(part, "").unwrap();
+}
+
+#[test]
+fn a_deployment_that_can_not_be_kept_changes_nothing() {
+    for part in ["sets", "on-trial", "components"] {
+        let mut field = Field::new();
+        let first = field.hash();
+        fill(field.state(part));
+        let said = field.is_refused(Request::Deploy { files: files(1), dry_run: false });
+        assert!(said.contains("so it does not go live") && said.contains("make room in the state folder"), "{said}");
+        assert!(field.handed_over().is_none() && field.state("pin").metadata().is_err());
+        assert_eq!((field.hash(), field.live().0), (first.clone(), first), "{part}");
+        fs::remove_file(field.state(part)).unwrap();
+        fs::create_dir(field.state(part)).unwrap();
+        assert_eq!(fs::read_dir(field.state("on-trial")).unwrap().count(), 0, "{part}: no mark of a trial is left");
+        assert!(field.loader.store.history().len() < 2, "{part}: nor is it in the history");
+        let second = field.deploy(1);
+        assert_eq!((field.live().0, field.unkept()), (second, None), "{part}");
+    }
+}
+
+#[test]
+fn what_changes_by_itself_and_can_not_be_kept_goes_live_and_is_told() {
+    let mut field = Field::new();
+    fill(field.state("sets"));
+    field.put(1);
+    field.look();
+    assert_eq!((field.take(), field.refusal()), (field.hash(), None));
+    let told = field.unkept().expect("it is told");
+    assert!(told.contains("sets") && told.contains("make room"), "{told}");
+    fs::remove_file(field.state("sets")).unwrap();
+    fs::create_dir(field.state("sets")).unwrap();
+    field.ask(Request::Deploy { files: files(1), dry_run: false }).unwrap();
+    assert_eq!((field.unkept(), field.loader.store.knows(&field.hash())), (None, true));
+}
+
+#[test]
+fn a_file_that_is_copied_slowly_is_refused_once() {
+    let mut field = Field::new();
+    let whole = variant(1);
+    for length in [1_000, 2_000, 3_000] {
+        // As `cp` does it: into the same file.
+        fs::write(field.file(), &whole[..length]).unwrap();
+        field.look();
+        assert!(field.refusal().is_some());
+    }
+    assert_eq!(field.loader.status.lock().unwrap().swaps.refused, 1);
+    fs::write(field.file(), &whole[..500]).unwrap();
+    field.look();
+    assert_eq!(field.loader.status.lock().unwrap().swaps.refused, 2, "that is another one");
+    field.put(1);
+    field.look();
+    assert_eq!((field.take(), field.refusal()), (field.hash(), None));
+}
+
 #[test]
 fn a_pin_on_the_set_that_is_on_trial_ends_the_trial() {
     let mut field = Field::new();
@@ -206,7 +272,7 @@ fn a_pin_on_the_set_that_is_on_trial_ends_the_trial() {
     field.ask(Request::Rollback { hash: Some(hash.clone()) }).unwrap();
     let next = field.handed_over().expect("the data loop is told");
     assert_eq!((next.judge.hash.as_str(), next.trial.is_none()), (hash.as_str(), true));
-    next.taken.send(Taken { from: BTreeMap::new(), retired: Vec::new(), trial: None }).unwrap();
+    next.taken.send(Taken { from: BTreeMap::new(), retired: Vec::new(), trial: None, replaced: None }).unwrap();
     // It had failed a moment before.
     field.takes_back(&hash);
     field.look();
@@ -246,6 +312,25 @@ fn a_set_that_is_taken_back_when_its_successor_is_live_is_no_refusal_of_that() {
     assert_eq!((status.live.hash, status.refusal, status.taken_back), (mended, None, None));
     assert_eq!(status.swaps.taken_back, 1);
     assert!(field.loader.store.taken_back(&bad).is_some(), "it is not forgotten");
+}
+
+#[test]
+fn a_set_that_was_replaced_during_its_trial_comes_back_where_its_successor_fails() {
+    let mut field = Field::new();
+    let (first, _) = field.live();
+    let second = field.deploy(1);
+    let third = field.deploy(2);
+    field.takes_back(&third);
+    field.look();
+    assert_eq!(field.live(), (second.clone(), Why::LastGood));
+    let told = field.loader.status.lock().unwrap().taken_back.clone().expect("it is told");
+    assert_eq!((told.hash, told.back), (third, Some(second.clone())));
+    assert!(field.loader.store.on_trial(&second).is_some(), "it has its own trial before it");
+    field.takes_back(&second);
+    field.look();
+    assert_eq!(field.live(), (first.clone(), Why::LastGood));
+    let told = field.loader.status.lock().unwrap().taken_back.clone().expect("it is told");
+    assert_eq!((told.hash, told.back), (second, Some(first)));
 }
 
 #[test]
@@ -342,7 +427,7 @@ fn whoever_leaves_a_set_that_was_taken_back_elsewhere_goes_on_with_one_that_is_n
     let set = describe(&third, &[&crate::pipeline::Manifest::default()]);
     store.save(&third, &Saved { set, at: now() + 1_000, why: Why::Folder }, &[]).unwrap();
     store.put_on_trial(&third.hash(), &OnTrial::default()).unwrap();
-    let verdict = TakenBack { hash: second, at: 0, reason: "bad".into(), evidence: Vec::new() };
+    let verdict = TakenBack { hash: second, at: 0, reason: "bad".into(), evidence: Vec::new(), back: None };
     store.take_back(&verdict).unwrap();
     field.look();
     assert_eq!((field.take(), field.live()), (first.clone(), (first, Why::LastGood)));

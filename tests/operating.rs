@@ -2,6 +2,9 @@
 //! it says of itself.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
 
 use serde_json::Value;
 use weir::swap::report::{Status, Why};
@@ -179,5 +182,37 @@ fn what_is_refused_is_named_as_it_was_given_and_counted() {
     let said = operator.is_refused("resume");
     assert!(said.contains("the set in force stays") && said.contains("empty"), "{said}");
     eventually("the folder is refused too", || (operator.status().swaps.refused == 4).then_some(()));
+    assert_eq!(engine.stop().code, Some(0));
+}
+
+#[test]
+fn many_large_deployments_at_a_time_take_a_bounded_part_of_memory_and_give_it_back() {
+    /// As large as a body for three rules may be.
+    const BODY_BYTES: usize = 40 << 20;
+    /// Two such bodies, decoded too, beside the process itself.
+    const MOST_KIB: u64 = 250 << 10;
+    /// What is still resident when they are refused.
+    const AFTER_KIB: u64 = 100 << 10;
+    let field = Field::new();
+    let mut engine = field.engine();
+    let operator = Operator::of(&field, &mut engine);
+    let base64 = "A".repeat((BODY_BYTES - 1_000) / 4 * 4);
+    let body = format!(r#"{{"files":[{{"rule":"{RULE}","wasm":"{base64}"}}]}}"#);
+    let deploy = || {
+        let mut stream = TcpStream::connect(&operator.address).unwrap();
+        let head = "POST /api/rules/deploy HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json";
+        // Where there is no place for it, it is not read to its end.
+        let _ = write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer.split(' ').nth(1).map(str::to_owned)
+    };
+    thread::scope(|scope| {
+        let codes: Vec<_> = (0..8).map(|_| scope.spawn(|| (0..3).map(|_| deploy()).collect::<Vec<_>>())).collect();
+        let codes: Vec<_> = codes.into_iter().flat_map(|codes| codes.join().unwrap()).flatten().collect();
+        assert!(codes.iter().any(|code| code == "409") && !codes.iter().any(|code| code == "200"), "{codes:?}");
+    });
+    let (peak, after) = (engine.memory_kib("VmHWM"), engine.memory_kib("VmRSS"));
+    assert!(peak < MOST_KIB && after < AFTER_KIB, "{peak} KiB at most, {after} KiB afterwards");
     assert_eq!(engine.stop().code, Some(0));
 }

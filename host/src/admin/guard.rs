@@ -7,10 +7,13 @@
 
 use std::net::SocketAddr;
 
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use sha2::{Digest, Sha256};
 
 use crate::config::Token;
+
+/// What is decided by. Where one of them is there twice, another program on the way may go by the other one.
+const SINGLE: [HeaderName; 4] = [header::HOST, header::ORIGIN, header::CONTENT_TYPE, header::AUTHORIZATION];
 
 /// Judges requests by their heads.
 #[derive(Clone)]
@@ -37,9 +40,12 @@ impl Guard {
     /// # Errors
     /// Why not, with the remedy.
     pub fn check(&self, method: &Method, headers: &HeaderMap) -> Result<(), Denied> {
+        if SINGLE.iter().any(|name| headers.get_all(name).iter().count() > 1) {
+            return Err(Denied(StatusCode::BAD_REQUEST, "host, origin, content-type and authorization may be there once each"));
+        }
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let host = text(header::HOST).unwrap_or_default();
-        if self.hosts.as_ref().is_some_and(|hosts| !hosts.iter().any(|known| *known == name(host))) {
+        if self.hosts.as_ref().is_some_and(|hosts| !name(host).is_some_and(|name| hosts.contains(&name))) {
             return Err(Denied(StatusCode::FORBIDDEN, "the request names another host than this one; use localhost"));
         }
         if method.is_safe() {
@@ -82,13 +88,14 @@ fn authorise(token: &Token, given: Option<&str>) -> Result<(), Denied> {
     }
 }
 
-/// The name in `name:port`, `[::1]:port` and the like.
-fn name(host: &str) -> String {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
+/// The name in `name:port`, `[::1]:port` and the like; none where something else than a port is behind it.
+fn name(host: &str) -> Option<String> {
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']')?,
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
     };
-    name.to_ascii_lowercase()
+    let is_port = port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.bytes().all(|digit| digit.is_ascii_digit()));
+    is_port.then(|| name.to_ascii_lowercase())
 }
 
 #[cfg(test)]
@@ -127,6 +134,33 @@ mod tests {
         assert_eq!(check(LOOPBACK, None, Method::GET, &[("host", "evil.example:8081")]), Err(StatusCode::FORBIDDEN));
         assert_eq!(check(LOOPBACK, None, Method::GET, &[]), Err(StatusCode::FORBIDDEN));
         assert_eq!(check(LOOPBACK, None, Method::GET, &[HOST]), Ok(()));
+    }
+
+    #[test]
+    fn what_is_no_name_with_a_port_is_no_host_of_ours() {
+        for host in ["localhost:80@evil.example", "localhost:80:81", "[::1]evil.example", "[::1", "localhost: 80"] {
+            assert_eq!(check(LOOPBACK, None, Method::GET, &[("host", host)]), Err(StatusCode::FORBIDDEN), "{host}");
+        }
+        for host in ["LOCALHOST", "127.0.0.1:8081", "[::1]:8081", "[::1]"] {
+            assert_eq!(check(LOOPBACK, None, Method::GET, &[("host", host)]), Ok(()), "{host}");
+        }
+    }
+
+    #[test]
+    fn of_two_headers_of_one_name_neither_counts() {
+        let origin = ("origin", "http://localhost:8081");
+        for twice in [HOST, JSON, origin, ("authorization", "Bearer secret")] {
+            let headers: HeaderMap = [HOST, JSON, origin, twice, twice]
+                .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()))
+                .into_iter()
+                .fold(HeaderMap::new(), |mut headers, (name, value)| {
+                    headers.append(name, value);
+                    headers
+                });
+            let guard = Guard::new(LOOPBACK, LOOPBACK.parse().unwrap(), None);
+            let denied = guard.check(&Method::POST, &headers).unwrap_err();
+            assert_eq!(denied.0, StatusCode::BAD_REQUEST, "{twice:?}");
+        }
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The admin interface: health, metrics, and everything about rules, over HTTP.
 //!
 //! It has a thread of its own. It reads the snapshot and asks the loader; the data loop never waits for it. Each connection
-//! carries one request and has an end: nobody who is slow or many takes more than what is listed here. Who may change
-//! something is for [`guard`] to say. Left out on purpose: TLS. On other addresses than loopback a proxy in front has it.
+//! carries one request and has an end: nobody who is slow or many takes more than what is listed here, in [`crowd`] and in
+//! [`body`]. Who may change something is for [`guard`] to say. Left out on purpose: TLS. On other addresses than loopback a proxy in front has it.
 
+mod body;
+mod crowd;
 mod guard;
 mod metrics;
 mod routes;
@@ -16,21 +18,21 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use crate::config;
 use crate::snapshot::Shared;
 use crate::swap::Handle;
+use crowd::{Crowd, Guest};
 use guard::Guard;
 use routes::Context;
 
-/// Connections at a time; more wait to be accepted.
-const MAX_CONNECTIONS: usize = 64;
 /// How long a client may take to send the head of its request.
-const HEAD_TIME: Duration = Duration::from_secs(5);
+const HEAD_TIME: Duration = Duration::from_secs(2);
 /// How long a connection may take in all. A deployment compiles, and waits for the data loop.
 const CONNECTION_TIME: Duration = Duration::from_secs(100);
 /// Size of the head of a request, bytes.
@@ -82,36 +84,41 @@ pub fn serve(config: &config::Admin, snapshot: Shared, rules: Handle) -> anyhow:
 }
 
 async fn accept(listener: TcpListener, router: Router, mut stopped: oneshot::Receiver<()>) {
-    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let crowd = Arc::new(Crowd::default());
     loop {
-        let accepted = async {
-            let permit = Arc::clone(&connections).acquire_owned().await;
-            (permit, listener.accept().await)
-        };
-        tokio::select! {
+        let accepted = tokio::select! {
             _ = &mut stopped => return,
-            (permit, accepted) = accepted => match accepted {
-                Ok((stream, _)) => {
-                    let router = router.clone();
-                    tokio::spawn(async move {
-                        // A client that is late or breaks off harms only itself.
-                        let _ = tokio::time::timeout(CONNECTION_TIME, answer(stream, router)).await;
-                        drop(permit);
-                    });
-                }
-                Err(error) => {
-                    tracing::debug!("failed to accept a connection to the admin interface: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                // A client that is late or breaks off harms only itself.
+                crowd.admit(|guest| {
+                    let answer = answer(stream, router.clone(), guest);
+                    tokio::spawn(async { drop(tokio::time::timeout(CONNECTION_TIME, answer).await) }).abort_handle()
+                });
+                // Whoever was let in is looked at before the next one comes.
+                tokio::task::yield_now().await;
+            }
+            Err(error) => {
+                tracing::debug!("failed to accept a connection to the admin interface: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
         }
     }
 }
 
-async fn answer(stream: TcpStream, router: Router) -> hyper::Result<()> {
+async fn answer(stream: TcpStream, router: Router, guest: Arc<Guest>) -> hyper::Result<()> {
     let mut connection = http1::Builder::new();
     connection.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(MAX_HEAD_BYTES);
-    connection.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).await
+    let router = TowerToHyperService::new(router);
+    // It is called once the head of a request is complete.
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        guest.asks();
+        request.extensions_mut().insert(guest.clone());
+        router.call(request)
+    });
+    connection.serve_connection(TokioIo::new(stream), service).await
 }
 
 #[cfg(test)]

@@ -1,17 +1,14 @@
 //! What can be asked for, and how it is answered.
 //!
-//! Whoever asks the loader for something gets a turn before the body is read: what is held in memory at a time is bounded by
-//! the turns that there are, and whatever takes longer than a moment (decoding components, reading the state folder, the loader's
-//! answer) happens on threads for that. Health and metrics come from this one, and wait for none of it.
+//! Whoever asks the loader for something gets a turn once the body is there, and whatever takes longer than a moment (decoding
+//! components, reading the state folder, the loader's answer) happens on threads for that. Health and metrics come from this one, and
+//! wait for none of it.
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{DefaultBodyLimit, FromRef, FromRequest, FromRequestParts, Query, Request, State};
-use axum::http::request::Parts;
+use axum::extract::{FromRequest, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -24,6 +21,8 @@ use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
+use super::body::{self, BODY_TIME, MAX_BODY_BYTES, Places, Taken};
+use super::crowd::Guest;
 use super::guard::{Denied, Guard};
 use super::metrics;
 use crate::snapshot::{self, Shared};
@@ -32,12 +31,6 @@ use crate::swap::{self, Answer, Handle};
 
 /// Requests that wait for the loader at a time: it does one after the other.
 pub(super) const MAX_WAITING: usize = 8;
-/// Size of a request that has no components in it, bytes.
-const MAX_BODY_BYTES: usize = 64 * 1024;
-/// Size of a request with components, bytes: some of the largest that are compiled, in base64.
-const MAX_FILES_BYTES: usize = 64 << 20;
-/// How long a body may take to arrive: 64 MiB at 20 Mbit/s. It has a turn meanwhile.
-pub(super) const BODY_TIME: Duration = Duration::from_secs(30);
 /// After so long without a sign of life the data loop counts as stuck, in milliseconds: longer than it waits for anything.
 const STUCK: i64 = 120_000;
 
@@ -66,16 +59,26 @@ pub(super) struct Context {
     rules: Handle,
     guard: Arc<Guard>,
     waiting: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 impl Context {
     pub(super) fn new(snapshot: Shared, rules: Handle, guard: Guard) -> Context {
-        Context { snapshot, rules, guard: Arc::new(guard), waiting: Arc::new(Semaphore::new(MAX_WAITING)) }
+        let waiting = Arc::new(Semaphore::new(MAX_WAITING));
+        Context { snapshot, rules, guard: Arc::new(guard), waiting, places: Arc::default() }
+    }
+
+    /// A turn with the loader, where there is one.
+    fn turn(&self, guest: Option<Arc<Guest>>) -> Result<Turn, Problem> {
+        let permit = self.waiting.clone().try_acquire_owned().map_err(|_| busy())?;
+        if let Some(guest) = &guest {
+            guest.waits();
+        }
+        Ok(Turn { _permit: permit, _place: None })
     }
 }
 
 pub(super) fn router(context: Context) -> Router {
-    let files = DefaultBodyLimit::max(MAX_FILES_BYTES);
     Router::new()
         .route("/", get(|| async { INDEX }))
         .route("/healthz", get(healthz))
@@ -84,23 +87,22 @@ pub(super) fn router(context: Context) -> Router {
         .route("/api/rules", get(status))
         .route("/api/rules/history", get(history))
         .route("/api/rules/diff", get(diff))
-        .route("/api/rules/deploy", post(deploy).layer(files))
+        .route("/api/rules/deploy", post(deploy))
         .route("/api/rules/rollback", post(rollback))
         .route("/api/rules/resume", post(resume))
-        .route("/api/rules/shadow", get(shadow).post(start_shadow).layer(files))
+        .route("/api/rules/shadow", get(shadow).post(start_shadow))
         .route("/api/rules/shadow/end", post(end_shadow))
         .route("/api/rules/promote", post(promote))
         .method_not_allowed_fallback(|| async {
             Problem(StatusCode::METHOD_NOT_ALLOWED, "this takes another method; `GET /` lists them".into())
         })
         .fallback(|| async { Problem(StatusCode::NOT_FOUND, "there is nothing here; `GET /` lists what there is".into()) })
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn_with_state(context.clone(), guarded))
         .with_state(context)
 }
 
 /// An answer that tells what is wrong.
-struct Problem(StatusCode, String);
+pub(super) struct Problem(pub(super) StatusCode, pub(super) String);
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
@@ -108,35 +110,45 @@ impl IntoResponse for Problem {
     }
 }
 
-/// A place among those that wait for the loader.
-struct Turn {
-    _permit: OwnedSemaphorePermit,
+fn busy() -> Problem {
+    Problem(StatusCode::TOO_MANY_REQUESTS, "other requests wait already; try again later".into())
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Turn
-where
-    Context: FromRef<S>,
-{
+/// One of those that wait for the loader, and where its components are in memory meanwhile.
+struct Turn {
+    _permit: OwnedSemaphorePermit,
+    _place: Option<Taken>,
+}
+
+/// A request for a change, whose body is there.
+struct Change {
+    body: Vec<u8>,
+    turn: Turn,
+}
+
+impl FromRequest<Context> for Change {
     type Rejection = Problem;
 
-    async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Turn, Problem> {
-        let turn = Context::from_ref(state).waiting.try_acquire_owned();
-        let busy = |_| Problem(StatusCode::TOO_MANY_REQUESTS, "other requests wait already; try again later".into());
-        turn.map(|_permit| Turn { _permit }).map_err(busy)
+    async fn from_request(request: Request, context: &Context) -> Result<Change, Problem> {
+        let (head, body) = request.into_parts();
+        let body = body::read(&head.headers, body, MAX_BODY_BYTES, BODY_TIME).await?;
+        Ok(Change { body, turn: context.turn(head.extensions.get().cloned())? })
     }
 }
 
-/// A body within its bounds.
-struct Body(Bytes);
+/// A request for a change that brings components.
+struct Upload(Change);
 
-impl<S: Send + Sync> FromRequest<S> for Body {
+impl FromRequest<Context> for Upload {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Body, Problem> {
-        let problem = |status, text| Problem(status, format!("the body can't be read: {text}"));
-        let late = |_| problem(StatusCode::REQUEST_TIMEOUT, format!("it took longer than {BODY_TIME:?}"));
-        let read = tokio::time::timeout(BODY_TIME, Bytes::from_request(request, state)).await.map_err(late)?;
-        read.map(Body).map_err(|rejection| problem(rejection.status(), rejection.body_text()))
+    async fn from_request(request: Request, context: &Context) -> Result<Upload, Problem> {
+        let (head, body) = request.into_parts();
+        let place = context.places.take().ok_or_else(busy)?;
+        let most = body::max_files_bytes(context.rules.status().live.rules.len());
+        let body = place.read(&head.headers, body, most).await?;
+        let turn = context.turn(head.extensions.get().cloned())?;
+        Ok(Upload(Change { body, turn: Turn { _place: Some(place), ..turn } }))
     }
 }
 
@@ -238,27 +250,27 @@ struct Which {
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-async fn deploy(State(context): State<Context>, turn: Turn, Body(body): Body) -> Result<Response, Problem> {
+async fn deploy(State(context): State<Context>, Upload(Change { body, turn }): Upload) -> Result<Response, Problem> {
     ask(context, turn, move || files(&body).map(|(files, dry_run)| swap::Request::Deploy { files, dry_run })).await
 }
 
-async fn rollback(State(context): State<Context>, turn: Turn, Body(body): Body) -> Result<Response, Problem> {
+async fn rollback(State(context): State<Context>, Change { body, turn }: Change) -> Result<Response, Problem> {
     ask(context, turn, move || read(&body).map(|Which { hash }| swap::Request::Rollback { hash })).await
 }
 
-async fn resume(State(context): State<Context>, turn: Turn, Body(body): Body) -> Result<Response, Problem> {
+async fn resume(State(context): State<Context>, Change { body, turn }: Change) -> Result<Response, Problem> {
     ask(context, turn, move || read(&body).map(|Nothing {}| swap::Request::Resume)).await
 }
 
-async fn start_shadow(State(context): State<Context>, turn: Turn, Body(body): Body) -> Result<Response, Problem> {
+async fn start_shadow(State(context): State<Context>, Upload(Change { body, turn }): Upload) -> Result<Response, Problem> {
     ask(context, turn, move || files(&body).map(|(files, _)| swap::Request::Shadow { files })).await
 }
 
-async fn end_shadow(State(context): State<Context>, turn: Turn, Body(body): Body) -> Result<Response, Problem> {
+async fn end_shadow(State(context): State<Context>, Change { body, turn }: Change) -> Result<Response, Problem> {
     ask(context, turn, move || read(&body).map(|Nothing {}| swap::Request::EndShadow)).await
 }
 
-async fn promote(State(context): State<Context>, turn: Turn, Body(body): Body) -> Result<Response, Problem> {
+async fn promote(State(context): State<Context>, Change { body, turn }: Change) -> Result<Response, Problem> {
     ask(context, turn, move || read(&body).map(|Nothing {}| swap::Request::Promote)).await
 }
 

@@ -137,27 +137,49 @@ fn bodies_are_bounded() {
     assert_eq!(ask(&server, "POST /api/rules/deploy", &[JSON], &components).0, 200);
 }
 
+/// Begins a change whose body does not end.
+fn begin(server: &Server, path: &str, length: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    let head = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\n{JSON}\r\ncontent-length: {length}\r\n\r\n{{");
+    stream.write_all(head.as_bytes()).unwrap();
+    stream
+}
+
 #[test]
-fn bodies_are_read_of_no_more_than_have_a_turn_and_looking_takes_none() {
+fn components_are_read_of_no_more_than_have_a_place_and_whoever_is_slow_gives_way() {
     let (server, _) = start(&loopback());
-    let begin = |_| {
-        let mut stream = TcpStream::connect(server.address).unwrap();
-        let head = format!("POST /api/rules/deploy HTTP/1.1\r\nhost: localhost\r\n{JSON}\r\ncontent-length: 60000000\r\n\r\n{{");
-        stream.write_all(head.as_bytes()).unwrap();
-        stream
-    };
-    let slow: Vec<TcpStream> = (0..routes::MAX_WAITING).map(begin).collect();
-    let until = Instant::now() + routes::BODY_TIME;
-    while ask(&server, "POST /api/rules/resume", &[JSON], "{}").0 != 429 {
-        assert!(Instant::now() < until, "their bodies have turns");
+    let deploy = || ask(&server, "POST /api/rules/deploy", &[JSON], r#"{"files":[{"rule":"a","wasm":"AQI="}]}"#).0;
+    let began = Instant::now();
+    let slow: Vec<TcpStream> = (0..body::PLACES).map(|_| begin(&server, "/api/rules/deploy", 10_000_000)).collect();
+    while deploy() != 429 {
+        assert!(began.elapsed() < body::FILES_TIME, "their bodies have the places");
     }
     for looking in ["/healthz", "/metrics", "/api/rules", "/api/rules/history"] {
         assert_eq!(ask(&server, &format!("GET {looking}"), &[], "").0, 200, "{looking}");
     }
-    drop(slow);
-    while ask(&server, "POST /api/rules/resume", &[JSON], "{}").0 == 429 {
-        assert!(Instant::now() < until, "whoever goes gives it back");
+    while deploy() == 429 {
+        assert!(began.elapsed() < body::FILES_TIME, "one of them gives way long before its time is up");
     }
+    assert_eq!(deploy(), 200, "and the place is free again");
+    drop(slow);
+}
+
+#[test]
+fn slow_bodies_keep_no_operator_from_a_change() {
+    let (server, _) = start(&loopback());
+    let slow: Vec<TcpStream> = (0..4 * routes::MAX_WAITING).map(|_| begin(&server, "/api/rules/resume", 60_000)).collect();
+    for _ in 0..20 {
+        let (code, said) = ask(&server, "POST /api/rules/rollback", &[JSON], "{}");
+        assert!(code == 409 && said.contains("refused Rollback"), "{code} {said}");
+    }
+    drop(slow);
+}
+
+#[test]
+fn what_is_announced_to_be_too_large_is_refused_and_the_client_is_told() {
+    let (server, _) = start(&loopback());
+    let (code, said) = ask(&server, "POST /api/rules/deploy", &[JSON], &" ".repeat(60 << 20));
+    assert!(code == 413 && said.contains("more than"), "{code} {said}");
 }
 
 #[test]
@@ -175,16 +197,43 @@ fn a_loader_that_is_busy_keeps_nobody_from_looking() {
 }
 
 #[test]
-fn who_sends_nothing_is_sent_away_and_keeps_nobody_waiting() {
+fn who_sends_nothing_is_sent_away() {
     let (server, _) = start(&loopback());
     let began = Instant::now();
-    let mut silent: Vec<TcpStream> = (0..MAX_CONNECTIONS).map(|_| TcpStream::connect(server.address).unwrap()).collect();
-    silent[0].write_all(b"GET /healthz HTTP/1.1\r\nhost: loc").unwrap();
+    let mut silent = TcpStream::connect(server.address).unwrap();
+    silent.write_all(b"GET /healthz HTTP/1.1\r\nhost: loc").unwrap();
     let mut rest = Vec::new();
-    silent[0].set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    let _ = silent[0].read_to_end(&mut rest);
+    silent.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let _ = silent.read_to_end(&mut rest);
     assert!(began.elapsed() < HEAD_TIME * 3, "it is closed after {HEAD_TIME:?}");
-    assert_eq!(ask(&server, "GET /healthz", &[], "").0, 200);
+}
+
+#[test]
+fn silent_connections_that_always_come_back_keep_no_probe_waiting() {
+    /// A probe of liveness gives up after a second, as those of Kubernetes do.
+    const PROBE: Duration = Duration::from_secs(1);
+    let (server, _) = start(&loopback());
+    let (address, enough) = (server.address, std::sync::atomic::AtomicBool::new(false));
+    let relaxed = std::sync::atomic::Ordering::Relaxed;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let connect = || TcpStream::connect(address).ok().filter(|stream| stream.set_nonblocking(true).is_ok());
+            let mut silent: Vec<TcpStream> = Vec::new();
+            while !enough.load(relaxed) {
+                silent.retain(|stream| stream.peek(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+                silent.extend(std::iter::repeat_with(connect).flatten().take(2 * crowd::MAX_CONNECTIONS - silent.len()));
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let answered: Vec<(u16, Duration)> = (0..40)
+            .map(|_| {
+                let asked = Instant::now();
+                (ask(&server, "GET /healthz", &[], "").0, asked.elapsed())
+            })
+            .collect();
+        enough.store(true, relaxed);
+        assert!(answered.iter().all(|(code, took)| *code == 200 && *took < PROBE), "{answered:?}");
+    });
 }
 
 #[test]

@@ -225,6 +225,42 @@ fn the_token_of_the_configuration_is_sent() {
     assert_eq!(sent, ["Bearer secret", "Bearer secret", "Bearer other"]);
 }
 
+/// A configuration that nobody can use any more, with `admin` in its middle.
+fn broken(admin: &str) -> TempDir {
+    let folder = checkout();
+    let text = format!("[rules]\npipeline = [\"validation\"\n[admin]\n{admin}\n[kafka]\nbrokers = 7\n");
+    fs::write(folder.path().join("weir.toml"), text).unwrap();
+    folder
+}
+
+#[test]
+fn where_the_configuration_is_broken_rules_are_changed_all_the_same() {
+    let server = Server::start(sensible);
+    let warning = format!(
+        "warning: failed to parse weir.toml line 3: missing comma between array elements, expected `,`; {} is asked all the same\n",
+        server.address
+    );
+    for arguments in ["status", "rollback"] {
+        let ended = ended(server.command(&broken(""), arguments).output().unwrap());
+        assert_eq!((ended.code, ended.err), (0, warning.clone()), "{}", ended.out);
+    }
+    // Without --admin, what can be read of the file tells where to ask, and by which token.
+    let folder = broken(&format!("listen = \"{}\"\ntoken = \"secret\"", server.address));
+    let mut weir = command(env!("CARGO_BIN_EXE_weir"), folder.path());
+    let ended = ended(weir.args(["rules", "rollback"]).env_remove("WEIR_ADMIN_LISTEN").output().unwrap());
+    assert_eq!((ended.code, ended.err), (0, warning));
+    assert_eq!(server.asked().last().unwrap().headers["authorization"], "Bearer secret");
+}
+
+#[test]
+fn where_the_address_itself_is_broken_no_other_one_is_asked() {
+    let folder = broken("listen = \"127.0.0.1");
+    let mut weir = command(env!("CARGO_BIN_EXE_weir"), folder.path());
+    let ended = ended(weir.args(["rules", "rollback"]).env_remove("WEIR_ADMIN_LISTEN").output().unwrap());
+    assert_eq!(ended.code, 2);
+    assert!(ended.err.contains("give its address by --admin HOST:PORT: failed to parse weir.toml line 3"), "{}", ended.err);
+}
+
 #[test]
 fn refusals_are_told_and_fail() {
     let cases = [

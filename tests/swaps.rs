@@ -17,7 +17,7 @@ use crate::end_to_end::{Messages, assert_in_order, assert_is_letter, assert_is_o
 use crate::folder::{Folder, shipped, variant};
 use crate::guest::{Guest, TRAP_IN_EARNEST};
 use crate::kafka::{Reader, Record, write};
-use crate::program::{Weir, eventually, field, within};
+use crate::program::{Weir, command, eventually, field, within};
 
 /// From the change of a file until the new rules are live, compiling on a busy machine included.
 const SECONDS: Duration = Duration::from_secs(60);
@@ -317,6 +317,32 @@ fn a_change_of_what_the_configuration_says_of_rules_is_a_swap_and_nothing_else_i
     }
     assert_eq!(count(&engine.lines(), "are refused"), 0);
     assert_eq!(engine.stop().code, Some(0));
+}
+
+#[test]
+fn a_change_that_needs_a_restart_is_told_and_stays_in_the_status_until_it_is_taken_back() {
+    let field = Field::new();
+    let mut engine = field.engine();
+    let address = engine.line("admin interface on http://").split_once("http://").unwrap().1.trim().to_owned();
+    let weir = |arguments: &[&str]| {
+        let mut weir = command(env!("CARGO_BIN_EXE_weir"), field.folder.path());
+        String::from_utf8(weir.args(["rules", "status", "--admin", &address]).args(arguments).output().unwrap().stdout).unwrap()
+    };
+    // The environment has the brokers, and goes before the file.
+    field.folder.configure("counts.every = \"7s\"\ntopics.output = \"elsewhere\"\nkafka.brokers = \"nowhere:1\"");
+    let line = engine.line("taken only by a restart");
+    assert!(line.contains("WARN") && line.ends_with(": topics.output, counts.every"), "{line}");
+    assert!(
+        weir(&[])
+            .contains("PENDING     changed in the configuration, and taken only by a restart: topics.output, counts.every\n")
+    );
+    let status: serde_json::Value = serde_json::from_str(&weir(&["--json"])).unwrap();
+    assert_eq!(status["pending"], serde_json::json!(["topics.output", "counts.every"]));
+    field.folder.configure("# the defaults");
+    engine.line("nothing of the configuration waits for a restart any more");
+    assert!(!weir(&[]).contains("PENDING"));
+    let ended = engine.stop();
+    assert_eq!((ended.code, count(&ended.lines, "only by a restart")), (Some(0), 1), "{:#?}", ended.lines);
 }
 
 #[test]

@@ -36,6 +36,7 @@ pub fn demo(args: &cli::Demo) -> anyhow::Result<()> {
     // What is decided about the rules of a demo must not be for a real group.
     config.kafka.group = "weir-demo".into();
     config.counts.every = WINDOW;
+    config.fixed.extend(["kafka.group", "counts.every"]);
     config.simulate.rate = args.rate;
     let until = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
     let end = if io::stdout().is_terminal() && io::stdin().is_terminal() {

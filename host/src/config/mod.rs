@@ -11,6 +11,8 @@ mod environment;
 mod kubernetes;
 mod raw;
 mod read;
+mod restart;
+mod salvage;
 mod secret;
 mod source;
 mod text;
@@ -25,6 +27,8 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
+pub use restart::needing_restart;
+pub use salvage::{Salvaged, salvage};
 pub use secret::Secret;
 pub use source::Source;
 
@@ -47,6 +51,8 @@ pub struct Config {
     pub admin: Admin,
     pub log: Log,
     pub simulate: Simulate,
+    /// Keys that the program itself has set, whatever is written.
+    pub fixed: Vec<&'static str>,
 }
 
 /// How to reach Kafka. `[kafka]`
@@ -274,6 +280,7 @@ impl Config {
     pub fn embed(&mut self) {
         self.kafka.brokers = None;
         self.kafka.delivery = Delivery::AtLeastOnce;
+        self.fixed.extend(["kafka.brokers", "kafka.delivery"]);
     }
 }
 

@@ -201,6 +201,14 @@ pub(super) fn parse_value(text: &str) -> Option<Value> {
     plain(DeValue::parse(text).ok()?.into_inner()).ok()
 }
 
+/// Parses a TOML document as it is, without asking whether its keys are known.
+pub(super) fn parse_table(text: &str) -> Option<serde_json::Map<String, Value>> {
+    match plain(DeValue::Table(DeTable::parse(text).ok()?.into_inner())).ok()? {
+        Value::Object(table) => Some(table),
+        _ => None,
+    }
+}
+
 /// A number that can't be used, as it was written.
 struct Unfit {
     number: String,

@@ -125,11 +125,11 @@ fn complaints_name_the_key_the_place_and_the_remedy() {
         ("kafka.properties = 3", "`kafka.properties` in weir.toml line 1 is a number; expected a table"),
         (
             "kafka.properties.acks = []",
-            "`kafka.properties.acks` in weir.toml line 1 is []; expected a text, a number, true or false",
+            "`kafka.properties.acks` in weir.toml line 1 is a list; expected a text, a number, true or false",
         ),
         (
             "kafka.properties.\"group.id\" = 'x'",
-            "`kafka.properties.group.id` in weir.toml line 1 is \"x\"; expected `kafka.group` in its place",
+            "`kafka.properties.group.id` in weir.toml line 1 is a text; expected `kafka.group` in its place",
         ),
         ("kafka.headers = 'yes'", "`kafka.headers` in weir.toml line 1 is \"yes\"; expected true or false"),
         ("kafka.group = ''", "`kafka.group` in weir.toml line 1 is \"\"; expected a text that is not empty"),

@@ -81,6 +81,7 @@ pub(super) fn validate(raw: &Raw, folder: &Path) -> Result<Config, Invalid> {
         admin: admin(raw, folder)?,
         log: Log { level: raw.choice("log.level", &LEVELS)? },
         simulate: simulate(raw)?,
+        fixed: Vec::new(),
     })
 }
 
@@ -101,7 +102,7 @@ fn kafka(raw: &Raw) -> Result<Kafka, Invalid> {
     })
 }
 
-fn admin(raw: &Raw, folder: &Path) -> Result<Admin, Invalid> {
+pub(super) fn admin(raw: &Raw, folder: &Path) -> Result<Admin, Invalid> {
     let text = |path| Ok(Some(raw.optional_text(path)?).filter(|text| !text.is_empty()));
     let listen = text("admin.listen")?;
     if listen.as_ref().is_some_and(|listen| listen.to_socket_addrs().is_err()) {

@@ -18,7 +18,8 @@ use base64::prelude::BASE64_STANDARD;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::cli::{self, Interface, RulesCommand, RulesShadow};
+use crate::cli::{self, ConfigFile, Interface, RulesCommand, RulesShadow};
+use crate::config::{self, Admin, Invalid, Salvaged};
 use crate::events::{self, Inbox};
 use crate::ruleset;
 use crate::swap::report::{Change, Deployed, Entry, Shadow, Status};
@@ -60,7 +61,25 @@ pub fn rules(command: &RulesCommand) -> anyhow::Result<()> {
 }
 
 fn client(interface: &Interface) -> anyhow::Result<Client> {
-    Client::new(interface.admin.as_deref(), &interface.file.load()?.admin)
+    let named = interface.admin.as_deref();
+    match interface.file.load() {
+        Ok(config) => Client::new(named, &config.admin),
+        Err(error) => client_without(named, &interface.file, error),
+    }
+}
+
+/// A client where the configuration can't be used. Rules are changed all the same: that may be what is needed just then.
+fn client_without(named: Option<&str>, file: &ConfigFile, error: Invalid) -> anyhow::Result<Client> {
+    let file = config::locate(file.config.as_deref());
+    let Salvaged { listen, token } = config::salvage(file.as_deref(), |name| std::env::var(name).ok());
+    let Some(address) = named.or(listen.as_deref()) else {
+        return Err(
+            anyhow::Error::new(error).context("failed to find the admin interface: give its address by --admin HOST:PORT")
+        );
+    };
+    // Where standard error is closed there is nobody to tell.
+    let _ = writeln!(io::stderr(), "warning: {error}; {address} is asked all the same");
+    Client::new(Some(address), &Admin { listen: None, token })
 }
 
 fn look<T: DeserializeOwned>(

@@ -37,6 +37,12 @@ pub(super) fn status(status: &Status) -> String {
     if let Some(candidate) = &status.shadow {
         notes.push(format!("SHADOW      {}", progress(candidate)));
     }
+    if !status.pending.is_empty() {
+        notes.push(format!(
+            "PENDING     changed in the configuration, and taken only by a restart: {}",
+            status.pending.join(", ")
+        ));
+    }
     if !notes.is_empty() {
         lines.push(String::new());
         lines.extend(notes);
@@ -339,6 +345,7 @@ device-filter  10.0.0-rc.1  bbbbbbbbbbbb  987
                 back: Some("5f2a".into()),
             }),
             shadow: Some(candidate()),
+            pending: vec!["kafka.group".into(), "counts.every".into()],
             swaps: Swaps { live: 3, refused: 1, taken_back: 1 },
         };
         let expected = "\
@@ -356,6 +363,7 @@ TAKEN BACK  2024-01-31T12:00:00Z: dead: its rules failed on 9 of its first 20 me
             5f2a came back
 WAITING     the folder has 81d0; `weir rules resume` makes it live
 SHADOW      cafe beside the live rules: 30,000 messages compared, 29,990 agreed (99.96 %), 2 faults
+PENDING     changed in the configuration, and taken only by a restart: kafka.group, counts.every
 
 3 went live, 1 refused, 1 taken back since the process started
 ";

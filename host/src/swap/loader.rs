@@ -274,11 +274,24 @@ impl Loader {
         self.go_live(&rules, Cause::Found(Why::LastGood), began).map(drop)
     }
 
-    /// Reads the configuration again. Only what is said of rules, trials and shadows is taken.
+    /// Reads the configuration again. Only what is said of rules, trials and shadows is taken. What else has changed is told.
     fn reload(&mut self) -> anyhow::Result<()> {
-        let Config { rules, trial, shadow, .. } = self.source.read()?;
+        let read = self.source.read()?;
+        self.tell_pending(config::needing_restart(&self.config, &read));
+        let Config { rules, trial, shadow, .. } = read;
         (self.config.rules, self.config.trial, self.config.shadow) = (rules, trial, shadow);
         Ok(())
+    }
+
+    fn tell_pending(&self, pending: Vec<String>) {
+        let keys = pending.join(", ");
+        let mut before = Vec::new();
+        update(&self.status, |status| before = std::mem::replace(&mut status.pending, pending));
+        match keys.as_str() {
+            keys if keys == before.join(", ") => {}
+            "" => tracing::info!("nothing of the configuration waits for a restart any more"),
+            keys => tracing::warn!("changed in the configuration, and taken only by a restart: {keys}"),
+        }
     }
 
     fn count_refused(&self) {

@@ -33,6 +33,9 @@ pub struct Status {
     pub shadow: Option<Shadow>,
     /// How often something happened since the start of the process.
     pub swaps: Swaps,
+    /// Keys of the configuration that have changed, and that only a restart takes.
+    #[serde(default)]
+    pub pending: Vec<String>,
 }
 
 /// Why a set is in force. One page in docs/ has the precedence.

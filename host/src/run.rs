@@ -269,6 +269,9 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         let committed = self.source.restore()?;
         self.counts.clear();
         if committed.is_empty() {
+            if self.missing.is_some() {
+                self.source.find_topic()?;
+            }
             self.missing = None;
             return Ok(());
         }

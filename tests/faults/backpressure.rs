@@ -43,6 +43,40 @@ fn a_topic_that_stays_missing_ends_it() {
     assert!(ended.lines.concat().contains(&job.topic("out")), "{:#?}", ended.lines);
 }
 
+/// Sees an engine end because its input topic was deleted, with clients that look for topics every so many milliseconds.
+fn ends_without_its_input(name: &str, refresh_millis: &str) {
+    let job = Job::create(shared(), name).with("kafka.properties.topic.metadata.refresh.interval.ms", refresh_millis);
+    job.load(28, 500, 300).finish();
+    let engine = job.engine("a").assigned();
+    job.settle();
+    shared().delete_topic(&job.topic("in"));
+    let ended = engine.end();
+    assert_eq!(ended.code, Some(1), "{:#?}", ended.lines);
+    let error = ended.lines.iter().find(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("{:#?}", ended.lines));
+    assert!(error.contains(&job.topic("in")) && error.contains("create the topic"), "{error}");
+}
+
+#[test]
+fn an_input_topic_that_is_deleted_ends_it() {
+    ends_without_its_input("deleted", "60000");
+}
+
+#[test]
+fn an_input_topic_that_the_group_has_lost_ends_it() {
+    ends_without_its_input("unassigned", "500");
+}
+
+#[test]
+fn an_input_topic_that_was_not_there_is_not_created_without_a_word() {
+    let job = Job::create(shared(), "misspelt");
+    let right = job.topic("in");
+    let job = job.with("topics.input", "mispelt-in");
+    let mut engine = job.engine("a");
+    let said = engine.weir().line("nobody has written to it");
+    assert!(said.contains("WARN") && said.contains("mispelt-in") && said.contains(&format!("did you mean `{right}`?")), "{said}");
+    engine.stop();
+}
+
 #[test]
 fn dead_letters_wait_for_their_topic_to_be_there_again() {
     let job = Job::create(shared(), "vanished").with("kafka.properties.topic.metadata.refresh.interval.ms", "1000");

@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
+pub use raw::suggestion;
 pub use restart::needing_restart;
 pub use salvage::{Salvaged, salvage};
 pub use secret::Secret;

@@ -265,7 +265,7 @@ fn in_open_table(path: &str) -> bool {
 }
 
 /// "; did you mean `…`?" if one of `known` is like `given`.
-pub(super) fn suggestion<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub fn suggestion<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.collect();
     // `WEIR_LOG` for `WEIR_LOG_LEVEL`, where nothing else begins like that.
     let beginning = |known: &str| known.strip_prefix(given).is_some_and(|rest| rest.starts_with(['.', '_']));

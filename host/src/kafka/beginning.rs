@@ -116,7 +116,7 @@ fn watermarks<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, parti
     let answer = match ask() {
         // So the client calls a partition that had no leader when it last looked, and it does not look again by itself.
         Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownPartition) => {
-            topics::partitions(consumer.client(), topic)?;
+            partitions(consumer, topic)?;
             ask()
         }
         answer => answer,
@@ -124,6 +124,8 @@ fn watermarks<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, parti
     answer.map_err(|error| Failure::from_client(&error, &what))
 }
 
-fn partitions<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> Result<std::ops::Range<i32>, Failure> {
-    Ok(0..topics::partitions(consumer.client(), topic)?.unwrap_or_default())
+/// The partitions of a topic that has to be there.
+pub(super) fn partitions<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> Result<std::ops::Range<i32>, Failure> {
+    let missing = || Failure::of(RDKafkaErrorCode::UnknownTopicOrPartition, &format!("find topic {topic}"));
+    topics::partitions(consumer.client(), topic)?.map(|count| 0..count).ok_or_else(missing)
 }

@@ -215,6 +215,11 @@ impl Source {
         Ok(found)
     }
 
+    /// Sees that the topic is there. While it is not, the group has no partitions of it to assign.
+    pub fn find_topic(&self) -> Result<(), Failure> {
+        beginning::partitions(&self.consumer, &self.topic).map(drop)
+    }
+
     /// An assignment is answered once. Answering it again, while the group wants the partitions back, would confuse the client.
     fn read_from(&self, positions: &TopicPartitionList) -> Result<(), KafkaError> {
         if !self.reading {

@@ -159,6 +159,9 @@ impl Clients {
                 Ok(topic) => {
                     let config::Topics { partitions, replication, .. } = topics;
                     tracing::info!(topic, partitions, replication, "topic created");
+                    if topic == topics.input && !self.embedded {
+                        self.doubt(topics);
+                    }
                 }
                 // Another process was faster.
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
@@ -166,6 +169,20 @@ impl Clients {
             }
         }
         Ok(())
+    }
+
+    /// Says that nobody has written to the input topic yet: its name may be misspelt.
+    fn doubt(&self, topics: &config::Topics) {
+        let ours = [&topics.input, &topics.output, &topics.rejected, &topics.counts];
+        let metadata = self.probe.client().fetch_metadata(None, ANSWER);
+        let names = metadata.iter().flat_map(|metadata| metadata.topics()).map(|topic| topic.name());
+        let others = names.filter(|name| !ours.iter().any(|our| our == name));
+        tracing::warn!(
+            topic = topics.input,
+            "the input topic was not there and is created: nobody has written to it; \
+             if its name is misspelt, set `topics.input` and delete this one{}",
+            config::suggestion(&topics.input, others)
+        );
     }
 
     /// Waits until the brokers know the topics that their controller has created.

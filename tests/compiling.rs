@@ -78,6 +78,13 @@ fn globals_and_functions_obeyed_and_violated() {
 }
 
 #[test]
+fn the_name_of_a_function_obeyed_and_violated() {
+    let named = |length: usize| refusal(Bounds::default(), &core(&format!("(func (@name \"{}\"))", "a".repeat(length))));
+    assert!(named(64 << 10).contains("must export"), "{}", named(64 << 10));
+    assert!(named((64 << 10) + 1).contains("name has 65537 bytes, and at most 65536"));
+}
+
+#[test]
 fn the_size_of_a_component_obeyed_and_violated() {
     // A custom section is skipped by whoever compiles. Its name and the sizes before it take sixteen bytes.
     let sized = |size: usize| {

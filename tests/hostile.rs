@@ -8,16 +8,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, fs, panic};
 
 use serde::de::IgnoredAny;
 use weir::config::Rule;
 use weir::counts::Counts;
-use weir::pipeline::{MAX_DETAIL_BYTES, Pipeline};
+use weir::pipeline::{Evaluate, MAX_DETAIL_BYTES, Pipeline, View};
 use weir::record::{Batch, Step};
 use weir::ruleset::{Defined, Definition, RuleSet};
-use weir::wasm::{Instance, Limits, Runtime};
+use weir::wasm::{Instance, Limits, Occasion, Runtime};
 
 use crate::guest::Guest;
 
@@ -62,6 +62,8 @@ struct Hostile {
     rows: Vec<String>,
     /// `batches`: how often they are judged.
     batches: usize,
+    /// `seconds`: how long all of that may take.
+    patience: Option<Duration>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -113,6 +115,7 @@ impl Hostile {
             },
             rows: find("rows").unwrap_or("1 \"two\" null {\"x\":4} 5").split(' ').flat_map(repeated).collect(),
             batches: number("batches", 2),
+            patience: find("seconds").map(|seconds| Duration::from_secs(seconds.parse().unwrap())),
         }
     }
 
@@ -149,7 +152,10 @@ impl Hostile {
         log.take();
         let before = resident("VmRSS");
         fs::write("/proc/self/clear_refs", "5").expect("the peak of memory can be measured anew");
+        let begun = Instant::now();
         self.run();
+        let took = begun.elapsed();
+        assert!(self.patience.is_none_or(|patience| took < patience), "it took {took:?}");
         let most = before + 2 * (self.limits.memory + self.limits.result) as u64 + ROOM_TO_WORK;
         let (after, peak) = (resident("VmRSS"), resident("VmHWM"));
         assert!(after < before + LEFT_BEHIND, "{after} bytes are resident, {before} were before it");
@@ -366,7 +372,26 @@ fn wasmtime_precompiled(component: &[u8]) -> Vec<u8> {
     let cache = weir::wasm::Cache::in_folder(folder.path().join("cache")).unwrap();
     Runtime::new(Some(cache)).unwrap().load(component, LIMITS.stack).unwrap();
     let entry = std::fs::read_dir(folder.path().join("cache")).unwrap().next().unwrap().unwrap();
-    std::fs::read(entry.path()).unwrap()
+    // A digest comes first.
+    std::fs::read(entry.path()).unwrap().split_off(32)
+}
+
+#[test]
+fn a_damaged_entry_of_the_cache_is_compiled_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = || weir::wasm::Cache::in_folder(folder.path().join("cache")).unwrap();
+    let load = || Runtime::new(Some(cache())).unwrap().load(&Guest::default().component(), LIMITS.stack).unwrap();
+    load();
+    let entry = std::fs::read_dir(folder.path().join("cache")).unwrap().next().unwrap().unwrap().path();
+    let whole = std::fs::read(&entry).unwrap();
+    for part in 1..20 {
+        let mut damaged = whole.clone();
+        damaged[whole.len() * part / 20] ^= 4;
+        std::fs::write(&entry, damaged).unwrap();
+        let (mut rule, _) = Instance::new(&load(), "guest", "{}", LIMITS, Occasion::Live).unwrap();
+        assert!(rule.evaluate(View::default()).is_ok(), "it runs");
+        assert!(std::fs::read(&entry).unwrap() == whole, "it is in the cache anew");
+    }
 }
 
 /// A set whose only rule is `guest`, by the name `mine`.

@@ -4,14 +4,17 @@
 //! it is not used; and nothing that a user hands in is ever looked for here: entries are named by the SHA-256 of the
 //! component's own bytes, and of the wasmtime version and configuration that compiled it.
 //!
-//! The folder is bounded: what was used longest ago goes first. A process that has loaded an entry keeps it, for a file that is
-//! removed is there until nobody has it open or mapped.
+//! A disk may damage what it keeps, and damaged machine code does anything. Each entry therefore begins with a digest of its name
+//! and of what follows, and is handed out as the bytes that were checked, never as a file that is read a second time.
+//!
+//! The folder is bounded: what was used longest ago goes first.
 
 use std::fs;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use anyhow::Context;
+use sha2::{Digest, Sha256};
 
 use crate::{files, folder};
 
@@ -19,6 +22,8 @@ use crate::{files, folder};
 const MAX_ENTRIES: usize = 256;
 /// Most bytes of all entries. That of an honest rule has some 300 KiB.
 const MAX_BYTES: u64 = 256 << 20;
+/// Length of the digest that an entry begins with.
+const DIGEST_BYTES: usize = 32;
 
 /// A folder of compiled components.
 #[derive(Clone, Debug)]
@@ -49,17 +54,23 @@ impl Cache {
         Ok(Cache { folder })
     }
 
-    /// Where the compiled form named `key` is, if it is there.
-    pub(super) fn find(&self, key: &str) -> Option<PathBuf> {
-        let path = Some(self.folder.join(key)).filter(|path| path.is_file())?;
+    /// The compiled form named `key`, if it is there and undamaged.
+    pub(super) fn find(&self, key: &str) -> Option<Vec<u8>> {
+        let path = self.folder.join(key);
+        let mut entry = fs::read(&path).ok()?;
+        if entry.len() < DIGEST_BYTES || entry[..DIGEST_BYTES] != digest(key, &entry[DIGEST_BYTES..]) {
+            tracing::debug!("compiling anew what is damaged in the cache: {}", path.display());
+            return None;
+        }
         // So that it counts as used. Where that fails it is as old as it is.
         let _ = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
-        Some(path)
+        Some(entry.split_off(DIGEST_BYTES))
     }
 
     /// Keeps `compiled` under `key`, whole or not at all.
     pub(super) fn store(&self, key: &str, compiled: &[u8]) -> anyhow::Result<()> {
-        let written = files::replace_private(&self.folder.join(key), compiled);
+        let entry = [&digest(key, compiled), compiled].concat();
+        let written = files::replace(&self.folder.join(key), &entry);
         written.with_context(|| format!("failed to write into the cache folder {}", self.folder.display()))?;
         self.prune(MAX_ENTRIES, MAX_BYTES);
         Ok(())
@@ -81,6 +92,11 @@ impl Cache {
             }
         }
     }
+}
+
+/// What an entry begins with.
+fn digest(key: &str, compiled: &[u8]) -> [u8; DIGEST_BYTES] {
+    Sha256::new().chain_update(key).chain_update(compiled).finalize().into()
 }
 
 #[cfg(test)]
@@ -106,7 +122,27 @@ mod tests {
         let cache = Cache::in_folder(folder.path().join("weir")).unwrap();
         assert_eq!(cache.find("key"), None);
         cache.store("key", b"compiled").unwrap();
-        assert_eq!(fs::read(cache.find("key").unwrap()).unwrap(), b"compiled");
+        assert_eq!(cache.find("key").as_deref(), Some(&b"compiled"[..]));
+    }
+
+    #[test]
+    fn what_is_damaged_or_goes_by_another_name_is_not_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::in_folder(folder.path().join("weir")).unwrap();
+        cache.store("key", b"compiled").unwrap();
+        let whole = fs::read(cache.folder.join("key")).unwrap();
+        for bit in 0..8 * whole.len() {
+            let mut damaged = whole.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            fs::write(cache.folder.join("key"), damaged).unwrap();
+            assert_eq!(cache.find("key"), None, "with bit {bit} flipped");
+        }
+        for length in 0..whole.len() {
+            fs::write(cache.folder.join("key"), &whole[..length]).unwrap();
+            assert_eq!(cache.find("key"), None, "cut to {length} bytes");
+        }
+        fs::write(cache.folder.join("other"), &whole).unwrap();
+        assert_eq!(cache.find("other"), None);
     }
 
     /// A cache with entries of ten bytes, the oldest first.

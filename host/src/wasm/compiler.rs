@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Resource, Rlimit, nice, setrlimit};
-use wasmparser::{Parser, Payload};
+use wasmparser::{CustomSectionReader, KnownCustom, Name, Parser, Payload};
 use wasmtime::Engine;
 
 use super::runtime::{MAX_COMPONENT_BYTES, engine_config};
@@ -43,6 +43,8 @@ const MAX_COMPILED_BYTES: u64 = 256 << 20;
 /// not in the memory that is bounded. Honest rules have a handful and some thousand.
 const MAX_GLOBALS: u64 = 10_000;
 const MAX_FUNCTIONS: u64 = 50_000;
+/// Longest name of a function, in bytes. wasmtime copies it into each frame of each trap's backtrace, which no deadline bounds.
+const MAX_NAME_BYTES: usize = 64 << 10;
 /// Threads that compile. Each reserves address space, which is bounded, and on a large machine there would be very many.
 const THREADS: &str = "4";
 /// Arenas that they allocate from, for the same reason.
@@ -94,11 +96,26 @@ fn check_counts(bytes: &[u8]) -> anyhow::Result<()> {
         match payload {
             Payload::GlobalSection(section) => globals += u64::from(section.count()),
             Payload::FunctionSection(section) => functions += u64::from(section.count()),
+            Payload::CustomSection(section) => check_names(&section)?,
             _ => {}
         }
     }
     ensure!(globals <= MAX_GLOBALS, "it has {globals} globals, and at most {MAX_GLOBALS} are allowed; make it smaller");
     ensure!(functions <= MAX_FUNCTIONS, "it has {functions} functions, and at most {MAX_FUNCTIONS} are allowed; make it smaller");
+    Ok(())
+}
+
+/// Refuses names of functions that are too long.
+fn check_names(section: &CustomSectionReader<'_>) -> anyhow::Result<()> {
+    let KnownCustom::Name(names) = section.as_known() else { return Ok(()) };
+    for functions in names.map_while(Result::ok) {
+        let Name::Function(functions) = functions else { continue };
+        let longest = functions.into_iter().map_while(Result::ok).map(|naming| naming.name.len()).max().unwrap_or(0);
+        ensure!(
+            longest <= MAX_NAME_BYTES,
+            "a function's name has {longest} bytes, and at most {MAX_NAME_BYTES} are allowed; strip the names of functions"
+        );
+    }
     Ok(())
 }
 

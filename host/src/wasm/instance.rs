@@ -3,17 +3,18 @@
 //! A trap leaves a store unusable, so an instance makes itself a new one after each. Nothing a guest does lasts longer than
 //! its deadline, takes more than its limits, or hands back more than its result.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::mem;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
-use wasmtime::{Store, Trap, WasmBacktrace};
+use wasmtime::{Store, Trap};
 
 use super::bindings::weir::rule::types::{Batch, ColumnParam};
 use super::bindings::{Manifest as BoundManifest, Outcome as BoundOutcome, Rule};
 use super::guest::{Guest, Occasion, escaped};
 use super::limits::Limit;
+use super::names::functions;
 use super::runtime::{Component, TICK, hex};
 use crate::column::Column;
 use crate::config::Limits;
@@ -26,10 +27,6 @@ const SHORTER: u32 = 8;
 const LONGER: u32 = 2;
 /// What is kept of the words in which a rule refuses its configuration, in bytes.
 const MAX_REFUSAL_BYTES: usize = 1_024;
-/// Frames of a backtrace that are kept.
-const MAX_FRAMES: usize = 32;
-/// What is kept of a function's name, in characters.
-const MAX_FUNCTION: usize = 200;
 
 /// A configured rule, ready to judge.
 pub struct Instance {
@@ -155,23 +152,6 @@ fn unstarted(error: &anyhow::Error) -> Fault {
 /// A deadline in ticks. One more than it takes: the first may come at once.
 fn ticks(deadline: Duration) -> u64 {
     deadline.as_millis().div_ceil(TICK.as_millis()) as u64 + 1
-}
-
-/// The functions of a backtrace, one a line.
-fn functions(backtrace: &WasmBacktrace) -> String {
-    let mut text = String::new();
-    for frame in backtrace.frames().iter().take(MAX_FRAMES) {
-        let line = if text.is_empty() { "" } else { "\n" };
-        let written = match frame.func_name() {
-            Some(name) => {
-                let name: String = format!("{:#}", rustc_demangle::demangle(name)).chars().take(MAX_FUNCTION).collect();
-                write!(text, "{line}{}", escaped(&name))
-            }
-            None => write!(text, "{line}function {}", frame.func_index()),
-        };
-        written.expect("a string takes all that is written");
-    }
-    text
 }
 
 impl Evaluate for Instance {

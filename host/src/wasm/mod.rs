@@ -10,6 +10,7 @@ mod compiler;
 mod guest;
 mod instance;
 mod limits;
+mod names;
 mod runtime;
 
 pub use crate::config::Limits;

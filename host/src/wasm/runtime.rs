@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::error::Context as _;
-use wasmtime::{Config, Engine, EngineWeak, OptLevel};
+use wasmtime::{Config, Engine, EngineWeak, OptLevel, WasmBacktraceDetails};
 
 use super::bindings::{Rule, RulePre};
 use super::cache::Cache;
@@ -117,15 +117,15 @@ impl Runtime {
     fn compile(&self, engine: &Engine, bytes: &[u8], digest: &[u8; 32]) -> anyhow::Result<wasmtime::component::Component> {
         let compile = || self.compiler.compile(engine, bytes);
         let load = |compiled: &[u8]| {
-            // SAFETY: these are the very bytes that the compiler has just written.
+            // SAFETY: these are the very bytes that the compiler has written: just now, or before, when the cache kept them with
+            // their digest. It has checked that, and that its folder belongs to this user alone; its key covers the component's
+            // bytes and everything that shapes compiled code.
             unsafe { wasmtime::component::Component::deserialize(engine, compiled) }.context("failed to load machine code")
         };
         let Some(cache) = &self.cache else { return Ok(load(&compile()?)?) };
         let key = cache_key(engine, digest);
-        if let Some(path) = cache.find(&key) {
-            // SAFETY: the cache's folder belongs to this user alone, as `Cache` has checked, and so holds nothing but what
-            // `store` put there; the key covers the component's bytes and everything that shaped the compiled code.
-            match unsafe { wasmtime::component::Component::deserialize_file(engine, &path) } {
+        if let Some(compiled) = cache.find(&key) {
+            match load(&compiled) {
                 Ok(component) => return Ok(component),
                 Err(error) => tracing::debug!("compiling anew what the cache can't give: {error:#}"),
             }
@@ -151,6 +151,8 @@ fn cache_key(engine: &Engine, digest: &[u8; 32]) -> String {
 pub(super) fn engine_config() -> Config {
     let mut config = Config::new();
     config.cranelift_opt_level(OptLevel::Speed).epoch_interruption(true).concurrency_support(false);
+    // A guest's debug information takes time that no deadline bounds. Without this a variable of the environment asks for it.
+    config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
     config
 }
 

@@ -20,6 +20,7 @@ use weir::ruleset::{Defined, Definition, RuleSet};
 use weir::wasm::{Instance, Limits, Occasion, Runtime};
 
 use crate::guest::Guest;
+use crate::program::command;
 
 const LIMITS: Limits = Limits {
     memory: 4 << 20,
@@ -318,6 +319,22 @@ impl std::io::Write for Log {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+#[test]
+fn a_rule_forges_no_line_of_apply() {
+    let forges = r#"(data (i32.const 24576) "[\0a{\22user_id\22:\22forged\22}\0d\0a]")
+        (func $on_null (param $row i32)
+          (if (i64.ne (global.get $processed_at) (i64.const 0))
+            (then (call $write (local.get $row) (i32.const 5) (i32.const 25) (i32.const 25)))))"#;
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("guest.wasm"), Guest::new(forges).component()).unwrap();
+    fs::write(folder.path().join("weir.toml"), "[rules]\nfolder = \".\"\npipeline = [\"guest\"]").unwrap();
+    fs::write(folder.path().join("in"), "{\"x\":null}\n").unwrap();
+    let mut weir = command(env!("CARGO_BIN_EXE_weir"), folder.path());
+    let ended = weir.args(["apply", "--input", "in"]).output().unwrap();
+    let text = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+    assert_eq!(text.0, "{\"x\":null,\"y\":[ {\"user_id\":\"forged\"}  ]}\n", "{}", text.1);
 }
 
 #[test]

@@ -488,6 +488,53 @@ fn rules_that_reject_far_more_than_those_before_are_taken_back() {
 }
 
 #[test]
+fn rules_that_let_pass_what_those_before_reject_are_taken_back_unless_that_is_intended() {
+    let field = Field::new();
+    let mut engine = field.engine();
+    let good = field.folder.hash();
+    // Half of the logins are of an old version.
+    let log_in = || {
+        let login = |index| if index % 2 == 0 { LOGIN.to_owned() } else { LOGIN.replace("2.3.0", "1.0.0") };
+        let record = |index| Record { value: Some(login(index).into()), ..Record::default() };
+        write(&field.brokers(), "user-login", &(0..200).map(record).collect::<Vec<Record>>());
+    };
+    log_in();
+    field.letters().count(100);
+    field.folder.configure("[rule.validation.config]\nmin_app_version = \"0.0.1\"");
+    let lax = field.folder.hash();
+    live(&mut engine, &lax);
+    log_in();
+    let line = engine.line("rules are taken back");
+    assert_eq!((self::field(&line, "failed"), self::field(&line, "back")), (lax, good));
+    for words in ["it let pass", "trial.fewer_rejections", "validation: old_app_version 1.0.0"] {
+        assert!(line.contains(words), "{words}: {line}");
+    }
+    let intended = "[trial]\nrecords = 100\nfewer_rejections = 1.0\n[rule.validation.config]\nmin_app_version = \"0.0.2\"";
+    field.folder.configure(intended);
+    live(&mut engine, &field.folder.hash());
+    log_in();
+    let line = engine.line("the set has passed its trial");
+    assert_eq!(self::field(&line, "ruleset"), field.folder.hash());
+    assert_eq!(engine.stop().code, Some(0));
+}
+
+#[test]
+fn what_a_rule_logs_while_it_is_proven_is_no_warning_of_a_live_process() {
+    let field = Field::new();
+    let mut engine = field.engine();
+    let talks = "(data (i32.const 24576) \"odd row\")
+        (func $on_batch (call $log (i32.const 2) (global.get $scratch) (i32.const 7)))";
+    field.folder.put(RULE, &Guest::new(talks).component());
+    live(&mut engine, &field.folder.hash());
+    let said = |lines: &[String]| count(lines, "odd row");
+    assert_eq!(said(&engine.lines()), 0, "{:#?}", engine.lines());
+    field.log_in(1);
+    let line = engine.line("odd row");
+    assert!(line.contains("WARN") && line.contains("records=\"0/0\"") && !line.contains("probe"), "{line}");
+    assert_eq!(engine.stop().code, Some(0));
+}
+
+#[test]
 fn sound_rules_that_come_before_the_first_message_are_not_blamed_for_what_is_always_rejected() {
     let field = Field::new();
     let mut engine = field.engine();

@@ -4,9 +4,9 @@
 //! many, else by key as Java clients would choose, else, without a key, to the input partition modulo their number: in each
 //! case messages of one input partition with one key stay in order.
 //!
-//! The headers listed here belong to this engine. On outputs, ones that are already there are replaced, so that a chain of
-//! engines names the last one. On dead letters all original headers stay where they are and ours follow: nothing is lost, and
-//! the last of a name is ours.
+//! The headers listed here belong to this engine. Ones that are already there are replaced: in a chain of engines the last one is
+//! named, a dead letter that is produced to the input again and rejected again has each of them once, and nobody can forge one.
+//! All other headers stay where they are, and ours follow. Only where outputs get no headers of ours do they keep all they have.
 
 use super::native::Headers;
 use super::outbox::Outgoing;
@@ -33,7 +33,7 @@ pub const RULE_VERSION: &str = "weir-rule-version";
 /// On a shortened dead letter: what is missing.
 pub const SHORTENED: &str = "weir-shortened";
 
-/// Headers on outputs that are replaced.
+/// Headers that are replaced.
 const OURS: [&str; 8] = [RULESET, SOURCE, REASON, DETAIL, BACKTRACE, RULE, RULE_VERSION, SHORTENED];
 /// How much of a value, a key and the headers a shortened dead letter keeps, in bytes each: together well below any sensible
 /// `max.message.bytes`.
@@ -129,7 +129,7 @@ impl Writer {
     /// message, since that may be why.
     pub(super) fn letter<'a>(&'a self, work: Work<'a>, rejection: &Rejection, refused: bool) -> Outgoing<'a> {
         let index = rejection.record as usize;
-        let headers = original_headers(work.batch, index, |_| true);
+        let headers = original_headers(work.batch, index, is_foreign);
         Outgoing {
             topic: &self.topics.rejected,
             partition: route(work.batch, index, self.partitions.input, self.partitions.rejected),
@@ -149,7 +149,7 @@ impl Writer {
         let headers: usize = work.batch.headers(index).map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len)).sum();
         let note = format!("value of {value} bytes and key of {key} cut to {SHORT_BYTES}; headers of {headers} dropped if more");
         let headers = match headers <= SHORT_BYTES {
-            true => original_headers(work.batch, index, |_| true),
+            true => original_headers(work.batch, index, is_foreign),
             false => Headers::new(HEADERS),
         };
         Outgoing {
@@ -178,7 +178,7 @@ impl Writer {
 
     fn output_headers(&self, batch: &Batch, index: usize, ruleset: &str) -> Option<Headers> {
         if self.headers {
-            let headers = original_headers(batch, index, |name| !OURS.contains(&name));
+            let headers = original_headers(batch, index, is_foreign);
             return Some(add(add(headers, RULESET, ruleset), SOURCE, &batch.place(index)));
         }
         batch.headers(index).next().is_some().then(|| original_headers(batch, index, |_| true))
@@ -208,6 +208,11 @@ fn route(batch: &Batch, index: usize, input: i32, own: i32) -> Option<i32> {
         return Some(partition);
     }
     batch.key(index).is_none().then(|| partition % own.max(1))
+}
+
+/// Whether a header is none of ours.
+fn is_foreign(name: &str) -> bool {
+    !OURS.contains(&name)
 }
 
 fn original_headers(batch: &Batch, index: usize, keep: impl Fn(&str) -> bool) -> Headers {

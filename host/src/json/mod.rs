@@ -4,11 +4,13 @@
 //! never turned into a tree and never written anew: [`splice`] puts members into the original bytes, so that everything no
 //! rule touched leaves as it came, to the byte. What is left out: the meaning of members, and metadata.
 
+mod foreign;
 mod projection;
 mod scan;
 mod splice;
 mod text;
 
+pub use foreign::Foreign;
 pub use projection::{Node, Projection};
 pub use scan::{Found, Problem, is_composite, is_number};
 pub use splice::{Splicer, Unwritable, Writes};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::foreign::Foreign;
 use super::projection::{MAX_LEVELS, Node, Projection, ROOT};
 use super::text;
 use crate::column::{Column, Kind};
@@ -9,6 +10,8 @@ use crate::reserved::Reason;
 
 /// How deep objects and arrays may nest, the message itself included. Bounds the stack; other JSON readers stop there too.
 const MAX_DEPTH: usize = 128;
+/// How many bytes at the beginning may give away that all of them are no JSON.
+const FRONT: usize = 5;
 
 /// Where a member's value stands in a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +74,8 @@ pub enum Problem {
     TooDeep,
     /// The string at this offset, which is read, has half of a surrogate pair.
     LoneSurrogate(usize),
+    /// Rejected with this reason, for the bytes are another form than JSON from the beginning.
+    Foreign(Reason, Foreign),
 }
 
 impl Problem {
@@ -84,6 +89,18 @@ impl Problem {
             Problem::Duplicate(_) => Reason::DuplicateMember,
             Problem::TooDeep => Reason::TooDeep,
             Problem::LoneSurrogate(_) => Reason::LoneSurrogate,
+            Problem::Foreign(reason, _) => *reason,
+        }
+    }
+
+    /// The same of the message `bytes`, with the cause named if it stands at their beginning.
+    #[cold]
+    fn explained(self, bytes: &[u8]) -> Problem {
+        match (&self, Foreign::of(bytes)) {
+            (Problem::NotUtf8(..FRONT) | Problem::Malformed(..FRONT, _), Some(foreign)) => {
+                Problem::Foreign(self.reason(), foreign)
+            }
+            _ => self,
         }
     }
 }
@@ -98,6 +115,7 @@ impl fmt::Display for Problem {
             Problem::Duplicate(name) => write!(f, "{name}"),
             Problem::TooDeep => write!(f, "nested deeper than {MAX_DEPTH} levels"),
             Problem::LoneSurrogate(at) => write!(f, "the string at byte {at} has half of a surrogate pair"),
+            Problem::Foreign(_, foreign) => write!(f, "{foreign}"),
         }
     }
 }
@@ -137,6 +155,10 @@ impl<'a> Scan<'a> {
 
     /// The whole message: one object, with white space around it at most.
     pub(super) fn message(&mut self) -> Result<(), Problem> {
+        self.object_alone().map_err(|problem| problem.explained(self.bytes))
+    }
+
+    fn object_alone(&mut self) -> Result<(), Problem> {
         if self.bytes.is_empty() {
             return Err(Problem::Empty);
         }

@@ -1,0 +1,46 @@
+//! What bytes are that are no JSON, by how they begin: the mistakes of producers that are met most often.
+//!
+//! Only for words to people: a message is rejected either way, with the same reason.
+
+use std::fmt;
+
+/// A form that is no JSON text in UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// The mark of UTF-8, which cannot be seen.
+    ByteOrderMark,
+    /// With its mark, or ASCII characters with zeros between them.
+    Utf16,
+    Gzip,
+    Zstd,
+    /// A zero and this id of a schema, as serialisers write them that use a schema registry.
+    Framed(u32),
+}
+
+impl Foreign {
+    /// What `bytes` begin like, if it is one of these.
+    pub fn of(bytes: &[u8]) -> Option<Foreign> {
+        match bytes {
+            [0xef, 0xbb, 0xbf, ..] => Some(Foreign::ByteOrderMark),
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'{' | b'[', 0, ..] | [0, b'{' | b'[', 0, ..] => Some(Foreign::Utf16),
+            [0x1f, 0x8b, ..] => Some(Foreign::Gzip),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Foreign::Zstd),
+            [0, a, b, c, d, _, ..] => Some(Foreign::Framed(u32::from_be_bytes([*a, *b, *c, *d]))),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Foreign::ByteOrderMark => out.write_str("begins with a byte order mark, EF BB BF; send the value without it"),
+            Foreign::Utf16 => out.write_str("looks like UTF-16; send the value in UTF-8"),
+            Foreign::Gzip => out.write_str("looks like gzip; leave compression to the producer, by compression.type"),
+            Foreign::Zstd => out.write_str("looks like zstd; leave compression to the producer, by compression.type"),
+            Foreign::Framed(id) => {
+                write!(out, "begins with 00 and the schema id {id}, as for a schema registry; send plain JSON")
+            }
+        }
+    }
+}

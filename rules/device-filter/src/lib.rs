@@ -1,4 +1,4 @@
-//! Keeps messages whose `device_type` is in a list, whatever its case, and rejects all others, other JSON types included.
+//! Keeps messages whose `device_type` is in a list, in lower case, and rejects all others, other JSON types included.
 //!
 //! With `normalise` it also rewrites the spelling to the one in the list; otherwise the bytes stay as they were sent.
 
@@ -9,7 +9,7 @@ use weir_rule::{About, Field, Manifest, Output, Reason, Row, Rule, Verdict};
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The device types to keep, in any case.
+    /// The device types to keep, compared in lower case.
     pub allowed: Vec<String>,
     /// Rewrite `device_type` to its spelling in `allowed`.
     pub normalise: bool,
@@ -129,9 +129,9 @@ mod tests {
     }
 
     #[test]
-    fn rejects_a_missing_device_type_without_a_detail() {
+    fn a_device_type_that_is_not_there_is_named() {
         let judged = Harness::<DeviceFilter>::new(json!({})).unwrap().judge(json!({}));
-        assert_eq!((judged.reason(), judged.detail()), (Some("unsupported_device_type"), None));
+        assert_eq!((judged.reason(), judged.detail()), (Some("unsupported_device_type"), Some("`device_type` is missing")));
     }
 
     #[test]
@@ -142,11 +142,15 @@ mod tests {
     }
 
     #[test]
-    fn ignores_case_beyond_ascii() {
+    fn compares_in_lower_case_beyond_ascii_and_folds_nothing() {
         let allowed = json!({ "allowed": ["Téléphone", "K"] });
         assert!(judge(allowed.clone(), &json!("TÉLÉPHONE")).is_kept());
         assert!(judge(allowed.clone(), &json!("\u{212a}")).is_kept(), "the Kelvin sign is a K");
         assert!(!judge(allowed, &json!("telephone")).is_kept());
+        let allowed = json!({ "allowed": ["Straße", "ΣΙΓΜΑΣ", "iOS"] });
+        for other in ["STRASSE", "σιγμασ", "ıOS", "iOſ"] {
+            assert!(!judge(allowed.clone(), &json!(other)).is_kept(), "{other}");
+        }
     }
 
     #[test]

@@ -139,13 +139,13 @@ impl<'a> Row<'a> {
         &self.input.manifest.reads[member.index(self.input.manifest)]
     }
 
-    /// A rejection whose detail is what the member holds, as [`Row::raw`] gives it.
+    /// A rejection whose detail is what the member holds, as [`Row::raw`] gives it, or that it is missing.
     #[cold]
     #[inline(never)]
     pub fn reject(&self, reason: impl Into<Cause>, member: impl Key<Field>) -> Verdict {
         match self.raw(member) {
             Some(value) => Verdict::reject_with(reason, value),
-            None => Verdict::reject(reason),
+            None => Verdict::reject_with(reason, format!("`{}` is missing", self.name(member))),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Points in time as messages carry them. There is no clock: the batch's time is [`Row::processed_at`].
 
-use crate::{Field, Key, Kind, Row, number};
+use crate::{Cause, Field, Key, Kind, Row, Verdict, number};
 
 /// The last second of the year 9999, UTC. What is later is most likely milliseconds.
 pub const LAST_SECOND: i64 = 253_402_300_799;
@@ -12,7 +12,29 @@ pub const LAST_SECOND: i64 = 253_402_300_799;
 #[inline]
 pub fn epoch_seconds(row: &Row<'_>, member: impl Key<Field>) -> Option<i64> {
     let text = row.number_or_text(member)?;
-    let seconds = number::digits(text)
-        .or_else(|| if row.kind(member) == Kind::Number { number::truncated(text) } else { number::spelt(text) });
+    let seconds = number::digits(text).or_else(|| spelt(row, member, text));
     seconds.filter(|seconds| (0..=LAST_SECOND).contains(seconds))
+}
+
+/// A rejection for a member of which [`epoch_seconds`] makes nothing. The detail is what the member holds; where that is a time
+/// in a smaller unit, it says so.
+#[cold]
+#[inline(never)]
+pub fn reject_seconds(row: &Row<'_>, reason: impl Into<Cause>, member: impl Key<Field>) -> Verdict {
+    let unit = row.number_or_text(member).and_then(|text| Some((text, smaller_unit(spelt(row, member, text)?)?)));
+    match unit {
+        Some((text, unit)) => Verdict::reject_with(reason, format!("{text}: seconds are expected; {unit}?")),
+        None => row.reject(reason, member),
+    }
+}
+
+/// The value of a number without its fraction, or of a text that is an integer.
+fn spelt(row: &Row<'_>, member: impl Key<Field>, text: &str) -> Option<i64> {
+    if row.kind(member) == Kind::Number { number::truncated(text) } else { number::spelt(text) }
+}
+
+/// The unit in which `time` is at most in the year 9999, where it is not in seconds.
+fn smaller_unit(time: i64) -> Option<&'static str> {
+    let units = [(1_000, "milliseconds"), (1_000_000, "microseconds"), (1_000_000_000, "nanoseconds")];
+    units.into_iter().filter(|_| time > LAST_SECOND).find(|(factor, _)| time / factor <= LAST_SECOND).map(|(_, unit)| unit)
 }

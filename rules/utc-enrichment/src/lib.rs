@@ -64,7 +64,7 @@ impl Rule for UtcEnrichment {
     #[inline]
     fn evaluate(&self, row: &mut Row<'_>) -> Verdict {
         let Some(seconds) = time::epoch_seconds(row, self.timestamp) else {
-            return row.reject(self.malformed_timestamp, self.timestamp);
+            return time::reject_seconds(row, self.malformed_timestamp, self.timestamp);
         };
         self.format.write(seconds, row.text_writer(self.timestamp_in_utc));
         row.set_integer(self.processed_time, row.processed_at());
@@ -131,12 +131,30 @@ mod tests {
 
     #[test]
     fn rejects_what_it_cannot_read() {
-        for (timestamp, detail) in
-            [("-1", "-1"), ("253402300800", "253402300800"), ("\"now\"", "now"), ("null", "null"), ("[1]", "[1]")]
-        {
+        let cases = [
+            ("-1", "-1"),
+            ("\"now\"", "now"),
+            ("null", "null"),
+            ("[1]", "[1]"),
+            ("1e30", "1e30"),
+            ("1695298422000", "1695298422000: seconds are expected; milliseconds?"),
+            ("\"1695298422000\"", "1695298422000: seconds are expected; milliseconds?"),
+            ("1695298422000000", "1695298422000000: seconds are expected; microseconds?"),
+            ("1695298422000000000", "1695298422000000000: seconds are expected; nanoseconds?"),
+        ];
+        for (timestamp, detail) in cases {
             let judged = judge(json!({}), timestamp);
             assert_eq!((judged.reason(), judged.detail()), (Some("malformed_timestamp"), Some(detail)));
             assert_eq!(judged.written("timestamp_in_utc"), None);
+        }
+    }
+
+    #[test]
+    fn a_timestamp_that_is_not_there_is_named() {
+        let rule = Harness::<UtcEnrichment>::new(json!({ "timestamp": "/event/ts" })).unwrap();
+        for event in [json!([{ "ts": 0 }]), json!({}), json!("2024")] {
+            let judged = rule.judge(json!({ "event": event }));
+            assert_eq!((judged.reason(), judged.detail()), (Some("malformed_timestamp"), Some("`/event/ts` is missing")));
         }
     }
 

@@ -74,7 +74,7 @@ impl Rule for Validation {
             return row.reject(reason, self.app_version);
         }
         if time::epoch_seconds(row, self.timestamp).is_none() && !row.is_missing(self.timestamp) {
-            return row.reject(self.malformed_timestamp, self.timestamp);
+            return time::reject_seconds(row, self.malformed_timestamp, self.timestamp);
         }
         Verdict::Keep
     }

@@ -112,12 +112,16 @@ fn a_timestamp_is_seconds_up_to_the_end_of_the_year_9999() {
     for json in good {
         assert!(with("timestamp", json).is_kept(), "{json}");
     }
-    let bad = ["-1", "-1.5", "253402300800", "1700000000000", "1e300", "99999999999999999999", "true", "[]", "{}"];
+    let bad = ["-1", "-1.5", "1e300", "99999999999999999999", "true", "[]", "{}"];
     for json in bad {
         assert_rejected(&with("timestamp", json), "malformed_timestamp", json);
     }
-    for text in ["", "now", "1.5", "1e9", " 1", "-1", "253402300800", "2024-01-01T00:00:00Z"] {
+    for text in ["", "now", "1.5", "1e9", " 1", "-1", "2024-01-01T00:00:00Z"] {
         assert_rejected(&with("timestamp", &format!("\"{text}\"")), "malformed_timestamp", text);
+    }
+    for json in ["253402300800", "1700000000000", "1.7e12", "\"1700000000000\""] {
+        let detail = format!("{}: seconds are expected; milliseconds?", json.trim_matches('"'));
+        assert_rejected(&with("timestamp", json), "malformed_timestamp", &detail);
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::guest::{Guest, TRAP_IN_EARNEST};
 use crate::oracle::{self, Rejected};
 use crate::program::{checkout, command};
 
@@ -206,6 +207,41 @@ fn rejection(line: &[u8]) -> (usize, (String, String), Vec<u8>) {
         None => text("value").unwrap().into_bytes(),
     };
     (line["line"].as_u64().unwrap() as usize, (text("rule").unwrap(), text("reason").unwrap()), value)
+}
+
+#[test]
+fn the_first_example_of_the_readme_runs_as_it_stands_and_at_once() {
+    const GOAL: Duration = Duration::from_secs(5);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let example = readme.lines().find(|line| line.starts_with("weir simulate --to-stdout")).expect("the README has the example");
+    let folder = checkout();
+    // It sets a rate, which is for Kafka.
+    fs::copy(root.join("weir.toml"), folder.path().join("weir.toml")).unwrap();
+    let begun = Instant::now();
+    let output = shell(example, None, folder.path());
+    assert!(output.status.success() && begun.elapsed() < GOAL, "it took {:?}: {output:?}", begun.elapsed());
+    let written = |name: &str| lines(&fs::read(folder.path().join(name)).unwrap()).len();
+    let (passed, rejected) = (written("outputs.jsonl"), written("rejected.jsonl"));
+    assert!(passed > 800 && rejected > 50 && passed + rejected <= 1_000, "{passed} passed, {rejected} rejected");
+}
+
+#[test]
+fn a_rule_that_fails_on_a_line_is_a_failure_on_request() {
+    let folder = checkout();
+    fs::write(folder.path().join("guest.wasm"), Guest::new(TRAP_IN_EARNEST).component()).unwrap();
+    let apply = |policy: &str, option: &str| {
+        let variables = "WEIR_RULES_PIPELINE=guest WEIR_RULE_GUEST_FILE=guest.wasm WEIR_COUNTS_MEMBER=x";
+        let line = format!("{variables} WEIR_RULE_GUEST_ON_FAULT={policy} weir apply {option}");
+        let output = shell(&line, Some("{\"x\":1}\n{\"x\":2}\n"), folder.path());
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for policy in ["dead-letter", "pass"] {
+        assert_eq!(apply(policy, "").0, Some(0), "{policy}");
+        let (code, said) = apply(policy, "--fail-on-fault");
+        assert_eq!(code, Some(1), "{policy}: {said}");
+        assert!(said.ends_with("error: rules failed on 2 of 2 lines\n"), "{said}");
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config, Invalid};
 use crate::simulate::bad::{self, Kind};
+use crate::wasm::COMPILING;
 
 /// A rule engine for Kafka whose rules are sandboxed WebAssembly components.
 #[derive(Debug, Parser)]
@@ -45,8 +46,6 @@ pub enum Command {
     Build(Build),
     Check(Check),
     Rules(Rules),
-    #[command(hide = true)]
-    Compile(Compile),
 }
 
 /// Where the configuration is.
@@ -106,8 +105,8 @@ pub struct Demo {
 #[derive(Args, Clone, Debug, Default)]
 #[command(after_help = "\
 The same seed gives the same logins, except for their timestamps, which begin now (or at --start).
-What is not given is taken from [simulate], [kafka] and [topics] of the configuration.
-With --to-stdout each message is one line; what would break the line structure is left out (see --list-kinds).
+What is not given is taken from [simulate], [kafka] and [topics] of the configuration. With --to-stdout there is no rate \
+but --rate, and each message is one line; what would break the line structure is left out (see --list-kinds).
 
 Examples:
   weir simulate --count 1000 --rate 0             1,000 logins to Kafka, as fast as it takes them
@@ -123,7 +122,7 @@ pub struct Simulate {
     #[arg(long, value_name = "N")]
     pub count: Option<u64>,
 
-    /// Messages per second; 0: as fast as possible
+    /// Messages per second; 0: as fast as possible, as with --to-stdout where it is not given
     #[arg(long, value_name = "N")]
     pub rate: Option<u32>,
 
@@ -210,16 +209,24 @@ pub struct Verify {
 The same engine as `weir run`, without Kafka. Outputs keep the order of the input; a summary goes to standard error.
 
 Examples:
-  weir apply < logins.jsonl > outputs.jsonl
-  weir apply --input logins.jsonl --rejected rejected.jsonl --counts counts.json
-  weir apply --processed-at 1704067200000 < logins.jsonl        the same bytes each time")]
+  weir apply logins.jsonl > outputs.jsonl
+  weir apply logins.jsonl --rejected rejected.jsonl --counts counts.json
+  weir simulate --to-stdout --count 5 | weir apply --rejected -
+  weir apply --processed-at 1704067200000 < logins.jsonl        the same bytes each time
+
+Exit codes: 0 all lines were judged, whatever came of them; 1 failed, or --fail-on-fault and a rule failed; 2 bad usage or \
+configuration.")]
 pub struct Apply {
     #[command(flatten)]
     pub file: ConfigFile,
 
-    /// Messages to read, one a line; `-`: standard input
-    #[arg(short, long, value_name = "FILE", default_value = "-")]
-    pub input: PathBuf,
+    /// Messages to read, one a line; without it, or with `-`, standard input
+    #[arg(value_name = "FILE", conflicts_with = "input")]
+    pub messages: Option<PathBuf>,
+
+    /// Another way to name FILE
+    #[arg(short, long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
 
     /// Where outputs go, one a line; `-`: standard output
     #[arg(short, long, value_name = "FILE", default_value = "-")]
@@ -236,6 +243,10 @@ pub struct Apply {
     /// The time that the rules are told, in milliseconds since the epoch; now if not given
     #[arg(long, value_name = "MILLIS")]
     pub processed_at: Option<i64>,
+
+    /// Exit with 1 if a rule failed on a line (`rule_fault`), also where `on_fault` lets the line pass
+    #[arg(long)]
+    pub fail_on_fault: bool,
 }
 
 /// Build rule crates into WebAssembly components
@@ -459,8 +470,9 @@ pub struct RulesPromote {
     pub interface: Interface,
 }
 
-/// Compile a component from standard input to standard output, as `weir run` lets a process of its own do
-#[derive(Args, Clone, Debug)]
+/// What a process of this program is told that only compiles: the component comes on standard input, machine code goes to
+/// standard output. It is no command: nobody types it, and it is suggested to nobody.
+#[derive(Clone, Debug, Parser)]
 pub struct Compile {
     /// Address space, bytes
     #[arg(long, value_name = "BYTES")]
@@ -469,6 +481,14 @@ pub struct Compile {
     /// Time of each core
     #[arg(long, value_name = "SECONDS")]
     pub seconds: u64,
+}
+
+impl Compile {
+    /// What this process was told, if it is such a one.
+    pub fn of_process() -> Option<Compile> {
+        let is_one = std::env::args_os().nth(1).is_some_and(|first| first == COMPILING);
+        is_one.then(|| Compile::parse_from(std::env::args_os().skip(1)))
+    }
 }
 
 /// Whether whoever reads our output has had enough, as `head` has. That is no failure.

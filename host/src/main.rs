@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use weir::cli::{self, Cli, Command};
+use weir::cli::{self, Cli, Command, Compile};
 use weir::config::Invalid;
 use weir::verify::NotVerified;
 use weir::wasm::{Bounds, Refused, compile_standard_input};
@@ -13,7 +13,11 @@ use weir::wasm::{Bounds, Refused, compile_standard_input};
 const BAD_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    let done = match Compile::of_process() {
+        Some(Compile { memory, seconds }) => compile_standard_input(Bounds { memory, seconds }),
+        None => run(Cli::parse().command),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads our output has had enough, as `head` has: that is no failure of ours.
         Err(error) if cli::is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -38,6 +42,5 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Build(args) => weir::build::build(&args.paths, &args.out),
         Command::Check(args) => weir::check::check(&args, &args.file.load()?),
         Command::Rules(args) => weir::rules::rules(&args.command),
-        Command::Compile(args) => compile_standard_input(Bounds { memory: args.memory, seconds: args.seconds }),
     }
 }

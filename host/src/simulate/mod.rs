@@ -138,7 +138,8 @@ impl Pace {
 fn override_by(config: &mut Config, args: &cli::Simulate) {
     let simulate = &mut config.simulate;
     simulate.count = args.count.unwrap_or(simulate.count);
-    simulate.rate = args.rate.unwrap_or(simulate.rate);
+    // Who waits for a file or a pipe wants it now; the configured rate is for topics.
+    simulate.rate = args.rate.unwrap_or(if args.to_stdout { 0 } else { simulate.rate });
     simulate.seed = args.seed.unwrap_or(simulate.seed);
     simulate.bad_share = args.only.map(|_| 1.0).or(args.bad_share).unwrap_or(simulate.bad_share);
     config.kafka.brokers = args.brokers.clone().or(config.kafka.brokers.take());
@@ -223,6 +224,17 @@ mod tests {
         assert_eq!(pace.due(1), Duration::from_nanos(333_333_333));
         assert_eq!(pace.due(7), Duration::from_nanos(2_333_333_333));
         assert_eq!(Pace::new(0).due(1_000), Duration::ZERO);
+    }
+
+    #[test]
+    fn only_a_rate_that_is_typed_slows_standard_output() {
+        let rate = |to_stdout, rate| {
+            let mut config = Config::default();
+            override_by(&mut config, &cli::Simulate { to_stdout, rate, ..cli::Simulate::default() });
+            config.simulate.rate
+        };
+        assert_eq!([rate(true, None), rate(true, Some(50)), rate(false, Some(50))], [0, 50, 50]);
+        assert_eq!(rate(false, None), Config::default().simulate.rate);
     }
 
     #[test]

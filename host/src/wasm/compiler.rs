@@ -1,7 +1,7 @@
 //! Compiling bytes that nobody vouches for: in a child process, with bounds on its memory and time.
 //!
 //! A compiler's time and memory may grow out of proportion with what it is given. In a process of its own that harms nobody:
-//! `weir compile` reads a component from standard input and writes machine code to standard output, under limits that it sets
+//! it reads a component from standard input and writes machine code to standard output, under limits that it sets
 //! for itself before it looks at the first byte. It knows nothing else: not the configuration, not the environment. What
 //! comes back is trusted as far as the compiler is.
 
@@ -33,6 +33,9 @@ impl Default for Bounds {
         Bounds { memory: 2 << 30, seconds: 30 }
     }
 }
+
+/// The first argument of a process that compiles. Like no command that a person might mean, so that it is never suggested.
+pub const COMPILING: &str = "-compile-one-component";
 
 /// How far the compiler stands back behind the data loop where cores are few: it gets a tenth of what others get, which still
 /// ends in seconds where there is but one core and that is busy.
@@ -119,7 +122,7 @@ fn check_names(section: &CustomSectionReader<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What `weir compile` does: bounds itself, and compiles standard input to standard output.
+/// What such a process does: bounds itself, and compiles standard input to standard output.
 ///
 /// # Errors
 /// If that is no sound component, or takes too much.
@@ -139,7 +142,7 @@ pub fn compile_standard_input(bounds: Bounds) -> anyhow::Result<()> {
 fn in_child(program: &PathBuf, bounds: Bounds, bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
     let Bounds { memory, seconds } = bounds;
     let mut child = Command::new(program)
-        .args(["compile", "--memory", &memory.to_string(), "--seconds", &seconds.to_string()])
+        .args([COMPILING, "--memory", &memory.to_string(), "--seconds", &seconds.to_string()])
         .env_clear()
         .envs([("RAYON_NUM_THREADS", THREADS), ("MALLOC_ARENA_MAX", ARENAS)])
         .stdin(Stdio::piped())

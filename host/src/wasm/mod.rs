@@ -15,7 +15,7 @@ mod runtime;
 
 pub use crate::config::Limits;
 pub use cache::Cache;
-pub use compiler::{Bounds, Compiler, compile_standard_input};
+pub use compiler::{Bounds, COMPILING, Compiler, compile_standard_input};
 pub use guest::Occasion;
 pub use instance::{Instance, Refused};
 pub(crate) use runtime::hex;

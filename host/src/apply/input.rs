@@ -1,0 +1,77 @@
+//! The messages that `weir apply` reads: lines of a file or of standard input.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+use super::{Identity, identity, is_standard, standard};
+use crate::record::Batch;
+
+/// Longest line that is read, in bytes. No broker takes messages of this size.
+const MAX_LINE_BYTES: usize = 64 << 20;
+/// How much of the beginning is remembered, in bytes.
+const HEAD: usize = 256;
+
+/// Lines of a file or of standard input.
+pub(super) struct Input {
+    name: String,
+    identity: Option<Identity>,
+    reader: BufReader<File>,
+    lines: i64,
+    line: Vec<u8>,
+    head: Vec<u8>,
+}
+
+impl Input {
+    pub(super) fn open(path: &Path) -> anyhow::Result<Input> {
+        let (name, file) = if is_standard(path) {
+            ("standard input".to_owned(), standard(io::stdin())?)
+        } else {
+            let name = path.display().to_string();
+            let file = File::open(path).with_context(|| format!("failed to open the input {name}"))?;
+            (name, file)
+        };
+        let identity = identity(&file);
+        let reader = BufReader::with_capacity(1 << 18, file);
+        Ok(Input { name, identity, reader, lines: 0, line: Vec::new(), head: Vec::new() })
+    }
+
+    /// Which file it is, if it is one.
+    pub(super) fn identity(&self) -> Option<Identity> {
+        self.identity
+    }
+
+    /// How it begins, as far as it was read.
+    pub(super) fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// Fills `batch` with the next lines; false at the end of the input.
+    pub(super) fn fill(&mut self, batch: &mut Batch, rows: usize, bytes: usize) -> anyhow::Result<bool> {
+        batch.clear();
+        while batch.len() < rows && batch.bytes() < bytes {
+            self.line.clear();
+            let read = (&mut self.reader).take(MAX_LINE_BYTES as u64 + 1).read_until(b'\n', &mut self.line);
+            if read.with_context(|| format!("failed to read {}", self.name))? == 0 {
+                break;
+            }
+            self.remember();
+            if self.line.last() == Some(&b'\n') {
+                self.line.pop();
+            }
+            if self.line.len() > MAX_LINE_BYTES {
+                bail!("line {} of {} is longer than {MAX_LINE_BYTES} bytes", self.lines + 1, self.name);
+            }
+            batch.push(0, self.lines, None, None, Some(&self.line));
+            self.lines += 1;
+        }
+        Ok(!batch.is_empty())
+    }
+
+    fn remember(&mut self) {
+        let room = HEAD - self.head.len();
+        self.head.extend_from_slice(&self.line[..self.line.len().min(room)]);
+    }
+}

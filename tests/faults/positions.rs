@@ -80,6 +80,8 @@ fn offsets_of_a_topic_that_was_made_anew_since_are_not_taken() {
     let ended = job.engine("a").end();
     assert_refused(&ended, &[&job.topic("in"), "--reset-offsets"]);
     assert_eq!(job.outputs.all(), outputs, "nothing was written");
+    // As many outputs as records, each of an offset that the new topic has: only the id tells.
+    assert_refused(&job.verify(), &[&job.topic("in"), "was deleted and created anew"]);
 }
 
 #[test]

@@ -275,7 +275,7 @@ impl Job {
     }
 
     /// Lets `weir verify` say what it thinks of it.
-    fn verify(&self) -> Ended {
+    pub fn verify(&self) -> Ended {
         end(self.verifier("verify"), format_args!("{} is verified", self.name))
     }
 

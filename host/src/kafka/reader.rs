@@ -246,6 +246,20 @@ impl Reader {
         topics.iter().enumerate().filter(|(index, _)| compacted(*index) == Some(true)).map(|(_, topic)| *topic).collect()
     }
 
+    /// The id of `topic`, which tells it from one of the same name that was there before.
+    ///
+    /// # Errors
+    /// If the cluster does not tell it.
+    pub fn topic_id(&self, topic: &str, watch: &mut dyn Watch) -> Result<String, Failure> {
+        let unknown = || {
+            Failure::Wait(anyhow!(
+                "failed to find the id of topic {topic}: without it nobody can say whether the topic was deleted and created anew: \
+                 check that the cluster is Kafka 2.8 or later, and that this client may DESCRIBE the topic"
+            ))
+        };
+        self.insist(watch, || native::topic_id(self.admin.inner(), topic, DESCRIPTION).ok_or_else(unknown))
+    }
+
     /// Asks until there is an answer, as long as waiting can help.
     fn insist<T>(&self, watch: &mut dyn Watch, ask: impl Fn() -> Result<T, Failure>) -> Result<T, Failure> {
         let until = Instant::now() + PATIENCE;

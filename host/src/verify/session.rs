@@ -22,10 +22,13 @@ const WRITTEN: [Role; 3] = [Role::Outputs, Role::DeadLetters, Role::Counts];
 /// The topics, how far they are read, and what was found in them.
 pub(super) struct Session {
     reader: Reader,
+    group: String,
     names: Names,
     audit: Audit,
     /// Up to where partitions are read.
     read: BTreeMap<(Role, i32), i64>,
+    /// The ids of the topics that are read, where the committed states have the id of theirs.
+    ids: BTreeMap<Role, String>,
 }
 
 impl Session {
@@ -38,13 +41,20 @@ impl Session {
         let compacted = reader.compacted(&names.0.each_ref().map(String::as_str));
         let compacted = ROLES.into_iter().filter(|role| compacted.contains(&names.of(*role))).collect();
         let drops = config.rules.iter().any(|rule| rule.drop);
-        Ok(Session { reader, audit: Audit::new(names.clone(), drops, compacted), names, read: BTreeMap::new() })
+        Ok(Session {
+            reader,
+            group: config.kafka.group.clone(),
+            audit: Audit::new(names.clone(), drops, compacted),
+            names,
+            read: BTreeMap::new(),
+            ids: BTreeMap::new(),
+        })
     }
 
     /// Takes a cut, reads up to it, and judges. None if the group has committed nothing though there is something to do. If it
     /// fails where waiting can help, the next one goes on where this one was.
     pub(super) fn round(&mut self, progress: &mut Progress) -> Result<Option<Verdict>, Failure> {
-        let input = self.names.of(Role::Input);
+        let input = &self.names.of(Role::Input).to_owned();
         let partitions = self.reader.partitions(input, progress)?;
         let committed = self.reader.committed(input, partitions, progress)?;
         let begun = committed.iter().any(|committed| committed.offset.is_some());
@@ -52,21 +62,50 @@ impl Session {
         if !begun && self.reader.extents(input, partitions, progress)?.values().any(|extent| extent.end > 0) {
             return Ok(None);
         }
+        let cuts: Vec<Cut> = committed.into_iter().map(cut).collect();
         let mut written = Vec::new();
         for role in WRITTEN {
             let topic = self.names.of(role);
             let partitions = self.reader.partitions(topic, progress)?;
             written.push((role, self.reader.extents(topic, partitions, progress)?));
         }
+        self.same_topics(&cuts, progress)?;
         // A partition that was added meanwhile may have been written of.
         let partitions = self.reader.partitions(input, progress)?;
         let there = self.reader.committed_extents(input, partitions, progress)?;
-        self.audit.cut(committed.into_iter().map(cut).collect());
+        self.audit.cut(cuts.clone());
         self.input(&there, progress)?;
         for (role, extents) in written {
             self.written(role, &extents, progress)?;
         }
+        self.same_topics(&cuts, progress)?;
         Ok(Some(self.audit.judge()))
+    }
+
+    /// Sees that the topics are those that the group has read and that were read here before. An offset names another record
+    /// in a topic that was deleted and created anew, so nothing in the headers could be believed. Before and after reading,
+    /// the same id says that all that was read in between is of the one topic.
+    ///
+    /// A cluster that gives its topics no ids writes none into the states, and is not asked.
+    fn same_topics(&mut self, cuts: &[Cut], progress: &mut Progress) -> Result<(), Failure> {
+        let known = |cut: &Cut| cut.state.as_ref().is_some_and(|state| !state.topic.is_empty());
+        if !cuts.iter().any(known) {
+            return Ok(());
+        }
+        for role in ROLES {
+            let topic = self.names.of(role);
+            let id = self.reader.topic_id(topic, progress)?;
+            if let Some(before) = self.ids.insert(role, id.clone()).filter(|before| *before != id) {
+                return Err(Failure::Stop(anyhow!(
+                    "failed to judge topic {topic}: it was deleted and created anew while it was read (id {before} before, {id} \
+                     now): verify again"
+                )));
+            }
+        }
+        match another(cuts, &self.ids[&Role::Input]) {
+            Some(cut) => Err(Failure::Stop(recreated(self.names.of(Role::Input), &self.group, cut, &self.ids[&Role::Input]))),
+            None => Ok(()),
+        }
     }
 
     fn input(&mut self, there: &Extents, progress: &mut Progress) -> Result<(), Failure> {
@@ -119,6 +158,23 @@ impl Session {
     }
 }
 
+/// The first partition whose state is of another topic than the one with this `id`.
+fn another<'a>(cuts: &'a [Cut], id: &str) -> Option<&'a Cut> {
+    let differs = |cut: &&Cut| cut.state.as_ref().is_some_and(|state| !state.topic.is_empty() && state.topic != id);
+    cuts.iter().find(differs)
+}
+
+fn recreated(topic: &str, group: &str, cut: &Cut, id: &str) -> anyhow::Error {
+    let before = cut.state.as_ref().map_or("", |state| &state.topic);
+    anyhow!(
+        "failed to judge topic {topic}: it was deleted and created anew since the offset of partition {} was committed (its state \
+         has id {before}, the topic has {id} now), so offsets and headers name records of the topic that is gone: stop every process \
+         of the group, delete its offsets with `kafka-consumer-groups.sh --delete-offsets --group {group} --topic {topic}`, and begin \
+         again with new topics for outputs, dead letters and counts",
+        cut.partition
+    )
+}
+
 /// What was committed, with the state in it.
 fn cut(committed: Committed) -> Cut {
     let Committed { partition, offset, metadata } = committed;
@@ -129,4 +185,17 @@ fn cut(committed: Committed) -> Cut {
     };
     let no_state = no_state.filter(|_| offset.is_some());
     Cut { partition, committed: offset, state: state.filter(|_| offset.is_some()), no_state }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_of_another_topic_of_the_same_name_is_told_from_one_without_an_id() {
+        let of = |partition, id| Cut { partition, state: Some(State::new(id, 0)), committed: Some(5), no_state: None };
+        let cuts = [Cut { partition: 0, ..Cut::default() }, of(1, ""), of(2, "here")];
+        assert_eq!(another(&cuts, "here"), None);
+        assert_eq!(another(&cuts, "anew").map(|cut| cut.partition), Some(2));
+    }
 }

@@ -1,9 +1,6 @@
 //! Rules that fail on some messages, in real processes: what becomes of these and of their neighbours, what a dead letter tells
 //! of the fault, and that a rule that fails on everything does not stop the stream.
 
-use std::io::Read;
-use std::net::TcpStream;
-
 use weir::config::Config;
 use weir::kafka::Embedded;
 
@@ -114,23 +111,11 @@ fn a_fault_that_must_stop_the_engine_stops_it_and_commits_nothing() {
     assert_eq!(engine.stop().code, Some(0));
 }
 
-/// What the admin interface at `address`, as host and port, says at `/metrics`.
-fn metrics(address: &str) -> String {
-    let mut connection = TcpStream::connect(address).unwrap();
-    let request = format!("GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-    std::io::Write::write_all(&mut connection, request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).unwrap();
-    answer
-}
-
 #[test]
 fn a_rule_that_fails_on_everything_is_short_circuited_and_probed_again() {
     let field = Field::new(&Guest::new(PANICS), "");
     field.send(&["null"; 5_000]);
     let mut engine = field.engine();
-    let line = engine.line("admin interface on");
-    let address = line.rsplit_once("http://").unwrap().1.trim().to_owned();
     let mut letters = field.letters();
     letters.count(5_000);
     let skipped = |letter: &&Record| letter.header("weir-detail").unwrap().starts_with("short-circuited: ");
@@ -139,17 +124,15 @@ fn a_rule_that_fails_on_everything_is_short_circuited_and_probed_again() {
     let line = engine.line("a rule is short-circuited");
     assert!(line.contains("rule=\"guest\"") && line.contains("unreachable"), "{line}");
     let short_circuited = |value: u8| format!("weir_rule_short_circuited{{rule=\"guest\"}} {value}");
-    let says = |value: u8| {
-        eventually(format_args!("{value} in {}", metrics(&address)), || {
-            metrics(&address).contains(&short_circuited(value)).then_some(())
-        });
+    let says = |engine: &mut Weir, value: u8| {
+        eventually(short_circuited(value), || engine.metrics().contains(&short_circuited(value)).then_some(()));
     };
-    says(1);
+    says(&mut engine, 1);
 
     field.send(&["1"; 100]);
     field.outputs().count(1);
     engine.line("judges messages again");
-    says(0);
+    says(&mut engine, 0);
     let ended = engine.stop();
     let faults = ended.lines.iter().filter(|line| line.contains("a rule failed on a message")).count();
     assert!((1..100).contains(&faults), "{faults} lines about faults");

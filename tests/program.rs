@@ -5,7 +5,8 @@
 
 use std::fmt;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -128,6 +129,17 @@ impl Weir {
     /// The value of `name=` in a line that contains it.
     pub fn field(&mut self, name: &str) -> String {
         field(&self.line(&format!("{name}=")), name)
+    }
+
+    /// What its admin interface says at `/metrics`.
+    pub fn metrics(&mut self) -> String {
+        let line = self.line("admin interface on http://");
+        let address = line.rsplit_once("http://").unwrap().1.trim();
+        let mut connection = TcpStream::connect(address).unwrap();
+        write!(connection, "GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     /// The ids of the processes that it has started and that have not ended.

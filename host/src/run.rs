@@ -43,6 +43,8 @@ const OPEN: Duration = Duration::from_millis(100);
 const SLOW: Duration = Duration::from_secs(1);
 /// How often observers are told how far the loop is behind.
 const LAG_EVERY: Duration = Duration::from_secs(1);
+/// How often positions that have gone past markers and aborted messages are committed on their own.
+const CATCH_UP_EVERY: Duration = Duration::from_secs(1);
 /// How long a topic may be missing. Brokers that have just started do not know all of them at once.
 const MISSING: Duration = Duration::from_secs(30);
 /// Pauses before a batch that could not be committed is read again.
@@ -109,6 +111,7 @@ fn serve(
         judging: Duration::ZERO,
         cautious: false,
         notices: Notices::default(),
+        caught_up: Instant::now(),
         looked: Instant::now(),
         same_topic: SameTopic::new(),
         phase: Phase::Recovering,
@@ -148,6 +151,8 @@ struct Engine<'a, C> {
     /// They were slow, or something went wrong: one part a transaction.
     cautious: bool,
     notices: Notices,
+    /// When positions were committed last.
+    caught_up: Instant,
     /// When the lag was looked at last.
     looked: Instant,
     same_topic: SameTopic,
@@ -233,7 +238,10 @@ impl<C: Fn() -> i64> Engine<'_, C> {
             }
             Polled::Revoked => {
                 // The group waits for this.
-                let committed = if self.begun.is_some() { self.commit(inbox) } else { Ok(()) };
+                let committed = match self.begun {
+                    Some(_) => self.commit(inbox),
+                    None => self.catch_up(inbox),
+                };
                 self.source.release();
                 self.counts.clear();
                 tracing::info!(topic = %self.source.topic(), "partitions revoked");
@@ -411,11 +419,21 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         self.sink.serve();
         let now = (self.clock)();
         if self.counts.next_close().is_none_or(|close| now < close) {
-            return Ok(());
+            return if self.caught_up.elapsed() >= CATCH_UP_EVERY { self.catch_up(inbox) } else { Ok(()) };
         }
         let Part { step, .. } = &mut self.parts[self.filled];
         step.clear();
         step.counts = self.counts.tick(now);
+        self.send(inbox)?;
+        self.commit(inbox)
+    }
+
+    /// Commits positions that have gone past what is no message, in a transaction of their own.
+    fn catch_up(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
+        if self.source.ahead().next().is_none() {
+            return Ok(());
+        }
+        self.parts[self.filled].step.clear();
         self.send(inbox)?;
         self.commit(inbox)
     }
@@ -442,7 +460,8 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         let (parts, judge) = (&self.parts[..self.filled], self.sets.judge());
         let read = parts.iter().flat_map(|part| part.batch.records()).map(|record| record.partition);
         let sent = parts.iter().flat_map(|part| &part.step.counts.windows).flat_map(|window| window.partitions.iter().copied());
-        let states = self.counts.states(read.chain(sent));
+        let states = self.counts.states(read.chain(sent).chain(self.source.ahead()));
+        self.caught_up = Instant::now();
         self.sink.commit(parts, &states, &mut self.source, &mut waiting(inbox, &self.troubles, self.snapshot))?;
         self.backoff.reset();
         self.snapshot.update(|snapshot| {

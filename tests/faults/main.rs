@@ -38,4 +38,5 @@ mod positions;
 mod refusals;
 mod soak;
 mod swaps;
+mod upstream;
 mod zombies;

@@ -59,7 +59,7 @@ const RESERVED: &[(&str, &str)] = &[
     ("retry.backoff.max.ms", "it tells whether a commit was tried twice"),
     ("isolation.level", "only committed messages are read"),
     ("partition.assignment.strategy", "partitions are given up before others take them, which needs an eager strategy"),
-    ("enable.partition.eof", "the end of a partition is nothing special"),
+    ("enable.partition.eof", "by it the engine passes what is no message"),
     ("transactional.id", "set `kafka.transactional_id`"),
     ("enable.idempotence", "order and acknowledgements rest on it"),
     ("acks", "a message is done when all replicas have it"),
@@ -124,6 +124,8 @@ pub fn consumer_settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result
     settings.set("group.id", &kafka.group);
     settings.set("enable.auto.commit", "false");
     settings.set("enable.auto.offset.store", "false");
+    // What is no message, such as the marker of a commit, is passed only by what the client says of the end.
+    settings.set("enable.partition.eof", "true");
     // Where a group begins is decided by the engine. Past that, an offset that is gone is an error.
     settings.set("auto.offset.reset", "error");
     settings.set("isolation.level", "read_committed");

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use rdkafka::bindings as rd;
 use rdkafka::client::{Client, ClientContext};
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
@@ -24,10 +25,17 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
 ///
 /// The client's own accessor panics on a name that is not UTF-8, which any producer may send. Here such a name is converted,
 /// with U+FFFD for what cannot be.
-pub(super) fn headers(message: &BorrowedMessage<'_>, mut each: impl FnMut(Cow<'_, str>, Option<&[u8]>)) {
+pub(super) fn headers(message: &BorrowedMessage<'_>, each: impl FnMut(Cow<'_, str>, Option<&[u8]>)) {
+    // SAFETY: the message is alive for the whole call.
+    unsafe { headers_of(message.ptr(), each) }
+}
+
+/// # Safety
+/// `message` is alive.
+unsafe fn headers_of(message: *const rd::rd_kafka_message_t, mut each: impl FnMut(Cow<'_, str>, Option<&[u8]>)) {
     let mut headers = ptr::null_mut();
     // SAFETY: the message is alive for this whole function, and owns the headers that it hands out.
-    let code = unsafe { rd::rd_kafka_message_headers(message.ptr(), &raw mut headers) };
+    let code = unsafe { rd::rd_kafka_message_headers(message, &raw mut headers) };
     if code != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
         return;
     }
@@ -42,6 +50,200 @@ pub(super) fn headers(message: &BorrowedMessage<'_>, mut each: impl FnMut(Cow<'_
         let (name, value) =
             unsafe { (CStr::from_ptr(name), (!value.is_null()).then(|| std::slice::from_raw_parts(value.cast::<u8>(), size))) };
         each(name.to_string_lossy(), value);
+    }
+}
+
+/// What comes to a consumer, as librdkafka tells it. The Rust client drops the offset at which a partition ends.
+pub(super) struct Events(NonNull<rd::rd_kafka_queue_t>);
+
+// SAFETY: librdkafka's queues may be used from any thread, and count their references themselves.
+unsafe impl Send for Events {}
+
+/// What came.
+pub(super) enum Event {
+    Message(Fetched),
+    /// All that is to be read of a partition, up to this offset, has come before.
+    End(i32, i64),
+    /// The group gives these partitions.
+    Assigned(Vec<i32>),
+    /// The group takes all partitions back.
+    Revoked,
+    /// An error, with the partition and offset that it is about, if it is about one.
+    Error(KafkaError, Option<(i32, i64)>),
+    /// Nothing for the caller.
+    Served,
+}
+
+impl Events {
+    /// The queue of `consumer`, before which it has to go.
+    pub(super) fn of<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<Events> {
+        // SAFETY: the client is alive. The reference is ours.
+        NonNull::new(unsafe { rd::rd_kafka_queue_get_consumer(consumer.client().native_ptr()) }).map(Events)
+    }
+
+    /// What comes next, at most after `wait`. The `context` is told of logs and errors.
+    pub(super) fn poll(&self, wait: Duration, context: &impl ClientContext) -> Option<Event> {
+        // SAFETY: the queue is ours, and so is the event.
+        let event = Owned(NonNull::new(unsafe { rd::rd_kafka_queue_poll(self.0.as_ptr(), wait.as_millis() as i32) })?);
+        // SAFETY: the event is alive in all of what follows; `Fetched` keeps it alive as long as its message.
+        unsafe {
+            let raw = event.0.as_ptr();
+            Some(match rd::rd_kafka_event_type(raw) {
+                rd::RD_KAFKA_EVENT_FETCH => match NonNull::new(rd::rd_kafka_event_message_next(raw).cast_mut()) {
+                    Some(message) => Event::Message(Fetched { message, _event: event }),
+                    None => Event::Served,
+                },
+                rd::RD_KAFKA_EVENT_REBALANCE => rebalance(raw),
+                rd::RD_KAFKA_EVENT_ERROR => error(raw, context),
+                rd::RD_KAFKA_EVENT_LOG => {
+                    log(raw, context);
+                    Event::Served
+                }
+                _ => Event::Served,
+            })
+        }
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        // SAFETY: the reference is ours.
+        unsafe { rd::rd_kafka_queue_destroy(self.0.as_ptr()) };
+    }
+}
+
+/// An event, destroyed when it is dropped.
+struct Owned(NonNull<rd::rd_kafka_event_t>);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // SAFETY: it is ours.
+        unsafe { rd::rd_kafka_event_destroy(self.0.as_ptr()) };
+    }
+}
+
+/// A message that was read.
+pub(super) struct Fetched {
+    message: NonNull<rd::rd_kafka_message_t>,
+    /// Owns the message.
+    _event: Owned,
+}
+
+impl Fetched {
+    fn raw(&self) -> &rd::rd_kafka_message_t {
+        // SAFETY: the event that owns it is alive.
+        unsafe { self.message.as_ref() }
+    }
+
+    pub(super) fn partition(&self) -> i32 {
+        self.raw().partition
+    }
+
+    pub(super) fn offset(&self) -> i64 {
+        self.raw().offset
+    }
+
+    /// In milliseconds; none if it has none, which is -1 in the protocol.
+    pub(super) fn timestamp(&self) -> Option<i64> {
+        let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the message is alive; the call writes a number.
+        let timestamp = unsafe { rd::rd_kafka_message_timestamp(self.message.as_ptr(), &raw mut kind) };
+        let none = timestamp == -1 || kind == rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        (!none).then_some(timestamp)
+    }
+
+    pub(super) fn key(&self) -> Option<&[u8]> {
+        let raw = self.raw();
+        // SAFETY: the message owns `key_len` bytes there.
+        (!raw.key.is_null()).then(|| unsafe { std::slice::from_raw_parts(raw.key.cast::<u8>(), raw.key_len) })
+    }
+
+    pub(super) fn value(&self) -> Option<&[u8]> {
+        let raw = self.raw();
+        // SAFETY: the message owns `len` bytes there.
+        (!raw.payload.is_null()).then(|| unsafe { std::slice::from_raw_parts(raw.payload.cast::<u8>(), raw.len) })
+    }
+
+    /// Calls `each` with the name and value of every header, in order.
+    pub(super) fn headers(&self, each: impl FnMut(Cow<'_, str>, Option<&[u8]>)) {
+        // SAFETY: the message is alive.
+        unsafe { headers_of(self.message.as_ptr(), each) }
+    }
+}
+
+/// # Safety
+/// `event` is alive, and a rebalance.
+unsafe fn rebalance(event: *mut rd::rd_kafka_event_t) -> Event {
+    // SAFETY: the list belongs to the event, and is read before that is destroyed.
+    unsafe {
+        match rd::rd_kafka_event_error(event) {
+            rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                let list = slice(rd::rd_kafka_event_topic_partition_list(event));
+                Event::Assigned(list.iter().map(|element| element.partition).collect())
+            }
+            _ => Event::Revoked,
+        }
+    }
+}
+
+/// # Safety
+/// `event` is alive, and an error.
+unsafe fn error(event: *mut rd::rd_kafka_event_t, context: &impl ClientContext) -> Event {
+    // SAFETY: the text is read before the event is destroyed.
+    unsafe {
+        let code = RDKafkaErrorCode::from(rd::rd_kafka_event_error(event));
+        let place = place(event);
+        if code == RDKafkaErrorCode::PartitionEOF {
+            return place.map_or(Event::Served, |(partition, end)| Event::End(partition, end));
+        }
+        let reason = CStr::from_ptr(rd::rd_kafka_event_error_string(event)).to_string_lossy();
+        context.error(KafkaError::Global(code), reason.trim());
+        match (code, rd::rd_kafka_event_error_is_fatal(event) != 0) {
+            (RDKafkaErrorCode::NoError, _) => Event::Served,
+            (_, true) => Event::Error(KafkaError::MessageConsumptionFatal(code), place),
+            (_, false) => Event::Error(KafkaError::MessageConsumption(code), place),
+        }
+    }
+}
+
+/// The partition and offset that an event is about.
+///
+/// # Safety
+/// `event` is alive.
+unsafe fn place(event: *mut rd::rd_kafka_event_t) -> Option<(i32, i64)> {
+    // SAFETY: what is returned is null, or ours to destroy.
+    unsafe {
+        let found = NonNull::new(rd::rd_kafka_event_topic_partition(event))?;
+        let place = (found.as_ref().partition, found.as_ref().offset);
+        rd::rd_kafka_topic_partition_destroy(found.as_ptr());
+        Some(place)
+    }
+}
+
+/// # Safety
+/// `event` is alive, and a line of the client's log.
+unsafe fn log(event: *mut rd::rd_kafka_event_t, context: &impl ClientContext) {
+    let (mut facility, mut line, mut level) = (ptr::null(), ptr::null(), 0);
+    // SAFETY: on success both are terminated, and belong to the event.
+    unsafe {
+        if rd::rd_kafka_event_log(event, &raw mut facility, &raw mut line, &raw mut level) == 0 {
+            let (facility, line) = (CStr::from_ptr(facility).to_string_lossy(), CStr::from_ptr(line).to_string_lossy());
+            context.log(severity(level), facility.trim(), line.trim());
+        }
+    }
+}
+
+/// A level of syslog.
+fn severity(level: i32) -> RDKafkaLogLevel {
+    match level {
+        0 => RDKafkaLogLevel::Emerg,
+        1 => RDKafkaLogLevel::Alert,
+        2 => RDKafkaLogLevel::Critical,
+        3 => RDKafkaLogLevel::Error,
+        4 => RDKafkaLogLevel::Warning,
+        5 => RDKafkaLogLevel::Notice,
+        6 => RDKafkaLogLevel::Info,
+        _ => RDKafkaLogLevel::Debug,
     }
 }
 
@@ -201,15 +403,8 @@ pub(super) struct Element<'a> {
 
 /// The elements of `list`.
 pub(super) fn elements(list: &TopicPartitionList) -> impl Iterator<Item = Element<'_>> {
-    // SAFETY: the list is alive as long as what is returned, and has `cnt` elements.
-    let elements = unsafe {
-        let list = &*list.ptr();
-        match list.elems.is_null() {
-            true => &[][..],
-            false => std::slice::from_raw_parts(list.elems, list.cnt as usize),
-        }
-    };
-    elements.iter().map(|element| {
+    // SAFETY: the list is alive as long as what is returned.
+    unsafe { slice(list.ptr()) }.iter().map(|element| {
         let metadata = match element.metadata.is_null() {
             true => &[][..],
             // SAFETY: it is `metadata_size` bytes, owned by the list.
@@ -219,20 +414,27 @@ pub(super) fn elements(list: &TopicPartitionList) -> impl Iterator<Item = Elemen
     })
 }
 
+/// The elements of a list that may be null or empty: an empty one has no place for elements.
+///
+/// # Safety
+/// `list` is null, or alive as long as what is returned.
+unsafe fn slice<'a>(list: *const rd::rd_kafka_topic_partition_list_t) -> &'a [rd::rd_kafka_topic_partition_t] {
+    // SAFETY: it has `cnt` elements where it has any.
+    unsafe {
+        match list.as_ref() {
+            Some(list) if !list.elems.is_null() => std::slice::from_raw_parts(list.elems, list.cnt as usize),
+            _ => &[],
+        }
+    }
+}
+
 /// The error of a commit, or of the first partition that has one.
 ///
 /// # Safety
 /// `event` is an answer to a commit.
 unsafe fn worst(event: *mut rd::rd_kafka_event_t) -> RDKafkaErrorCode {
-    // SAFETY: the list belongs to the event, which the caller keeps alive, and has `cnt` elements.
-    let (code, partitions) = unsafe {
-        let list = rd::rd_kafka_event_topic_partition_list(event);
-        let partitions = match list.is_null() {
-            true => &[][..],
-            false => std::slice::from_raw_parts((*list).elems, (*list).cnt as usize),
-        };
-        (rd::rd_kafka_event_error(event), partitions)
-    };
+    // SAFETY: the list belongs to the event, which the caller keeps alive.
+    let (code, partitions) = unsafe { (rd::rd_kafka_event_error(event), slice(rd::rd_kafka_event_topic_partition_list(event))) };
     let codes = std::iter::once(code).chain(partitions.iter().map(|partition| partition.err));
     codes.map(RDKafkaErrorCode::from).find(|code| *code != RDKafkaErrorCode::NoError).unwrap_or(RDKafkaErrorCode::NoError)
 }

@@ -174,7 +174,7 @@ impl Sink {
                 transactions.commit(&self.outbox, give_up)?;
             }
         }
-        source.advance(parts);
+        source.advance(&offsets);
         self.refusals.forget(parts);
         Ok(())
     }

@@ -4,7 +4,8 @@
 //! waited for `batch.linger`. Under little load that is a message or two. Under lag several batches become the parts of one
 //! transaction.
 //!
-//! Offsets are this module's own: one past the last message of a committed batch, never the client's idea of a position.
+//! Offsets are this module's own: one past the last message of a committed batch, or the end of the partition once all messages
+//! before it are sent. So a position goes past what is no message: the markers that end transactions, and aborted messages.
 //! Rebalances come back from [`Source::poll`] as values, between batches. The eager protocol takes all partitions away before
 //! any are given anew, so a batch that was being filled is dropped: whoever gets its partitions reads it again. What was sent
 //! before is committed first, and then the partitions are released.
@@ -12,10 +13,9 @@
 //! Nothing is read of a new partition until [`Source::restore`] has found out where it begins. What is not there any more is
 //! never passed over in silence: a committed offset that the topic does not have stops the engine.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
@@ -23,10 +23,10 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
+use super::native::{Event, Events, Fetched};
 use super::offsets::{Committed, committed};
 use super::reset::{Position, Reset};
 use super::troubles::Troubles;
@@ -53,6 +53,7 @@ pub enum Polled {
 
 /// A consumer of the input topic.
 pub struct Source {
+    events: Events,
     consumer: BaseConsumer<Member>,
     topic: Arc<str>,
     group: String,
@@ -63,6 +64,10 @@ pub struct Source {
     assigned: Vec<i32>,
     /// The next offset of each partition, once it is restored: one past what is committed.
     next: BTreeMap<i32, i64>,
+    /// Up to where a partition is read, by what was told of its end before the batch in hand.
+    ends: BTreeMap<i32, i64>,
+    /// The same by what was told since: it holds once the batch in hand is sent.
+    new_ends: BTreeMap<i32, i64>,
     /// As what this process takes part in the group. It is taken with the assignment: what is committed later under this
     /// membership is refused if the partitions have gone to others since.
     membership: Option<Arc<ConsumerGroupMetadata>>,
@@ -76,13 +81,14 @@ impl Source {
     /// # Errors
     /// If the client does not take its settings.
     pub fn open(config: &Config, brokers: &str, troubles: Arc<Troubles>) -> anyhow::Result<Source> {
-        let member = Member { troubles: troubles.clone(), changes: Mutex::default(), closing: AtomicBool::new(false) };
+        let member = Member { troubles: troubles.clone() };
         let settings = client::consumer_settings(&config.kafka, brokers)?;
         let consumer: BaseConsumer<Member> =
             settings.create_with_context(member).context("failed to set up the consumer: check `[kafka.properties]`")?;
         let topic = config.topics.input.as_str();
         consumer.subscribe(&[topic]).with_context(|| format!("failed to subscribe to topic {topic}"))?;
         Ok(Source {
+            events: Events::of(&consumer).context("failed to set up the consumer: it has no queue")?,
             consumer,
             topic: topic.into(),
             group: config.kafka.group.clone(),
@@ -92,6 +98,8 @@ impl Source {
             troubles,
             assigned: Vec::new(),
             next: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            new_ends: BTreeMap::new(),
             membership: None,
             reading: false,
         })
@@ -126,10 +134,12 @@ impl Source {
         batch.clear();
         let mut until = Instant::now() + wait;
         let mut rest = Duration::ZERO;
+        // The last batch was sent as a whole, or all was restored.
+        self.ends.append(&mut self.new_ends);
         while batch.len() < self.limits.rows && batch.bytes() < self.limits.bytes {
             // The clock is looked at only where there is nothing to be had at once.
-            match self.consumer.poll(client::whole_millis(rest)) {
-                Some(Ok(message)) => {
+            let change = match self.events.poll(client::whole_millis(rest), &**self.consumer.context()) {
+                Some(Event::Message(message)) => {
                     if batch.is_empty() {
                         until = Instant::now() + self.limits.linger.min(wait);
                     }
@@ -137,12 +147,22 @@ impl Source {
                     rest = Duration::ZERO;
                     continue;
                 }
-                Some(Err(error)) => self.judge(&error)?,
+                Some(Event::End(partition, offset)) => {
+                    self.new_ends.insert(partition, offset);
+                    None
+                }
+                Some(Event::Assigned(partitions)) => Some(Polled::Assigned(partitions)),
+                Some(Event::Revoked) => Some(Polled::Revoked),
+                Some(Event::Error(error, place)) => {
+                    self.judge(&error, place)?;
+                    None
+                }
                 // An event of another kind was served, or the time is up.
-                None => {}
-            }
-            if let Some(change) = self.consumer.context().next_change() {
+                Some(Event::Served) | None => None,
+            };
+            if let Some(change) = change {
                 batch.clear();
+                self.new_ends.clear();
                 return Ok(self.change(change));
             }
             rest = until.saturating_duration_since(Instant::now());
@@ -153,9 +173,16 @@ impl Source {
         Ok(if batch.is_empty() { Polled::Nothing } else { Polled::Messages })
     }
 
+    /// The partitions whose position can be committed further than what was committed: up to the end that was told, past
+    /// markers of transactions and aborted messages. All messages before it are sent or committed.
+    pub fn ahead(&self) -> impl Iterator<Item = i32> {
+        let next = |partition| self.next.get(partition);
+        self.ends.iter().filter(move |(partition, end)| next(partition).is_some_and(|next| *end > next)).map(|(known, _)| *known)
+    }
+
     fn change(&mut self, change: Polled) -> Polled {
         if let Polled::Assigned(partitions) = &change {
-            self.next.clear();
+            self.forget();
             self.assigned.clone_from(partitions);
             self.reading = false;
             let membership = self.consumer.group_metadata().filter(|_| native::generation(&self.consumer).is_some());
@@ -166,7 +193,7 @@ impl Source {
 
     /// Lets go of what is revoked. Until then no other process gets it, and what was read of it can still be committed.
     pub fn release(&mut self) {
-        self.next.clear();
+        self.forget();
         self.assigned.clear();
         self.membership = None;
         if let Err(error) = self.consumer.unassign() {
@@ -174,11 +201,20 @@ impl Source {
         }
     }
 
+    fn forget(&mut self) {
+        self.next.clear();
+        self.ends.clear();
+        self.new_ends.clear();
+    }
+
     /// Most errors of a consumer are news of brokers, which its context has told of and which it gets over by itself.
-    fn judge(&self, error: &KafkaError) -> Result<(), Failure> {
-        let what = match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AutoOffsetReset) => return Err(self.lost_position()),
-            Some(RDKafkaErrorCode::GroupAuthorizationFailed) => format!("join group {}", self.group),
+    fn judge(&self, error: &KafkaError, place: Option<(i32, i64)>) -> Result<(), Failure> {
+        let what = match (error.rdkafka_error_code(), place) {
+            (Some(RDKafkaErrorCode::AutoOffsetReset), _) => return Err(self.lost_position()),
+            (Some(RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::BadCompression), Some((partition, offset))) => {
+                format!("read partition {partition} of topic {} at offset {offset}", self.topic)
+            }
+            (Some(RDKafkaErrorCode::GroupAuthorizationFailed), _) => format!("join group {}", self.group),
             _ => format!("read topic {}", self.topic),
         };
         match Failure::from_client(error, &what) {
@@ -193,7 +229,7 @@ impl Source {
     /// Returns to the committed offsets, or finds out where to begin, and reads on from there. Returns what is committed for
     /// each partition; where nothing is, the offset is the one to begin with.
     pub fn restore(&mut self) -> Result<Vec<Committed>, Failure> {
-        self.next.clear();
+        self.forget();
         if self.assigned.is_empty() {
             return Ok(Vec::new());
         }
@@ -232,7 +268,8 @@ impl Source {
     /// The offsets to commit once `parts` are done, with the state of each partition.
     pub(super) fn offsets(&self, parts: &[Part], states: &[(i32, String)]) -> Result<TopicPartitionList, Failure> {
         let extents = extents(parts);
-        let next = |partition| extents.get(partition).or(self.next.get(partition)).copied();
+        let read = |partition| extents.get(partition).or(self.next.get(partition)).copied();
+        let next = |partition| Some(read(partition)?.max(self.ends.get(partition).copied().unwrap_or_default()));
         let offsets = states.iter().filter_map(|(partition, state)| Some((*partition, next(partition)?, state.as_str())));
         self.list(offsets).map_err(|error| Failure::from_client(&error, "note offsets"))
     }
@@ -254,10 +291,10 @@ impl Source {
         }
     }
 
-    /// Takes note that `parts` are done.
-    pub(super) fn advance(&mut self, parts: &[Part]) {
+    /// Takes note that `offsets` are committed.
+    pub(super) fn advance(&mut self, offsets: &TopicPartitionList) {
         self.troubles.over();
-        self.next.extend(extents(parts));
+        self.next.extend(native::elements(offsets).map(|element| (element.partition, element.offset)));
     }
 
     /// What to say when the topic does not have the offset that is to be read next.
@@ -269,7 +306,7 @@ impl Source {
                 continue;
             }
             let what = match next < &low {
-                true => format!("messages {next} to {} are gone before they were read", low - 1),
+                true => format!("offsets {next} to {} are gone before they were read, and messages may have been there", low - 1),
                 false => {
                     "it was truncated, or deleted and created anew; what is still there would be written a second time".into()
                 }
@@ -299,8 +336,8 @@ impl Source {
     /// Leaves the group, so that others take over at once. Returns whether that was done `within` the time given; if not, the
     /// group finds out by itself when the session times out.
     pub fn close(self, within: Duration) -> bool {
-        self.consumer.context().closing.store(true, Ordering::Relaxed);
         let (done, closed) = mpsc::channel();
+        drop(self.events);
         let consumer = self.consumer;
         // Leaving waits for the coordinator, which may be gone.
         let closing = std::thread::Builder::new().name("close".into()).spawn(move || {
@@ -318,24 +355,14 @@ pub(super) fn extents(parts: &[Part]) -> BTreeMap<i32, i64> {
 }
 
 /// Copies a message to the end of `batch`.
-fn store(message: &BorrowedMessage<'_>, batch: &mut Batch) {
-    let timestamp = message.timestamp().to_millis();
-    batch.push(message.partition(), message.offset(), timestamp, message.key(), message.payload());
-    native::headers(message, |name, value| batch.push_header(&name, value));
+fn store(message: &Fetched, batch: &mut Batch) {
+    batch.push(message.partition(), message.offset(), message.timestamp(), message.key(), message.value());
+    message.headers(|name, value| batch.push_header(&name, value));
 }
 
-/// What the consumer tells from within a poll.
+/// What the consumer tells of itself.
 struct Member {
     troubles: Arc<Troubles>,
-    changes: Mutex<VecDeque<Polled>>,
-    /// Nobody asks for changes any more.
-    closing: AtomicBool,
-}
-
-impl Member {
-    fn next_change(&self) -> Option<Polled> {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
-    }
 }
 
 impl ClientContext for Member {
@@ -349,20 +376,9 @@ impl ClientContext for Member {
 }
 
 impl ConsumerContext for Member {
-    /// Takes note of a change. What it asks for is done where it is polled.
-    fn rebalance(&self, consumer: &BaseConsumer<Member>, code: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
-        let change = match code {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                Polled::Assigned(partitions.elements().iter().map(|element| element.partition()).collect())
-            }
-            _ => Polled::Revoked,
-        };
-        if self.closing.load(Ordering::Relaxed) {
-            // The client waits for it, and goes on in any case.
-            let _ = consumer.unassign();
-            return;
-        }
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner).push_back(change);
+    /// Changes are events. The client itself asks for one only while it leaves the group: it waits, and goes on in any case.
+    fn rebalance(&self, consumer: &BaseConsumer<Member>, _: RDKafkaRespErr, _: &mut TopicPartitionList) {
+        let _ = consumer.unassign();
     }
 }
 

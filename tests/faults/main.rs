@@ -34,6 +34,7 @@ mod crashes;
 mod culprits;
 mod input;
 mod outages;
+mod packed;
 mod positions;
 mod refusals;
 mod soak;

@@ -133,6 +133,8 @@ fn consumer(brokers: &str, topic: &str) -> BaseConsumer {
     let mut settings: ClientConfig = settings(brokers);
     settings.set("group.id", "tests").set("enable.auto.commit", "false").set("fetch.message.max.bytes", LARGEST_MESSAGE);
     settings.set("isolation.level", "read_committed").set("enable.partition.eof", "true");
+    // It bounds what a batch may unpack to as well.
+    settings.set("receive.message.max.bytes", "2147483647");
     let consumer: BaseConsumer = settings.create().unwrap();
     let partitions = within(CATCHING_UP, format_args!("{topic} is there"), || partitions(&consumer, topic));
     let mut all = TopicPartitionList::new();

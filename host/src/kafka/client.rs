@@ -25,6 +25,9 @@ const SESSION_MILLIS: &str = "6000";
 const HEARTBEAT_MILLIS: &str = "2000";
 /// The largest answer to a fetch, in bytes. It is held beside what was fetched before.
 const FETCH_BYTES: &str = "8388608";
+/// The largest answer of a broker, and the most that a batch compressed with zstd may unpack to, in bytes: the most that
+/// librdkafka can be told. It takes no memory by itself. Its default of 100 MB would call a batch damaged that a broker takes.
+const RECEIVED_BYTES: &str = "2147483647";
 /// Messages that wait to be sent or acknowledged, in KiB. Past it, sending waits.
 const UNSENT_KIB: &str = "32768";
 /// The largest record that the client tries to send, in bytes. What a topic takes is for the broker to judge.
@@ -109,6 +112,7 @@ pub fn consumer_settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result
     for (name, value) in [
         ("queued.max.messages.kbytes", FETCHED_AHEAD_KIB),
         ("fetch.max.bytes", FETCH_BYTES),
+        ("receive.message.max.bytes", RECEIVED_BYTES),
         // Once the bound is met the next fetch waits this long; the default of a second would starve the loop.
         ("fetch.queue.backoff.ms", "10"),
         ("queued.min.messages", FETCHED_AHEAD),

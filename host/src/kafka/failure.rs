@@ -72,8 +72,13 @@ fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
             "raise the broker's `offset.metadata.max.bytes` to its default of 4096: counts are kept there"
         }
         // The client would pass over what it cannot read, or try the same bytes for ever.
-        Code::BadMessage | Code::BadCompression => {
+        Code::BadMessage => {
             "the log of the topic is damaged there: mend it from a replica, or set the group's offsets to after it"
+        }
+        Code::BadCompression => {
+            "the batch there unpacks to more than `receive.message.max.bytes`: raise it under `[kafka.properties]`, to at most \
+             2147483647, which is the default; if it has this value, the batch is larger still, or its bytes were damaged: mend the \
+             log from a replica, or set the group's offset to after the batch"
         }
         _ => return None,
     };

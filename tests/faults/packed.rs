@@ -1,0 +1,69 @@
+//! Batches that are small on the wire and large when they are unpacked, as a producer with a large `batch.size` sends them.
+
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+use crate::cluster::shared;
+use crate::kafka::settings;
+use crate::program::PATIENCE;
+use crate::weir::Job;
+
+/// What a batch unpacks to, in bytes: more than librdkafka takes by default.
+const UNPACKED: usize = 120_000_000;
+/// The largest of its records, in bytes. It is long enough for the best ratio.
+const RECORD: usize = 500_000;
+/// What it may take on the wire, in bytes. Snappy packs no tighter than 1 to 21.
+const PACKED: [(&str, &str); 4] = [("gzip", "300000"), ("snappy", "8000000"), ("lz4", "1000000"), ("zstd", "50000")];
+/// The most memory that working it off may take, in KiB: what it unpacks to, twice, and what a backlog takes.
+const LARGEST_KIB: u64 = 512 << 10;
+/// What librdkafka unpacks by default, in bytes.
+const DEFAULT_BOUND: &str = "100000000";
+
+/// A job that has one batch to read, packed by `codec`: the topic takes no two smaller ones in its place.
+fn packed(name: &str, codec: &str, wire: &'static str) -> Job {
+    let setting = move |topic: &str| if topic == "in" { vec![("max.message.bytes", wire)] } else { Vec::new() };
+    let job = Job::with_topics(shared(), &format!("{name}-{codec}"), setting);
+    let mut settings = settings(job.brokers());
+    settings.set("compression.type", codec).set("message.max.bytes", "1000000000").set("batch.size", "1000000000");
+    settings.set("queue.buffering.max.kbytes", "1000000").set("batch.num.messages", "1000000").set("linger.ms", "3000");
+    let producer: BaseProducer = settings.create().unwrap();
+    let input = job.topic("in");
+    let begun = r#"{"app_version":"2.3.0","device_type":"iOS","timestamp":0,"x":""#;
+    let login = format!("{begun}{}\"}}", "x".repeat(RECORD - begun.len() - 2));
+    for index in 0..UNPACKED / RECORD {
+        let key = index.to_string();
+        let record = BaseRecord::<str, str>::to(&input).partition(0).key(&key).payload(&login);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(PATIENCE).unwrap();
+    job
+}
+
+#[test]
+fn a_batch_that_unpacks_to_more_than_100_mb_is_read_with_each_codec() {
+    for (codec, wire) in PACKED {
+        let job = packed("packed", codec, wire);
+        let mut engine = job.engine("a");
+        job.settle();
+        let peak = engine.weir().memory_kib("VmHWM");
+        eprintln!("{codec}: {peak} KiB at most");
+        assert!(peak < LARGEST_KIB, "{codec}: {peak} KiB were resident");
+        engine.stop();
+        assert_eq!(job.outputs.count(), UNPACKED / RECORD, "{codec}");
+        job.judge();
+    }
+}
+
+#[test]
+fn a_batch_past_the_bound_that_is_set_is_named_with_the_key_to_raise_and_is_not_called_damage() {
+    let bounded = packed("bounded", "zstd", "50000").with("kafka.properties.receive.message.max.bytes", DEFAULT_BOUND);
+    let ended = bounded.engine("a").end();
+    assert_eq!(ended.code, Some(1), "{:#?}", ended.lines);
+    let error = ended.lines.iter().find(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("{:#?}", ended.lines));
+    for words in [&bounded.topic("in"), "receive.message.max.bytes", "[kafka.properties]"] {
+        assert!(error.contains(words), "`{words}` is not in {error}");
+    }
+    assert!(!error.contains("the log of the topic is damaged"), "{error}");
+    let raised = bounded.with("kafka.properties.receive.message.max.bytes", "1000000000");
+    raised.work_off(raised.engine("a"));
+    raised.judge();
+}

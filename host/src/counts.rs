@@ -6,7 +6,8 @@
 //!
 //! Windows are aligned to the epoch on the batch's `processed-at`. A clock that steps back does not reopen a window: what
 //! arrives then is counted in the window that is open. A clock that leaps ahead closes one window, not one for every
-//! interval that it skipped.
+//! interval that it skipped. If it leaps back, the window that it has begun meanwhile stays open until its time comes:
+//! [`Counts::ahead`] tells.
 //!
 //! Counters are few by design: the state of a partition has to fit the metadata of an offset commit. What finds no room is
 //! counted under [`OTHER`], never lost. [`Counts::states`] says what is to be committed with offsets, and [`Counts::restore`]
@@ -32,6 +33,9 @@ pub const MAX_STATE_BYTES: usize = 3_000;
 const STATE_HEADER_BYTES: usize = 200;
 /// What two counters take at most beside their name: 20 digits each, and seven characters between.
 const STATE_COUNTER_BYTES: usize = 47;
+
+/// How far the clocks of processes that are in order may be apart, in milliseconds.
+const CLOCKS: i64 = 5_000;
 
 /// The counters of one partition. `names`, `totals` and `window` are parallel; `OTHER` stands at index 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,7 +143,7 @@ impl Window {
 }
 
 /// `millis` since the epoch as RFC 3339 in UTC.
-fn instant(millis: i64) -> String {
+pub(crate) fn instant(millis: i64) -> String {
     DateTime::from_timestamp_millis(millis)
         .map_or_else(|| millis.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }
@@ -272,6 +276,14 @@ impl Counts {
     pub fn next_close(&self) -> Option<i64> {
         let worth = |partition: &&Partition| self.emit_empty || partition.window.iter().any(|count| *count > 0);
         self.partitions.values().filter(worth).map(|partition| partition.end).min()
+    }
+
+    /// The partitions whose open window begins after `now`, by more than clocks differ, and when the last of these windows ends: so
+    /// long nothing is sent about them.
+    pub fn ahead(&self, now: i64) -> Option<(Vec<i32>, i64)> {
+        let ahead = || self.partitions.iter().filter(|(_, partition)| partition.start.saturating_sub(now) > CLOCKS);
+        let until = ahead().map(|(_, partition)| partition.end).max()?;
+        Some((ahead().map(|(index, _)| *index).collect(), until))
     }
 
     /// Totals since the start, over all partitions.
@@ -455,6 +467,20 @@ mod tests {
         assert_eq!(count(&mut counts, 3_000, &[(0, "iOS")]), [], "a step back closes nothing");
         assert_eq!(counts.open(), map(&[("iOS", 2)]));
         assert_eq!(count(&mut counts, 9_000_000, &[(0, "iOS")]).len(), 1, "a leap ahead closes one window");
+    }
+
+    #[test]
+    fn a_clock_that_leaps_ahead_and_back_waits_for_the_window_that_it_has_begun() {
+        let mut counts = Counts::new(60_000, false);
+        count(&mut counts, 10_000, &[(0, "iOS"), (1, "iOS")]);
+        assert_eq!(counts.ahead(10_000), None);
+        assert_eq!(count(&mut counts, 3_610_000, &[(0, "iOS")]).len(), 1, "the leap");
+        assert_eq!(counts.ahead(3_610_000), None);
+        assert_eq!(count(&mut counts, 20_000, &[(0, "iOS")]), [], "it is back");
+        assert_eq!(counts.ahead(20_000), Some((vec![0, 1], 3_660_000)));
+        assert_eq!(counts.ahead(3_600_000 - CLOCKS), None, "clocks differ as much");
+        let closed = count(&mut counts, 3_660_000, &[]);
+        assert_eq!((closed[0].start, &closed[0].counts), (3_600_000, &map(&[("iOS", 2)])), "nothing is lost");
     }
 
     #[test]

@@ -3,14 +3,17 @@
 //! One synchronous thread does it all. Under lag several batches, as parts, share a transaction: while one is on its way, the
 //! next is read and judged. Events are looked at between transactions only, and whatever waits for a broker asks now and then
 //! whether it should go on. If a transaction cannot be committed it is abandoned, and after a pause everything, messages,
-//! offsets and counts, begins again with what is committed: nothing is lost, and nothing is counted twice.
+//! offsets and counts, begins again with what is committed: nothing is lost, and nothing is counted twice. Where it is known what
+//! to do better, as with records that a topic refuses, what is in hand is judged and sent again at once.
 //!
 //! What this module leaves out: how messages are judged, how they get here and there, and where events come from.
 
+mod ahead;
 mod notices;
 mod same_topic;
 mod sets;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,6 +33,7 @@ use crate::snapshot::{self, Shared};
 use crate::state::State;
 use crate::swap::{Judge, Tap};
 
+use ahead::Ahead;
 use notices::Notices;
 use same_topic::SameTopic;
 use sets::Sets;
@@ -47,6 +51,13 @@ const LAG_EVERY: Duration = Duration::from_secs(1);
 const CATCH_UP_EVERY: Duration = Duration::from_secs(1);
 /// How long a topic may be missing. Brokers that have just started do not know all of them at once.
 const MISSING: Duration = Duration::from_secs(30);
+/// How many seconds the cluster may leave what was sent unanswered before observers are told.
+const STALLED: u64 = 3;
+/// How long what is in hand is sent again and again. The consumer is not polled meanwhile, and the group waits for that.
+const RESENDING: Duration = Duration::from_secs(10);
+/// How long a coordinator is given to end a transaction before the next one is begun. It answers earlier than it is done, and whoever
+/// comes in between waits for longer than this.
+const ENDING: Duration = Duration::from_millis(20);
 /// Pauses before a batch that could not be committed is read again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
@@ -116,6 +127,11 @@ fn serve(
         same_topic: SameTopic::new(),
         phase: Phase::Recovering,
         missing: None,
+        ahead: Ahead::default(),
+        held: 0,
+        resending: None,
+        behind: false,
+        committed: BTreeMap::new(),
         reset_bad_state: config.counts.reset_bad_state,
         backoff: Backoff::new(PAUSES.0, PAUSES.1),
         snapshot,
@@ -136,6 +152,8 @@ enum Phase {
     Reading,
     /// Partitions are new, or something failed: return to what is committed, and ask anew where to write.
     Recovering,
+    /// Judge and send again what is in hand.
+    Resending,
 }
 
 /// The data loop's state. Buffers are used again from batch to batch.
@@ -167,6 +185,16 @@ struct Engine<'a, C> {
     phase: Phase,
     /// Since when a topic is missing.
     missing: Option<Instant>,
+    /// What was told about clocks.
+    ahead: Ahead,
+    /// How many parts are in hand that were given up and can be sent again: all that was read since the last commit.
+    held: usize,
+    /// Since when it is sent again.
+    resending: Option<Instant>,
+    /// The end of the last part was cut off, and is to be read again.
+    behind: bool,
+    /// By partition, the state that was committed last.
+    committed: BTreeMap<i32, String>,
     reset_bad_state: bool,
     backoff: Backoff,
     snapshot: &'a Shared,
@@ -188,16 +216,17 @@ impl<C: Fn() -> i64> Engine<'_, C> {
                 }
             }
             let Err(failure) = self.turn(inbox) else { continue };
+            let begun = self.begun.unwrap_or_else(Instant::now);
             self.abandon(inbox);
             match failure {
                 Failure::Stop(error) => return Err(error),
-                Failure::Missing(error) if self.missing.get_or_insert_with(Instant::now).elapsed() >= MISSING => {
+                Failure::Missing(error) if self.missing.get_or_insert(begun).elapsed() >= MISSING => {
                     return Err(error);
                 }
                 Failure::Missing(error) => self.pause(&error, inbox),
                 // The shutdown itself is in the inbox.
                 Failure::GaveUp => return Ok(()),
-                Failure::Wait(error) if self.sink.has_learned() => self.again(&error),
+                Failure::Wait(error) if self.sink.has_learned() => self.again(&error, inbox),
                 Failure::Wait(error) => self.pause(&error, inbox),
             }
         }
@@ -209,7 +238,9 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         if self.looked.elapsed() >= LAG_EVERY {
             self.looked = Instant::now();
             let lag = self.source.lag();
-            self.snapshot.update(|snapshot| snapshot.lag = lag);
+            let remedy = |partitions: &[i32]| self.source.reset().remedy(partitions, Position::Current);
+            let counts_wait = self.ahead.look(&self.counts, (self.clock)(), remedy);
+            self.snapshot.update(|snapshot| (snapshot.lag, snapshot.counts_wait) = (lag, counts_wait));
         }
     }
 
@@ -223,6 +254,10 @@ impl<C: Fn() -> i64> Engine<'_, C> {
             if self.sets.advance(self.source.positions(), (self.clock)()) {
                 self.introduce();
             }
+        }
+        if matches!(self.phase, Phase::Resending) {
+            self.phase = Phase::Reading;
+            return self.resend(inbox);
         }
         if self.is_full() {
             return self.commit(inbox);
@@ -244,6 +279,8 @@ impl<C: Fn() -> i64> Engine<'_, C> {
                 };
                 self.source.release();
                 self.counts.clear();
+                self.committed.clear();
+                self.held = 0;
                 tracing::info!(topic = %self.source.topic(), "partitions revoked");
                 self.snapshot.update(|snapshot| snapshot.partitions.clear());
                 committed
@@ -274,6 +311,8 @@ impl<C: Fn() -> i64> Engine<'_, C> {
     /// known what that is.
     fn recover(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
         self.sink.prepare(&mut waiting(inbox, &self.troubles, self.snapshot))?;
+        (self.held, self.resending, self.behind) = (0, None, false);
+        self.committed.clear();
         let committed = self.source.restore()?;
         self.counts.clear();
         if committed.is_empty() {
@@ -287,14 +326,8 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         let topic = self.sink.input_id();
         for found in &committed {
             let (state, now, partition) = (self.state(found, &committed, &topic)?, (self.clock)(), found.partition);
-            if state.window.0 > now {
-                tracing::warn!(
-                    partition,
-                    seconds = (state.window.0 - now) / 1_000,
-                    "the open window begins in the future: a clock is wrong"
-                );
-            }
             self.counts.restore(partition, now, &state);
+            self.committed.insert(partition, state.to_metadata());
         }
         self.is_still(topic)?;
         self.missing = None;
@@ -393,6 +426,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         let Some(judged) = step.judged else { return self.send(inbox) };
         // What was not judged is read again after what was.
         batch.truncate(judged);
+        self.behind = true;
         self.send(inbox)?;
         self.commit(inbox)?;
         self.phase = Phase::Recovering;
@@ -421,10 +455,38 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         if self.counts.next_close().is_none_or(|close| now < close) {
             return if self.caught_up.elapsed() >= CATCH_UP_EVERY { self.catch_up(inbox) } else { Ok(()) };
         }
+        self.end_windows(inbox)?;
+        self.commit(inbox)
+    }
+
+    /// Sends the windows that have ended.
+    fn end_windows(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
         let Part { step, .. } = &mut self.parts[self.filled];
         step.clear();
-        step.counts = self.counts.tick(now);
-        self.send(inbox)?;
+        step.counts = self.counts.tick((self.clock)());
+        self.send(inbox)
+    }
+
+    /// Judges and sends what is in hand once more, on top of what is committed.
+    fn resend(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
+        self.sink.prepare(&mut waiting(inbox, &self.troubles, self.snapshot))?;
+        let now = (self.clock)();
+        self.counts.clear();
+        for (partition, state) in &self.committed {
+            if let Ok(Some(state)) = State::parse(state.as_bytes()) {
+                self.counts.restore(*partition, now, &state);
+            }
+        }
+        while self.filled < self.held {
+            match self.parts[self.filled].batch.is_empty() {
+                true => self.end_windows(inbox)?,
+                false => self.process(inbox)?,
+            }
+            if self.begun.is_none() {
+                // It was committed early, and the rest is read again.
+                return Ok(());
+            }
+        }
         self.commit(inbox)
     }
 
@@ -449,6 +511,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         let Part { batch, step } = &self.parts[part];
         let Judge { manifests, hash, .. } = self.sets.judge();
         let give_up = &mut waiting(inbox, &self.troubles, self.snapshot);
+        self.held = self.held.max(self.filled);
         let sent = self.sink.send(Work { part, batch, step, manifests, ruleset: hash }, give_up);
         sent.map_err(|failure| self.sink.cause(&self.parts[..self.filled], failure, give_up))?;
         self.counts.apply(&step.counts);
@@ -463,6 +526,8 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         let states = self.counts.states(read.chain(sent).chain(self.source.ahead()));
         self.caught_up = Instant::now();
         self.sink.commit(parts, &states, &mut self.source, &mut waiting(inbox, &self.troubles, self.snapshot))?;
+        self.committed.extend(states);
+        (self.held, self.resending) = (0, None);
         self.backoff.reset();
         self.snapshot.update(|snapshot| {
             snapshot.state = snapshot::State::Running;
@@ -491,10 +556,13 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         }
     }
 
-    /// Reads what is not committed again at once: something was learned, and it goes further this time.
-    fn again(&mut self, error: &anyhow::Error) {
-        (self.phase, self.cautious) = (Phase::Recovering, true);
-        tracing::debug!("{error:#}; what is not committed is read again");
+    /// Sends what is not committed again at once: something was learned, and it goes further this time.
+    fn again(&mut self, error: &anyhow::Error, inbox: &mut Inbox) {
+        let begun = self.resending.get_or_insert_with(Instant::now);
+        let whole = self.held > 0 && !self.behind && begun.elapsed() < RESENDING;
+        (self.phase, self.cautious) = (if whole { Phase::Resending } else { Phase::Recovering }, true);
+        tracing::debug!("{error:#}; what is not committed is sent again");
+        inbox.wait(ENDING);
     }
 
     /// Waits before what is not committed is read again.
@@ -509,9 +577,15 @@ impl<C: Fn() -> i64> Engine<'_, C> {
 
 /// Whether to give up waiting for a broker. Observers see meanwhile if none is there; a commit tells them when that is over.
 fn waiting(inbox: &mut Inbox, troubles: &Troubles, snapshot: &Shared) -> impl FnMut() -> bool {
+    let (since, mut told) = (Instant::now(), 0);
     move || {
+        let waited = since.elapsed().as_secs();
+        let stalled = || format!("the cluster has not answered for {waited} s, or not taken what was written");
         if let Some(why) = troubles.outage() {
             snapshot.update(|snapshot| snapshot.state = snapshot::State::Waiting(why));
+        } else if waited >= STALLED && waited > told {
+            told = waited;
+            snapshot.update(|snapshot| snapshot.state = snapshot::State::Waiting(stalled()));
         }
         inbox.overdue()
     }

@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub open: BTreeMap<String, u64>,
     /// When the open window ends: milliseconds since the epoch; none if it has counted nothing.
     pub closes: Option<i64>,
+    /// Until when no counts are sent, since a clock was ahead; milliseconds since the epoch.
+    pub counts_wait: Option<i64>,
     /// The window that was sent last.
     pub closed: Option<Window>,
     /// What each rule did since the start, by name: of all that ran under it.
@@ -208,6 +210,7 @@ impl Default for Snapshot {
             totals: BTreeMap::new(),
             open: BTreeMap::new(),
             closes: None,
+            counts_wait: None,
             closed: None,
             stats: BTreeMap::new(),
             transaction_seconds: Histogram::new(SECONDS),

@@ -8,12 +8,16 @@ use crate::cluster::{Cluster, Shape, shared};
 use crate::judge::Judge;
 use crate::kafka::{Record, write};
 use crate::oracle::{Passed, Rejected};
-use crate::outages::LARGEST_KIB;
+use crate::outages::{LARGEST_KIB, is_ready};
 use crate::proxy::{Api, Side};
-use crate::weir::{Job, PARTITIONS, SETTLING};
+use crate::weir::{Engine, Job, PARTITIONS, SETTLING};
 
 /// How soon a second signal ends it.
 const AT_ONCE: Duration = Duration::from_secs(2);
+/// How soon readiness tells that a topic is not there, and how soon it ends: the 30 s that it waits, and what the client takes to
+/// notice.
+const TOLD: Duration = Duration::from_secs(10);
+const GONE: Duration = Duration::from_secs(45);
 /// What the topics of outputs and dead letters take, in bytes.
 const SMALL: [&str; 2] = ["50000", "60000"];
 /// A value that fits the topic of outputs only without what the rules add.
@@ -33,14 +37,18 @@ fn a_missing_topic_that_is_not_to_be_created_is_named() {
 }
 
 #[test]
-fn a_topic_that_stays_missing_ends_it() {
+fn a_topic_that_stays_missing_is_told_and_then_ends_it() {
     let job = Job::create(shared(), "gone").with("kafka.properties.topic.metadata.refresh.interval.ms", "1000");
-    let engine = job.engine("a").assigned();
+    let mut engine = job.engine("a").assigned();
     shared().delete_topic(&job.topic("out"));
+    let deleted = Instant::now();
     job.load(25, 500, 1_000).finish();
+    is_ready(&mut engine, "503", "");
+    let told = deleted.elapsed();
     let ended = engine.end();
     assert_eq!(ended.code, Some(1), "{:#?}", ended.lines);
     assert!(ended.lines.concat().contains(&job.topic("out")), "{:#?}", ended.lines);
+    assert!(told < TOLD && deleted.elapsed() < GONE, "told after {told:?}, ended after {:?}", deleted.elapsed());
 }
 
 /// Sees an engine end because its input topic was deleted, with clients that look for topics every so many milliseconds.
@@ -98,22 +106,31 @@ fn dead_letters_wait_for_their_topic_to_be_there_again() {
 }
 
 #[test]
-fn dead_letters_that_are_denied_are_not_lost() {
+fn a_topic_that_may_not_be_written_to_is_named_at_the_start_and_later_and_nothing_is_lost() {
     let authorizer = ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer");
     let settings = &[authorizer, ("allow.everyone.if.no.acl.found", "true")];
     let cluster = Cluster::start(&Shape { brokers: 1, proxies: 0, settings });
     let job = Job::create(&cluster, "denied");
-    let acl = |change: &str| {
-        let rejected = job.topic("rejected");
-        let arguments = ["--force", change, "--deny-principal", "User:*", "--operation", "Write", "--topic", &rejected];
+    let acl = |change: &str, topic: &str| {
+        let arguments = ["--force", change, "--deny-principal", "User:*", "--operation", "Write", "--topic", topic];
         cluster.tool("org.apache.kafka.tools.AclCommand", &arguments);
     };
-    acl("--add");
-    job.load(21, 500, 1_000).finish();
-    let ended = job.engine("a").end();
-    assert_eq!(ended.code, Some(1), "{:#?}", ended.lines);
-    assert!(ended.lines.concat().contains(&job.topic("rejected")), "{:#?}", ended.lines);
-    acl("--remove");
+    let ends = |engine: Engine, topic: &str| {
+        let ended = engine.end();
+        let said = ended.lines.iter().rev().find(|line| line.contains("error: ")).unwrap();
+        let named = said.contains(&format!("failed to write to topic {topic}: ")) && said.contains("grant this client WRITE");
+        assert!(ended.code == Some(1) && named, "{topic}: {:#?}", ended.lines);
+    };
+    for (seed, topic) in [(40, "out"), (41, "rejected"), (42, "counts")] {
+        let topic = job.topic(topic);
+        let engine = job.engine("a").assigned();
+        acl("--add", &topic);
+        job.load(seed, 500, 500).finish();
+        ends(engine, &topic);
+        // Though there is nothing to be written to it yet.
+        ends(job.engine("a"), &topic);
+        acl("--remove", &topic);
+    }
     job.work_off(job.engine("a"));
     job.judge();
 }

@@ -37,16 +37,16 @@ fn job(cluster: &Cluster, name: &str) -> Job {
     Job::create(cluster, name).with("kafka.properties.socket.timeout.ms", "5000")
 }
 
-/// Waits until `/readyz` answers with `code`.
-fn is_ready(engine: &mut Engine, code: &str) {
+/// Waits until `/readyz` answers with `status`, and with `words`.
+pub fn is_ready(engine: &mut Engine, status: &str, words: &str) {
     let line = engine.weir().line("admin interface on http://");
     let address = line.split_once("http://").unwrap().1.trim().to_owned();
-    within(SEEN, format_args!("/readyz answers {code}"), || {
+    within(SEEN, format_args!("/readyz answers {status} and {words}"), || {
         let mut stream = TcpStream::connect(&address).ok()?;
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n").ok()?;
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
-        answer.starts_with(&format!("HTTP/1.1 {code} ")).then_some(())
+        (answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(words)).then_some(())
     });
 }
 
@@ -91,7 +91,7 @@ fn with_all_brokers_down_it_waits_within_its_memory() {
     let mut follower = job.follower();
     follower.goes_on();
     (0..cluster.brokers()).for_each(|broker| cluster.kill(broker));
-    is_ready(&mut engine, "503");
+    is_ready(&mut engine, "503", "");
     thread::sleep(scaled(ALL_AWAY[0], ALL_AWAY[1]));
     assert!(engine.weir().is_running(), "{:#?}", engine.weir().lines());
     cluster.revive();
@@ -109,13 +109,13 @@ fn with_all_brokers_down_it_is_not_ready_though_there_is_nothing_to_do() {
     // A consumer that waits for messages nearly all the time must not keep it from seeing that brokers are back.
     let job = job(&cluster, "ready").with("kafka.properties.fetch.wait.max.ms", "900");
     let mut engine = job.engine("a").assigned();
-    is_ready(&mut engine, "200");
+    is_ready(&mut engine, "200", "");
     (0..cluster.brokers()).for_each(|broker| cluster.kill(broker));
-    is_ready(&mut engine, "503");
+    is_ready(&mut engine, "503", "");
     thread::sleep(AWAY);
-    is_ready(&mut engine, "503");
+    is_ready(&mut engine, "503", "");
     cluster.revive();
-    is_ready(&mut engine, "200");
+    is_ready(&mut engine, "200", "");
     engine.stop();
 }
 

@@ -1,8 +1,10 @@
 //! Positions that are lost: records expired, topics made anew, partitions added.
 
 use crate::cluster::shared;
-use crate::program::Ended;
-use crate::weir::{Job, PARTITIONS};
+use crate::kafka::Record;
+use crate::outages::is_ready;
+use crate::program::{Ended, within};
+use crate::weir::{Job, PARTITIONS, SETTLING};
 
 /// A job that has done some work, and has stopped.
 fn paused(name: &str) -> Job {
@@ -122,4 +124,31 @@ fn a_partition_that_is_added_is_read_from_its_beginning() {
     job.judge();
     let more = job.committed().unwrap();
     assert!(more.keys().any(|partition| *partition >= PARTITIONS), "the new ones have messages: {more:?}");
+}
+
+/// The state says what it would if the clock had been an hour ahead when the open window was begun.
+#[test]
+fn the_remedy_for_a_clock_that_was_ahead_lets_counts_go_on() {
+    let job = paused("ahead");
+    let (offset, metadata) = job.committed().unwrap()[&1].clone();
+    let mut state: serde_json::Value = serde_json::from_str(&metadata).unwrap();
+    for edge in state["window"].as_array_mut().unwrap() {
+        *edge = (edge.as_i64().unwrap() + 3_600_000).into();
+    }
+    job.commit(1, offset, &state.to_string());
+    let mut engine = job.engine("a").assigned();
+    let told = engine.weir().line("no counts are sent until then");
+    is_ready(&mut engine, "200 OK", "ready, but no counts are sent until");
+    engine.stop();
+    assert!(told.contains("partitions=[1]") && told.contains(":1 --reset-offsets --to-current"), "{told}");
+    follow_remedy(&told);
+    job.load(28, 1_000, 500).finish();
+    let mut engine = job.engine("a").assigned();
+    within(SETTLING, "a window of partition 1 is sent", || {
+        let of_all = |window: &Record| window.value.as_ref().is_some_and(|json| json.ends_with(br#""partitions":[0,1,2]}"#));
+        job.windows.seen().iter().any(of_all).then_some(())
+    });
+    is_ready(&mut engine, "200 OK", "ready\n");
+    job.work_off(engine);
+    job.is_verified();
 }

@@ -42,7 +42,7 @@ fn fill(job: &Job, shape: impl Fn(i32, &mut Record)) {
 
 /// How often something was given up and begun again.
 fn rounds(engine: &mut Engine) -> usize {
-    engine.weir().lines().iter().filter(|line| line.contains("read again")).count()
+    engine.weir().lines().iter().filter(|line| line.contains("read again") || line.contains("sent again")).count()
 }
 
 /// Has everything worked off, and returns how many rounds were lost, and the log.

@@ -25,6 +25,7 @@ use super::body::{self, BODY_TIME, MAX_BODY_BYTES, Places, Taken};
 use super::crowd::Guest;
 use super::guard::{Denied, Guard};
 use super::metrics;
+use crate::counts::instant;
 use crate::snapshot::{self, Shared};
 use crate::start::now;
 use crate::swap::{self, Answer, Handle};
@@ -171,14 +172,23 @@ async fn healthz(State(context): State<Context>) -> Result<&'static str, Problem
     }
 }
 
-async fn readyz(State(context): State<Context>) -> Result<&'static str, Problem> {
-    let why = match context.snapshot.get().state {
-        snapshot::State::Running => return Ok("ready\n"),
+async fn readyz(State(context): State<Context>) -> Result<String, Problem> {
+    let snapshot = context.snapshot.get();
+    let why = match snapshot.state {
+        snapshot::State::Running => return Ok(ready(snapshot.counts_wait)),
         snapshot::State::Connecting => "connecting to Kafka".to_owned(),
         snapshot::State::Waiting(why) => format!("waiting: {why}"),
         snapshot::State::Stopping | snapshot::State::Stopped => "stopping".to_owned(),
     };
     Err(Problem(StatusCode::SERVICE_UNAVAILABLE, why))
+}
+
+/// Messages flow, though counts may wait for a clock.
+fn ready(counts_wait: Option<i64>) -> String {
+    match counts_wait {
+        Some(until) => format!("ready, but no counts are sent until {}: see the log\n", instant(until)),
+        None => "ready\n".to_owned(),
+    }
 }
 
 async fn metrics(State(context): State<Context>) -> impl IntoResponse {

@@ -31,6 +31,12 @@ impl Failure {
         }
     }
 
+    /// The failure for `code`, met while writing to `topic`.
+    pub(super) fn of_writing(code: RDKafkaErrorCode, topic: &str) -> Failure {
+        let denied = (code == RDKafkaErrorCode::TopicAuthorizationFailed).then(|| denied_writes(&[topic]));
+        denied.flatten().unwrap_or_else(|| Failure::of(code, &format!("write to topic {topic}")))
+    }
+
     /// The failure for an error of the client.
     pub fn from_client(error: &KafkaError, what: &str) -> Failure {
         match error.rdkafka_error_code() {
@@ -134,6 +140,17 @@ mod tests {
         };
         let message = error.to_string();
         assert!(message.contains("processed-user-login") && message.contains("TOPIC_AUTHORIZATION_FAILED"), "{message}");
+    }
+
+    #[test]
+    fn a_topic_that_may_not_be_written_to_is_named_with_the_permission() {
+        for topics in [&["out"][..], &["out", "counts"]] {
+            let Some(Failure::Stop(error)) = denied_writes(topics) else { panic!("{topics:?}") };
+            assert!(error.to_string().contains(&topics.join(", ")) && error.to_string().contains("WRITE"), "{error}");
+        }
+        assert!(denied_writes(&[]).is_none());
+        let Failure::Stop(error) = Failure::of_writing(RDKafkaErrorCode::TopicAuthorizationFailed, "out") else { panic!() };
+        assert!(error.to_string().contains("topic out: ") && error.to_string().contains("WRITE"), "{error}");
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl Outbox {
                 }
                 RDKafkaErrorCode::QueueFull => self.pause(),
                 code if refused(code).is_some() => return Ok(Some(code)),
-                code => return Err(Failure::of(code, &format!("write to topic {}", outgoing.topic))),
+                code => return Err(Failure::of_writing(code, outgoing.topic)),
             }
         }
     }
@@ -109,7 +109,7 @@ impl Outbox {
             return Ok(known);
         }
         let handle = Topic::open(self.producer.client(), name);
-        let handle = handle.ok_or_else(|| Failure::of(RDKafkaErrorCode::InvalidTopic, &format!("write to topic {name}")))?;
+        let handle = handle.ok_or_else(|| Failure::of_writing(RDKafkaErrorCode::InvalidTopic, name))?;
         self.topics.push((name.to_owned(), handle));
         Ok(self.topics.len() - 1)
     }

@@ -46,7 +46,7 @@ pub struct Sink {
     refusals: Refusals,
     /// How many records were refused, by reason.
     tallies: BTreeMap<&'static str, Tally>,
-    /// Something was learned since the last attempt: the next one does better, and need not wait.
+    /// Something was learned since the last transaction was begun.
     learned: bool,
     /// Not the embedded broker, which does not answer what it does not know.
     is_real: bool,
@@ -92,7 +92,14 @@ impl Sink {
     /// It asks as a producer, since on a consumer's connection the question would queue up behind a fetch that waits for data.
     pub fn learn_partitions(&mut self) -> Result<(), Failure> {
         let topics = &self.writer.topics;
-        let count = |topic| self.outbox.partitions(topic);
+        let denied = |failure| match failure {
+            Failure::Stop(_) if self.is_real => {
+                let written = [&topics.output, &topics.rejected, &topics.counts].map(String::as_str);
+                failure::denied_writes(&self.outbox.denied(&written)).unwrap_or(failure)
+            }
+            failure => failure,
+        };
+        let count = |topic| self.outbox.partitions(topic).map_err(denied);
         self.writer.partitions = Partitions {
             input: count(&topics.input)?,
             output: count(&topics.output)?,
@@ -141,13 +148,15 @@ impl Sink {
         any
     }
 
-    /// Whether something was learned since it was asked last, so that the next attempt goes further and need not wait.
+    /// Whether something was learned from the transaction that has failed, so that the next attempt goes further and need not wait.
+    /// Then nothing of it is committed: a commit is only tried where there was nothing to learn.
     pub fn has_learned(&mut self) -> bool {
         std::mem::take(&mut self.learned)
     }
 
     /// Begins a transaction.
     pub fn begin(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+        self.learned = false;
         match &mut self.transactions {
             Some(transactions) => transactions.begin(&mut self.outbox, give_up),
             None => self.outbox.renew_if_dead().map_err(Failure::Wait),
@@ -182,7 +191,7 @@ impl Sink {
     /// Gives up what was sent since the last commit.
     pub fn abandon(&mut self, parts: &[Part], give_up: &mut dyn FnMut() -> bool) {
         match &mut self.transactions {
-            Some(transactions) => transactions.abandon(&self.outbox),
+            Some(transactions) => transactions.abandon(&self.outbox, self.learned),
             // Reports of what was sent must not be taken for those of what comes next. What they say of it is noted.
             None => drop(self.drain(parts, give_up)),
         }
@@ -362,10 +371,12 @@ impl Sink {
     }
 
     fn failure(&self, kind: Kind, code: RDKafkaErrorCode) -> Failure {
-        let what = format!("write to topic {}", self.writer.topic(kind));
+        let topic = self.writer.topic(kind);
         match failure::refused(code) {
-            Some((_, remedy)) => Failure::Stop(anyhow!("failed to {what}: {}: {remedy}", failure::describe(code))),
-            None => Failure::of(code, &what),
+            Some((_, remedy)) => {
+                Failure::Stop(anyhow!("failed to write to topic {topic}: {}: {remedy}", failure::describe(code)))
+            }
+            None => Failure::of_writing(code, topic),
         }
     }
 }

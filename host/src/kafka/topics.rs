@@ -110,7 +110,12 @@ impl Clients {
     }
 
     fn attempt(&self, topics: &config::Topics) -> Result<Ready, Failure> {
-        let missing = self.missing(topics)?;
+        // Who may not describe a topic may not write to it either, and that is what is to be granted.
+        let denied = |failure| match failure {
+            Failure::Stop(_) => self.denied(topics).unwrap_or(failure),
+            failure => failure,
+        };
+        let missing = self.missing(topics).map_err(denied)?;
         if !missing.is_empty() {
             self.create(topics, &missing)?;
             self.await_topics(&missing)?;

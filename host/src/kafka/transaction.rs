@@ -35,6 +35,9 @@ const OFFSETS_STUCK: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long an abort may take. It only lets readers go on sooner: whoever comes next ends the transaction anyway.
 const ABORT: Duration = Duration::from_secs(1);
+/// The same where it is to be sent again at once. An abort takes no longer, but the client may wait for half a second more, in order
+/// to use the producer again.
+const QUICK_ABORT: Duration = Duration::from_millis(50);
 /// How long an abort waits before reports are served.
 const ABORT_SLICE: Duration = Duration::from_millis(10);
 /// A call that took longer may have been sent twice: the client tries again after `retry.backoff.ms`, 250 ms, less a fifth.
@@ -67,13 +70,13 @@ fn remedy(error: &KafkaError) -> Remedy {
 }
 
 /// Aborts the open transaction. The call waits until the reports of what was not sent are served, which is done in between.
-fn abort(outbox: &Outbox) -> KafkaResult<()> {
+fn abort(outbox: &Outbox, patience: Duration) -> KafkaResult<()> {
     let begun = Instant::now();
     loop {
         let outcome = outbox.producer().abort_transaction(ABORT_SLICE);
         outbox.serve();
         match outcome {
-            Err(error) if remedy(&error) == Remedy::Resume && begun.elapsed() < ABORT => {}
+            Err(error) if remedy(&error) == Remedy::Resume && begun.elapsed() < patience => {}
             outcome => return outcome,
         }
     }
@@ -163,10 +166,11 @@ impl Transactions {
         }
     }
 
-    /// Gives up the transaction that is open, if there is one.
-    pub(super) fn abandon(&mut self, outbox: &Outbox) {
+    /// Gives up the transaction that is open, if there is one. Does not wait for long if the next one is to follow `at_once`.
+    pub(super) fn abandon(&mut self, outbox: &Outbox, at_once: bool) {
+        let patience = if at_once { QUICK_ABORT } else { ABORT };
         if std::mem::take(&mut self.open)
-            && let Err(error) = abort(outbox)
+            && let Err(error) = abort(outbox, patience)
         {
             tracing::debug!(%error, "the transaction is left to its successor");
         }
@@ -192,7 +196,10 @@ impl Transactions {
                     // Aborting is of no use.
                     self.open = false;
                     if matches!(error, KafkaError::Canceled) {
-                        return Err(Failure::Wait(anyhow!("failed to {what}: the coordinator gave no answer")));
+                        return Err(Failure::Wait(anyhow!(
+                            "failed to {what}: the coordinator of the group gave no answer within {} s",
+                            OFFSETS_STUCK.as_secs()
+                        )));
                     }
                     return Err(self.fenced(&error).unwrap_or_else(|| Failure::from_client(&error, &what)));
                 }

@@ -147,7 +147,7 @@ impl Writer {
         let whole = self.letter(work, rejection, true);
         let (value, key) = (whole.value.map_or(0, <[u8]>::len), whole.key.map_or(0, <[u8]>::len));
         let headers: usize = work.batch.headers(index).map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len)).sum();
-        let note = format!("value of {value} bytes and key of {key} cut to {SHORT_BYTES}; headers of {headers} dropped if more");
+        let note = shortening(value, key, headers);
         let headers = match headers <= SHORT_BYTES {
             true => original_headers(work.batch, index, is_foreign),
             false => Headers::new(HEADERS),
@@ -231,6 +231,14 @@ fn add(mut headers: Headers, name: &str, value: &str) -> Headers {
     headers
 }
 
+/// What a shortened dead letter lacks of a value, a key and headers of so many bytes.
+fn shortening(value: usize, key: usize, headers: usize) -> String {
+    let cut = |what, bytes| (bytes > SHORT_BYTES).then(|| format!("{what} of {bytes} bytes cut to {SHORT_BYTES}"));
+    let dropped = (headers > SHORT_BYTES).then(|| format!("headers of {headers} bytes dropped"));
+    let parts: Vec<String> = [cut("value", value), cut("key", key), dropped].into_iter().flatten().collect();
+    if parts.is_empty() { "nothing had to be cut".to_owned() } else { parts.join(", ") }
+}
+
 fn cut(bytes: &[u8]) -> &[u8] {
     &bytes[..bytes.len().min(SHORT_BYTES)]
 }
@@ -257,6 +265,16 @@ mod tests {
         assert_eq!(route(&batch(2, Some(b"")), 0, 3, 2), None, "an empty key is a key");
         assert_eq!(route(&batch(2, None), 0, 3, 2), Some(0));
         assert_eq!(route(&batch(3, Some(b"key")), 0, 3, 3), None, "a partition that was added since");
+    }
+
+    #[test]
+    fn a_shortened_dead_letter_says_only_what_was_cut() {
+        assert_eq!(shortening(300_073, 1, 0), "value of 300073 bytes cut to 16384");
+        assert_eq!(
+            shortening(16_385, 20_000, 16_385),
+            "value of 16385 bytes cut to 16384, key of 20000 bytes cut to 16384, headers of 16385 bytes dropped"
+        );
+        assert_eq!(shortening(16_384, 16_384, 16_384), "nothing had to be cut");
     }
 
     #[test]

@@ -126,6 +126,7 @@ fn serve(
         looked: Instant::now(),
         same_topic: SameTopic::new(),
         phase: Phase::Recovering,
+        joined: false,
         missing: None,
         ahead: Ahead::default(),
         held: 0,
@@ -137,7 +138,6 @@ fn serve(
         snapshot,
         clock,
     };
-    snapshot.update(|snapshot| snapshot.state = snapshot::State::Running);
     let outcome = engine.run(inbox);
     snapshot.update(|snapshot| snapshot.state = snapshot::State::Stopping);
     if !engine.source.close(CLOSE_GRACE) {
@@ -183,6 +183,8 @@ struct Engine<'a, C> {
     begun: Option<Instant>,
     limits: config::Batch,
     phase: Phase,
+    /// The group has given this process its share, which may be none.
+    joined: bool,
     /// Since when a topic is missing.
     missing: Option<Instant>,
     /// What was told about clocks.
@@ -287,7 +289,13 @@ impl<C: Fn() -> i64> Engine<'_, C> {
             }
             Polled::Assigned(partitions) => {
                 tracing::info!(topic = %self.source.topic(), ?partitions, "partitions assigned");
-                self.snapshot.update(|snapshot| snapshot.partitions = partitions);
+                self.joined = true;
+                self.snapshot.update(|snapshot| {
+                    snapshot.partitions = partitions;
+                    if snapshot.state == snapshot::State::Connecting {
+                        snapshot.state = snapshot::State::Running;
+                    }
+                });
                 self.phase = Phase::Recovering;
                 Ok(())
             }
@@ -441,9 +449,10 @@ impl<C: Fn() -> i64> Engine<'_, C> {
     /// Lets observers see whether Kafka is there, while there is nothing to do that would tell.
     fn reach(&mut self) {
         let outage = self.sink.outage();
+        let well = if self.joined { snapshot::State::Running } else { snapshot::State::Connecting };
         self.snapshot.update(|snapshot| match outage {
             Some(why) => snapshot.state = snapshot::State::Waiting(why),
-            None if matches!(snapshot.state, snapshot::State::Waiting(_)) => snapshot.state = snapshot::State::Running,
+            None if matches!(snapshot.state, snapshot::State::Waiting(_)) => snapshot.state = well,
             None => {}
         });
     }

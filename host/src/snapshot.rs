@@ -63,7 +63,7 @@ pub struct Snapshot {
 /// What the data loop is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum State {
-    /// Not at work yet: reaching the cluster, or seeing to the topics.
+    /// Not at work yet: reaching the cluster, seeing to the topics, or joining the group.
     #[default]
     Connecting,
     /// Reading and writing, or idle for want of messages.

@@ -176,7 +176,7 @@ async fn readyz(State(context): State<Context>) -> Result<String, Problem> {
     let snapshot = context.snapshot.get();
     let why = match snapshot.state {
         snapshot::State::Running => return Ok(ready(snapshot.counts_wait)),
-        snapshot::State::Connecting => "connecting to Kafka".to_owned(),
+        snapshot::State::Connecting => "connecting to Kafka, or waiting for partitions of the group".to_owned(),
         snapshot::State::Waiting(why) => format!("waiting: {why}"),
         snapshot::State::Stopping | snapshot::State::Stopped => "stopping".to_owned(),
     };

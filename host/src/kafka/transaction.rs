@@ -106,7 +106,10 @@ impl Transactions {
             return Ok(());
         }
         outbox.renew().map_err(Failure::Wait)?;
-        self.insist("take up the transactional id", give_up, |slice| outbox.producer().init_transactions(slice))?;
+        self.insist("take up the transactional id", give_up, |slice| {
+            outbox.serve();
+            outbox.producer().init_transactions(slice)
+        })?;
         self.clean = true;
         Ok(())
     }
@@ -132,6 +135,7 @@ impl Transactions {
         give_up: &mut dyn FnMut() -> bool,
     ) -> Result<(), Failure> {
         let add = |_| {
+            outbox.serve();
             let (answer, answered) = mpsc::channel();
             let (producer, offsets, membership) = (outbox.producer(), offsets.clone(), membership.clone());
             let call = move || drop(answer.send(producer.send_offsets_to_transaction(&offsets, &membership, OFFSETS_SLICE)));
@@ -146,7 +150,11 @@ impl Transactions {
 
     /// Commits the transaction. If it fails, the outcome is unknown.
     pub(super) fn commit(&mut self, outbox: &Outbox, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
-        let quick = self.insist("commit a transaction", give_up, |slice| outbox.producer().commit_transaction(slice))?;
+        let quick = self.insist("commit a transaction", give_up, |slice| {
+            // The call itself does not hear that no broker is there.
+            outbox.serve();
+            outbox.producer().commit_transaction(slice)
+        })?;
         self.open = false;
         self.clean = quick && self.quick;
         Ok(())

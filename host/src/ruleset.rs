@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::column::{Column, Kind};
 use crate::config::{self, Config};
 use crate::pipeline::{Evaluate, Manifest, Pipeline, Stage, View};
-use crate::wasm::{Component, Instance, MAX_COMPONENT_BYTES, Occasion, Runtime};
+use crate::wasm::{Component, Instance, MAX_COMPONENT_BYTES, Occasion, Refused, Runtime};
 
 /// What a set is made of: rules in their order, as somebody wrote them. Nothing in it has been proven.
 #[derive(Clone, Debug)]
@@ -151,7 +151,12 @@ impl RuleSet {
 }
 
 fn instantiate(component: &Component, rule: &config::Rule, occasion: Occasion) -> anyhow::Result<(Instance, Manifest)> {
+    let explained = |error: anyhow::Error| match error.downcast::<Refused>() {
+        Ok(Refused(words)) => Refused(rule.explain(&words)).into(),
+        Err(error) => error,
+    };
     Instance::new(component, &rule.name, &rule.config.to_string(), rule.limits, occasion)
+        .map_err(explained)
         .with_context(|| format!("failed to start the rule `{}` of {}", rule.name, rule.file.display()))
 }
 

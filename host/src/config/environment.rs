@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::defaults::ALIASES;
+use super::members::Member;
 use super::raw::{Origin, Raw, below, is_rule_config, meant, parse_value, suggestion};
 use super::{FILE_VARIABLE, Invalid, kubernetes};
 
@@ -107,6 +108,7 @@ fn replace_member(raw: &mut Raw, path: &str, member: &str, text: &str, name: Str
     if let Some(table) = config.as_object_mut() {
         let value = interpret(text, table.get(member).unwrap_or(&Value::Null));
         table.insert(member.to_owned(), value);
+        raw.set_config_member(path, member, Member { origin: Origin::Variable(name.clone()), text: Some(text.to_owned()) });
         raw.set(path, config, Origin::Variable(name));
     }
 }

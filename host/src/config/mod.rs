@@ -9,6 +9,7 @@
 mod defaults;
 mod environment;
 mod kubernetes;
+mod members;
 mod raw;
 mod read;
 mod restart;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
+pub use members::Members;
 pub use raw::suggestion;
 pub use restart::needing_restart;
 pub use salvage::{Salvaged, salvage};
@@ -139,6 +141,8 @@ pub struct Rule {
     pub limits: Limits,
     /// What the rule's `configure` gets, a JSON object.
     pub config: serde_json::Value,
+    /// Where that was written.
+    pub members: Members,
 }
 
 /// What becomes of a message on which a rule fails. `on_fault`
@@ -314,6 +318,11 @@ impl Rule {
             ("deadline", format!("{}ms", deadline.as_millis())),
         ];
         settings.map(|(key, value)| (key.to_owned(), value)).into()
+    }
+
+    /// `words`, in which the rule refuses its configuration, with the key and the place of what it refuses.
+    pub fn explain(&self, words: &str) -> String {
+        self.members.explain(&self.name, &self.config, words)
     }
 
     /// A rule by the name, with settings as [`Rule::settings`] gives them.

@@ -14,6 +14,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::Invalid;
 use super::defaults::{ALIASES, DEFAULTS, OPEN_TABLES, RULE_DEFAULTS};
+use super::members::{Member, Members};
 use super::read::{found, is_secret};
 
 /// How alike two keys must be, from 0 to 1, for one to be suggested for the other.
@@ -26,6 +27,8 @@ pub(super) struct Raw {
     settings: BTreeMap<String, Setting>,
     /// Where the tables of the file begin.
     tables: BTreeMap<String, Origin>,
+    /// Where the members of the rules' configurations were written, by their whole paths.
+    members: BTreeMap<String, Member>,
 }
 
 /// A value and where it came from. It has no `Debug`: [`found`](super::read::found) says what may be shown of a value.
@@ -59,11 +62,13 @@ impl Raw {
         let name = file.display().to_string();
         let origin = |at: usize| Origin::File { name: name.clone(), line: line(text, at) };
         let written = Written::parse(text, &origin)?;
-        let mut raw = Raw { settings: Written::defaults(DEFAULTS, "").settings, tables: BTreeMap::new() };
+        let mut raw =
+            Raw { settings: Written::defaults(DEFAULTS, "").settings, tables: BTreeMap::new(), members: BTreeMap::new() };
         raw.declare(written.rules());
         raw.refuse_unknown(&written)?;
         raw.settings.extend(written.settings);
         raw.tables = written.tables;
+        raw.members = written.members;
         raw.declare(raw.names("rules.pipeline")?);
         Ok(raw)
     }
@@ -98,6 +103,17 @@ impl Raw {
     /// Sets the value of `path`.
     pub(super) fn set(&mut self, path: &str, value: Value, origin: Origin) {
         self.settings.insert(path.to_owned(), Setting { value, origin });
+    }
+
+    /// Notes where a member of a rule's configuration, `rule.NAME.config`, was written.
+    pub(super) fn set_config_member(&mut self, config: &str, member: &str, place: Member) {
+        self.members.insert(format!("{config}.{member}"), place);
+    }
+
+    /// Where the members of a rule's configuration were written.
+    pub(super) fn config_members(&self, config: &str) -> Members {
+        let members = self.members.iter();
+        Members::new(members.filter_map(|(path, place)| Some((below(path, config)?.to_owned(), place.clone()))))
     }
 
     /// Refuses tables for rules that are in none of `pipelines`.
@@ -142,6 +158,8 @@ struct Written {
     settings: BTreeMap<String, Setting>,
     /// Where each table begins.
     tables: BTreeMap<String, Origin>,
+    /// Where the members of the rules' configurations are.
+    members: BTreeMap<String, Member>,
 }
 
 impl Written {
@@ -150,13 +168,13 @@ impl Written {
             let at = error.span().map_or(0, |span| span.start);
             Invalid(format!("failed to parse {}: {}", origin(at), error.message().replace('\n', ", ")))
         })?;
-        let mut written = Written { settings: BTreeMap::new(), tables: BTreeMap::new() };
+        let mut written = Written { settings: BTreeMap::new(), tables: BTreeMap::new(), members: BTreeMap::new() };
         written.flatten(table.into_inner(), "", origin)?;
         Ok(written)
     }
 
     fn defaults(text: &str, below: &str) -> Written {
-        let mut written = Written { settings: BTreeMap::new(), tables: BTreeMap::new() };
+        let mut written = Written { settings: BTreeMap::new(), tables: BTreeMap::new(), members: BTreeMap::new() };
         let table = DeTable::parse(text).expect("the defaults are TOML").into_inner();
         written.flatten(table, below, &|_| Origin::Default).expect("the defaults have values");
         written
@@ -172,6 +190,9 @@ impl Written {
                     self.flatten(inner, &path, origin)?;
                 }
                 value => {
+                    if is_rule_config(&path) {
+                        self.note_members(&value, &path, origin);
+                    }
                     let value = plain(value).map_err(|Unfit { number, expected }| {
                         let found = if is_secret(&path) { "a number" } else { &number };
                         Invalid(format!("`{path}` in {origin_here} is {found}; expected {expected}"))
@@ -187,6 +208,16 @@ impl Written {
             }
         }
         Ok(())
+    }
+
+    /// Notes where the members of a rule's configuration are.
+    fn note_members(&mut self, value: &DeValue<'_>, above: &str, origin: &dyn Fn(usize) -> Origin) {
+        let DeValue::Table(table) = value else { return };
+        for (key, value) in table {
+            let path = format!("{above}.{}", key.get_ref());
+            self.note_members(value.get_ref(), &path, origin);
+            self.members.insert(path, Member { origin: origin(key.span().start), text: None });
+        }
     }
 
     /// The rules that have a table.

@@ -177,6 +177,7 @@ fn rule(raw: &Raw, folder: &Path, name: String) -> Result<Rule, Invalid> {
             deadline: raw.duration(&key("deadline"), "1ms"..="25s")?,
         },
         config: raw.object(&key("config"))?,
+        members: raw.config_members(&key("config")),
         name,
     })
 }

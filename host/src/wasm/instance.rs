@@ -45,7 +45,7 @@ pub struct Instance {
 
 /// A rule does not accept its configuration, and why, in its own words. Not a failure, but bad configuration.
 #[derive(Debug)]
-pub struct Refused(String);
+pub struct Refused(pub String);
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,0 +1,163 @@
+//! Where the members of `[rule.NAME.config]` were written, for the time when the rule refuses them.
+//!
+//! A rule gets its configuration as one line of JSON, which nobody wrote, and names a column of that line. Here the column
+//! becomes a key with its place in the file or its variable, and where the type of a variable was guessed wrongly, what to write
+//! instead.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::raw::{Origin, suggestion};
+
+/// What rules that use `weir-rule` say first.
+const UNREADABLE: &str = "failed to read the configuration: ";
+/// How serde_json names a place.
+const PLACE: &str = " at line 1 column ";
+
+/// The members of a rule's configuration by their paths, with their places.
+#[derive(Clone, Debug, Default)]
+pub struct Members(BTreeMap<String, Member>);
+
+/// Where a member was written.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) origin: Origin,
+    /// The value of the variable, if it was one.
+    pub(super) text: Option<String>,
+}
+
+impl PartialEq for Members {
+    /// Where something was written makes no difference.
+    fn eq(&self, _: &Members) -> bool {
+        true
+    }
+}
+
+impl Members {
+    pub(super) fn new(members: impl IntoIterator<Item = (String, Member)>) -> Members {
+        Members(members.into_iter().collect())
+    }
+
+    /// `words`, in which the rule `rule` refuses `config`, with the key and the place of what it refuses, as far as that is known.
+    pub(super) fn explain(&self, rule: &str, config: &Value, words: &str) -> String {
+        let Some((words, column)) = words.rsplit_once(PLACE).and_then(|(words, at)| Some((words, at.parse().ok()?))) else {
+            return self.explain_named(rule, config, words);
+        };
+        let path = locate(config, 0, column);
+        let words = words.strip_prefix(UNREADABLE).unwrap_or(words);
+        format!("{}: {words}{}", self.place(rule, &path), self.advice(&path, config, words))
+    }
+
+    /// The same where the words name a member and no column.
+    fn explain_named(&self, rule: &str, config: &Value, words: &str) -> String {
+        let named = |key: &&String| words.contains(&format!("`{key}`"));
+        match config.as_object().and_then(|config| config.keys().find(named)) {
+            Some(key) => format!("{}: {words}", self.place(rule, std::slice::from_ref(key))),
+            None => words.to_owned(),
+        }
+    }
+
+    /// The key of `path`, and where it or the table around it was written.
+    fn place(&self, rule: &str, path: &[String]) -> String {
+        let key = std::iter::once(format!("rule.{rule}.config")).chain(path.iter().cloned()).collect::<Vec<_>>().join(".");
+        match self.member(path) {
+            Some(Member { origin, .. }) => format!("`{key}` in {origin}"),
+            None => format!("`{key}`"),
+        }
+    }
+
+    /// The innermost member around `path` whose place is known.
+    fn member(&self, path: &[String]) -> Option<&Member> {
+        (1..=path.len()).rev().find_map(|length| self.0.get(&path[..length].join(".")))
+    }
+
+    fn advice(&self, path: &[String], config: &Value, words: &str) -> String {
+        if words.starts_with("unknown ") {
+            let mut quoted = words.split('`').skip(1).step_by(2);
+            let given = quoted.next().unwrap_or_default();
+            return suggestion(given, quoted);
+        }
+        let Some(Member { origin: Origin::Variable(name), text: Some(text) }) = self.member(path) else {
+            return String::new();
+        };
+        match path.iter().try_fold(config, |value, key| value.get(key)) {
+            Some(Value::Number(_) | Value::Bool(_)) if words.contains("expected a string") => {
+                format!("; for a text, put it in quotes: {name}='\"{text}\"'")
+            }
+            Some(Value::String(_) | Value::Number(_)) if words.contains("expected a sequence") => {
+                let items: Value = text.split(',').map(str::trim).collect();
+                format!("; for a list of texts, write {name}='{items}'")
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+/// The path of the innermost member that has the byte before `at`, where `value` is written from `begin` on without blanks.
+fn locate(value: &Value, begin: usize, at: usize) -> Vec<String> {
+    let length = |value: &Value| value.to_string().len();
+    let mut next = begin + 1;
+    for (key, value) in value.as_object().into_iter().flatten() {
+        let begin = next + length(&Value::from(key.as_str())) + 1;
+        let end = begin + length(value);
+        if next < at && at <= end {
+            return std::iter::once(key.clone()).chain(locate(value, begin, at)).collect();
+        }
+        next = end + 1;
+    }
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::Config;
+
+    /// What is said where `validation` refuses what it is configured with by `text` and `variables`.
+    fn said(text: &str, variables: &[(&str, &str)], words: &str) -> String {
+        let variables = variables.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        let config = Config::parse(text, Path::new("weir.toml"), variables).unwrap();
+        config.rules[0].explain(words)
+    }
+
+    #[test]
+    fn a_column_becomes_a_key_with_its_line() {
+        let text = "[rule.validation.config]\nrequired = []\nmin_version = '1'\ndeep = { a = 1, b = 2 }\n";
+        // {"deep":{"a":1,"b":2},"min_version":"1","required":[]}
+        let words = "failed to read the configuration: unknown field `min_version`, expected `required` or `min_app_version`";
+        assert_eq!(
+            said(text, &[], &format!("{words} at line 1 column 35")),
+            "`rule.validation.config.min_version` in weir.toml line 3: unknown field `min_version`, expected `required` or \
+             `min_app_version`; did you mean `min_app_version`?"
+        );
+        assert_eq!(
+            said(text, &[], "invalid type: integer `2`, expected a string at line 1 column 20"),
+            "`rule.validation.config.deep.b` in weir.toml line 4: invalid type: integer `2`, expected a string"
+        );
+        assert_eq!(said(text, &[], "missing field `x` at line 1 column 54"), "`rule.validation.config`: missing field `x`");
+        assert_eq!(
+            said(text, &[], "`required` is empty"),
+            "`rule.validation.config.required` in weir.toml line 2: `required` is empty"
+        );
+        assert_eq!(said(text, &[], "it is Monday"), "it is Monday");
+    }
+
+    #[test]
+    fn a_variable_that_was_read_as_another_type_is_told_how_to_be_written() {
+        let number = ("WEIR_RULE_VALIDATION_CONFIG_MIN_APP_VERSION", "2.40");
+        assert_eq!(
+            said("", &[number], "invalid type: floating point `2.4`, expected a string at line 1 column 22"),
+            "`rule.validation.config.min_app_version` in the environment variable WEIR_RULE_VALIDATION_CONFIG_MIN_APP_VERSION: \
+             invalid type: floating point `2.4`, expected a string; for a text, put it in quotes: \
+             WEIR_RULE_VALIDATION_CONFIG_MIN_APP_VERSION='\"2.40\"'"
+        );
+        let list = ("WEIR_RULE_VALIDATION_CONFIG_REQUIRED", "ip, timestamp");
+        let said = said("", &[list], "invalid type: string \"ip, timestamp\", expected a sequence at line 1 column 27");
+        assert!(
+            said.ends_with("; for a list of texts, write WEIR_RULE_VALIDATION_CONFIG_REQUIRED='[\"ip\",\"timestamp\"]'"),
+            "{said}"
+        );
+    }
+}

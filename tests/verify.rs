@@ -84,10 +84,13 @@ fn state(total: u64, open: u64) -> String {
     json!({ "weir": 1, "topic": "", "from": 0, "window": [60_000, 120_000], "counts": { "iOS": [total, open] } }).to_string()
 }
 
-fn window(start: &str, count: u64) -> Record {
+/// A counts message of a minute.
+fn window(minute: u64, count: u64, total: u64) -> Record {
+    let start = format!("1970-01-01T00:{minute:02}:00Z");
+    let end = format!("1970-01-01T00:{:02}:00Z", minute + 1);
     let value = json!({
-        "device_type_counts": { "iOS": count },
-        "window": { "start": start, "end": start, "counts": { "iOS": count } },
+        "device_type_counts": { "iOS": total },
+        "window": { "start": start, "end": end, "counts": { "iOS": count } },
         "partitions": [0],
     });
     Record { value: Some(value.to_string().into_bytes()), ..Record::default() }
@@ -134,7 +137,7 @@ fn counts_that_add_up_are_verified() {
     let system = System::new(10);
     system.outputs(0..7);
     system.write(LETTERS, &(7..9).map(|offset| of(&format!("{INPUT}/0/{offset}"), 0)).collect::<Vec<_>>());
-    system.write(COUNTS, &[window("1970-01-01T00:00:00Z", 4), window("1970-01-01T00:01:00Z", 99)]);
+    system.write(COUNTS, &[window(0, 4, 4), window(1, 99, 103)]);
     system.commit(9, &state(7, 3));
     let ended = verify(&system.brokers, "");
     let last = ended.lines.iter().find(|line| line.starts_with("verified: ")).unwrap_or_else(|| panic!("{:#?}", ended.lines));
@@ -148,7 +151,7 @@ fn every_violation_is_named_with_its_place() {
     system.outputs((0..100).filter(|offset| !(17..30).contains(offset)));
     system.write(OUTPUTS, &[of(&format!("{INPUT}/0/{}", u64::MAX), 2), Record { headers: vec![], ..of("", 1) }]);
     system.write(LETTERS, &[of(&format!("{INPUT}/0/50"), 0)]);
-    system.write(COUNTS, &[window("1970-01-01T00:00:00Z", 5)]);
+    system.write(COUNTS, &[window(0, 5, 5)]);
     system.commit(100, &state(88, 83));
     let verdict = verdict(&system.brokers);
     let found: Vec<(&str, &str)> = verdict["found"]

@@ -73,6 +73,7 @@ impl Judge {
         }
         self.counts(evidence, &mut found);
         disjoint(&evidence.windows, &mut found);
+        totals(evidence, &mut found);
         if found.len() > SHOWN {
             let more = found.len() - SHOWN;
             found.truncate(SHOWN);
@@ -226,6 +227,30 @@ fn disjoint(windows: &[Record], found: &mut Vec<String>) {
     }
 }
 
+/// Running totals are what was counted until then, where all windows are of the same partitions and counting never began anew.
+/// A process that gets other partitions begins with what others have counted.
+fn totals(evidence: &Evidence, found: &mut Vec<String>) {
+    let mut windows: Vec<(String, Value, (i32, i64))> = Vec::new();
+    for window in &evidence.windows {
+        let message = window.json();
+        windows.push((message["window"]["start"].to_string(), message, window.place()));
+    }
+    windows.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+    let alike = windows.windows(2).all(|pair| pair[0].1["partitions"] == pair[1].1["partitions"]);
+    let whole = evidence.committed.values().all(|(_, metadata)| metadata.contains(r#""from":0,"#));
+    let mut until_then = Counts::new();
+    for (start, message, place) in windows {
+        let mut said = Counts::new();
+        add(&mut said, &message["device_type_counts"], |count| count.as_u64());
+        add(&mut until_then, &message["window"]["counts"], |count| count.as_u64());
+        if alike && whole && said != until_then {
+            found.push(format!(
+                "running totals at {place:?}, of the window of {start}: {said:?}, and {until_then:?} were counted"
+            ));
+        }
+    }
+}
+
 fn one_ruleset(evidence: &Evidence, found: &mut Vec<String>) {
     let all = evidence.outputs.iter().chain(&evidence.letters);
     let rulesets: BTreeSet<Option<&str>> = all.map(|record| record.header("weir-ruleset")).collect();
@@ -291,7 +316,11 @@ mod tests {
             input: (0..3).map(|offset| record(offset, LOGIN, None)).collect(),
             outputs: (0..3).map(processed).collect(),
             letters: Vec::new(),
-            windows: vec![record(0, r#"{"window":{"start":"0","counts":{"iOS":2}},"partitions":[0,1]}"#, None)],
+            windows: vec![record(
+                0,
+                r#"{"device_type_counts":{"iOS":2},"window":{"start":"0","counts":{"iOS":2}},"partitions":[0,1]}"#,
+                None,
+            )],
             committed: [(0, (3, state.to_owned()))].into(),
             blamed: BTreeMap::new(),
         }
@@ -330,6 +359,10 @@ mod tests {
         });
         assert_found("has partition 1 twice", |evidence| {
             evidence.windows.push(record(1, r#"{"window":{"start":"0","counts":{}},"partitions":[1,2]}"#, None));
+        });
+        assert_found("running totals", |evidence| {
+            let value = r#"{"device_type_counts":{"iOS":3},"window":{"start":"0","counts":{"iOS":2}},"partitions":[0,1]}"#;
+            evidence.windows = vec![record(0, value, None)];
         });
         assert_found("is no state", |evidence| {
             evidence.windows.push(record(1, r#"{"window":{"counts":{"iOS":1}}}"#, None));

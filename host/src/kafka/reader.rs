@@ -246,6 +246,11 @@ impl Reader {
         topics.iter().enumerate().filter(|(index, _)| compacted(*index) == Some(true)).map(|(_, topic)| *topic).collect()
     }
 
+    /// Whether the cluster tells the id of `topic` at once.
+    pub fn tells_id(&self, topic: &str) -> bool {
+        native::topic_id(self.admin.inner(), topic, DESCRIPTION).is_some()
+    }
+
     /// The id of `topic`, which tells it from one of the same name that was there before.
     ///
     /// # Errors

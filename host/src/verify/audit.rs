@@ -11,7 +11,7 @@
 //! at most two bits a record where every record has a marker of its transaction beside it: for 100 million records 25 MB, and
 //! for the three sets with the copy 100 MB, whatever they are; half of that where batches are larger. A test measures it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use roaring::RoaringTreemap;
@@ -19,7 +19,7 @@ use roaring::RoaringTreemap;
 use super::partition::{Cut, Partition};
 use super::report::{Judged, Outcome, Read, Unsure, Verdict};
 use super::violation::{Found, Kind, Names, PROOFS, Place, Proof, ROLES, Role, Violation};
-use super::windows::{Side, Windows};
+use super::windows::{Known, Windows};
 use crate::kafka::reader::Marks;
 use crate::state::State;
 use crate::view::number;
@@ -44,6 +44,10 @@ struct Sums {
     outputs: u64,
     /// Counted in windows that are open.
     open: u64,
+    /// By type, what the states have in all and in windows that are open.
+    types: BTreeMap<String, (u64, u64)>,
+    /// How many partitions have not, or not for certain.
+    incomplete: usize,
     /// How many partitions have all of their outputs.
     complete: usize,
     /// A partition has lost its state.
@@ -63,6 +67,8 @@ pub struct Audit {
     /// The first offset that is still there, of partitions of the other topics.
     lows: BTreeMap<(Role, i32), u64>,
     compacted: Vec<Role>,
+    /// States do not say which topic they are of, though it has an id.
+    nameless: bool,
     windows: Windows,
     rulesets: BTreeMap<String, u64>,
     read: [u64; 4],
@@ -79,6 +85,7 @@ impl Audit {
             lanes: BTreeMap::new(),
             lows: BTreeMap::new(),
             compacted,
+            nameless: false,
             windows: Windows::default(),
             rulesets: BTreeMap::new(),
             read: [0; 4],
@@ -92,6 +99,11 @@ impl Audit {
             let input = self.inputs.entry(cut.partition).or_default();
             input.cut = cut;
         }
+    }
+
+    /// Whether there are states that do not say which topic they are of, though it has an id.
+    pub fn nameless(&mut self, nameless: bool) {
+        self.nameless = nameless;
     }
 
     /// The input partition has the offsets of `there`. To be said before they are read, and again once they are, since the
@@ -209,7 +221,8 @@ impl Audit {
             self.judge_losses(*index, input, &mut unsure, &mut found, &mut notes);
             partitions.push(judged(*index, input));
         }
-        let counted = self.judge_counts(&mut found, &mut notes);
+        let mut not_judged = self.not_judged();
+        let counted = self.judge_counts(&mut found, &mut notes, &mut not_judged);
         let outcome = |proof: Proof| match found.of(proof) {
             0 if proof == Proof::CountsAddUp && counted.is_err() => Outcome::NotJudged,
             0 => Outcome::Holds,
@@ -224,6 +237,7 @@ impl Audit {
                 .collect(),
             partitions,
             unsure,
+            not_judged,
             counted: counted.unwrap_or_else(|reason| reason),
             rulesets: self.rulesets.clone(),
             found: found.into_kept(),
@@ -301,7 +315,7 @@ impl Audit {
     }
 
     /// What was compared in words, or why nothing was.
-    fn judge_counts(&self, found: &mut Found, notes: &mut Vec<String>) -> Result<String, String> {
+    fn judge_counts(&self, found: &mut Found, notes: &mut Vec<String>, not_judged: &mut Vec<String>) -> Result<String, String> {
         let mut sums = Sums::default();
         for (index, input) in self.inputs.iter().filter(|(_, input)| input.cut.committed.is_some()) {
             match &input.cut.state {
@@ -313,11 +327,24 @@ impl Audit {
                 }
             }
         }
+        self.judge_overlaps(found);
+        if sums.incomplete > 0 {
+            not_judged.push(format!("counts of {} partitions against their outputs", sums.incomplete));
+        }
+        if !self.windows.covered.is_whole() {
+            notes.push("windows that leave gaps are too many to be held against each other".into());
+            not_judged.push("overlaps of windows".into());
+        }
+        if !self.windows.totals.is_whole() {
+            notes.push("partitions were in too many different sets to hold their running totals against each other".into());
+            not_judged.push("running totals".into());
+        }
         if sums.stateless {
             return Err("not all partitions have a state with their offset".into());
         }
         if self.compacted.contains(&Role::Counts) || self.lows.iter().any(|((role, _), low)| *role == Role::Counts && *low > 0) {
             notes.push("windows can't be added up: some may have expired or been compacted".into());
+            not_judged.push("windows".into());
             return match sums.complete {
                 0 => Err("neither windows nor outputs are all there to be held against the states".into()),
                 _ => Ok(format!("{} outputs are counted in the states", number(sums.outputs))),
@@ -342,6 +369,11 @@ impl Audit {
             found.add(Violation { kind: Kind::CountsDiffer, records: 1, at: None, source: Some(source), words });
         }
         sums.complete += usize::from(complete);
+        sums.incomplete += usize::from(!complete);
+        for (name, (total, open)) in &state.counts {
+            let sum = sums.types.entry(name.clone()).or_default();
+            *sum = (sum.0.saturating_add(*total), sum.1.saturating_add(*open));
+        }
         sums.began_anew |= input.began_anew();
         sums.outputs = sums.outputs.saturating_add(if complete { seen } else { total });
         sums.open = sums.open.saturating_add(state.open());
@@ -349,24 +381,59 @@ impl Audit {
 
     /// Holds the windows against the outputs.
     fn judge_windows(&self, sums: &Sums, found: &mut Found) -> Result<String, String> {
-        let Windows { messages, sum, forgotten, .. } = &self.windows;
+        let (Windows { messages, forgotten, .. }, sum) = (&self.windows, self.windows.sum());
         if *forgotten > 0 {
-            return Err(format!("{} windows past the cut are too many to keep", number(*forgotten)));
+            return Err(format!("{} windows are too many to keep", number(*forgotten)));
         }
         let (counted, outputs) = (sum.saturating_add(sums.open), sums.outputs);
-        let sent = format!("{} in {} windows that were sent", number(*sum), number(*messages));
+        let sent = format!("{} in {} windows that were sent", number(sum), number(*messages));
         // Windows from before a state began anew can only add to the sum.
         if counted < outputs || counted > outputs && !sums.began_anew {
-            let reset =
-                if *sum > outputs { " (windows from before the group's offsets were reset would explain it)" } else { "" };
+            let reset = if sum > outputs { " (windows from before the group's offsets were reset would explain it)" } else { "" };
             let words =
                 format!("{sent} and {} in open ones were counted, of {} outputs{reset}", number(sums.open), number(outputs));
             found.add(Violation { kind: Kind::WindowsDiffer, records: 1, at: None, source: None, words });
         }
+        self.judge_types(sums, found);
+        self.windows.totals.judge(&|partition| self.known(partition)).into_iter().for_each(|violation| found.add(violation));
         match sums.began_anew {
             true => Err("more was written than the states count: counting began anew".into()),
-            false => Ok(format!("{} outputs: {sent}, {} in those that are open", number(outputs), number(sums.open))),
+            false => {
+                let past = match self.windows.past() {
+                    0 => String::new(),
+                    past => format!("; {} windows past the cut", number(past as u64)),
+                };
+                Ok(format!("{} outputs: {sent}, {} in those that are open{past}", number(outputs), number(sums.open)))
+            }
         }
+    }
+
+    /// Holds the windows of each type against the states.
+    fn judge_types(&self, sums: &Sums, found: &mut Found) {
+        let sent = &self.windows.sums;
+        let names: BTreeSet<&str> = sent.keys().map(|name| &**name).chain(sums.types.keys().map(String::as_str)).collect();
+        for name in names {
+            let (total, open) = sums.types.get(name).copied().unwrap_or_default();
+            let sent = sent.get(name).copied().unwrap_or_default();
+            let counted = sent.saturating_add(open);
+            if counted < total || counted > total && !sums.began_anew {
+                let words = format!(
+                    "of type `{}` {} in windows that were sent and {} in open ones were counted, and the states have {}",
+                    name.escape_debug(),
+                    number(sent),
+                    number(open),
+                    number(total)
+                );
+                found.add(Violation { kind: Kind::TypesDiffer, records: 1, at: None, source: None, words });
+            }
+        }
+    }
+
+    fn judge_overlaps(&self, found: &mut Found) {
+        let (overlaps, unnamed) =
+            self.windows.covered.overlaps(|partition| matches!(self.known(partition), Known::State { anew: true, .. }));
+        overlaps.for_each(|violation| found.add(violation.clone()));
+        found.add_unnamed(Kind::WindowsOverlap, unnamed);
     }
 
     fn state_missing(&self, index: i32, input: &Partition) -> Violation {
@@ -410,15 +477,33 @@ impl Audit {
         notes
     }
 
+    /// What of the input was not judged, in a few words each.
+    fn not_judged(&self) -> Vec<String> {
+        let mut left_out = Vec::new();
+        let expired: u64 = self.inputs.values().map(Partition::expired).sum();
+        if expired > 0 {
+            left_out.push(format!("{} expired offsets", number(expired)));
+        }
+        if self.compacted.contains(&Role::Input) {
+            left_out.push("what is compacted".into());
+        }
+        if self.inputs.values().any(|input| input.began_anew() || input.cut.no_state.is_some() && input.begins_here()) {
+            left_out.push("what is below the first counted offset".into());
+        }
+        if self.nameless {
+            left_out.push("whether the input was created anew".into());
+        }
+        left_out
+    }
+
     fn settle(&mut self) {
         let inputs = &self.inputs;
-        let side = |partition: i32, start: i64| match inputs.get(&partition).map(|input| &input.cut) {
-            Some(Cut { state: Some(state), .. }) if start < state.window.0 => Side::Before,
-            Some(Cut { committed: Some(_), state: None, .. }) => Side::Unknown,
-            Some(_) => Side::After,
-            None => Side::Absent,
-        };
-        self.windows.settle(side).into_iter().for_each(|violation| self.found.add(violation));
+        let wrong = self.windows.settle(|partition| known(inputs, partition));
+        wrong.into_iter().for_each(|violation| self.found.add(violation));
+    }
+
+    fn known(&self, partition: i32) -> Known<'_> {
+        known(&self.inputs, partition)
     }
 
     fn place(&self, role: Role, partition: i32, offset: i64) -> Place {
@@ -427,6 +512,16 @@ impl Audit {
 
     fn source(&self, partition: i32, offset: u64) -> String {
         format!("{}/{partition}/{offset}", self.names.of(Role::Input))
+    }
+}
+
+/// What the cut says of a partition.
+fn known(inputs: &BTreeMap<i32, Partition>, partition: i32) -> Known<'_> {
+    let Some(input) = inputs.get(&partition) else { return Known::Absent };
+    match &input.cut {
+        Cut { state: Some(state), .. } => Known::State { state, anew: input.began_anew() },
+        Cut { committed: Some(_), state: None, .. } => Known::Stateless,
+        Cut { .. } => Known::Nothing,
     }
 }
 

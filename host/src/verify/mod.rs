@@ -6,14 +6,16 @@
 //! last, so that whatever these outputs are of is below that.
 //!
 //! [`session`] reads, [`audit`] judges without knowing Kafka, with [`partition`] and [`windows`] for the two things it keeps
-//! books of, [`violation`] names what may be wrong, [`report`] words the verdict. It shares no code with the tests' oracle,
+//! books of ([`covered`] and [`totals`] are of windows too), [`violation`] names what may be wrong, [`report`] words the verdict. It shares no code with the tests' oracle,
 //! which recomputes what messages should say; here only headers and counts are believed, not the rules.
 
 pub mod audit;
+mod covered;
 pub mod partition;
 mod progress;
 pub mod report;
 mod session;
+mod totals;
 pub mod violation;
 mod windows;
 

@@ -23,6 +23,8 @@ pub struct Verdict {
     pub unsure: Unsure,
     /// What the counts were compared with, or why they were not.
     pub counted: String,
+    /// What was not judged, in a few words each; the notes say why.
+    pub not_judged: Vec<String>,
     /// How many outputs and dead letters each set of rules has judged.
     pub rulesets: BTreeMap<String, u64>,
     pub notes: Vec<String>,
@@ -98,23 +100,26 @@ impl Verdict {
 
     /// The verdict in one line.
     pub fn line(&self) -> String {
+        let left_out =
+            if self.not_judged.is_empty() { String::new() } else { format!("; not judged: {}", self.not_judged.join(", ")) };
         if !self.holds() {
-            return format!("NOT verified: {}", amount(self.violations, "violation"));
+            return format!("NOT verified: {}{left_out}", amount(self.violations, "violation"));
         }
         let mut line = format!("verified: {}, ", amount(self.records(), "record"));
         match self.unsure {
             Unsure { dropped_or_lost: 0, unjudged: 0 } => line += "each exactly once, in order",
             Unsure { dropped_or_lost, unjudged: 0 } => {
-                let _ = write!(line, "none twice, in order, {} dropped or lost", number(dropped_or_lost));
+                let _ = write!(line, "none twice, in order, {} dropped or lost (not judged)", number(dropped_or_lost));
             }
             Unsure { dropped_or_lost, unjudged } => {
-                let _ = write!(line, "none twice, in order, {} that can't be judged", number(dropped_or_lost + unjudged));
+                let _ = write!(line, "none twice, in order, {} not judged", number(dropped_or_lost + unjudged));
             }
         }
         line += match self.proofs.get(&Proof::CountsAddUp) {
             Some(Outcome::Holds) => "; counts add up",
             _ => "; counts not judged",
         };
+        line += &left_out;
         line
     }
 

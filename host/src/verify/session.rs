@@ -29,6 +29,8 @@ pub(super) struct Session {
     read: BTreeMap<(Role, i32), i64>,
     /// The ids of the topics that are read, where the committed states have the id of theirs.
     ids: BTreeMap<Role, String>,
+    /// Whether the cluster tells the ids of topics, once that was asked.
+    tells_ids: Option<bool>,
 }
 
 impl Session {
@@ -48,6 +50,7 @@ impl Session {
             names,
             read: BTreeMap::new(),
             ids: BTreeMap::new(),
+            tells_ids: None,
         })
     }
 
@@ -86,9 +89,14 @@ impl Session {
     /// in a topic that was deleted and created anew, so nothing in the headers could be believed. Before and after reading,
     /// the same id says that all that was read in between is of the one topic.
     ///
-    /// A cluster that gives its topics no ids writes none into the states, and is not asked.
+    /// Where no state has an id, the cluster gives its topics none, or did not answer when the engine asked it. If it tells one
+    /// now, it is said that this was not judged.
     fn same_topics(&mut self, cuts: &[Cut], progress: &mut Progress) -> Result<(), Failure> {
         let known = |cut: &Cut| cut.state.as_ref().is_some_and(|state| !state.topic.is_empty());
+        let nameless = |cut: &Cut| cut.state.as_ref().is_some_and(|state| state.topic.is_empty());
+        let input = self.names.of(Role::Input);
+        let asked = || self.reader.tells_id(input);
+        self.audit.nameless(cuts.iter().any(nameless) && *self.tells_ids.get_or_insert_with(asked));
         if !cuts.iter().any(known) {
             return Ok(());
         }

@@ -77,6 +77,12 @@ pub enum Kind {
     CountsDiffer,
     /// The windows add up to more or less than there are outputs.
     WindowsDiffer,
+    /// The windows of a type add up to more or less than the states have.
+    TypesDiffer,
+    /// Running totals are not what was counted until then.
+    TotalsDiffer,
+    /// A partition is in two windows at a time.
+    WindowsOverlap,
     /// A window was sent with some of its partitions and without others.
     WindowMixed,
     /// A window covers a partition that the input does not have.
@@ -113,6 +119,9 @@ impl Kind {
             Kind::StateMissing
             | Kind::CountsDiffer
             | Kind::WindowsDiffer
+            | Kind::TypesDiffer
+            | Kind::TotalsDiffer
+            | Kind::WindowsOverlap
             | Kind::WindowMixed
             | Kind::NoPartition
             | Kind::UnreadableCounts => Proof::CountsAddUp,

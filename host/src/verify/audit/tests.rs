@@ -80,8 +80,17 @@ impl System {
         self
     }
 
-    fn window(mut self, offset: i64, start: i64, sum: u64, partitions: &str) -> System {
-        let message = format!(r#"{{"window":{{"start":"{start}","counts":{{"iOS":{sum}}}}},"partitions":{partitions}}}"#);
+    fn window(self, offset: i64, start: i64, sum: u64, partitions: &str) -> System {
+        let counts = format!(r#"{{"iOS":{sum}}}"#);
+        self.message(offset, start, &counts, &counts, partitions)
+    }
+
+    /// A counts message of a minute, with counts and running totals.
+    fn message(mut self, offset: i64, start: i64, counts: &str, totals: &str, partitions: &str) -> System {
+        let (end, window) = (start + 60_000, format!(r#""start":"{start}","end":"#));
+        let message = format!(
+            r#"{{"device_type_counts":{totals},"window":{{{window}"{end}","counts":{counts}}},"partitions":{partitions}}}"#
+        );
         self.audit.counts(0, offset, Some(message.as_bytes()));
         self
     }
@@ -194,11 +203,44 @@ fn counts_that_are_too_low_or_too_high_are_named() {
 fn windows_that_are_too_low_or_too_high_are_named() {
     let system = || System::with(Audit::new(names(), false, vec![]), 0..5, cut(5, state(0, 120_000, 5, 2))).outputs(0..5);
     assert_eq!(system().window(0, 60_000, 3, "[0]").holds().proofs[&Proof::CountsAddUp], Outcome::Holds);
-    let words = system().window(0, 60_000, 2, "[0]").violated(&[(Kind::WindowsDiffer, 1)]);
+    let words = system().window(0, 60_000, 2, "[0]").violated(&[
+        (Kind::WindowsDiffer, 1),
+        (Kind::TypesDiffer, 1),
+        (Kind::TotalsDiffer, 1),
+    ]);
     assert_eq!(words, "2 in 1 windows that were sent and 2 in open ones were counted, of 5 outputs");
-    let words = system().window(0, 60_000, 3, "[0]").window(1, 60_000, 3, "[0]").violated(&[(Kind::WindowsDiffer, 1)]);
+    let twice = [(Kind::WindowsDiffer, 1), (Kind::TypesDiffer, 1), (Kind::WindowsOverlap, 1)];
+    let words = system().window(0, 60_000, 3, "[0]").window(1, 60_000, 3, "[0]").violated(&twice);
     assert!(words.ends_with("(windows from before the group's offsets were reset would explain it)"), "{words}");
-    system().window(0, 60_000, u64::MAX, "[0]").violated(&[(Kind::WindowsDiffer, 1)]);
+    let verdict = system().window(0, 60_000, u64::MAX, "[0]").verdict();
+    assert_eq!(verdict.found[0].kind, Kind::WindowsDiffer, "{verdict}");
+}
+
+#[test]
+fn windows_of_other_types_than_the_states_have_are_named() {
+    let system = || System::with(Audit::new(names(), false, vec![]), 0..5, cut(5, state(0, 120_000, 5, 2))).outputs(0..5);
+    let other = r#"{"windows phone":3}"#;
+    let verdict = system().message(0, 60_000, other, other, "[0]").verdict();
+    let words: Vec<&str> = verdict.found.iter().map(|violation| violation.words.as_str()).collect();
+    assert_eq!(words[0], "of type `iOS` 0 in windows that were sent and 2 in open ones were counted, and the states have 5");
+    assert!(words[1].starts_with("of type `windows phone` 3 in windows"), "{verdict}");
+    assert!(verdict.found.iter().all(|found| [Kind::TypesDiffer, Kind::TotalsDiffer].contains(&found.kind)), "{verdict}");
+}
+
+#[test]
+fn running_totals_that_the_states_do_not_have_are_named() {
+    let system = || System::with(Audit::new(names(), false, vec![]), 0..5, cut(5, state(0, 120_000, 5, 2))).outputs(0..5);
+    let words = system().message(0, 60_000, r#"{"iOS":3}"#, r#"{"iOS":4}"#, "[0]").verdict().found[0].words.clone();
+    assert_eq!(words, "counts/0/0 has a running total of 4 of `iOS`, and the states of its partitions have 3");
+}
+
+#[test]
+fn another_message_for_a_window_is_named_though_it_counts_nothing() {
+    let system = || System::with(Audit::new(names(), false, vec![]), 0..5, cut(5, state(0, 120_000, 5, 2))).outputs(0..5);
+    let words = system().window(0, 60_000, 3, "[0]").message(1, 60_000, "{}", "{}", "[0]").violated(&[(Kind::WindowsOverlap, 1)]);
+    assert!(words.starts_with("counts/0/1 is of 60000 to 120000 ms, and covers partitions [0]"), "{words}");
+    let words = system().window(0, 90_000, 3, "[0]").violated(&[(Kind::WindowsOverlap, 1)]);
+    assert!(words.ends_with("and the open window of partition 0 began before that was over"), "{words}");
 }
 
 #[test]
@@ -250,6 +292,8 @@ fn what_has_expired_from_the_input_is_not_missed() {
     let verdict = System::new(40..100, 100, 100).outputs(0..100).holds();
     assert_eq!(verdict.records(), 60);
     assert_eq!(verdict.notes, ["40 offsets of in/0 are no longer there and can't be missed"]);
+    assert!(verdict.line().ends_with("; not judged: 40 expired offsets"), "{verdict}");
+    assert!(verdict.to_json().contains(r#""not_judged":["40 expired offsets"]"#), "{}", verdict.to_json());
 }
 
 #[test]
@@ -265,7 +309,7 @@ fn outputs_that_have_expired_are_said_and_never_pass_for_proven() {
     system.audit.low(OUTPUTS, 0, 30);
     let verdict = system.holds();
     assert_eq!(verdict.unsure.unjudged, 30);
-    assert!(verdict.line().contains("30 that can't be judged") && verdict.notes[0].contains("30 records of in/0"), "{verdict}");
+    assert!(verdict.line().contains("30 not judged") && verdict.notes[0].contains("30 records of in/0"), "{verdict}");
 
     let mut system = System::new(0..100, 100, 100).outputs((30..100).filter(|offset| *offset != 50));
     system.audit.low(OUTPUTS, 0, 30);
@@ -286,7 +330,7 @@ fn a_compacted_topic_has_fewer_records_without_a_loss() {
 fn what_a_rule_drops_is_told_as_dropped_or_lost() {
     let system = System::with(Audit::new(names(), true, vec![]), 0..10, cut(10, state(0, 60_000, 7, 7)));
     let verdict = system.outputs(0..7).holds();
-    assert_eq!(verdict.line(), "verified: 10 records, none twice, in order, 3 dropped or lost; counts add up");
+    assert_eq!(verdict.line(), "verified: 10 records, none twice, in order, 3 dropped or lost (not judged); counts add up");
     assert!(verdict.notes[0].starts_with("3 records of in/0 became neither") && verdict.notes[0].contains("drop"), "{verdict}");
 }
 
@@ -330,12 +374,12 @@ fn counts_that_began_anew_never_pass_for_proven() {
         || System::with(Audit::new(names(), false, vec![]), 0..100, cut(100, state(50, 120_000, 50, 50))).outputs(0..100);
     for verdict in [system().holds(), system().window(0, 60_000, 50, "[0]").holds()] {
         assert_eq!(verdict.proofs[&Proof::CountsAddUp], Outcome::NotJudged);
-        assert!(verdict.line().ends_with("; counts not judged"), "{verdict}");
+        assert!(verdict.line().contains("; counts not judged"), "{verdict}");
         assert!(verdict.notes[0].starts_with("in/0 is counted from offset 50 on"), "{verdict}");
     }
     // Too little is too little all the same.
     let low = System::with(Audit::new(names(), false, vec![]), 0..100, cut(100, state(50, 120_000, 50, 40)));
-    low.outputs(0..100).violated(&[(Kind::WindowsDiffer, 1)]);
+    low.outputs(0..100).violated(&[(Kind::WindowsDiffer, 1), (Kind::TypesDiffer, 1)]);
 }
 
 #[test]
@@ -347,18 +391,24 @@ fn counts_that_nothing_is_left_to_compare_with_are_not_judged() {
         system.holds()
     };
     assert_eq!(expired(30).proofs[&Proof::CountsAddUp], Outcome::NotJudged);
-    assert!(expired(30).line().ends_with("; counts not judged"));
+    assert!(expired(30).line().contains("; counts not judged"));
     assert_eq!(expired(0).proofs[&Proof::CountsAddUp], Outcome::Holds, "the outputs are all there");
+    assert!(expired(0).line().ends_with("; counts add up; not judged: windows"), "{}", expired(0));
 }
 
 #[test]
 fn windows_that_are_too_many_to_keep_are_not_judged() {
     let mut system = System::new(0..1, 1, 1).outputs([0]);
-    let ahead = br#"{"window":{"start":"120000","counts":{"iOS":1}},"partitions":[0]}"#;
-    (0..1 << 18).for_each(|offset| system.audit.counts(0, offset, Some(ahead)));
+    let ahead = |start: i64| {
+        let end = start + 1;
+        format!(
+            r#"{{"device_type_counts":{{"iOS":1}},"window":{{"start":"{start}","end":"{end}","counts":{{"iOS":1}}}},"partitions":[0]}}"#
+        )
+    };
+    (0..1 << 18).for_each(|offset| system.audit.counts(0, offset, Some(ahead(120_000 + offset).as_bytes())));
     let verdict = system.holds();
     assert_eq!(verdict.proofs[&Proof::CountsAddUp], Outcome::NotJudged);
-    assert!(verdict.counted.ends_with("windows past the cut are too many to keep"), "{verdict}");
+    assert!(verdict.counted.ends_with("windows are too many to keep"), "{verdict}");
 }
 
 #[test]

@@ -1,0 +1,121 @@
+//! The time that windows cover, by partition: no partition may be in two messages at a time.
+//!
+//! Windows that follow each other without a gap are kept as one stretch, so a partition that is never idle takes an entry. At
+//! most [`MAX_STRETCHES`] are kept; past that, what is overlapped is not judged, which [`Covered::is_whole`] says.
+
+use std::collections::BTreeMap;
+
+use super::violation::{Kind, MAX_KEPT, Violation};
+use super::windows::Window;
+
+/// Stretches that are kept, over all partitions; some 40 bytes each.
+const MAX_STRETCHES: usize = 1 << 20;
+
+/// What is covered, and which messages cover it twice.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Covered {
+    /// By partition: start and end of each stretch.
+    stretches: BTreeMap<i32, BTreeMap<i64, i64>>,
+    count: usize,
+    /// Messages with the partitions for which they overlap another one.
+    overlaps: Vec<(Vec<i32>, Violation)>,
+    unnamed: u64,
+    crowded: bool,
+}
+
+impl Covered {
+    /// Takes note of a window.
+    pub(super) fn add(&mut self, window: &Window) {
+        let twice: Vec<i32> = window.partitions.iter().copied().filter(|partition| !self.cover(*partition, window)).collect();
+        if twice.is_empty() {
+            return;
+        }
+        if self.overlaps.len() >= MAX_KEPT {
+            self.unnamed += 1;
+            return;
+        }
+        let words = format!(
+            "{} is of {} to {} ms, and covers partitions {twice:?}, which another message covers for some of that time",
+            window.at, window.start, window.end
+        );
+        let violation = Violation { kind: Kind::WindowsOverlap, records: 1, at: Some(window.at.clone()), source: None, words };
+        self.overlaps.push((twice, violation));
+    }
+
+    /// Covers the time of `window` in a partition; false if some of it is covered.
+    fn cover(&mut self, partition: i32, window: &Window) -> bool {
+        let stretches = self.stretches.entry(partition).or_default();
+        let (mut start, mut end) = (window.start, window.end);
+        let before = stretches.range(..end).next_back().map(|(start, end)| (*start, *end));
+        if before.is_some_and(|(_, before)| before > start) {
+            return false;
+        }
+        if let Some((before, _)) = before.filter(|(_, before)| *before == start) {
+            stretches.remove(&before);
+            (start, self.count) = (before, self.count - 1);
+        }
+        if let Some(after) = stretches.remove(&end) {
+            (end, self.count) = (after, self.count - 1);
+        }
+        if self.count >= MAX_STRETCHES {
+            self.crowded = true;
+            return true;
+        }
+        stretches.insert(start, end);
+        self.count += 1;
+        true
+    }
+
+    /// Whether all windows were held against each other.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.crowded
+    }
+
+    /// Messages that overlap others, and how many more there are. Where a partition is counted `anew`, its clock may be another one,
+    /// and its windows may begin earlier than those before.
+    pub(super) fn overlaps(&self, anew: impl Fn(i32) -> bool) -> (impl Iterator<Item = &Violation>, u64) {
+        let judged = self.overlaps.iter().filter(move |(partitions, _)| !partitions.iter().all(|partition| anew(*partition)));
+        (judged.map(|(_, violation)| violation), self.unnamed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::violation::Place;
+    use super::*;
+
+    fn window(offset: i64, start: i64, end: i64, partitions: &[i32]) -> Window {
+        let at = Place { topic: "counts".into(), partition: 0, offset };
+        Window { at, start, end, partitions: partitions.iter().copied().collect(), counts: BTreeMap::new() }
+    }
+
+    #[test]
+    fn windows_that_follow_each_other_in_any_order_are_one_stretch() {
+        let mut covered = Covered::default();
+        for start in [0, 20, 40, 10, 30] {
+            covered.add(&window(start, start, start + 10, &[0, 1]));
+        }
+        assert_eq!((covered.stretches[&0].clone(), covered.count), ([(0, 50)].into(), 2));
+        assert_eq!(covered.overlaps(|_| false).0.count(), 0);
+    }
+
+    #[test]
+    fn a_partition_that_is_covered_twice_is_named() {
+        for (start, end) in [(10, 20), (5, 11), (19, 30), (0, 90), (12, 13)] {
+            let mut covered = Covered::default();
+            covered.add(&window(0, 10, 20, &[0, 1]));
+            covered.add(&window(1, start, end, &[1, 2]));
+            let found: Vec<&str> = covered.overlaps(|_| false).0.map(|violation| violation.words.as_str()).collect();
+            let [words] = found[..] else { panic!("{found:?}") };
+            assert!(words.starts_with("counts/0/1 is of ") && words.contains("partitions [1]"), "{words}");
+            assert_eq!(covered.overlaps(|partition| partition == 1).0.count(), 0, "it is counted anew");
+        }
+    }
+
+    #[test]
+    fn more_than_is_kept_is_said() {
+        let mut covered = Covered::default();
+        (0..=MAX_STRETCHES as i64).for_each(|index| covered.add(&window(index, 10 * index, 10 * index + 1, &[0])));
+        assert!(!covered.is_whole() && covered.count == MAX_STRETCHES);
+    }
+}

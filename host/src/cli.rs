@@ -57,6 +57,11 @@ pub struct ConfigFile {
 }
 
 impl ConfigFile {
+    /// The same for a command that works with Kafka.
+    pub fn load_for_kafka(&self) -> Result<Config, Invalid> {
+        Config::load_for_kafka(config::locate(self.config.as_deref()).as_deref(), config::environment()?)
+    }
+
     /// Reads the configuration, overridden by the environment of this process.
     pub fn load(&self) -> Result<Config, Invalid> {
         Config::load(config::locate(self.config.as_deref()).as_deref(), config::environment()?)

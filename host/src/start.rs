@@ -20,7 +20,7 @@ use crate::wasm::{Cache, Compiler, Occasion, Runtime};
 /// # Errors
 /// If the rules cannot be loaded, or something is wrong with Kafka that waiting does not help.
 pub fn start(args: &cli::Run) -> anyhow::Result<()> {
-    let config = args.file.load()?;
+    let config = args.file.load_for_kafka()?;
     logging::start(&config.log);
     let links = config::service_links();
     if !links.is_empty() {

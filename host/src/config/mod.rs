@@ -10,6 +10,7 @@ mod defaults;
 mod environment;
 mod kubernetes;
 mod members;
+mod properties;
 mod raw;
 mod read;
 mod restart;
@@ -281,8 +282,9 @@ impl Config {
 }
 
 impl Config {
-    /// Takes the broker inside the process, with what it can do.
+    /// Takes the broker inside the process, with what it can do: it knows no TLS and no passwords.
     pub fn embed(&mut self) {
+        self.kafka.properties.clear();
         self.kafka.brokers = None;
         self.kafka.delivery = Delivery::AtLeastOnce;
         self.fixed.extend(["kafka.brokers", "kafka.delivery"]);

@@ -1,17 +1,18 @@
 //! Client settings.
 //!
 //! They come in three layers: what suits this engine, over that whatever `[kafka.properties]` says, over that what the
-//! engine's promises rest on. Of the last nothing may be overridden; [`check`] refuses it with the reason.
+//! engine's promises rest on. Of the last nothing may be overridden: [`super::properties`] refuses it with the reason.
 //!
 //! Memory is bounded here: what is fetched ahead by [`FETCHED_AHEAD_KIB`], what waits to be sent by [`UNSENT_KIB`].
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::anyhow;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::error::KafkaError;
 
-use crate::config::{self, Secret};
+use super::properties;
+use crate::config;
 
 /// Fetched but not yet read messages, in KiB over all partitions. Some batches' worth: a batch never waits for a fetch.
 const FETCHED_AHEAD_KIB: &str = "16384";
@@ -48,51 +49,12 @@ const RECONNECT_MILLIS: &str = "1000";
 /// The largest batch of records that is sent in one go unless a topic takes less: librdkafka's default.
 pub(super) const BATCH_BYTES: u32 = 1_000_000;
 
-/// Properties that cannot be passed through, and why.
-const RESERVED: &[(&str, &str)] = &[
-    ("bootstrap.servers", "set `kafka.brokers`"),
-    ("metadata.broker.list", "set `kafka.brokers`"),
-    ("group.id", "set `kafka.group`"),
-    ("group.protocol", "the engine serves rebalances of the classic protocol"),
-    ("enable.auto.commit", "offsets are committed after the outputs, never before"),
-    ("enable.auto.offset.store", "offsets are committed after the outputs, never before"),
-    ("auto.commit.interval.ms", "offsets are committed after the outputs, never before"),
-    ("auto.offset.reset", "set `kafka.start`; a position that is lost is never replaced silently"),
-    ("retry.backoff.ms", "it tells whether a commit was tried twice"),
-    ("retry.backoff.max.ms", "it tells whether a commit was tried twice"),
-    ("isolation.level", "only committed messages are read"),
-    ("partition.assignment.strategy", "partitions are given up before others take them, which needs an eager strategy"),
-    ("enable.partition.eof", "by it the engine passes what is no message"),
-    ("transactional.id", "set `kafka.transactional_id`"),
-    ("enable.idempotence", "order and acknowledgements rest on it"),
-    ("acks", "a message is done when all replicas have it"),
-    ("request.required.acks", "a message is done when all replicas have it"),
-    ("partitioner", "keys have to meet the partitions that Java clients choose"),
-    ("queuing.strategy", "messages are never reordered"),
-    ("log.queue", "the client needs it"),
-    ("delivery.report.only.error", "what is delivered is known without a report"),
-    ("test.mock.num.brokers", "set `kafka.brokers = \"embedded\"`"),
-];
-
-/// Refuses properties that the engine's promises rest on.
-///
-/// # Errors
-/// Names the first one, and what to do instead.
-pub fn check(properties: &BTreeMap<String, Secret>) -> anyhow::Result<()> {
-    for (name, reason) in RESERVED {
-        if properties.contains_key(*name) {
-            bail!("`{name}` cannot be set under `[kafka.properties]`: {reason}");
-        }
-    }
-    Ok(())
-}
-
 /// What every client has.
 ///
 /// # Errors
 /// If a property is not to be overridden.
 pub fn settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result<ClientConfig> {
-    check(&kafka.properties)?;
+    properties::reserved(&kafka.properties).map_err(|unusable| anyhow!("{unusable}"))?;
     let mut settings = ClientConfig::new();
     settings.set_log_level(RDKafkaLogLevel::Info);
     settings.set("client.id", "weir");
@@ -178,6 +140,15 @@ const ALIASES: &[(&str, &str)] = &[
     ("compression.type", "compression.codec"),
 ];
 
+/// The error for a client that cannot be made. It leaves out values: passwords are among them.
+pub(super) fn refused(error: &KafkaError) -> anyhow::Error {
+    let problem = match error {
+        KafkaError::ClientConfig(_, _, name, _) => format!("librdkafka does not take `{name}`"),
+        error => error.to_string(),
+    };
+    anyhow!("failed to set up a client of Kafka: {problem}: check `[kafka.properties]`")
+}
+
 /// `wait` in whole milliseconds, rounded up. The client waits for whole ones only and spends the rest asking without a pause.
 pub(super) fn whole_millis(wait: Duration) -> Duration {
     Duration::from_millis(wait.as_micros().div_ceil(1_000) as u64)
@@ -208,14 +179,6 @@ mod tests {
         assert_eq!(settings.get("linger.ms"), Some("50"));
         assert_eq!(settings.get("compression.type"), None, "it would compete with its alias");
         assert_eq!(settings.get("enable.idempotence"), Some("true"));
-    }
-
-    #[test]
-    fn properties_that_promises_rest_on_are_refused() {
-        for (name, _) in RESERVED {
-            let error = settings(&kafka(&[(name, "x")]), "broker:9092").unwrap_err().to_string();
-            assert!(error.contains(name), "{error}");
-        }
     }
 
     #[test]

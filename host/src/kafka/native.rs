@@ -21,6 +21,23 @@ use super::outbox::Outgoing;
 /// How often a wait asks whether it should go on.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// librdkafka's table of its properties, one a line, with `|` between name, kind of client, range and more.
+pub(super) fn properties() -> String {
+    let (mut text, mut size) = (ptr::null_mut(), 0);
+    // SAFETY: text and size outlive the stream, which is closed here; from then on the text is ours, of `size` bytes, to be freed.
+    unsafe {
+        let stream = libc::open_memstream(&raw mut text, &raw mut size);
+        if stream.is_null() {
+            return String::new();
+        }
+        rd::rd_kafka_conf_properties_show(stream.cast());
+        libc::fclose(stream);
+        let table = String::from_utf8_lossy(std::slice::from_raw_parts(text.cast::<u8>(), size)).into_owned();
+        libc::free(text.cast());
+        table
+    }
+}
+
 /// Calls `each` with the name and value of every header of `message`, in order.
 ///
 /// The client's own accessor panics on a name that is not UTF-8, which any producer may send. Here such a name is converted,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -228,7 +228,7 @@ impl Outbox {
 
 fn producer(settings: &ClientConfig, troubles: &Arc<Troubles>) -> anyhow::Result<Arc<BaseProducer<Reports>>> {
     let reports = Reports { troubles: troubles.clone(), bad: Mutex::default(), failed: OnceLock::new() };
-    let producer = settings.create_with_context(reports).context("failed to set up the producer: check `[kafka.properties]`")?;
+    let producer = settings.create_with_context(reports).map_err(|error| client::refused(&error))?;
     Ok(Arc::new(producer))
 }
 

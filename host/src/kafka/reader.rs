@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -98,11 +98,11 @@ impl Reader {
         settings.set("enable.partition.eof", "true");
         // That a partition has no more messages is told by a fetch that waited this long for one.
         settings.set("fetch.wait.max.ms", "20");
-        let refused = "failed to set up the consumer: check `[kafka.properties]`";
-        let consumer = settings.create_with_context(Quiet(troubles.clone())).context(refused)?;
+        let refused = |error| client::refused(&error);
+        let consumer = settings.create_with_context(Quiet(troubles.clone())).map_err(refused)?;
         settings.set("isolation.level", "read_uncommitted");
-        let probe = settings.create_with_context(Quiet(troubles.clone())).context(refused)?;
-        let admin = client::settings(kafka, brokers)?.create_with_context(Quiet(troubles.clone())).context(refused)?;
+        let probe = settings.create_with_context(Quiet(troubles.clone())).map_err(refused)?;
+        let admin = client::settings(kafka, brokers)?.create_with_context(Quiet(troubles.clone())).map_err(refused)?;
         Ok(Reader { consumer, probe, admin, troubles, marks: Marks::default() })
     }
 

@@ -83,8 +83,7 @@ impl Source {
     pub fn open(config: &Config, brokers: &str, troubles: Arc<Troubles>) -> anyhow::Result<Source> {
         let member = Member { troubles: troubles.clone() };
         let settings = client::consumer_settings(&config.kafka, brokers)?;
-        let consumer: BaseConsumer<Member> =
-            settings.create_with_context(member).context("failed to set up the consumer: check `[kafka.properties]`")?;
+        let consumer: BaseConsumer<Member> = settings.create_with_context(member).map_err(|error| client::refused(&error))?;
         let topic = config.topics.input.as_str();
         consumer.subscribe(&[topic]).with_context(|| format!("failed to subscribe to topic {topic}"))?;
         Ok(Source {

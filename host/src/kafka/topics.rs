@@ -98,11 +98,11 @@ impl Clients {
     fn open(kafka: &config::Kafka, brokers: &str) -> anyhow::Result<Clients> {
         let settings = client::settings(kafka, brokers)?;
         let troubles = Arc::new(Troubles::silent());
-        let refused = "failed to set up the kafka client: check `[kafka.properties]`";
+        let refused = |error| client::refused(&error);
         Ok(Clients {
             brokers: brokers.to_string(),
-            probe: settings.create_with_context(Quiet(troubles.clone())).context(refused)?,
-            admin: settings.create_with_context(Quiet(troubles.clone())).context(refused)?,
+            probe: settings.create_with_context(Quiet(troubles.clone())).map_err(refused)?,
+            admin: settings.create_with_context(Quiet(troubles.clone())).map_err(refused)?,
             troubles,
             runtime: tokio::runtime::Builder::new_current_thread().build().context("failed to start a runtime")?,
             embedded: kafka.brokers.is_none(),

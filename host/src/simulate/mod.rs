@@ -54,7 +54,7 @@ pub fn simulate(args: &cli::Simulate) -> anyhow::Result<()> {
     if args.list_kinds {
         return list(&mut io::stdout().lock()).context("failed to write to standard output");
     }
-    let mut config = args.file.load()?;
+    let mut config = if args.to_stdout { args.file.load()? } else { args.file.load_for_kafka()? };
     logging::start(&config.log);
     override_by(&mut config, args);
     let (sender, receiver) = mpsc::channel();

@@ -47,7 +47,7 @@ pub struct NotVerified;
 /// # Errors
 /// [`NotVerified`] if there is a violation; others if topics or offsets cannot be read.
 pub fn verify(args: &cli::Verify) -> anyhow::Result<()> {
-    let mut config = args.file.load()?;
+    let mut config = args.file.load_for_kafka()?;
     logging::start(&config.log);
     config.kafka.brokers = args.brokers.clone().or(config.kafka.brokers.take());
     let brokers = check(&config)?;

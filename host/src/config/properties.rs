@@ -1,0 +1,49 @@
+//! The configuration of commands that work with Kafka: `[kafka.properties]` is proven too.
+//!
+//! Other commands leave it alone: `weir apply` needs none of the files that are named there.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::raw::{Raw, suggestion};
+use super::{Config, DEFAULT_FILE, FILE_VARIABLE, Invalid, environment, read};
+use crate::kafka::properties::{self, Problem, Unusable};
+
+impl Config {
+    /// [`Config::load`] for a command that works with Kafka.
+    pub fn load_for_kafka(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Config, Invalid> {
+        let environment: BTreeMap<String, String> = environment.into_iter().collect();
+        let config = Config::load(file, environment.clone())?;
+        properties::prove(&config.kafka).map_err(|unusable| complaint(&unusable, file, environment))?;
+        Ok(config)
+    }
+}
+
+/// The complaint about a property, with the place where it was written.
+fn complaint(unusable: &Unusable, file: Option<&Path>, environment: BTreeMap<String, String>) -> Invalid {
+    let Unusable { name, problem } = unusable;
+    let Some(name) = name else { return Invalid(unusable.to_string()) };
+    let path = format!("kafka.properties.{name}");
+    let origin = origin(&path, file, environment).map_or_else(String::new, |origin| format!(" in {origin}"));
+    Invalid(match problem {
+        Problem::Unknown => {
+            let names = properties::names();
+            let suggestion = suggestion(name, names.iter().map(String::as_str));
+            format!("`{path}`{origin} is no property that librdkafka knows{suggestion}")
+        }
+        Problem::Wrong(says) => format!("`{path}`{origin} {says}"),
+    })
+}
+
+/// Where the value of `path` was written.
+fn origin(path: &str, file: Option<&Path>, environment: BTreeMap<String, String>) -> Option<String> {
+    let named = file.map(Path::to_path_buf).or_else(|| environment.get(FILE_VARIABLE).map(PathBuf::from));
+    let file = named.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists()));
+    let text = file.as_deref().map(read).transpose().ok()?.unwrap_or_default();
+    let mut raw = Raw::parse(&text, file.as_deref().unwrap_or(Path::new(""))).ok()?;
+    environment::apply(&mut raw, environment).ok()?;
+    raw.paths().any(|known| known == path).then(|| raw.get(path).origin.to_string())
+}

@@ -1,0 +1,268 @@
+//! `[kafka.properties]`: whether librdkafka can be set up with them, found out before anything starts.
+//!
+//! librdkafka itself is asked, which knows its properties and loads keys and certificates. What it says of a value quotes the
+//! value, and passwords are among them: so none of it is passed on, except where it says no value can be in it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::sync::Arc;
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::KafkaError;
+use rdkafka::producer::BaseProducer;
+use rdkafka::types::RDKafkaConfRes;
+
+use super::troubles::{Quiet, Troubles};
+use super::{client, native};
+use crate::config::{self, Secret};
+
+/// Properties that cannot be passed through, and why.
+const RESERVED: &[(&str, &str)] = &[
+    ("bootstrap.servers", "set `kafka.brokers`"),
+    ("metadata.broker.list", "set `kafka.brokers`"),
+    ("group.id", "set `kafka.group`"),
+    ("group.protocol", "the engine serves rebalances of the classic protocol"),
+    ("enable.auto.commit", "offsets are committed after the outputs, never before"),
+    ("enable.auto.offset.store", "offsets are committed after the outputs, never before"),
+    ("auto.commit.interval.ms", "offsets are committed after the outputs, never before"),
+    ("auto.offset.reset", "set `kafka.start`; a position that is lost is never replaced silently"),
+    ("retry.backoff.ms", "it tells whether a commit was tried twice"),
+    ("retry.backoff.max.ms", "it tells whether a commit was tried twice"),
+    ("isolation.level", "only committed messages are read"),
+    ("partition.assignment.strategy", "partitions are given up before others take them, which needs an eager strategy"),
+    ("enable.partition.eof", "by it the engine passes what is no message"),
+    ("transactional.id", "set `kafka.transactional_id`"),
+    ("enable.idempotence", "order and acknowledgements rest on it"),
+    ("acks", "a message is done when all replicas have it"),
+    ("request.required.acks", "a message is done when all replicas have it"),
+    ("partitioner", "keys have to meet the partitions that Java clients choose"),
+    ("queuing.strategy", "messages are never reordered"),
+    ("log.queue", "the client needs it"),
+    ("delivery.report.only.error", "what is delivered is known without a report"),
+    ("test.mock.num.brokers", "set `kafka.brokers = \"embedded\"`"),
+];
+
+/// Properties that name a file which has to be there.
+const FILES: &[&str] =
+    &["ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.keystore.location", "ssl.crl.location"];
+/// What people know from Java's client, and what it is here.
+const OF_JAVA: &[(&str, &str)] = &[
+    ("ssl.truststore.location", "set `ssl.ca.location` to a file of certificates (PEM)"),
+    ("ssl.truststore.password", "set `ssl.ca.location` to a file of certificates (PEM), which has no password"),
+    ("ssl.truststore.type", "set `ssl.ca.location` to a file of certificates (PEM)"),
+    ("ssl.keystore.type", "the keystore has to be PKCS#12"),
+    ("sasl.jaas.config", "set `sasl.username` and `sasl.password`"),
+];
+
+/// A property that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unusable {
+    /// None: it is the whole of them.
+    pub name: Option<String>,
+    pub problem: Problem,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// librdkafka knows no property of this name.
+    Unknown,
+    /// Says what is wrong, and reads as in `it <says>`.
+    Wrong(String),
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(out, "`kafka.properties.{name}` ")?,
+            None => out.write_str("`[kafka.properties]` ")?,
+        }
+        match &self.problem {
+            Problem::Unknown => out.write_str("is no property that librdkafka knows"),
+            Problem::Wrong(says) => out.write_str(says),
+        }
+    }
+}
+
+impl Unusable {
+    fn wrong(name: &str, says: impl Into<String>) -> Unusable {
+        Unusable { name: Some(name.to_owned()), problem: Problem::Wrong(says.into()) }
+    }
+}
+
+/// Refuses properties that the engine's promises rest on.
+///
+/// # Errors
+/// Names the first one, and what to do instead.
+pub fn reserved(properties: &BTreeMap<String, Secret>) -> Result<(), Unusable> {
+    match RESERVED.iter().find(|(name, _)| properties.contains_key(*name)) {
+        Some((name, reason)) => Err(Unusable::wrong(name, format!("cannot be set: {reason}"))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses properties with which no client can be set up.
+///
+/// # Errors
+/// Names the first one, and what is wrong with it.
+pub fn prove(kafka: &config::Kafka) -> Result<(), Unusable> {
+    reserved(&kafka.properties)?;
+    for (name, value) in &kafka.properties {
+        known(name, value.reveal())?;
+    }
+    for name in FILES {
+        kafka.properties.get(*name).map_or(Ok(()), |file| readable(name, file.reveal()))?;
+    }
+    together(kafka)
+}
+
+/// Every name that librdkafka knows.
+pub fn names() -> Vec<String> {
+    rows().into_iter().map(|(name, _)| name).collect()
+}
+
+/// That librdkafka knows the property, and takes its value.
+fn known(name: &str, value: &str) -> Result<(), Unusable> {
+    if let Some((_, instead)) = OF_JAVA.iter().find(|(known, _)| *known == name) {
+        return Err(Unusable::wrong(name, format!("is of Java's client: {instead}")));
+    }
+    let mut alone = ClientConfig::new();
+    alone.set(name, value);
+    match alone.create_native_config().err() {
+        None => Ok(()),
+        Some(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)) => {
+            Err(Unusable { name: Some(name.to_owned()), problem: Problem::Unknown })
+        }
+        Some(_) => {
+            let range = rows().into_iter().find(|(known, _)| known == name).map(|(_, range)| range).unwrap_or_default();
+            let expected = if range.is_empty() { String::new() } else { format!("; expected {}", range.replace(" .. ", " to ")) };
+            Err(Unusable::wrong(name, format!("has a value that librdkafka does not take{expected}")))
+        }
+    }
+}
+
+fn readable(name: &str, file: &str) -> Result<(), Unusable> {
+    if file.contains("-----BEGIN") || file.contains('\n') {
+        let pem = name.replace(".location", ".pem");
+        return Err(Unusable::wrong(name, format!("is the text of a PEM file and has to be its name; for the text set `{pem}`")));
+    }
+    // librdkafka looks for the usual places.
+    if file == "probe" {
+        return Ok(());
+    }
+    File::open(file)
+        .map(drop)
+        .map_err(|error| Unusable::wrong(name, format!("names the file {file}, which cannot be read: {error}")))
+}
+
+/// That clients can be made with all of them.
+fn together(kafka: &config::Kafka) -> Result<(), Unusable> {
+    let failed = |error: KafkaError| {
+        let says = shown(&error, &kafka.properties);
+        // librdkafka names what is at fault, if it is a single one.
+        let named =
+            |name: &&String| says.contains(name.as_str()) || name.starts_with("sasl.mech") && says.contains("SASL mechanism");
+        let named = kafka.properties.keys().filter(named).max_by_key(|name| name.len());
+        Unusable { name: named.cloned(), problem: Problem::Wrong(format!("cannot be used: {says}")) }
+    };
+    let settings = |settings: anyhow::Result<ClientConfig>| {
+        let mut settings = settings.map_err(|error| Unusable { name: None, problem: Problem::Wrong(format!("{error:#}")) })?;
+        // Nobody is to be reached by these clients.
+        settings.remove("bootstrap.servers");
+        Ok::<_, Unusable>(settings)
+    };
+    let quiet = || Quiet(Arc::new(Troubles::silent()));
+    let consumer = settings(client::consumer_settings(kafka, ""))?;
+    consumer.create_with_context::<_, BaseConsumer<Quiet>>(quiet()).map_err(failed)?;
+    let producer = match kafka.delivery {
+        config::Delivery::ExactlyOnce => client::transactional_settings(kafka, "", "proof"),
+        config::Delivery::AtLeastOnce => client::producer_settings(kafka, ""),
+    };
+    settings(producer)?.create_with_context::<_, BaseProducer<Quiet>>(quiet()).map_err(failed)?;
+    Ok(())
+}
+
+/// What librdkafka says, without any value that may be a secret.
+fn shown(error: &KafkaError, properties: &BTreeMap<String, Secret>) -> String {
+    let mut says = match error {
+        KafkaError::ClientCreation(says) => says.clone(),
+        KafkaError::ClientConfig(_, _, name, _) => return format!("librdkafka does not take `{name}`"),
+        error => error.to_string(),
+    };
+    let free: Vec<String> = rows().into_iter().filter(|(_, range)| range.is_empty()).map(|(name, _)| name).collect();
+    for (name, value) in properties {
+        let value = value.reveal();
+        if free.contains(name) && !FILES.contains(&name.as_str()) && !value.is_empty() {
+            says = says.replace(value, "…");
+        }
+    }
+    says
+}
+
+/// Name and range of each property, as librdkafka lists them.
+fn rows() -> Vec<(String, String)> {
+    let row = |line: &str| {
+        let mut cells = line.split('|').map(str::trim);
+        let (name, _, range) = (cells.next()?, cells.next()?, cells.next()?);
+        let is_name = name != "Property" && !name.starts_with('-') && !name.is_empty();
+        is_name.then(|| (name.to_owned(), range.to_owned()))
+    };
+    native::properties().lines().filter_map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn refusal(properties: &[(&str, &str)]) -> Unusable {
+        let properties = properties.iter().map(|(name, value)| (name.to_string(), (*value).into())).collect();
+        prove(&config::Kafka { properties, ..Config::default().kafka }).unwrap_err()
+    }
+
+    #[test]
+    fn properties_that_promises_rest_on_are_refused() {
+        for (name, reason) in RESERVED {
+            let said = refusal(&[(name, "x")]).to_string();
+            assert!(said.contains(name) && said.contains(reason), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_is_named_and_no_value_is_shown() {
+        let hunter = [
+            ("sasl.passwd", "is no property that librdkafka knows"),
+            ("linger.ms", "expected 0 to 900000"),
+            ("security.protocol", "expected plaintext, ssl, sasl_plaintext, sasl_ssl"),
+            ("sasl.mechanism", "cannot be used"),
+            ("ssl.truststore.password", "is of Java's client: set `ssl.ca.location`"),
+            ("ssl.key.pem", "cannot be used"),
+        ];
+        for (name, says) in hunter {
+            let protocol = if name == "ssl.key.pem" { "SSL" } else { "SASL_SSL" };
+            let said = refusal(&[("security.protocol", protocol), (name, "hunter2")]).to_string();
+            assert!(said.contains(name) && said.contains(says), "{name}: {said}");
+            assert!(!said.contains("hunter2"), "{name}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        for name in FILES {
+            let said = refusal(&[(name, "no/such.pem")]).to_string();
+            assert!(said.contains(name) && said.contains("no/such.pem") && said.contains("No such file"), "{said}");
+            let said = refusal(&[(name, "-----BEGIN PRIVATE KEY-----\nhunter2")]).to_string();
+            assert!(said.contains(".pem`") && !said.contains("hunter2"), "{said}");
+        }
+    }
+
+    #[test]
+    fn names_for_a_suggestion_are_known() {
+        let names = names();
+        for name in ["sasl.password", "ssl.ca.location", "sasl.mechanism", "compression.type"] {
+            assert!(names.iter().any(|known| known == name), "{name} is not in {names:?}");
+        }
+        prove(&Config::default().kafka).unwrap();
+    }
+}

@@ -206,6 +206,10 @@ pub struct Verify {
     /// Seconds between two cuts
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=86_400), requires = "follow")]
     pub every: u32,
+
+    /// Seconds to wait for an answer of the cluster, or for the end of a transaction
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub timeout: u32,
 }
 
 /// Run the rules over a file or standard input, one message a line

@@ -109,7 +109,7 @@ fn dead_letters_wait_for_their_topic_to_be_there_again() {
 fn a_topic_that_may_not_be_written_to_is_named_at_the_start_and_later_and_nothing_is_lost() {
     let authorizer = ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer");
     let settings = &[authorizer, ("allow.everyone.if.no.acl.found", "true")];
-    let cluster = Cluster::start(&Shape { brokers: 1, proxies: 0, settings });
+    let cluster = Cluster::start(&Shape { brokers: 1, proxies: 0, settings, listeners: &[] });
     let job = Job::create(&cluster, "denied");
     let acl = |change: &str, topic: &str| {
         let arguments = ["--force", change, "--deny-principal", "User:*", "--operation", "Write", "--topic", topic];

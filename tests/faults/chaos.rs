@@ -78,7 +78,7 @@ fn whatever_is_broken_nothing_is_lost_or_repeated() {
     let rounds = number("ROUNDS").map_or(ROUNDS, |rounds| rounds as usize);
     let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..));
     eprintln!("chaos: {rounds} rounds, seed {seed}");
-    let cluster = Cluster::start(&Shape { brokers: 3, proxies: 1, settings: &[] });
+    let cluster = Cluster::start(&Shape { brokers: 3, proxies: 1, settings: &[], listeners: &[] });
     let job = Job::with_topics(&cluster, "chaos", |_| vec![LARGE])
         .with("kafka.properties.session.timeout.ms", "3000")
         .with("kafka.properties.socket.timeout.ms", "4000")

@@ -74,6 +74,8 @@ pub struct Shape<'a> {
     pub proxies: usize,
     /// More settings of brokers.
     pub settings: &'a [(&'a str, &'a str)],
+    /// More listeners, by name, with the protocol that each of them speaks.
+    pub listeners: &'a [(&'a str, &'a str, SocketAddr)],
 }
 
 pub struct Cluster {
@@ -93,7 +95,7 @@ struct Node {
 /// The single broker that tests share. It lives as long as the process.
 pub fn shared() -> &'static Cluster {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
-    SHARED.get_or_init(|| Cluster::start(&Shape { brokers: 1, proxies: SHARED_PROXIES, settings: &[] }))
+    SHARED.get_or_init(|| Cluster::start(&Shape { brokers: 1, proxies: SHARED_PROXIES, settings: &[], listeners: &[] }))
 }
 
 impl Cluster {
@@ -286,6 +288,11 @@ fn properties(
     let protocols: String = (0..behind.len()).map(|number| format!(",PROXIED{number}:PLAINTEXT")).collect();
     let quorum: Vec<String> = voters.iter().enumerate().map(|(index, voter)| format!("{}@{voter}", index + 1)).collect();
     let (replicas, insync) = (shape.brokers, shape.brokers.div_ceil(2));
+    let own = |name: &str, address: &SocketAddr| format!(",{name}://localhost:{}", address.port());
+    let own: String = shape.listeners.iter().map(|(name, _, address)| own(name, address)).collect();
+    let (listening, advertised) = (listening + &own, advertised + &own);
+    let spoken: String = shape.listeners.iter().map(|(name, protocol, _)| format!(",{name}:{protocol}")).collect();
+    let protocols = protocols + &spoken;
     let more: String = shape.settings.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
     format!(
         "\
@@ -327,7 +334,7 @@ log.cleaner.dedupe.buffer.size=4194304
 }
 
 /// A port on loopback that nobody has now, and that was not given out before.
-fn port() -> SocketAddr {
+pub fn port() -> SocketAddr {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
         let port = fastrand::u16(PORTS);

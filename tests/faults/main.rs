@@ -37,6 +37,7 @@ mod outages;
 mod packed;
 mod positions;
 mod refusals;
+mod secured;
 mod soak;
 mod swaps;
 mod upstream;

@@ -26,7 +26,7 @@ const SPELL: Duration = Duration::from_secs(2);
 /// Three brokers, whole, for one test at a time.
 fn three() -> MutexGuard<'static, Cluster> {
     static THREE: OnceLock<Mutex<Cluster>> = OnceLock::new();
-    let cluster = THREE.get_or_init(|| Cluster::start(&Shape { brokers: 3, proxies: 1, settings: &[] }).into());
+    let cluster = THREE.get_or_init(|| Cluster::start(&Shape { brokers: 3, proxies: 1, settings: &[], listeners: &[] }).into());
     // A test that failed may have left brokers dead.
     let cluster = cluster.lock().unwrap_or_else(PoisonError::into_inner);
     cluster.revive();

@@ -30,7 +30,7 @@ fn memory_levels_off_whatever_is_swapped_and_broken() {
     let minutes = number("MINUTES").unwrap_or(MINUTES);
     let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..));
     eprintln!("soak: {minutes} minutes, seed {seed}");
-    let cluster = Cluster::start(&Shape { brokers: 3, proxies: 1, settings: &[] });
+    let cluster = Cluster::start(&Shape { brokers: 3, proxies: 1, settings: &[], listeners: &[] });
     let job = Job::with_topics(&cluster, "soak", |_| vec![LARGE])
         .with("kafka.properties.session.timeout.ms", "3000")
         .with("kafka.properties.socket.timeout.ms", "4000")

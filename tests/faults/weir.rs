@@ -131,6 +131,19 @@ impl Job {
         self.engine_at(&self.brokers, instance, |variables| Weir::start("run", variables))
     }
 
+    /// Starts an engine that reaches the brokers at `brokers`.
+    pub fn engine_by(&self, brokers: &str, instance: &str) -> Engine {
+        self.engine_at(brokers, instance, |variables| Weir::start("run", variables))
+    }
+
+    /// Starts another command that reaches the brokers at `brokers`.
+    pub fn command_by(&self, brokers: &str, arguments: &str, more: &[(&str, &str)]) -> Weir {
+        let mut variables = self.variables();
+        variables.push(("WEIR_KAFKA_BROKERS", brokers));
+        variables.extend(more);
+        Weir::start(arguments, &variables)
+    }
+
     /// Starts an engine that has the rules of `folder`.
     pub fn engine_in(&self, folder: &Folder, instance: &str) -> Engine {
         self.engine_at(&self.brokers, instance, |variables| folder.start("run", variables))

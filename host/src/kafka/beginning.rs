@@ -15,6 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::failure::Operation;
 use super::offsets::{Committed, committed};
 use super::{Failure, native, topics};
 use crate::config::Start;
@@ -127,5 +128,5 @@ fn watermarks<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, parti
 /// The partitions of a topic that has to be there.
 pub(super) fn partitions<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> Result<std::ops::Range<i32>, Failure> {
     let missing = || Failure::of(RDKafkaErrorCode::UnknownTopicOrPartition, &format!("find topic {topic}"));
-    topics::partitions(consumer.client(), topic)?.map(|count| 0..count).ok_or_else(missing)
+    topics::partitions(consumer.client(), topic, Operation::Read)?.map(|count| 0..count).ok_or_else(missing)
 }

@@ -33,8 +33,30 @@ impl Failure {
 
     /// The failure for `code`, met while writing to `topic`.
     pub(super) fn of_writing(code: RDKafkaErrorCode, topic: &str) -> Failure {
-        let denied = (code == RDKafkaErrorCode::TopicAuthorizationFailed).then(|| denied_writes(&[topic]));
-        denied.flatten().unwrap_or_else(|| Failure::of(code, &format!("write to topic {topic}")))
+        Failure::of_topic(code, Operation::Write, topic)
+    }
+
+    /// The failure for `code`, met in doing `operation` with `topic`.
+    pub fn of_topic(code: RDKafkaErrorCode, operation: Operation, topic: &str) -> Failure {
+        let what = format!("{} topic {topic}", operation.verb());
+        match code {
+            RDKafkaErrorCode::TopicAuthorizationFailed => denied(code, &what, operation.acl(), &format!("topic {topic}")),
+            code => Failure::of(code, &what),
+        }
+    }
+
+    /// The failure for an error of the client, met in doing `operation` with `topic`.
+    pub fn of_topic_from_client(error: &KafkaError, operation: Operation, topic: &str) -> Failure {
+        match error.rdkafka_error_code() {
+            Some(code) => Failure::of_topic(code, operation, topic),
+            None => Failure::from_client(error, &format!("{} topic {topic}", operation.verb())),
+        }
+    }
+
+    /// The failure where the offsets of `group` must not be known.
+    pub fn of_offsets_denied(group: &str) -> Failure {
+        let what = format!("read the committed offsets of group {group}");
+        denied(RDKafkaErrorCode::GroupAuthorizationFailed, &what, "DESCRIBE", &format!("group {group}"))
     }
 
     /// The failure for an error of the client.
@@ -46,13 +68,58 @@ impl Failure {
     }
 }
 
+/// What is done with a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Read,
+    Write,
+    Describe,
+    Create,
+}
+
+impl Operation {
+    fn verb(self) -> &'static str {
+        match self {
+            Operation::Read => "read",
+            Operation::Write => "write to",
+            Operation::Describe => "describe",
+            Operation::Create => "create",
+        }
+    }
+
+    /// As an ACL calls it.
+    fn acl(self) -> &'static str {
+        match self {
+            Operation::Read => "READ",
+            Operation::Write => "WRITE",
+            Operation::Describe => "DESCRIBE",
+            Operation::Create => "CREATE",
+        }
+    }
+}
+
+/// The failure where a permission is missing.
+fn denied(code: RDKafkaErrorCode, what: &str, operation: &str, resource: &str) -> Failure {
+    let code = describe(code);
+    let remedy = format!("grant this client {operation} on {resource} ({ACLS}), or use another principal");
+    Failure::Stop(anyhow!("failed to {what}: {code}: {remedy}"))
+}
+
+const ACLS: &str = "an ACL: docs/security.md has the commands";
+
 /// What a person has to do about `code`; none where waiting can help.
 fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
     use RDKafkaErrorCode as Code;
     let remedy = match code {
-        Code::TopicAuthorizationFailed => "grant this client the operation on the topic (an ACL), or use another principal",
-        Code::GroupAuthorizationFailed => "grant this client READ on the group, or set another `kafka.group`",
-        Code::ClusterAuthorizationFailed => "grant this client IDEMPOTENT_WRITE and, to create topics, CREATE on the cluster",
+        Code::TopicAuthorizationFailed => {
+            "grant this client READ on the input, WRITE on the other topics (ACLs: docs/security.md has the commands), or use another principal"
+        }
+        Code::GroupAuthorizationFailed => {
+            "grant this client READ on the group (an ACL: docs/security.md has the commands), or set another `kafka.group`"
+        }
+        Code::ClusterAuthorizationFailed => {
+            "grant this client IDEMPOTENT_WRITE on the cluster (an ACL), which brokers before Apache Kafka 2.8 ask for"
+        }
         Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism | Code::Authentication => {
             "check the `sasl.*` settings under `[kafka.properties]`"
         }
@@ -64,7 +131,8 @@ fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
         Code::UnsupportedVersion | Code::UnsupportedFeature => "the broker is too old: Apache Kafka 0.11 or later is needed",
         Code::InconsistentGroupProtocol => "another kind of consumer uses this group: set another `kafka.group`",
         Code::TransactionalIdAuthorizationFailed => {
-            "grant this client WRITE and DESCRIBE on the transactional id, or set `kafka.delivery = \"at-least-once\"`"
+            "grant this client WRITE on the transactional id (an ACL: docs/security.md has the commands), or set \
+             `kafka.delivery = \"at-least-once\"`"
         }
         Code::InvalidTransactionTimeout => {
             "set `transaction.timeout.ms` under `[kafka.properties]` to at most the broker's `transaction.max.timeout.ms`"
@@ -93,11 +161,9 @@ fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
 
 /// The failure for `topics` that this client may not write to; none if there are none.
 pub(super) fn denied_writes(topics: &[&str]) -> Option<Failure> {
-    let code = describe(RDKafkaErrorCode::TopicAuthorizationFailed);
     let (first, more) = (topics.first()?, topics.len() > 1);
     let topics = if more { format!("topics {}", topics.join(", ")) } else { format!("topic {first}") };
-    let remedy = "grant this client WRITE on it (an ACL), or use another principal";
-    Some(Failure::Stop(anyhow!("failed to write to {topics}: {code}: {remedy}")))
+    Some(denied(RDKafkaErrorCode::TopicAuthorizationFailed, &format!("write to {topics}"), "WRITE", &topics))
 }
 
 /// The code in words, with its name in the protocol.
@@ -134,12 +200,15 @@ mod tests {
 
     #[test]
     fn a_missing_permission_stops_with_a_remedy() {
-        let Failure::Stop(error) = Failure::of(RDKafkaErrorCode::TopicAuthorizationFailed, "write to topic processed-user-login")
-        else {
+        let code = RDKafkaErrorCode::TopicAuthorizationFailed;
+        let Failure::Stop(error) = Failure::of_topic(code, Operation::Write, "processed-user-login") else {
             panic!("waiting does not grant permissions");
         };
         let message = error.to_string();
-        assert!(message.contains("processed-user-login") && message.contains("TOPIC_AUTHORIZATION_FAILED"), "{message}");
+        assert!(
+            message.contains("WRITE on topic processed-user-login") && message.contains("TOPIC_AUTHORIZATION_FAILED"),
+            "{message}"
+        );
     }
 
     #[test]

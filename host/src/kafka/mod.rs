@@ -1,7 +1,7 @@
 //! Kafka: the only place that names rdkafka, narrowed here to what the engine needs.
 //!
 //! In reading order: [`client`] has the settings, [`properties`] proves those that people give, [`troubles`] tells of trouble
-//! once, [`failure`] says which errors waiting can help, [`topics`] finds or creates the topics,
+//! once, in the words of `connection`, [`failure`] says which errors waiting can help, [`topics`] finds or creates the topics,
 //! [`source`] reads batches and commits their offsets, from where [`beginning`] says, [`reset`] words the command by which
 //! people say otherwise, [`sink`] writes steps, as [`writer`] words them, and sees them delivered, `transaction` brackets that,
 //! `outbox` is the producer below it, `refusals` has what topics do not take, [`publish`] is for those who only produce,
@@ -14,6 +14,7 @@
 
 pub mod beginning;
 pub mod client;
+mod connection;
 pub mod embedded;
 pub mod failure;
 mod identity;

@@ -12,7 +12,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
 
-use super::failure::refused;
+use super::failure::{Operation, refused};
 use super::native::{self, Headers, Topic};
 use super::troubles::Troubles;
 use super::{Failure, client};
@@ -135,8 +135,8 @@ impl Outbox {
 
     /// How many partitions `topic` has.
     pub(super) fn partitions(&self, topic: &str) -> Result<i32, Failure> {
-        let found = super::topics::partitions(self.producer.client(), topic)?;
-        found.ok_or_else(|| Failure::of(RDKafkaErrorCode::UnknownTopicOrPartition, &format!("describe topic {topic}")))
+        let found = super::topics::partitions(self.producer.client(), topic, Operation::Write)?;
+        found.ok_or_else(|| Failure::of_topic(RDKafkaErrorCode::UnknownTopicOrPartition, Operation::Describe, topic))
     }
 
     /// Serves what is there to be served, without waiting.

@@ -6,7 +6,7 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::Failure;
 use super::client;
-use super::failure::refused;
+use super::failure::{Operation, refused};
 use super::outbox::{Outbox, Outgoing};
 use super::troubles::Troubles;
 use crate::config;
@@ -65,7 +65,7 @@ impl Publisher {
         let what = format!("write to topic {}", self.topic);
         match refused(code) {
             Some((_, remedy)) => Failure::Stop(anyhow::anyhow!("failed to {what}: {}: {remedy}", super::failure::describe(code))),
-            None => Failure::of(code, &what),
+            None => Failure::of_topic(code, Operation::Write, &self.topic),
         }
     }
 }

@@ -7,7 +7,7 @@
 //! A partition is read to its end when a message at or past it comes, or when the broker says that there is nothing more. The
 //! latter is asked anew by every [`Reader::read`], after all below the end was decided, so it can't be an old answer.
 //!
-//! Everything that is asked is asked again for a minute. What fails then is a [`Failure`], which says whether there is hope.
+//! Everything that is asked is asked again for as long as the owner is patient. What fails then is a [`Failure`], which says whether there is hope.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -21,6 +21,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::failure::Operation;
 use super::offsets::{self, Committed};
 use super::troubles::{Quiet, Troubles};
 use super::{Failure, client, native, topics, writer};
@@ -30,8 +31,10 @@ use crate::config;
 const ANSWER: Duration = Duration::from_secs(5);
 /// How long a broker may take to describe topics. The embedded one never does.
 const DESCRIPTION: Duration = Duration::from_secs(2);
-/// How long the same question is asked again while waiting can help, and how long no message may come.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// After how long without an answer it is told why there is none.
+const TELL: Duration = Duration::from_secs(2);
+/// How long to listen for what the client has to say about a failed attempt.
+const LISTEN: Duration = Duration::from_millis(20);
 /// The pause before it is asked again.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long a poll waits for a message.
@@ -80,17 +83,23 @@ pub struct Reader {
     consumer: BaseConsumer<Quiet>,
     /// Sees where partitions really end.
     probe: BaseConsumer<Quiet>,
+    /// Asks first. What is no Kafka answers with what is too long for this client, and would be waited for by the others.
+    first: BaseConsumer<Quiet>,
     admin: AdminClient<Quiet>,
     troubles: Arc<Troubles>,
+    brokers: String,
+    group: String,
+    patience: Duration,
     marks: Marks,
 }
 
 impl Reader {
-    /// A reader that asks for the offsets of the group of `kafka`. Connects in the background.
+    /// A reader that asks for the offsets of the group of `kafka`, and gives up what is not answered within `patience`. Connects
+    /// in the background.
     ///
     /// # Errors
     /// If the client does not take its settings.
-    pub fn open(kafka: &config::Kafka, brokers: &str) -> anyhow::Result<Reader> {
+    pub fn open(kafka: &config::Kafka, brokers: &str, patience: Duration) -> anyhow::Result<Reader> {
         let troubles = Arc::new(Troubles::silent());
         let mut settings = client::consumer_settings(kafka, brokers)?;
         settings.set("client.id", "weir-verify");
@@ -102,8 +111,11 @@ impl Reader {
         let consumer = settings.create_with_context(Quiet(troubles.clone())).map_err(refused)?;
         settings.set("isolation.level", "read_uncommitted");
         let probe = settings.create_with_context(Quiet(troubles.clone())).map_err(refused)?;
-        let admin = client::settings(kafka, brokers)?.create_with_context(Quiet(troubles.clone())).map_err(refused)?;
-        Ok(Reader { consumer, probe, admin, troubles, marks: Marks::default() })
+        let plain = client::settings(kafka, brokers)?;
+        let first = plain.create_with_context(Quiet(troubles.clone())).map_err(refused)?;
+        let admin = plain.create_with_context(Quiet(troubles.clone())).map_err(refused)?;
+        let (brokers, group) = (brokers.to_owned(), kafka.group.clone());
+        Ok(Reader { consumer, probe, first, admin, troubles, brokers, group, patience, marks: Marks::default() })
     }
 
     /// How many partitions `topic` has.
@@ -111,7 +123,7 @@ impl Reader {
     /// # Errors
     /// If there is no such topic, or no broker answers.
     pub fn partitions(&self, topic: &str, watch: &mut dyn Watch) -> Result<i32, Failure> {
-        let found = self.insist(watch, || topics::partitions(self.consumer.client(), topic))?;
+        let found = self.insist(watch, || topics::partitions(self.first.client(), topic, Operation::Read))?;
         let missing = || Failure::Stop(anyhow!("failed to find topic {topic}: check `[topics]` and `kafka.brokers`"));
         found.ok_or_else(missing)
     }
@@ -145,7 +157,7 @@ impl Reader {
     /// # Errors
     /// If one of them stays open.
     pub fn await_decided(&self, topic: &str, extents: &Extents, watch: &mut dyn Watch) -> Result<(), Failure> {
-        let until = Instant::now() + PATIENCE;
+        let (patience, until) = (self.patience, Instant::now() + self.patience);
         loop {
             let decided = self.committed_extents(topic, extents.len() as i32, watch)?;
             let open = extents.iter().find_map(|(partition, extent)| {
@@ -156,7 +168,7 @@ impl Reader {
                 None => return Ok(()),
                 Some((partition, offset)) if Instant::now() >= until => {
                     return Err(Failure::Wait(anyhow!(
-                        "failed to read all of topic {topic}: a transaction has been open for {PATIENCE:?} at \
+                        "failed to read all of topic {topic}: a transaction has been open for {patience:?} at \
                          {topic}/{partition}/{offset}: wait until it times out, or end it with kafka-transactions.sh"
                     )));
                 }
@@ -183,7 +195,7 @@ impl Reader {
             return Ok(());
         }
         watch.begin(topic);
-        let failed = |error: KafkaError| Failure::from_client(&error, &format!("read topic {topic}"));
+        let failed = |error: KafkaError| Failure::of_topic_from_client(&error, Operation::Read, topic);
         let starts = list(topic, left.iter().map(|(partition, extent)| (*partition, Offset::Offset(extent.start))));
         let starts = starts.map_err(failed)?;
         self.consumer.assign(&starts).map_err(failed)?;
@@ -200,7 +212,7 @@ impl Reader {
         watch: &mut dyn Watch,
         mut each: impl FnMut(Seen<'_>),
     ) -> Result<(), Failure> {
-        let failed = |error: &KafkaError| Failure::from_client(error, &format!("read topic {topic}"));
+        let failed = |error: &KafkaError| Failure::of_topic_from_client(error, Operation::Read, topic);
         let (there, mut heard, mut messages) = (length(left), Instant::now(), 0_u64);
         while !left.is_empty() {
             let done = match self.consumer.poll(POLL) {
@@ -224,9 +236,9 @@ impl Reader {
             if look && !watch.reading(there - length(left), there) {
                 return Err(Failure::GaveUp);
             }
-            if heard.elapsed() >= PATIENCE {
-                let silent = anyhow!("failed to read topic {topic}: no message has come for {PATIENCE:?}");
-                return Err(Failure::Wait(self.explain(silent)));
+            if heard.elapsed() >= self.patience {
+                let silent = anyhow!("failed to read topic {topic}: no message has come for {:?}", self.patience);
+                return Err(self.troubles.unreachable(&self.brokers).unwrap_or(Failure::Wait(silent)));
             }
         }
         Ok(())
@@ -267,25 +279,47 @@ impl Reader {
 
     /// Asks until there is an answer, as long as waiting can help.
     fn insist<T>(&self, watch: &mut dyn Watch, ask: impl Fn() -> Result<T, Failure>) -> Result<T, Failure> {
-        let until = Instant::now() + PATIENCE;
+        let begun = Instant::now();
+        let mut told = false;
         loop {
-            match ask() {
-                Ok(answer) => return Ok(answer),
-                Err(stop @ Failure::Stop(_)) => return Err(stop),
-                Err(Failure::Wait(error) | Failure::Missing(error)) if Instant::now() >= until => {
-                    return Err(Failure::Wait(self.explain(error)));
+            let failure = match ask() {
+                Ok(answer) => {
+                    self.troubles.over();
+                    return Ok(answer);
                 }
-                Err(_) if watch.wait(PAUSE) => {}
-                Err(_) => return Err(Failure::GaveUp),
+                Err(failure) => self.explain(failure),
+            };
+            match failure {
+                Failure::Wait(error) | Failure::Missing(error) if begun.elapsed() >= self.patience => {
+                    return Err(Failure::Wait(error));
+                }
+                Failure::Wait(error) | Failure::Missing(error) if !told && begun.elapsed() >= TELL => {
+                    let seconds = self.patience.as_secs();
+                    tracing::warn!(brokers = self.brokers, "{error:#}; trying again until {seconds} s are over");
+                    told = true;
+                }
+                Failure::Wait(_) | Failure::Missing(_) => {}
+                stop => return Err(stop),
+            }
+            if !watch.wait(PAUSE) {
+                return Err(Failure::GaveUp);
             }
         }
     }
 
-    /// Adds what the client has heard from the brokers.
-    fn explain(&self, error: anyhow::Error) -> anyhow::Error {
-        match self.troubles.last() {
-            Some((_, reason)) => error.context(reason),
-            None => error,
+    /// Says why no broker answers, instead of only that none does.
+    fn explain(&self, failure: Failure) -> Failure {
+        let until = Instant::now() + LISTEN;
+        for client in [&self.first, &self.consumer, &self.probe] {
+            // What it returns are the errors that the context hears of. Nothing is assigned while something is asked.
+            let _ = client.poll(until.saturating_duration_since(Instant::now()));
+        }
+        if self.troubles.group_is_denied() {
+            return Failure::of_offsets_denied(&self.group);
+        }
+        match (failure, self.troubles.unreachable(&self.brokers)) {
+            (Failure::Wait(_), Some(unreachable)) => unreachable,
+            (failure, _) => failure,
         }
     }
 }
@@ -379,7 +413,7 @@ mod tests {
         let broker = Broker::start(config());
         let messages: Vec<Input<'_>> = (0..MESSAGES).map(|_| (0, None, Some(&b"{}"[..]))).collect();
         broker.produce(&messages);
-        let mut reader = Reader::open(&broker.config.kafka, &broker.address).unwrap();
+        let mut reader = Reader::open(&broker.config.kafka, &broker.address, Duration::from_secs(60)).unwrap();
         let (mut left, mut seen) = (Extents::from([(0, 0..MESSAGES), (1, 0..0)]), Vec::new());
         let topic = &broker.config.topics.input;
         let stopped = reader.read(topic, &mut left, &mut Impatient { stops: true }, |record| seen.push(record.offset));

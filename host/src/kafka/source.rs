@@ -26,6 +26,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
+use super::failure::Operation;
 use super::native::{Event, Events, Fetched};
 use super::offsets::{Committed, committed};
 use super::reset::{Position, Reset};
@@ -216,7 +217,16 @@ impl Source {
             (Some(RDKafkaErrorCode::GroupAuthorizationFailed), _) => format!("join group {}", self.group),
             _ => format!("read topic {}", self.topic),
         };
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed) {
+            return Err(Failure::of_topic_from_client(error, Operation::Read, &self.topic));
+        }
         match Failure::from_client(error, &what) {
+            // An answer that is none of Kafka's, which the context has told of.
+            Failure::Stop(_)
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::BadMessage) && self.troubles.is_of_connection() =>
+            {
+                Ok(())
+            }
             // The client tries again with new credentials, if there are any, and says so.
             Failure::Stop(_) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Authentication) => Ok(()),
             Failure::Wait(error_) if matches!(error, KafkaError::MessageConsumptionFatal(_)) => Err(Failure::Stop(error_)),

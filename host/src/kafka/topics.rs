@@ -14,7 +14,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 
 use super::client;
-use super::failure::{self, Failure};
+use super::failure::{self, Failure, Operation};
 use super::native;
 use super::troubles::{Quiet, Troubles};
 use crate::backoff::Backoff;
@@ -42,11 +42,30 @@ pub struct Ready {
 /// # Errors
 /// What waiting cannot help: a missing topic that is not to be created, a missing permission, settings that are refused.
 pub fn prepare(config: &Config, brokers: &str, inbox: &mut Inbox) -> anyhow::Result<Option<Ready>> {
+    let config::Topics { input, output, rejected, counts, .. } = &config.topics;
+    let written = [output, rejected, counts].map(|topic| (topic.as_str(), Operation::Write));
+    prepare_these(config, &[&[(input.as_str(), Operation::Read)], &written[..]].concat(), brokers, inbox)
+}
+
+/// The same for a producer to the input topic: it sees to that one alone, and needs no permission for others.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_input(config: &Config, brokers: &str, inbox: &mut Inbox) -> anyhow::Result<Option<Ready>> {
+    prepare_these(config, &[(&config.topics.input, Operation::Write)], brokers, inbox)
+}
+
+fn prepare_these(
+    config: &Config,
+    wanted: &[(&str, Operation)],
+    brokers: &str,
+    inbox: &mut Inbox,
+) -> anyhow::Result<Option<Ready>> {
     let clients = Clients::open(&config.kafka, brokers)?;
     let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
     let mut told = None;
     loop {
-        match clients.attempt(&config.topics) {
+        match clients.attempt(&config.topics, wanted) {
             Ok(ready) => {
                 if told.is_some() {
                     tracing::info!(brokers, "kafka is reached and all topics are there");
@@ -69,15 +88,19 @@ pub fn prepare(config: &Config, brokers: &str, inbox: &mut Inbox) -> anyhow::Res
     }
 }
 
-/// How many partitions `topic` has; none if it does not exist.
-pub(super) fn partitions<C: ClientContext>(client: &Client<C>, topic: &str) -> Result<Option<i32>, Failure> {
-    let what = format!("describe topic {topic}");
-    let metadata = client.fetch_metadata(Some(topic), ANSWER).map_err(|error| Failure::from_client(&error, &what))?;
+/// How many partitions `topic` has, with which `wanted` is to be done; none if it does not exist.
+pub(super) fn partitions<C: ClientContext>(client: &Client<C>, topic: &str, wanted: Operation) -> Result<Option<i32>, Failure> {
+    let failed = |error| Failure::of_topic_from_client(&error, Operation::Describe, topic);
+    let metadata = client.fetch_metadata(Some(topic), ANSWER).map_err(failed)?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
     match found.error().map(RDKafkaErrorCode::from) {
         None => Ok(Some(found.partitions().len() as i32)),
         Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
-        Some(code) => Err(Failure::of(code, &what)),
+        // Whoever may do it may look at the topic too.
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+            Err(Failure::of_topic(RDKafkaErrorCode::TopicAuthorizationFailed, wanted, topic))
+        }
+        Some(code) => Err(Failure::of_topic(code, Operation::Describe, topic)),
     }
 }
 
@@ -109,27 +132,22 @@ impl Clients {
         })
     }
 
-    fn attempt(&self, topics: &config::Topics) -> Result<Ready, Failure> {
-        // Who may not describe a topic may not write to it either, and that is what is to be granted.
-        let denied = |failure| match failure {
-            Failure::Stop(_) => self.denied(topics).unwrap_or(failure),
-            failure => failure,
-        };
-        let missing = self.missing(topics).map_err(denied)?;
+    fn attempt(&self, topics: &config::Topics, wanted: &[(&str, Operation)]) -> Result<Ready, Failure> {
+        let missing = self.missing(wanted)?;
         if !missing.is_empty() {
             self.create(topics, &missing)?;
             self.await_topics(&missing)?;
         }
-        self.denied(topics).map_or(Ok(()), Err)?;
+        self.denied(wanted).map_or(Ok(()), Err)?;
         Ok(Ready { largest_batch: self.largest_batch(topics) })
     }
 
-    fn missing<'a>(&self, topics: &'a config::Topics) -> Result<Vec<&'a str>, Failure> {
+    fn missing<'a>(&self, wanted: &[(&'a str, Operation)]) -> Result<Vec<&'a str>, Failure> {
         let mut missing = Vec::new();
-        for topic in [&topics.input, &topics.output, &topics.rejected, &topics.counts] {
-            let found = partitions(self.probe.client(), topic).map_err(|failure| self.explain(failure))?;
-            if found.is_none() && !missing.contains(&topic.as_str()) {
-                missing.push(topic.as_str());
+        for (topic, operation) in wanted {
+            let found = partitions(self.probe.client(), topic, *operation).map_err(|failure| self.explain(failure))?;
+            if found.is_none() && !missing.contains(topic) {
+                missing.push(*topic);
             }
         }
         Ok(missing)
@@ -142,11 +160,8 @@ impl Clients {
             // What it returns are the errors that the context hears of.
             let _ = self.probe.poll(until.saturating_duration_since(Instant::now()));
         }
-        match (failure, self.troubles.last()) {
-            (Failure::Wait(_), Some((code, reason))) => match Failure::of(code, &format!("reach kafka at {}", self.brokers)) {
-                Failure::Stop(error) => Failure::Stop(error.context(reason)),
-                _ => Failure::Wait(anyhow!("failed to reach kafka at {}: {reason}", self.brokers)),
-            },
+        match (failure, self.troubles.unreachable(&self.brokers)) {
+            (Failure::Wait(_), Some(unreachable)) => unreachable,
             (failure, _) => failure,
         }
     }
@@ -170,7 +185,7 @@ impl Clients {
                 }
                 // Another process was faster.
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((topic, code)) => return Err(Failure::of(code, &format!("create topic {topic}"))),
+                Err((topic, code)) => return Err(Failure::of_topic(code, Operation::Create, &topic)),
             }
         }
         Ok(())
@@ -194,7 +209,7 @@ impl Clients {
     fn await_topics(&self, created: &[&str]) -> Result<(), Failure> {
         let until = Instant::now() + CREATION;
         for topic in created {
-            while partitions(self.probe.client(), topic)?.is_none() {
+            while partitions(self.probe.client(), topic, Operation::Describe)?.is_none() {
                 if Instant::now() > until {
                     return Err(Failure::Wait(anyhow!("topic {topic} was created, but the brokers do not know it yet")));
                 }
@@ -204,9 +219,11 @@ impl Clients {
         Ok(())
     }
 
-    /// The topics that are written to and must not be. Otherwise this would come out with the first dead letter, or the first window.
-    fn denied(&self, topics: &config::Topics) -> Option<Failure> {
-        let written = [&topics.output, &topics.rejected, &topics.counts].map(String::as_str);
+    /// The topics that are to be written to and must not be. Otherwise this would come out with the first dead letter, or the
+    /// first window.
+    fn denied(&self, wanted: &[(&str, Operation)]) -> Option<Failure> {
+        let written = wanted.iter().filter(|(_, operation)| *operation == Operation::Write);
+        let written: Vec<&str> = written.map(|(topic, _)| *topic).collect();
         let denied = (!self.embedded).then(|| native::denied(self.admin.inner(), &written, ANSWER));
         failure::denied_writes(&denied.unwrap_or_default())
     }

@@ -1,19 +1,25 @@
 //! What librdkafka has to complain about, told once: with fields, and not again for a minute.
 //!
 //! A dead broker makes every client of the process complain several times a second, with the same words or nearly so. Here
-//! that becomes one line that names the broker, and one when it is over.
+//! that becomes one line that names the broker, and one when it is over. [`super::connection`] words what is known.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use super::Failure;
+use super::connection::{self, Diagnosis};
+
 /// How long the same trouble is not told again.
 const QUIET: Duration = Duration::from_secs(60);
+/// How long what is surer of a broker outlasts what comes after it.
+const RECENT: Duration = Duration::from_secs(5);
 /// How many different troubles are remembered.
 const MAX_TOLD: usize = 64;
 
@@ -24,8 +30,26 @@ pub struct Troubles {
     silent: bool,
     /// No broker could be reached when last heard of.
     down: AtomicBool,
-    last: Mutex<Option<(RDKafkaErrorCode, String)>>,
+    last: Mutex<Option<Heard>>,
     told: Mutex<HashMap<String, Told>>,
+}
+
+/// What was heard.
+#[derive(Clone, Debug)]
+struct Heard {
+    at: Instant,
+    code: RDKafkaErrorCode,
+    /// The broker's address, where it was named.
+    broker: Option<String>,
+    reason: String,
+    diagnosis: Option<Diagnosis>,
+}
+
+impl Heard {
+    /// Nothing is known of the cause, it is likely, or it is certain.
+    fn sureness(&self) -> u8 {
+        self.diagnosis.as_ref().map_or(0, |diagnosis| 1 + u8::from(diagnosis.lasting))
+    }
 }
 
 #[derive(Debug)]
@@ -40,20 +64,42 @@ impl Troubles {
         Troubles { silent: true, ..Troubles::default() }
     }
 
-    /// What was last heard, such as `Connect to ipv4#127.0.0.1:9092 failed: Connection refused`.
-    pub fn last(&self) -> Option<(RDKafkaErrorCode, String)> {
+    fn last(&self) -> Option<Heard> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why none of `brokers` answers, if anything was heard of them.
+    pub fn unreachable(&self, brokers: &str) -> Option<Failure> {
+        let Heard { code, broker, reason, diagnosis, .. } = self.last()?;
+        let what = format!("reach kafka at {}", broker.as_deref().unwrap_or(brokers));
+        Some(match (diagnosis, Failure::of(code, &what)) {
+            (Some(Diagnosis { words, lasting: true }), _) => Failure::Stop(anyhow!("failed to {what}: {words}")),
+            (Some(Diagnosis { words, .. }), _) => Failure::Wait(anyhow!("failed to {what}: {words}")),
+            (None, Failure::Stop(error)) => Failure::Stop(error.context(reason)),
+            (None, _) => Failure::Wait(anyhow!("failed to {what}: {reason}")),
+        })
+    }
+
+    /// Whether the group's coordinator may not be asked for.
+    pub(super) fn group_is_denied(&self) -> bool {
+        self.last().is_some_and(|heard| heard.code == RDKafkaErrorCode::GroupAuthorizationFailed)
+    }
+
+    /// Whether what was last heard is about how to speak with a broker, not about a topic.
+    pub(super) fn is_of_connection(&self) -> bool {
+        self.last().is_some_and(|heard| heard.diagnosis.is_some())
     }
 
     /// What stands in the way, if no broker could be reached when last heard of.
     pub fn outage(&self) -> Option<String> {
-        let reason = || self.last().map_or_else(String::new, |(_, reason)| format!(": {reason}"));
+        let reason = || self.last().map_or_else(String::new, |heard| format!(": {}", heard.reason));
         self.down.load(Ordering::Relaxed).then(|| format!("no broker answers{}", reason()))
     }
 
     /// Says so if no broker could be reached before. To be called when something went well.
     pub fn over(&self) {
-        if self.down.swap(false, Ordering::Relaxed) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if self.down.swap(false, Ordering::Relaxed) && !self.silent {
             tracing::info!("kafka can be reached again");
         }
     }
@@ -64,8 +110,20 @@ impl Troubles {
             self.down.store(true, Ordering::Relaxed);
             return;
         }
-        let (broker, reason) = parse(reason);
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((code, reason.to_string()));
+        self.note(code, reason);
+    }
+
+    fn note(&self, code: RDKafkaErrorCode, raw: &str) {
+        let (broker, reason) = parse(raw);
+        let diagnosis = connection::diagnose(raw, broker.unwrap_or("HOST:PORT"));
+        let reason = diagnosis.as_ref().map_or(reason, |diagnosis| &diagnosis.words);
+        self.keep(Heard {
+            at: Instant::now(),
+            code,
+            broker: broker.map(str::to_owned),
+            reason: reason.to_owned(),
+            diagnosis: diagnosis.clone(),
+        });
         if self.silent || told_elsewhere(code) {
             return;
         }
@@ -74,6 +132,17 @@ impl Troubles {
         if let Some(again) = self.due(key) {
             let code = super::native::name(code);
             tracing::warn!(broker, code, reason, again, "kafka trouble");
+        }
+    }
+
+    /// Keeps what was heard last. What is surer outlasts what comes after it: that nobody listens at another address of the
+    /// same broker, as where `localhost` has two, or that another client's connection is closed.
+    fn keep(&self, heard: Heard) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let surer =
+            |last: &Heard| last.sureness() > heard.sureness() && last.broker == heard.broker && last.at.elapsed() < RECENT;
+        if !last.as_ref().is_some_and(surer) {
+            *last = Some(heard);
         }
     }
 
@@ -98,6 +167,13 @@ impl Troubles {
     }
 
     pub(super) fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // That a connection is closed is no error to the client, though it may have been closed for a reason. Where all went
+        // well before, as with clients that are not silent, it is none to tell of: the broker has ended.
+        let raw = message.split_once("]: ").map_or(message, |(_, rest)| rest);
+        let closed = self.silent && facility == "FAIL" && level as i32 > RDKafkaLogLevel::Error as i32;
+        if closed && connection::diagnose(raw, "").is_some() {
+            return self.note(RDKafkaErrorCode::BrokerTransportFailure, raw);
+        }
         let warning = (level as i32) <= RDKafkaLogLevel::Warning as i32;
         // FAIL and ERROR come as errors too, TXNERR with the next call; CONFWARN is about properties of consumers that producers do not need; what is
         // tried again at once is no trouble yet.
@@ -179,6 +255,32 @@ mod tests {
             troubles.due(index.to_string());
         }
         assert!(troubles.told.lock().unwrap().len() <= MAX_TOLD);
+    }
+
+    #[test]
+    fn a_connection_that_is_closed_for_a_reason_is_a_trouble() {
+        let troubles = Troubles::silent();
+        let closed = "Disconnected: connection closed by peer: receive 0 after POLLIN (after 4ms in state APIVERSION_QUERY)";
+        troubles.log(RDKafkaLogLevel::Info, "FAIL", &format!("[thrd:kafka:9093/bootstrap]: kafka:9093/bootstrap: {closed}"));
+        let Some(Failure::Wait(error)) = troubles.unreachable("other:9092") else { panic!("{troubles:?}") };
+        assert!(error.to_string().starts_with("failed to reach kafka at kafka:9093: the connection is closed"), "{error}");
+        let refused = "kafka:9093/bootstrap: Connect to ipv6#[::1]:9093 failed: Connection refused (after 0ms in state CONNECT)";
+        troubles.hear(&KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure), refused);
+        assert!(troubles.is_of_connection(), "nobody listens at the other address: {troubles:?}");
+    }
+
+    #[test]
+    fn what_is_no_kafka_is_not_called_a_damaged_log() {
+        let troubles = Troubles::silent();
+        let reason = "web:80/bootstrap: Receive failed: Invalid response size 1213486160 (0..100000000): increase \
+                      receive.message.max.bytes (after 1ms in state APIVERSION_QUERY)";
+        troubles.hear(&KafkaError::Global(RDKafkaErrorCode::BadMessage), reason);
+        let Some(Failure::Stop(error)) = troubles.unreachable("web:80") else { panic!("{troubles:?}") };
+        assert!(error.to_string().contains("at web:80: what answers there is no Kafka but a web server"), "{error}");
+        assert!(troubles.is_of_connection());
+        let closed = "web:80/bootstrap: Disconnected (after 1ms in state APIVERSION_QUERY)";
+        troubles.log(RDKafkaLogLevel::Info, "FAIL", &format!("[thrd:web:80/bootstrap]: {closed}"));
+        assert!(matches!(troubles.unreachable("web:80"), Some(Failure::Stop(_))), "it is sure what answers there: {troubles:?}");
     }
 
     #[test]

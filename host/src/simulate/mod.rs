@@ -167,7 +167,7 @@ fn feed(config: &Config, inbox: &mut Inbox) -> anyhow::Result<Option<Feed>> {
     let brokers = config.kafka.brokers.as_deref().context(
         "failed to find a broker to produce to: the embedded one lives within `weir run` or `weir demo`; give --brokers or --to-stdout",
     )?;
-    match topics::prepare(config, brokers, inbox)? {
+    match topics::prepare_input(config, brokers, inbox)? {
         Some(_) => Feed::open(config, brokers).map(Some),
         None => Ok(None),
     }

@@ -53,7 +53,7 @@ pub fn verify(args: &cli::Verify) -> anyhow::Result<()> {
     let brokers = check(&config)?;
     let verdict = match args.follow {
         true => follow(args, &config, &brokers)?,
-        false => once(&config, &brokers)?,
+        false => once(args, &config, &brokers)?,
     };
     let verdict_in_words = if args.json { format!("{}\n", verdict.to_json()) } else { verdict.to_string() };
     match cli::print(&verdict_in_words) {
@@ -62,6 +62,11 @@ pub fn verify(args: &cli::Verify) -> anyhow::Result<()> {
         _ if !verdict.holds() => Err(NotVerified.into()),
         printed => printed,
     }
+}
+
+/// How long the cluster may take to answer.
+fn patience(args: &cli::Verify) -> Duration {
+    Duration::from_secs(args.timeout.into())
 }
 
 /// The brokers to ask, if the configuration is one that can be verified.
@@ -82,10 +87,10 @@ fn check(config: &Config) -> anyhow::Result<String> {
     )
 }
 
-fn once(config: &Config, brokers: &str) -> anyhow::Result<Verdict> {
+fn once(args: &cli::Verify, config: &Config, brokers: &str) -> anyhow::Result<Verdict> {
     // Nothing is written, so a signal may end it anywhere.
     let mut progress = Progress::new(Inbox::new(mpsc::channel().1));
-    let mut session = Session::open(config, brokers, &mut progress).map_err(cause)?;
+    let mut session = Session::open(config, brokers, patience(args), &mut progress).map_err(cause)?;
     session.round(&mut progress).map_err(cause)?.with_context(|| {
         let (group, topic) = (&config.kafka.group, &config.topics.input);
         format!("failed to take a cut: group {group} has committed no offsets of topic {topic}: check `kafka.group`, or wait")
@@ -97,7 +102,7 @@ fn follow(args: &cli::Verify, config: &Config, brokers: &str) -> anyhow::Result<
     let (sender, receiver) = mpsc::channel();
     events::signals(sender)?;
     let mut progress = Progress::new(Inbox::new(receiver));
-    let mut session = Session::open(config, brokers, &mut progress).map_err(cause)?;
+    let mut session = Session::open(config, brokers, patience(args), &mut progress).map_err(cause)?;
     follow_rounds(args, &mut progress, |progress| session.round(progress), cli::print)
 }
 
@@ -200,7 +205,7 @@ mod tests {
         mut heard: impl FnMut() -> anyhow::Result<()>,
     ) -> (anyhow::Result<Verdict>, Vec<String>) {
         let (sender, receiver) = mpsc::channel();
-        let args = cli::Verify { file: Default::default(), brokers: None, json: false, follow: true, every: 0 };
+        let args = cli::Verify { file: Default::default(), brokers: None, json: false, follow: true, every: 0, timeout: 60 };
         let mut said = Vec::new();
         rounds.reverse();
         let outcome = follow_rounds(

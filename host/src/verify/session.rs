@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::time::Duration;
 
 use anyhow::anyhow;
 
@@ -34,10 +35,10 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn open(config: &Config, brokers: &str, progress: &mut Progress) -> Result<Session, Failure> {
+    pub(super) fn open(config: &Config, brokers: &str, patience: Duration, progress: &mut Progress) -> Result<Session, Failure> {
         let topics = &config.topics;
         let names = Names([&topics.input, &topics.output, &topics.rejected, &topics.counts].map(String::clone));
-        let reader = Reader::open(&config.kafka, brokers).map_err(Failure::Stop)?;
+        let reader = Reader::open(&config.kafka, brokers, patience).map_err(Failure::Stop)?;
         // A wrong address or name is told before anything else is tried.
         reader.partitions(&topics.input, progress)?;
         let compacted = reader.compacted(&names.0.each_ref().map(String::as_str));

@@ -1,0 +1,158 @@
+//! Why no connection comes about, in words: what librdkafka says of TLS and of answers that are no Kafka's is known by its text.
+//!
+//! Where librdkafka can't tell one cause from another, the words name each of them, and the command that tells.
+
+use std::fmt;
+
+/// Whoever closes a connection sooner than this after it was established does so because of what was asked.
+const AT_ONCE_MILLIS: u32 = 2_000;
+
+/// What is known of a connection that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Diagnosis {
+    pub(super) words: String,
+    /// Waiting does not help: what was answered can't come from a broker that is only busy or starting.
+    pub(super) lasting: bool,
+}
+
+/// Where a connection was closed that a broker has accepted.
+enum Closed {
+    /// At the question which versions it speaks, which has to be answered to anybody.
+    Unanswered,
+    /// As soon as more is asked, by somebody who has not logged in.
+    Stranger,
+}
+
+/// Whether `reason` tells of a connection that was closed because of how it was spoken on. Else a broker may have ended.
+fn closed(reason: &str) -> Option<Closed> {
+    let (before, after) = reason.split_once("Disconnected").filter(|(_, after)| !after.contains("PLAINTEXT broker"))?;
+    let (_, state) = after.rsplit_once("(after ")?;
+    let (millis, state) = state.split_once("ms in state ")?;
+    let in_state = |name: &str| state.strip_prefix(name).is_some_and(|rest| rest.starts_with([')', ',']));
+    // librdkafka names a broker by protocol and address; a plain one has no protocol.
+    if in_state("APIVERSION_QUERY") && !before.contains("ssl://") {
+        return Some(Closed::Unanswered);
+    }
+    let at_once = millis.parse::<u32>().is_ok_and(|millis| millis < AT_ONCE_MILLIS);
+    (in_state("UP") && at_once && !before.contains("sasl")).then_some(Closed::Stranger)
+}
+
+/// The diagnosis for a `reason` of librdkafka, with the broker's name before it and the state of the connection after it, if it is about how to speak with the broker at `address`.
+pub(super) fn diagnose(reason: &str, address: &str) -> Option<Diagnosis> {
+    let is = |words: &dyn fmt::Display, lasting| Some(Diagnosis { words: words.to_string(), lasting });
+    if let Some(size) = reason.split("Invalid response size ").nth(1) {
+        let size = size.split(' ').next().and_then(|size| size.parse::<i32>().ok()).unwrap_or_default();
+        return is(&format_args!("{}: {WHERE}", no_kafka(size)), true);
+    }
+    let known = |texts: &[&str]| texts.iter().any(|text| reason.contains(text));
+    if let Some(state) = closed(reason) {
+        return match state {
+            Closed::Unanswered => is(
+                &"the connection is closed at the first question, as by a listener that wants TLS, or by what is no Kafka: set \
+                  `security.protocol` under `[kafka.properties]` to SSL or SASL_SSL, or take the address of a listener without TLS",
+                false,
+            ),
+            Closed::Stranger => is(
+                &"the connection is closed at the first request, as by a listener that wants SASL: set `security.protocol` to \
+                  SASL_SSL or SASL_PLAINTEXT, and `sasl.*`, under `[kafka.properties]`",
+                false,
+            ),
+        };
+    }
+    if known(&["connecting to a PLAINTEXT broker listener?", "wrong version number", "record overflow", "packet length too long"])
+    {
+        return is(
+            &"what answers there speaks no TLS: set `security.protocol` to PLAINTEXT or SASL_PLAINTEXT under `[kafka.properties]`, \
+              or take the address of a listener with TLS",
+            false,
+        );
+    }
+    if known(&["certificate verify failed", "could not be verified", "Failed to verify broker certificate"]) {
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        return is(
+            &format_args!(
+                "its certificate is not accepted: it has expired, or names another host than {host}, or no CA in \
+                 `ssl.ca.location` has signed it; to see which, run `openssl s_client -connect {address} -verify_hostname {host} \
+                 -CAfile FILE </dev/null`, with the file of `ssl.ca.location`"
+            ),
+            true,
+        );
+    }
+    if known(&["SSL alert number"]) {
+        return is(
+            &"it refuses this client's certificate, or misses one: check `ssl.certificate.location` and `ssl.key.location`, or \
+              `ssl.keystore.location`, under `[kafka.properties]`: the certificate has to be valid now, and of a CA that the \
+              broker trusts",
+            true,
+        );
+    }
+    None
+}
+
+const WHERE: &str = "check the address in `kafka.brokers`, and `security.protocol` under `[kafka.properties]`";
+
+/// What an answer tells that begins with `size`, where Kafka has its length.
+fn no_kafka(size: i32) -> &'static str {
+    match size.to_be_bytes() {
+        [b'H', b'T', b'T', b'P'] => "what answers there is no Kafka but a web server",
+        // A record of TLS: an alert, or a handshake, of version 3.x.
+        [0x15 | 0x16, 3, ..] => "what answers there wants TLS",
+        _ => "what answers there is no Kafka, or wants TLS",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_trouble_of_connecting_has_words_of_its_own() {
+        for (reason, words, lasting) in [
+            (
+                "Receive failed: Invalid response size 1213486160 (0..100000000): increase receive.message.max.bytes",
+                "web server",
+                true,
+            ),
+            (
+                "Receive failed: Invalid response size 352518912 (0..100000000): increase receive.message.max.bytes",
+                "wants TLS",
+                true,
+            ),
+            ("Invalid response size -7 (0..1): increase receive.message.max.bytes", "is no Kafka, or wants TLS", true),
+            (
+                "kafka:9093/bootstrap: Disconnected: connection closed by peer: receive 0 after POLLIN (after 2ms in state APIVERSION_QUERY)",
+                "wants TLS",
+                false,
+            ),
+            (
+                "sasl_plaintext://kafka:9093/1: Disconnected (after 2ms in state APIVERSION_QUERY, 1 identical error(s) suppressed)",
+                "wants TLS",
+                false,
+            ),
+            (
+                "kafka:9093/bootstrap: Disconnected: connection closed by peer: receive 0 after POLLIN (after 2ms in state UP)",
+                "wants SASL",
+                false,
+            ),
+            ("SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?", "speaks no TLS", false),
+            (
+                "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker",
+                "-connect kafka:9093 ",
+                true,
+            ),
+            ("error:0A000412:SSL routines::sslv3 alert bad certificate: SSL alert number 42", "client's certificate", true),
+        ] {
+            let found = diagnose(reason, "kafka:9093").unwrap_or_else(|| panic!("{reason}"));
+            assert!(found.words.contains(words) && found.lasting == lasting, "{reason}: {found:?}");
+            assert!(!found.words.contains("receive.message.max.bytes"), "it would not help: {found:?}");
+        }
+        for reason in [
+            "Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in state CONNECT)",
+            "kafka:9092/1: Disconnected: connection closed by peer: receive 0 after POLLIN (after 60000ms in state UP)",
+            "sasl_ssl://kafka:9092/1: Disconnected (after 1ms in state UP)",
+            "ssl://kafka:9092/1: Disconnected (after 1ms in state APIVERSION_QUERY)",
+        ] {
+            assert_eq!(diagnose(reason, "kafka:9092"), None, "{reason}");
+        }
+    }
+}

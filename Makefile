@@ -9,13 +9,16 @@ WEIR  := $(CARGO) run --release --package weir --
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps rules run test test-kafka mutants chaos soak lint bench bench-kafka up down
+.PHONY: help deps rules demo-rules run test test-kafka mutants chaos soak lint bench bench-kafka up down
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
 rules: deps ## Build the rules into rules/dist
 	$(WEIR) build $(RULES:%=rules/%) --out rules/dist
+
+demo-rules: rules ## Renew the rules inside `weir demo`, after the rules or the SDK have changed; they are committed
+	cp $(RULES:%=rules/dist/%.wasm) host/src/demo/rules/
 
 run: rules ## Watch logins flow through the rules: no Kafka, no Docker
 	$(WEIR) demo

@@ -5,6 +5,7 @@ mod cli;
 mod compiling;
 mod contract;
 mod culprits;
+mod demo;
 mod end_to_end;
 mod folder;
 mod guest;

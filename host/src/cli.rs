@@ -3,6 +3,7 @@
 //! Only shapes and words stand here. What a command does stands in the module of its name, and what it does not say itself
 //! comes from the configuration ([`crate::config`]), which has every default.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
@@ -54,6 +55,10 @@ pub struct ConfigFile {
     /// Configuration file; without it $WEIR_CONFIG, else ./weir.toml if it is there, else the defaults
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+
+    /// Variables that go before those of the environment
+    #[arg(skip)]
+    pub overrides: BTreeMap<String, String>,
 }
 
 impl ConfigFile {
@@ -64,7 +69,13 @@ impl ConfigFile {
 
     /// Reads the configuration, overridden by the environment of this process.
     pub fn load(&self) -> Result<Config, Invalid> {
-        Config::load(config::locate(self.config.as_deref()).as_deref(), config::environment()?)
+        let environment = config::environment()?.into_iter().chain(self.overrides.clone());
+        Config::load(config::locate(self.config.as_deref()).as_deref(), environment)
+    }
+
+    /// The same for whoever reads it again later.
+    pub fn source(&self) -> config::Source {
+        config::Source::new(self.config.as_deref(), self.overrides.clone())
     }
 }
 
@@ -86,8 +97,9 @@ pub struct Run {
 /// Show the whole path in one process: an embedded broker, simulated logins, the rules, a live view
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-Needs the compiled rules (`make rules`), but neither Kafka nor Docker. Counts appear every 10 s.
-Where standard output is no terminal, one plain line is printed every few seconds instead of the view.
+Needs neither Kafka nor Docker, and takes the rules inside the program where the folder of rules has none. Nothing is kept \
+but the cache of compiled rules. Counts appear every 10 s. Where standard output is no terminal, or TERM is `dumb` or not \
+set, a plain line every few seconds takes the place of the view.
 
 Examples:
   weir demo

@@ -3,7 +3,12 @@
 //! Three threads: the engine as `weir run` has it, the simulator as `weir simulate` has it, and this one, which shows their
 //! snapshot and ends the other two. There is no special path through the engine: what is seen here is what runs elsewhere.
 
+mod home;
+
+use std::env;
+use std::ffi::OsStr;
 use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -17,8 +22,10 @@ use crate::kafka::Embedded;
 use crate::simulate::{self, Feed, Logins, Options, Produced};
 use crate::snapshot::{Shared, Snapshot};
 use crate::start::{Rules, now};
-use crate::swap::Judge;
+use crate::swap::{Handle, Judge};
 use crate::{cli, logging, run, view};
+
+use home::Home;
 
 /// Length of a window: short, so that counts appear soon.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -31,22 +38,37 @@ const READY_EVERY: Duration = Duration::from_millis(50);
 /// # Errors
 /// If the rules cannot be loaded, the broker cannot be started, or the engine stops by itself.
 pub fn demo(args: &cli::Demo) -> anyhow::Result<()> {
-    let mut config = args.file.load()?;
-    config.embed();
-    // What is decided about the rules of a demo must not be for a real group.
-    config.kafka.group = "weir-demo".into();
-    config.counts.every = WINDOW;
-    config.fixed.extend(["kafka.group", "counts.every"]);
-    config.simulate.rate = args.rate;
+    let mut home = Home::make(args.file.clone())?;
+    home.config.embed();
+    home.config.kafka.group = "weir-demo".into();
+    home.config.counts.every = WINDOW;
+    home.config.fixed.extend(["kafka.group", "counts.every", "rules.state"]);
+    home.config.simulate.rate = args.rate;
     let until = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
-    let end = if io::stdout().is_terminal() && io::stdin().is_terminal() {
-        let log = logging::start_in_memory(&config.log);
-        play(&config, &args.file, until, &mut |snapshot, watch| view::screen(snapshot, &log, watch))?
+    let is_terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
+    let end = if is_terminal && can_draw(env::var_os("TERM").as_deref()) {
+        let log = logging::start_in_memory(&home.config.log);
+        play(&home, until, &mut |stage, watch| view::screen(stage, &log, watch))?
     } else {
-        logging::start(&config.log);
-        play(&config, &args.file, until, &mut |snapshot, watch| view::lines(snapshot, &mut io::stdout(), watch))?
+        logging::start(&home.config.log);
+        play(&home, until, &mut |stage, watch| view::lines(&stage.snapshot, &mut io::stdout(), watch))?
     };
     view::farewell(&end, &mut io::stdout())
+}
+
+/// Whether a terminal that calls itself `term` can be drawn on.
+fn can_draw(term: Option<&OsStr>) -> bool {
+    term.is_some_and(|term| !term.is_empty() && term != "dumb")
+}
+
+/// What there is to be shown.
+pub struct Stage {
+    /// What the engine does.
+    pub snapshot: Shared,
+    /// The rules that it judges by.
+    pub rules: Handle,
+    /// How to swap them while they run.
+    pub invitation: String,
 }
 
 /// When to end the show.
@@ -65,25 +87,31 @@ impl Watch<'_> {
     }
 }
 
-type Show<'a> = &'a mut dyn FnMut(&Shared, &mut Watch<'_>) -> anyhow::Result<()>;
+type Show<'a> = &'a mut dyn FnMut(&Stage, &mut Watch<'_>) -> anyhow::Result<()>;
 
 /// Sets up the parts, lets `show` look at them until it returns, and ends them. Returns the last snapshot.
-fn play(config: &Config, file: &cli::ConfigFile, until: Option<Instant>, show: Show<'_>) -> anyhow::Result<Snapshot> {
+fn play(home: &Home, until: Option<Instant>, show: Show<'_>) -> anyhow::Result<Snapshot> {
+    let Home { config, file, .. } = home;
     let (signals, stop) = mpsc::channel();
     events::signals(signals)?;
+    if home.own_rules {
+        tracing::info!("{} lacks rules: those inside the program run", config.swap.folder.display());
+    }
     let rules = Rules::load(config, file)?;
     let broker = Embedded::start(&config.topics)?;
     let brokers = broker.bootstrap_servers()?;
     let snapshot = Shared::default();
     let (stop_engine, events) = mpsc::channel();
     let (judge, rules) = rules.start(stop_engine.clone())?;
-    let _admin = admin::serve(&config.admin, snapshot.clone(), rules.clone())?;
+    let admin = admin::serve(&config.admin, snapshot.clone(), rules.clone())?;
+    let invitation = invitation(home, admin.map(|server| server.address));
+    let stage = Stage { snapshot: snapshot.clone(), rules, invitation };
     thread::scope(|scope| {
         let engine = scope.spawn(|| engine(config, judge, &brokers, Inbox::new(events), &snapshot));
         let (stop_simulator, events) = mpsc::channel();
         let simulator = scope.spawn(|| simulator(config, &brokers, Inbox::new(events), &snapshot));
         let players: [&dyn Fn() -> bool; 2] = [&|| !engine.is_finished(), &|| !simulator.is_finished()];
-        let shown = show(&snapshot, &mut Watch { inbox: Inbox::new(stop), until, players });
+        let shown = show(&stage, &mut Watch { inbox: Inbox::new(stop), until, players });
         // The simulator first, so that the engine has a chance to read what was produced.
         let simulated = end(simulator, &stop_simulator, "simulator");
         end(engine, &stop_engine, "engine")?;
@@ -91,6 +119,19 @@ fn play(config: &Config, file: &cli::ConfigFile, until: Option<Instant>, show: S
         shown
     })?;
     Ok(snapshot.get())
+}
+
+/// How to swap the rules, for whoever watches.
+fn invitation(home: &Home, admin: Option<SocketAddr>) -> String {
+    let edit = format!("swap rules meanwhile: edit {}", home.edited.display());
+    let usual = Config::default().admin.listen;
+    match admin {
+        Some(address) if usual.is_some_and(|usual| usual == address.to_string()) => {
+            format!("{edit}, or weir rules deploy RULE.wasm")
+        }
+        Some(address) => format!("{edit}, or weir rules deploy RULE.wasm --admin {address}"),
+        None => edit,
+    }
 }
 
 fn engine(config: &Config, rules: Judge, brokers: &str, mut inbox: Inbox, snapshot: &Shared) -> anyhow::Result<()> {
@@ -124,4 +165,17 @@ fn end(thread: ScopedJoinHandle<'_, anyhow::Result<()>>, stop: &Sender<Event>, n
     // A thread that has ended by itself does not listen; how it ended is seen below.
     let _ = stop.send(Event::Shutdown);
     thread.join().map_err(|_| anyhow!("the {name} panicked"))?.with_context(|| format!("the {name} stopped"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_screen_gets_plain_lines() {
+        assert!(can_draw(Some(OsStr::new("xterm-256color"))));
+        for other in [None, Some(""), Some("dumb")] {
+            assert!(!can_draw(other.map(OsStr::new)), "{other:?}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
@@ -18,6 +19,8 @@ use crate::config::Log;
 
 /// How many lines are kept for a view.
 const KEPT_LINES: usize = 64;
+/// How long a complaint goes before other lines of a view.
+const NEWS: Duration = Duration::from_secs(60);
 /// Where these come from only what is wrong is of interest, whatever the level: their details are for their own developers.
 const QUIET: [&str; 5] = ["wasmtime", "cranelift_codegen", "cranelift_wasm", "regalloc2", "mio"];
 
@@ -32,20 +35,22 @@ pub fn start(log: &Log) {
 /// Keeps the last lines for a view from now on. Only the first call of a process has an effect.
 pub fn start_in_memory(log: &Log) -> Lines {
     let lines = Lines::default();
-    let layer = tracing_subscriber::fmt::layer().with_timer(Utc).with_target(false).with_ansi(false).with_writer(lines.clone());
+    let layer = tracing_subscriber::fmt::layer().with_timer(TimeOfDay).with_target(false).with_ansi(false);
+    let layer = layer.with_writer(lines.clone());
     let _ = tracing_subscriber::registry().with(layer.with_filter(targets(log))).try_init();
     lines
 }
 
 /// The last lines that were logged.
 #[derive(Clone, Debug, Default)]
-pub struct Lines(Arc<Mutex<VecDeque<String>>>);
+pub struct Lines(Arc<Mutex<VecDeque<(Instant, String)>>>);
 
 impl Lines {
-    /// The last `count` lines, the oldest first.
-    pub fn last(&self, count: usize) -> Vec<String> {
+    /// The line that matters most: the last complaint for as long as it is news, else the last line.
+    pub fn notable(&self) -> String {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().skip(lines.len().saturating_sub(count)).cloned().collect()
+        let is_news = |(since, line): &&(Instant, String)| since.elapsed() < NEWS && is_complaint(line);
+        lines.iter().rev().find(is_news).or_else(|| lines.back()).map_or_else(String::new, |(_, line)| line.clone())
     }
 }
 
@@ -55,14 +60,15 @@ pub(crate) fn recorded(work: impl FnOnce()) -> String {
     let lines = Lines::default();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::TRACE).with_writer(lines.clone());
     tracing::subscriber::with_default(subscriber.finish(), work);
-    lines.last(KEPT_LINES).join("\n")
+    let kept = lines.0.lock().unwrap_or_else(PoisonError::into_inner);
+    kept.iter().map(|(_, line)| line.as_str()).collect::<Vec<_>>().join("\n")
 }
 
 impl Write for Lines {
     /// Takes whole lines, as the formatter writes them.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.extend(String::from_utf8_lossy(bytes).lines().map(str::to_owned));
+        lines.extend(String::from_utf8_lossy(bytes).lines().map(|line| (Instant::now(), line.to_owned())));
         let excess = lines.len().saturating_sub(KEPT_LINES);
         lines.drain(..excess);
         Ok(bytes.len())
@@ -86,6 +92,21 @@ fn targets(log: &Log) -> Targets {
     Targets::new().with_default(log.level).with_targets(QUIET.map(|target| (target, quiet)))
 }
 
+/// Whether a line of a view's log, behind its time, is a warning or an error.
+pub fn is_complaint(line: &str) -> bool {
+    let level = line.trim_start_matches(|next: char| next.is_ascii_digit() || next == ':').trim_start();
+    level.starts_with("WARN ") || level.starts_with("ERROR ")
+}
+
+/// `12:00:00`, for a line that has little room.
+struct TimeOfDay;
+
+impl FormatTime for TimeOfDay {
+    fn format_time(&self, out: &mut Writer<'_>) -> fmt::Result {
+        write!(out, "{}", chrono::Utc::now().format("%H:%M:%S"))
+    }
+}
+
 /// `2024-01-31T12:00:00.123Z`.
 struct Utc;
 
@@ -105,8 +126,16 @@ mod tests {
         for index in 0..2 * KEPT_LINES {
             lines.write_all(format!("line {index}\n").as_bytes()).unwrap();
         }
-        assert_eq!(lines.last(2), ["line 126", "line 127"]);
-        assert_eq!(lines.last(usize::MAX).len(), KEPT_LINES);
+        assert_eq!((lines.notable().as_str(), lines.0.lock().unwrap().len()), ("line 127", KEPT_LINES));
+    }
+
+    #[test]
+    fn a_complaint_goes_before_what_is_said_later() {
+        let mut lines = Lines::default();
+        for line in ["12:00:00  INFO one", "12:00:01 ERROR two", "12:00:02  WARN three", "12:00:03  INFO WARN four"] {
+            lines.write_all(format!("{line}\n").as_bytes()).unwrap();
+        }
+        assert_eq!(lines.notable(), "12:00:02  WARN three");
     }
 
     #[test]

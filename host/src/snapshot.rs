@@ -15,7 +15,7 @@ use crate::record::{Batch, Cause, Rejection, RuleStats, Step};
 use crate::reserved::{ENGINE, RULE_FAULT};
 
 /// How many of the last messages are kept.
-pub const LAST_MESSAGES: usize = 12;
+pub const LAST_MESSAGES: usize = 40;
 /// How much of a message is kept, in bytes before the conversion to text.
 pub const PREVIEW_BYTES: usize = 320;
 
@@ -94,9 +94,12 @@ pub struct Message {
     pub partition: i32,
     /// Where in the partition.
     pub offset: i64,
-    /// The first [`PREVIEW_BYTES`] of its value: as written if it passed, as read if it did not. What is not UTF-8 is
-    /// replaced; control characters are left to whoever shows it.
+    /// The first [`PREVIEW_BYTES`] of its value, as it was read. What is not UTF-8 is replaced; control characters are left to
+    /// whoever shows it.
     pub text: String,
+    /// What is other in the value that was written, if it passed: from the first to the last byte that rules have changed, of
+    /// which as many are kept.
+    pub written: String,
     /// What became of it.
     pub verdict: Verdict,
 }
@@ -274,20 +277,22 @@ impl Snapshot {
     /// Keeps the last messages of the batch, in its order.
     fn preview(&mut self, batch: &Batch, step: &Step, manifests: &[Manifest]) {
         let passed = step.outputs.iter().rev().take(LAST_MESSAGES).map(|output| {
-            let text = shorten(step.value(output, batch));
-            (output.record, text, Verdict::Passed)
+            let before = batch.value(output.record as usize).unwrap_or_default();
+            let written = shorten(changed(before, step.value(output, batch)));
+            (output.record, shorten(before), written, Verdict::Passed)
         });
         let rejected = step.rejections.iter().rev().take(LAST_MESSAGES).map(|rejection| {
             let rule = rule_name(rejection.rule(), manifests).to_string();
             let reason = reason_name(rejection, manifests).into();
             let verdict = Verdict::Rejected { rule, reason, detail: rejection.detail.clone() };
-            (rejection.record, shorten(batch.value(rejection.record as usize).unwrap_or_default()), verdict)
+            let text = shorten(batch.value(rejection.record as usize).unwrap_or_default());
+            (rejection.record, text, String::new(), verdict)
         });
         let mut last: Vec<_> = passed.chain(rejected).collect();
         last.sort_unstable_by_key(|(record, ..)| *record);
-        for (record, text, verdict) in last {
+        for (record, text, written, verdict) in last {
             let record = &batch.records()[record as usize];
-            self.last.push_back(Message { partition: record.partition, offset: record.offset, text, verdict });
+            self.last.push_back(Message { partition: record.partition, offset: record.offset, text, written, verdict });
         }
         let excess = self.last.len().saturating_sub(LAST_MESSAGES);
         self.last.drain(..excess);
@@ -308,6 +313,14 @@ pub fn reason_name<'a>(rejection: &Rejection, manifests: &'a [Manifest]) -> &'a 
         Cause::Fault { .. } | Cause::Skipped { .. } => RULE_FAULT,
         Cause::Engine(reason) => reason.name(),
     }
+}
+
+/// The part of `after` that is not in `before`: what is left between their common beginning and end.
+fn changed<'a>(before: &[u8], after: &'a [u8]) -> &'a [u8] {
+    let alike = |(one, other): &(&u8, &u8)| one == other;
+    let start = before.iter().zip(after).take_while(alike).count();
+    let end = before[start..].iter().rev().zip(after[start..].iter().rev()).take_while(alike).count();
+    &after[start..after.len() - end]
 }
 
 fn shorten(value: &[u8]) -> String {
@@ -363,12 +376,23 @@ mod tests {
         let mut snapshot = Snapshot::default();
         snapshot.add(&batch(&["a", "b", "c"]), &step, &[]);
         let texts: Vec<_> = snapshot.last.iter().map(|message| message.text.as_str()).collect();
-        assert_eq!(texts, ["a", "b", "C"]);
+        assert_eq!(texts, ["a", "b", "c"]);
+        let written: Vec<_> = snapshot.last.iter().map(|message| message.written.as_str()).collect();
+        assert_eq!(written, ["", "", "C"]);
         for _ in 0..LAST_MESSAGES {
             snapshot.add(&batch(&["a", "b", "c"]), &step, &[]);
         }
         assert_eq!(snapshot.last.len(), LAST_MESSAGES);
         assert_eq!(snapshot.last.back().map(|message| message.offset), Some(2));
+    }
+
+    #[test]
+    fn what_rules_have_written_is_what_both_do_not_share() {
+        let written = |before: &str, after: &'static str| String::from_utf8_lossy(changed(before.as_bytes(), after.as_bytes()));
+        assert_eq!(written(r#"{"a":1}"#, r#"{"a":1,"b":2}"#), r#","b":2"#);
+        assert_eq!(written(r#"{"a":1,"b":2}"#, r#"{"a":3,"b":4}"#), r#"3,"b":4"#);
+        assert_eq!(written("{}", "{}"), "");
+        assert_eq!((written("", "{}"), written("aa", "a"), written("a", "aa")), ("{}".into(), "".into(), "a".into()));
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Rules {
         let names = first.rules().manifests().map(|manifest| format!("{} {}", manifest.name, manifest.version));
         let names: Vec<String> = names.collect();
         tracing::info!(ruleset = first.rules().hash(), "rules: {}", names.join(", "));
-        Ok(Rules { loader: Loader::new(config.clone(), file.config.clone(), runtime, store, &first), first })
+        Ok(Rules { loader: Loader::new(config.clone(), file.source(), runtime, store, &first), first })
     }
 
     /// The rules at work, and a handle on the loader, which ends with the last handle. New sets go into `events`.

@@ -5,6 +5,7 @@
 //! loop's place is the least that takes a set between two batches; there is no Kafka. Spells with swaps and without take turns,
 //! so that both see the same machine.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -109,7 +110,7 @@ fn start(folder: &Path) -> anyhow::Result<Started> {
     let first = First::choose(&config, &runtime, &store)?;
     let judge = Judge::new(first.rules(), Occasion::Live)?;
     let (sender, events) = mpsc::channel();
-    let handle = Loader::new(config, Some(file), runtime, store, &first).start(sender)?;
+    let handle = Loader::new(config, config::Source::new(Some(&file), BTreeMap::new()), runtime, store, &first).start(sender)?;
     let component = fs::read(rules.join(format!("{RULE}.wasm")))?;
     Ok((judge, Writer { folder: rules, component }, events, handle))
 }

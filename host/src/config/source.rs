@@ -2,6 +2,7 @@
 //!
 //! A file that is gone, or that has become empty, as where a disk is full, is no decision for the defaults: it was lost.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Config, Invalid, environment, locate, read};
@@ -13,14 +14,16 @@ pub struct Source {
     file: Option<PathBuf>,
     /// Something was written in it when it was read last.
     is_written: bool,
+    /// Variables that go before those of the environment.
+    overrides: BTreeMap<String, String>,
 }
 
 impl Source {
-    /// The file that [`Config::load`] reads for `named`.
-    pub fn new(named: Option<&Path>) -> Source {
+    /// The file that [`Config::load`] reads for `named`, under variables that go before those of the environment.
+    pub fn new(named: Option<&Path>, overrides: BTreeMap<String, String>) -> Source {
         let file = locate(named);
         let is_written = file.as_deref().is_some_and(|file| read(file).is_ok_and(|text| !is_blank(&text)));
-        Source { file, is_written }
+        Source { file, is_written, overrides }
     }
 
     /// The file, if there is one.
@@ -34,14 +37,15 @@ impl Source {
     /// If it is not valid, or was lost.
     pub fn read(&mut self) -> Result<Config, Invalid> {
         self.file = self.file();
-        let Some(file) = &self.file else { return Config::parse("", Path::new(""), environment()?) };
+        let environment = environment()?.into_iter().chain(self.overrides.clone());
+        let Some(file) = &self.file else { return Config::parse("", Path::new(""), environment) };
         let text = read(file)
             .map_err(|Invalid(error)| Invalid(format!("{error}; put it back, a restart without it takes the defaults")))?;
         if self.is_written && is_blank(&text) {
             let file = file.display();
             return Err(Invalid(format!("{file} has become empty; write it again, a restart takes the defaults")));
         }
-        let config = Config::parse(&text, file, environment()?)?;
+        let config = Config::parse(&text, file, environment)?;
         self.is_written = !is_blank(&text);
         Ok(config)
     }
@@ -62,7 +66,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("weir.toml");
         fs::write(&file, "batch.rows = 7").unwrap();
-        let mut source = Source::new(Some(&file));
+        let mut source = Source::new(Some(&file), BTreeMap::new());
         assert_eq!(source.read().unwrap().batch.rows, 7);
         fs::write(&file, "\n").unwrap();
         let error = source.read().unwrap_err().to_string();
@@ -79,7 +83,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("weir.toml");
         fs::write(&file, "").unwrap();
-        let mut source = Source::new(Some(&file));
+        let mut source = Source::new(Some(&file), BTreeMap::new());
         assert!(source.read().is_ok() && source.read().is_ok());
     }
 }

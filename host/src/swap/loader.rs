@@ -84,8 +84,8 @@ struct Live {
 }
 
 impl Loader {
-    /// A loader for a process that begins with `first`. `named` is the file of the configuration, as it was named.
-    pub fn new(config: Config, named: Option<PathBuf>, runtime: Runtime, store: Store, first: &First) -> Loader {
+    /// A loader for a process that begins with `first`, and reads its configuration again from `source`.
+    pub fn new(config: Config, source: config::Source, runtime: Runtime, store: Store, first: &First) -> Loader {
         let live = Live::of(&first.rules, first.why);
         let status = SharedStatus::default();
         update(&status, |status| {
@@ -96,7 +96,7 @@ impl Loader {
         });
         Loader {
             config,
-            source: config::Source::new(named.as_deref()),
+            source,
             runtime,
             store,
             status,

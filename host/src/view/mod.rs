@@ -3,7 +3,9 @@
 //! Both read a [`Snapshot`] now and then and derive rates from what has changed since. Nothing that
 //! comes from messages reaches a terminal unescaped. Left out: steering the engine; a view only asks for the end.
 
+mod ascii;
 mod draw;
+mod panels;
 mod plain;
 mod rates;
 mod screen;

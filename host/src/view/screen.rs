@@ -6,11 +6,11 @@ use anyhow::Context;
 use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::DefaultTerminal;
 
+use super::ascii;
 use super::draw::{self, Scene};
 use super::rates::Rates;
-use crate::demo::Watch;
+use crate::demo::{Stage, Watch};
 use crate::logging::Lines;
-use crate::snapshot::Shared;
 use crate::start::now;
 
 /// How often the screen is drawn. A person sees no more, and the engine is to have the processor.
@@ -18,30 +18,42 @@ const FRAME: Duration = Duration::from_millis(200);
 /// How often rates are taken. Shorter, and they would flicker with the batches.
 const RATE: Duration = Duration::from_secs(1);
 
-/// Shows `shared` and the last lines of `log` until `q` or Ctrl-C is pressed, or `watch` says to end. The terminal is restored
+/// Shows `stage` and what matters of `log` until `q`, Esc or Ctrl-C is pressed, or `watch` says to end. The terminal is restored
 /// in any case, a panic included.
 ///
 /// # Errors
 /// If the terminal cannot be used.
-pub fn screen(shared: &Shared, log: &Lines, watch: &mut Watch<'_>) -> anyhow::Result<()> {
-    let outcome = ratatui::try_init().and_then(|mut terminal| show(&mut terminal, shared, log, watch));
+pub fn screen(stage: &Stage, log: &Lines, watch: &mut Watch<'_>) -> anyhow::Result<()> {
+    let outcome = ratatui::try_init().and_then(|mut terminal| show(&mut terminal, stage, log, watch));
     ratatui::restore();
     outcome.context("failed to use the terminal: pipe the output through `cat` for plain lines")
 }
 
-fn show(terminal: &mut DefaultTerminal, shared: &Shared, log: &Lines, watch: &mut Watch<'_>) -> std::io::Result<()> {
-    let begun = Instant::now();
+fn show(terminal: &mut DefaultTerminal, stage: &Stage, log: &Lines, watch: &mut Watch<'_>) -> std::io::Result<()> {
+    let (begun, ascii) = (Instant::now(), ascii::is_wanted());
     let mut rates = Rates::default();
     let mut rated = begun;
     while watch.wait(FRAME) {
-        let snapshot = shared.get();
+        let (snapshot, status) = (stage.snapshot.get(), stage.rules.status());
         if rated.elapsed() >= RATE {
             rates.add(&snapshot, rated.elapsed());
             rated = Instant::now();
         }
-        let log = log.last(draw::LOG_LINES);
-        let scene = Scene { snapshot: &snapshot, rates: &rates, log: &log, uptime: begun.elapsed(), now: now() };
-        terminal.draw(|frame| draw::draw(&scene, frame))?;
+        let scene = Scene {
+            snapshot: &snapshot,
+            status: &status,
+            rates: &rates,
+            log: &log.notable(),
+            invitation: &stage.invitation,
+            uptime: begun.elapsed(),
+            now: now(),
+        };
+        terminal.draw(|frame| {
+            draw::draw(&scene, frame);
+            if ascii {
+                ascii::reduce(frame.buffer_mut());
+            }
+        })?;
         if end_is_asked_for()? {
             break;
         }
@@ -71,9 +83,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn q_and_ctrl_c_end_it() {
+    fn q_escape_and_ctrl_c_end_it() {
         let key = |code, modifiers| ends(KeyEvent::new(code, modifiers));
-        assert!(key(KeyCode::Char('q'), KeyModifiers::NONE) && key(KeyCode::Char('c'), KeyModifiers::CONTROL));
+        assert!(key(KeyCode::Char('q'), KeyModifiers::NONE) && key(KeyCode::Esc, KeyModifiers::NONE));
+        assert!(key(KeyCode::Char('c'), KeyModifiers::CONTROL));
         assert!(!key(KeyCode::Char('c'), KeyModifiers::NONE) && !key(KeyCode::Enter, KeyModifiers::NONE));
     }
 }

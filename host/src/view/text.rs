@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use chrono::DateTime;
+use serde_json::{Map, Value};
 
 use crate::column::steers;
 
@@ -32,6 +33,36 @@ pub(crate) fn middle_out(text: &str, room: usize) -> String {
     let head = HEAD.min(room / 3);
     let tail = (room - head).saturating_sub(1);
     text.chars().take(head).chain(['…']).chain(text.chars().skip(length - tail)).take(room).collect()
+}
+
+/// The members in a piece of JSON between two others, as `name value, name value`. What is no such piece stays as it is.
+pub(super) fn members(written: &str) -> Cow<'_, str> {
+    let Ok(members) = serde_json::from_str::<Map<String, Value>>(&format!("{{{}}}", written.trim_matches(','))) else {
+        return Cow::Borrowed(written);
+    };
+    let member = |(name, value): (String, Value)| match value {
+        Value::String(text) => format!("{name} {text}"),
+        other => format!("{name} {other}"),
+    };
+    Cow::Owned(members.into_iter().map(member).collect::<Vec<_>>().join(", "))
+}
+
+/// `text` in lines of `width` characters, `most` of them; what is too much ends in `…`. Lines end between words, if they are
+/// not longer than a line.
+pub(super) fn wrap(text: &str, width: usize, most: usize) -> Vec<String> {
+    let characters: Vec<char> = text.chars().collect();
+    let mut rest = characters.as_slice();
+    let mut lines = Vec::new();
+    while rest.len() > width && lines.len() + 1 < most && width > 0 {
+        let blank = rest[..=width].iter().rposition(|next| *next == ' ').filter(|at| *at > 0);
+        let (line, behind) = rest.split_at(blank.unwrap_or(width));
+        lines.push(line.iter().collect());
+        rest = if blank.is_some() { &behind[1..] } else { behind };
+    }
+    let is_cut = rest.len() > width;
+    let shown = if is_cut { width.saturating_sub(1) } else { rest.len() };
+    lines.push(rest[..shown].iter().copied().chain(is_cut.then_some('…')).collect());
+    lines
 }
 
 /// `1234567` as `1,234,567`.
@@ -77,6 +108,22 @@ mod tests {
         assert_eq!(middle_out("short", 5), "short");
         assert_eq!(middle_out("0123456789abc", 9), "012…89abc");
         assert_eq!([0, 1, 2].map(|room| middle_out("abc", room)), ["", "…", "…c"]);
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_line_goes_on_in_the_next() {
+        assert_eq!(wrap("one two three", 7, 9), ["one two", "three"]);
+        assert_eq!(wrap("one two three", 20, 9), ["one two three"]);
+        assert_eq!(wrap("onetwothree", 4, 9), ["onet", "woth", "ree"]);
+        assert_eq!(wrap("one two three four", 7, 2), ["one two", "three …"]);
+        assert_eq!((wrap("", 5, 2), wrap("abc", 1, 1), wrap("abc", 0, 3)), (vec!["".into()], vec!["…".into()], vec!["…".into()]));
+    }
+
+    #[test]
+    fn members_are_words() {
+        assert_eq!(members(r#","utc":"2024-01-01 00:00","seen":[1,true]"#), "utc 2024-01-01 00:00, seen [1,true]");
+        assert_eq!(members(r#"S","seen":1"#), r#"S","seen":1"#);
+        assert_eq!(members(""), "");
     }
 
     #[test]

@@ -53,8 +53,9 @@ impl Field {
         let store = Store::open(&config.swap, "group").unwrap();
         let first = First::choose(&config, &runtime, &store).unwrap();
         let (sender, events) = mpsc::channel();
+        let source = config::Source::new(Some(&file), BTreeMap::new());
         // Nobody takes a set while the loader waits for it.
-        let mut loader = Loader { patience: Duration::ZERO, ..Loader::new(config, Some(file), runtime, store, &first) };
+        let mut loader = Loader { patience: Duration::ZERO, ..Loader::new(config, source, runtime, store, &first) };
         loader.events = sender;
         loader.save(&loader.live);
         let mut field = Field { loader, events, folder };

@@ -1,0 +1,80 @@
+//! What a demo has for itself: a folder for the time that it runs, and in it what the current folder lacks.
+//!
+//! The program alone is enough for a demo: its three rules are inside, as `weir build` makes them (`make demo-rules` renews them).
+//! In a checkout with its own rules those are taken. Nothing is kept: the next demo begins like this one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use tempfile::TempDir;
+
+use crate::cli::ConfigFile;
+use crate::config::{self, Config};
+
+/// The rules inside the program.
+const RULES: [(&str, &[u8]); 3] = [
+    ("validation", include_bytes!("rules/validation.wasm")),
+    ("utc-enrichment", include_bytes!("rules/utc-enrichment.wasm")),
+    ("device-filter", include_bytes!("rules/device-filter.wasm")),
+];
+/// What is to be edited where there is no configuration.
+const CONFIGURATION: &str = include_str!("weir.toml");
+/// The variable that says where rules are.
+const RULES_FOLDER: &str = "WEIR_RULES_FOLDER";
+
+/// The folder, which goes with it, and the configuration that holds for the demo.
+pub(super) struct Home {
+    _folder: TempDir,
+    pub(super) config: Config,
+    /// Where it is from.
+    pub(super) file: ConfigFile,
+    /// Its file, which can be edited.
+    pub(super) edited: PathBuf,
+    /// Whether the rules are those inside the program.
+    pub(super) own_rules: bool,
+}
+
+impl Home {
+    /// Makes it.
+    ///
+    /// # Errors
+    /// If the configuration is not valid, or the folder can't be written.
+    pub(super) fn make(mut file: ConfigFile) -> anyhow::Result<Home> {
+        let config = file.load()?;
+        let folder = tempfile::Builder::new().prefix("weir-demo-").tempdir();
+        let folder = folder.context("failed to make a folder for the demo: let TMPDIR name one that can be written")?;
+        let own_rules = lacks_rules(&config);
+        let rules = if own_rules { put_rules(&folder.path().join("rules"))? } else { absolute(&config.swap.folder)? };
+        let located = config::locate(file.config.as_deref());
+        let edited = located.as_deref().map_or_else(|| folder.path().join(config::DEFAULT_FILE), Path::to_path_buf);
+        if located.is_none() {
+            fs::write(&edited, CONFIGURATION).with_context(|| format!("failed to write {}", edited.display()))?;
+            file.config = Some(edited.clone());
+        }
+        if own_rules || located.is_none() {
+            let rules = rules.to_str().with_context(|| format!("failed to use the folder {}: no UTF-8", rules.display()))?;
+            file.overrides.insert(RULES_FOLDER.to_owned(), rules.to_owned());
+        }
+        let mut config = file.load()?;
+        config.swap.state = Some(folder.path().join("state"));
+        Ok(Home { _folder: folder, config, file, edited, own_rules })
+    }
+}
+
+/// Whether rules are missing that are inside the program. Where others are missing too, it can't help.
+fn lacks_rules(config: &Config) -> bool {
+    let is_inside = |name: &str| RULES.iter().any(|(inside, _)| *inside == name);
+    config.rules.iter().any(|rule| !rule.file.exists()) && config.rules.iter().all(|rule| is_inside(&rule.name))
+}
+
+fn put_rules(folder: &Path) -> anyhow::Result<PathBuf> {
+    let written = fs::create_dir(folder)
+        .and_then(|()| RULES.iter().try_for_each(|(name, bytes)| fs::write(folder.join(format!("{name}.wasm")), bytes)));
+    written.with_context(|| format!("failed to write the rules of the demo to {}", folder.display()))?;
+    Ok(folder.to_path_buf())
+}
+
+fn absolute(folder: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(folder).context("failed to find the current folder")
+}

@@ -1,0 +1,97 @@
+//! The demo: with the program alone, in a folder of its own, and with rules inside that are those of the sources.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::program::{Weir, built, checkout, command, eventually};
+
+const RULES: [&str; 3] = ["validation", "utc-enrichment", "device-filter"];
+
+/// The file of a rule inside the program.
+fn inside(rule: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/demo/rules/{rule}.wasm"))
+}
+
+/// The commit of the compiler that made a component: it stands in the paths of panics in its own library.
+fn compiler(component: &[u8]) -> Vec<u8> {
+    const PATH: &[u8] = b"/rustc/";
+    const HASH: usize = 40;
+    let at = memchr::memmem::find(component, PATH).expect("a component names its compiler") + PATH.len();
+    component[at..at + HASH].to_vec()
+}
+
+#[test]
+fn the_rules_inside_the_demo_are_those_of_the_sources() {
+    for rule in RULES {
+        let [kept, fresh] = [inside(rule), built(rule)].map(|file| fs::read(file).unwrap());
+        // Another compiler makes other bytes. What they do is compared below.
+        if compiler(&kept) == compiler(&fresh) {
+            assert!(kept == fresh, "{rule} has changed: run `make demo-rules`, and commit what it renews");
+        }
+    }
+}
+
+#[test]
+fn the_rules_inside_the_demo_do_what_those_of_the_sources_do() {
+    let folder = checkout();
+    let kept = inside("validation");
+    let run = |mut command: Command| {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let mut simulate = command("weir", folder.path());
+    simulate.args("simulate --to-stdout --count 5000 --bad-share 0.5 --seed 7 --start 0".split(' '));
+    fs::write(folder.path().join("logins"), run(simulate)).unwrap();
+    let judged = |rules: &Path| {
+        let mut apply = command("weir", folder.path());
+        apply.args("apply logins --rejected - --processed-at 0".split(' ')).env("WEIR_RULES_FOLDER", rules);
+        run(apply)
+    };
+    let (kept, fresh) = (judged(kept.parent().unwrap()), judged(Path::new("rules/dist")));
+    assert!(kept.len() > 500_000 && kept == fresh, "run `make demo-rules`, and commit what it renews");
+}
+
+/// A demo in a folder where there is nothing, with a folder for temporary files beside it.
+fn demo_alone(arguments: &str) -> (TempDir, Weir) {
+    let folder = tempfile::tempdir().unwrap();
+    let temporary = folder.path().join("temporary");
+    fs::create_dir(&temporary).unwrap();
+    let demo = Weir::start_in(folder.path(), arguments, &[("TMPDIR", temporary.to_str().unwrap())]);
+    (folder, demo)
+}
+
+/// What is in a folder, by name.
+fn names(folder: &Path) -> Vec<String> {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn the_program_alone_is_enough_for_a_demo_with_swaps_and_nothing_is_left_of_it() {
+    let (folder, mut demo) = demo_alone("demo --rate 500");
+    let temporary = folder.path().join("temporary");
+    demo.line("those inside the program run");
+    demo.line("/s)");
+    let file = temporary.join(names(&temporary).first().unwrap()).join("weir.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("normalise = false", "normalise = true")).unwrap();
+    demo.line("rules are live");
+    demo.signal(Signal::INT);
+    let ended = demo.end();
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.lines);
+    assert!(!ended.lines.iter().any(|line| line.contains("ERROR")), "{:#?}", ended.lines);
+    eventually("nothing is left", || names(&temporary).is_empty().then_some(()));
+    assert_eq!(names(folder.path()), ["temporary"]);
+}
+
+#[test]
+fn a_checkout_with_rules_has_its_own_in_the_demo() {
+    let mut demo = Weir::start("demo --seconds 3", &[]);
+    demo.line("/s)");
+    assert!(!demo.lines().iter().any(|line| line.contains("those inside the program run")), "{:#?}", demo.lines());
+    assert_eq!(demo.end().code, Some(0));
+}

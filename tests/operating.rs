@@ -44,12 +44,33 @@ impl Operator<'_> {
         said
     }
 
+    /// What the admin interface answers to whoever asks for the rules.
+    fn answer(&self) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.write_all(b"GET /api/rules HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
     fn status(&self) -> Status {
         let text = self.does("status --json");
         let value: Value = serde_json::from_str(&text).unwrap();
         serde_json::from_value(value).unwrap()
     }
 }
+
+/// Lines of `weir.toml` with a password in the wrong place, or of the wrong type.
+const SLIPS: &[&str] = &[
+    "kafka.properties.\"sasl.password\" = [\"hunter2\"]",
+    "kafka.properties.\"sasl.password\" = 481516234200000000000000",
+    "kafka.properties.\"sasl.password\" = \"hunter2",
+    "kafka.\"sasl.password\" = \"hunter2\"",
+    "admin.token = 4815162342",
+    "admin.token = [\"hunter2\"]",
+    "admin.token = hunter2",
+    "admin.tokn = \"hunter2\"",
+];
 
 /// Makes the history useless: all its components are damaged.
 fn spoil_what_is_kept(field: &Field) {
@@ -215,4 +236,25 @@ fn many_large_deployments_at_a_time_take_a_bounded_part_of_memory_and_give_it_ba
     let (peak, after) = (engine.memory_kib("VmHWM"), engine.memory_kib("VmRSS"));
     assert!(peak < MOST_KIB && after < AFTER_KIB, "{peak} KiB at most, {after} KiB afterwards");
     assert_eq!(engine.stop().code, Some(0));
+}
+
+#[test]
+fn a_password_that_is_written_wrongly_is_shown_neither_in_the_log_nor_to_whoever_asks() {
+    let field = Field::new();
+    let mut engine = field.engine();
+    let operator = Operator::of(&field, &mut engine);
+    let shows = |text: &str| text.contains("hunter2") || text.contains("4815162342");
+    for (index, slip) in SLIPS.iter().enumerate() {
+        let line = 11 + index;
+        field.folder.configure(&format!("{}{slip}\n", "\n".repeat(line - 1)));
+        let answer = eventually(slip, || Some(operator.answer()).filter(|answer| answer.contains(&format!("line {line}"))));
+        assert!(!shows(&answer), "{slip}: {answer}");
+    }
+    // It waits for a restart, so nothing is wrong with it yet.
+    field.folder.configure("kafka.properties.\"sasl.pasword\" = \"hunter2\"");
+    let answer =
+        eventually("a restart is asked for", || Some(operator.answer()).filter(|answer| answer.contains("sasl.pasword")));
+    assert!(!shows(&answer), "{answer}");
+    let ended = engine.stop();
+    assert!(!ended.lines.iter().any(|line| shows(line)), "{:#?}", ended.lines);
 }

@@ -28,14 +28,12 @@ fn complaint(unusable: &Unusable, file: Option<&Path>, environment: BTreeMap<Str
     let Some(name) = name else { return Invalid(unusable.to_string()) };
     let path = format!("kafka.properties.{name}");
     let origin = origin(&path, file, environment).map_or_else(String::new, |origin| format!(" in {origin}"));
-    Invalid(match problem {
-        Problem::Unknown => {
-            let names = properties::names();
-            let suggestion = suggestion(name, names.iter().map(String::as_str));
-            format!("`{path}`{origin} is no property that librdkafka knows{suggestion}")
-        }
-        Problem::Wrong(says) => format!("`{path}`{origin} {says}"),
-    })
+    let names = properties::names();
+    let suggestion = match problem {
+        Problem::Unknown => suggestion(name, names.iter().map(String::as_str)),
+        Problem::Wrong(_) => String::new(),
+    };
+    Invalid(format!("`{path}`{origin} {problem}{suggestion}"))
 }
 
 /// Where the value of `path` was written.

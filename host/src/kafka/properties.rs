@@ -78,7 +78,13 @@ impl fmt::Display for Unusable {
             Some(name) => write!(out, "`kafka.properties.{name}` ")?,
             None => out.write_str("`[kafka.properties]` ")?,
         }
-        match &self.problem {
+        self.problem.fmt(out)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Problem::Unknown => out.write_str("is no property that librdkafka knows"),
             Problem::Wrong(says) => out.write_str(says),
         }

@@ -42,10 +42,11 @@ soak: rules ## Swap rules and break everything around one process for long, and 
 	@scripts/kafka
 	MINUTES=$(or $(MINUTES),60) SEED=$(SEED) $(CARGO) test --release --package weir --test faults -- --nocapture soak::
 
-lint: deps ## Check the formatting, and let clippy complain
+lint: deps ## Check the formatting, let clippy complain, and build the SDK's documentation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets -- --deny warnings
 	$(CARGO) clippy --release --package weir --test faults -- --deny warnings
+	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --release --package weir-rule --no-deps
 
 bench: rules ## Measure the engine against native code
 	$(CARGO) bench --package weir --bench engine

@@ -24,4 +24,5 @@ mod program;
 mod rules_client;
 mod swaps;
 mod tidy;
+mod tutorial;
 mod verify;

@@ -106,6 +106,7 @@ pub trait Key<Handle>: Copy {
     /// # Panics
     /// When the manifest declares no such name.
     #[doc(hidden)]
+    #[track_caller]
     fn index(self, manifest: &Manifest) -> usize;
 }
 
@@ -124,23 +125,31 @@ impl Key<Output> for Output {
 }
 
 impl Key<Field> for &str {
+    #[track_caller]
     fn index(self, manifest: &Manifest) -> usize {
         find("reads", &manifest.reads, self)
     }
 }
 
 impl Key<Output> for &str {
+    #[track_caller]
     fn index(self, manifest: &Manifest) -> usize {
         find("writes", &manifest.writes, self)
     }
 }
 
 /// Where `name` stands among the names that were declared with `manifest.METHOD(..)`.
+#[track_caller]
 pub(crate) fn find(method: &str, declared: &[String], name: &str) -> usize {
-    declared.iter().position(|known| known == name).unwrap_or_else(|| undeclared(method, declared, name))
+    // No closure stands in between: it would be taken for the caller.
+    match declared.iter().position(|known| known == name) {
+        Some(index) => index,
+        None => undeclared(method, declared, name),
+    }
 }
 
 #[cold]
+#[track_caller]
 fn undeclared(method: &str, declared: &[String], name: &str) -> ! {
     panic!("`{name}` is not declared: call manifest.{method}(\"{name}\") in configure; declared are {declared:?}")
 }

@@ -66,48 +66,56 @@ impl<'a> Row<'a> {
 
     /// What the member holds.
     #[inline(always)]
+    #[track_caller]
     pub fn kind(&self, member: impl Key<Field>) -> Kind {
         self.cells(member).kind(self.index)
     }
 
     /// Whether the message lacks the member, or has `null` for it.
     #[inline(always)]
+    #[track_caller]
     pub fn is_missing(&self, member: impl Key<Field>) -> bool {
         self.cells(member).is_missing(self.index)
     }
 
     /// The member as text, unescaped; none if it is no string.
     #[inline(always)]
+    #[track_caller]
     pub fn text(&self, member: impl Key<Field>) -> Option<&'a str> {
         self.of_kind(member, Kind::Text)
     }
 
     /// The member as an integer, exact; none if it is no number, has a fraction or does not fit. `1.50e3` is 1500.
     #[inline(always)]
+    #[track_caller]
     pub fn integer(&self, member: impl Key<Field>) -> Option<i64> {
         self.of_kind(member, Kind::Number).and_then(number::exact)
     }
 
     /// The member as a number, spelt as it was sent; none if it is no number.
     #[inline(always)]
+    #[track_caller]
     pub fn number_text(&self, member: impl Key<Field>) -> Option<&'a str> {
         self.of_kind(member, Kind::Number)
     }
 
     /// The member as [`Row::number_text`] or [`Row::text`] has it: one look where two would be.
     #[inline(always)]
+    #[track_caller]
     pub(crate) fn number_or_text(&self, member: impl Key<Field>) -> Option<&'a str> {
         let cells = self.cells(member);
         (cells.is(self.index, Kind::Number) || cells.is(self.index, Kind::Text)).then(|| cells.text(self.index))
     }
 
     /// The member as the nearest `f64`; none if it is no number.
+    #[track_caller]
     pub fn float(&self, member: impl Key<Field>) -> Option<f64> {
         self.of_kind(member, Kind::Number).and_then(|text| text.parse().ok())
     }
 
     /// The member as a boolean; none if it is none.
     #[inline(always)]
+    #[track_caller]
     pub fn boolean(&self, member: impl Key<Field>) -> Option<bool> {
         self.of_kind(member, Kind::Boolean).map(|text| text == "true")
     }
@@ -115,6 +123,7 @@ impl<'a> Row<'a> {
     /// The member as it was sent: JSON text, but for a string the string itself, unescaped. None if it is absent. Good as
     /// the detail of a rejection.
     #[inline(always)]
+    #[track_caller]
     pub fn raw(&self, member: impl Key<Field>) -> Option<&'a str> {
         let cells = self.cells(member);
         match cells.kind(self.index) {
@@ -126,6 +135,7 @@ impl<'a> Row<'a> {
 
     /// The member as a JSON value, which allocates; none if it is absent. For objects and arrays. None as well where a [`Value`]
     /// can't hold it, though it is sound JSON: a number such as `1e400`, half of a surrogate pair, or more than 127 levels.
+    #[track_caller]
     pub fn json(&self, member: impl Key<Field>) -> Option<Value> {
         let text = self.raw(member)?;
         match self.kind(member) {
@@ -135,6 +145,7 @@ impl<'a> Row<'a> {
     }
 
     /// The name under which a member was declared.
+    #[track_caller]
     pub fn name(&self, member: impl Key<Field>) -> &'a str {
         &self.input.manifest.reads[member.index(self.input.manifest)]
     }
@@ -142,6 +153,7 @@ impl<'a> Row<'a> {
     /// A rejection whose detail is what the member holds, as [`Row::raw`] gives it, or that it is missing.
     #[cold]
     #[inline(never)]
+    #[track_caller]
     pub fn reject(&self, reason: impl Into<Cause>, member: impl Key<Field>) -> Verdict {
         match self.raw(member) {
             Some(value) => Verdict::reject_with(reason, value),
@@ -161,11 +173,13 @@ impl<'a> Row<'a> {
     }
 
     #[inline(always)]
+    #[track_caller]
     fn cells(&self, member: impl Key<Field>) -> &'a Cells<'a> {
         &self.input.columns[member.index(self.input.manifest)]
     }
 
     #[inline(always)]
+    #[track_caller]
     fn of_kind(&self, member: impl Key<Field>, kind: Kind) -> Option<&'a str> {
         let cells = self.cells(member);
         cells.is(self.index, kind).then(|| cells.text(self.index))
@@ -176,18 +190,21 @@ impl<'a> Row<'a> {
 impl Row<'_> {
     /// Writes a string.
     #[inline(always)]
+    #[track_caller]
     pub fn set_text(&mut self, member: impl Key<Output>, text: &str) {
         self.begin(member, Kind::Text).push_str(text);
     }
 
     /// Writes a string piece by piece, without a `String` in between: `write!(row.text_writer(id), "{a}-{b}")`.
     #[inline(always)]
+    #[track_caller]
     pub fn text_writer(&mut self, member: impl Key<Output>) -> TextWriter<'_> {
         TextWriter(self.begin(member, Kind::Text))
     }
 
     /// Writes an integer.
     #[inline(always)]
+    #[track_caller]
     pub fn set_integer(&mut self, member: impl Key<Output>, value: i64) {
         let input = self.input;
         let sheet = self.begin(member, Kind::Number);
@@ -201,23 +218,27 @@ impl Row<'_> {
     }
 
     /// Writes a number, or `null` for NaN and the infinities, which JSON does not have.
+    #[track_caller]
     pub fn set_float(&mut self, member: impl Key<Output>, value: f64) {
         self.set_json(member, &Value::from(value));
     }
 
     /// Writes `true` or `false`.
     #[inline(always)]
+    #[track_caller]
     pub fn set_boolean(&mut self, member: impl Key<Output>, value: bool) {
         self.begin(member, Kind::Boolean).push_str(if value { "true" } else { "false" });
     }
 
     /// Writes `null`.
     #[inline(always)]
+    #[track_caller]
     pub fn set_null(&mut self, member: impl Key<Output>) {
         self.begin(member, Kind::Null);
     }
 
     /// Writes any JSON value.
+    #[track_caller]
     pub fn set_json(&mut self, member: impl Key<Output>, value: &Value) {
         match value {
             Value::Null => self.set_null(member),
@@ -229,6 +250,7 @@ impl Row<'_> {
     }
 
     #[inline(always)]
+    #[track_caller]
     fn begin(&mut self, member: impl Key<Output>, kind: Kind) -> &mut Sheet {
         self.sheets[member.index(self.input.manifest)].begin(self.index, kind)
     }

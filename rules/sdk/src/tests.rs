@@ -1,5 +1,9 @@
 //! The crate as an author meets it: a rule that does what a configuration tells it, and what the harness makes of it.
 
+use std::panic;
+use std::sync::Mutex;
+use std::thread::{self, ThreadId};
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -162,6 +166,42 @@ fn rejected_rows_are_named_in_order_and_write_nothing() {
     assert_eq!(details, [Some("true"), None, Some("é".repeat(512).as_str()), None]);
     assert_eq!(judged[0].reason(), Some("odd_one"));
     assert!(judged[1].is_kept());
+}
+
+/// Reads a member that it has not declared.
+struct Forgetful;
+
+/// Where it does so.
+const FORGOTTEN: u32 = line!() + 11;
+
+impl Rule for Forgetful {
+    const ABOUT: About = About::new("forgetful", "1.0.0", "Reads what it has not declared");
+    type Config = NoConfig;
+
+    fn configure(_: NoConfig, _: &mut Manifest) -> Result<Forgetful, String> {
+        Ok(Forgetful)
+    }
+
+    fn evaluate(&self, row: &mut Row<'_>) -> Verdict {
+        row.text("x").map_or(Verdict::Keep, |_| Verdict::Keep)
+    }
+}
+
+#[test]
+fn an_undeclared_member_is_reported_with_the_line_of_the_author() {
+    static PLACES: Mutex<Vec<(ThreadId, u32)>> = Mutex::new(Vec::new());
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |panicked| {
+        let line = panicked.location().filter(|place| place.file().ends_with("tests.rs")).map_or(0, |place| place.line());
+        PLACES.lock().unwrap().push((thread::current().id(), line));
+        usual(panicked);
+    }));
+    let rule = Harness::<Forgetful>::new(json!({})).unwrap();
+    panic::catch_unwind(panic::AssertUnwindSafe(|| rule.judge(json!({ "x": 1 })))).unwrap_err();
+    let mine = thread::current().id();
+    // The lock is let go of before anything can panic again.
+    let places = PLACES.lock().unwrap().clone();
+    assert_eq!(places.iter().find(|(thread, _)| *thread == mine).map(|(_, line)| *line), Some(FORGOTTEN));
 }
 
 #[test]

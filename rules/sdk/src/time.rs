@@ -10,6 +10,7 @@ pub const LAST_SECOND: i64 = 253_402_300_799;
 ///
 /// Numbers count by their value: `1.7e9` is 1700000000, and `-0.5` is 0, as its fraction is cut off.
 #[inline]
+#[track_caller]
 pub fn epoch_seconds(row: &Row<'_>, member: impl Key<Field>) -> Option<i64> {
     let text = row.number_or_text(member)?;
     let seconds = number::digits(text).or_else(|| spelt(row, member, text));
@@ -20,6 +21,7 @@ pub fn epoch_seconds(row: &Row<'_>, member: impl Key<Field>) -> Option<i64> {
 /// in a smaller unit, it says so.
 #[cold]
 #[inline(never)]
+#[track_caller]
 pub fn reject_seconds(row: &Row<'_>, reason: impl Into<Cause>, member: impl Key<Field>) -> Verdict {
     let unit = row.number_or_text(member).and_then(|text| Some((text, smaller_unit(spelt(row, member, text)?)?)));
     match unit {
@@ -29,6 +31,7 @@ pub fn reject_seconds(row: &Row<'_>, reason: impl Into<Cause>, member: impl Key<
 }
 
 /// The value of a number without its fraction, or of a text that is an integer.
+#[track_caller]
 fn spelt(row: &Row<'_>, member: impl Key<Field>, text: &str) -> Option<i64> {
     if row.kind(member) == Kind::Number { number::truncated(text) } else { number::spelt(text) }
 }

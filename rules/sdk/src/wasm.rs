@@ -13,7 +13,7 @@ use crate::log::Level;
 #[allow(clippy::undocumented_unsafe_blocks, unreachable_pub, missing_docs, reason = "generated code")]
 pub mod bindings {
     wit_bindgen::generate!({
-        path: "../../wit",
+        path: "wit",
         world: "rule",
         with: { "weir:rule/types@0.1.0": crate::abi },
         pub_export_macro: true,

@@ -87,7 +87,7 @@ fn each_rule_rejects_for_its_reasons_and_the_others_go_on() {
             (2, "validation", "old_app_version", Some("2.2.9")),
             (3, "weir", "malformed_json", Some("expected a member's name in double quotes at byte 1")),
             (4, "validation", "malformed_app_version", Some("two")),
-            (5, "validation", "malformed_timestamp", Some("1694479551000")),
+            (5, "validation", "malformed_timestamp", Some("1694479551000: seconds are expected; milliseconds?")),
             (6, "device-filter", "unsupported_device_type", Some("windows")),
         ]
     );

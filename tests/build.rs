@@ -19,11 +19,11 @@ fn complaint(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Writes a crate without dependencies, in a workspace of its own.
-fn write_crate(folder: &Path, source: &str) {
+/// Writes a crate with `dependencies`, lines of its manifest, in a workspace of its own.
+fn write_crate(folder: &Path, dependencies: &str, source: &str) {
     fs::create_dir_all(folder.join("src")).unwrap();
     let manifest = "[package]\nname = \"a-rule\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n";
-    fs::write(folder.join("Cargo.toml"), manifest).unwrap();
+    fs::write(folder.join("Cargo.toml"), format!("{manifest}{dependencies}")).unwrap();
     fs::write(folder.join("src/lib.rs"), source).unwrap();
 }
 
@@ -50,10 +50,66 @@ fn a_clone_in_another_place_gives_the_same_bytes() {
     assert!(same, "rules/dist/device-filter.wasm is another one: run `make rules`");
 }
 
+/// The SDK's, as a line of a manifest.
+fn sdk() -> String {
+    format!("[dependencies]\nweir-rule = {{ path = \"{ROOT}/rules/sdk\" }}\n")
+}
+
+#[test]
+fn a_crate_without_the_sdk_is_told_so_before_it_is_compiled() {
+    let folder = tempfile::tempdir().unwrap();
+    write_crate(folder.path(), "", "this does not compile");
+    let complaint = complaint(&weir_build(folder.path(), &folder.path().join("dist"), &folder.path().join("target")));
+    assert_eq!(complaint, "error: a-rule is no rule: it does not depend on `weir-rule`; add that to its Cargo.toml\n");
+}
+
+/// A rule that does `action` for each row.
+fn rule_that(action: &str) -> String {
+    format!(
+        "use weir_rule::{{About, Manifest, NoConfig, Row, Rule, Verdict}};
+        pub struct A;
+        impl Rule for A {{
+            const ABOUT: About = About::new(\"a-rule\", \"0.1.0\", \"a rule of the tests\");
+            type Config = NoConfig;
+            fn configure(_: NoConfig, manifest: &mut Manifest) -> Result<A, String> {{ manifest.reads(\"x\"); Ok(A) }}
+            fn evaluate(&self, row: &mut Row<'_>) -> Verdict {{ {action} Verdict::Keep }}
+        }}
+        weir_rule::export!(A);"
+    )
+}
+
+#[test]
+fn calls_that_a_rule_makes_in_vain_are_named_with_the_way_out() {
+    let cases = [
+        ("println!(\"{:?}\", row.text(\"x\"));", "println!", "use `weir_rule::log`"),
+        ("if std::time::SystemTime::now() == std::time::UNIX_EPOCH { panic!() }", "SystemTime::now", "`row.processed_at()`"),
+        ("if std::fs::read(\"/x\").unwrap().is_empty() { panic!() }", "files", "`[rule.NAME.config]`"),
+        ("if row.text(\"x\") == Some(&std::env::var(\"X\").unwrap()) { panic!() }", "env::var", "`[rule.NAME.config]`"),
+        ("std::thread::spawn(|| ());", "thread", "no threads"),
+    ];
+    for (action, call, remedy) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        write_crate(folder.path(), &sdk(), &rule_that(action));
+        fs::copy(Path::new(ROOT).join("Cargo.lock"), folder.path().join("Cargo.lock")).unwrap();
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vain");
+        let built = weir_build(folder.path(), folder.path(), &target);
+        let said = String::from_utf8_lossy(&built.stderr).into_owned();
+        assert!(built.status.success() && said.contains("warning: a-rule: it seems to call"), "{action}: {said}");
+        assert!(said.contains(call) && said.contains(remedy), "{action}: {said}");
+        let mut check = Command::new(env!("CARGO_BIN_EXE_weir"));
+        let checked = check.current_dir(folder.path()).args(["check", "a-rule.wasm"]).output().unwrap();
+        let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+        assert!(said.contains("a-rule.wasm: warning: ") && said.contains(remedy), "{action}: {said}");
+        if call == "SystemTime::now" {
+            assert!(said.contains("refused") && said.contains("called in "), "{said}");
+        }
+    }
+}
+
 #[test]
 fn a_crate_that_exports_no_rule_is_told_how_to() {
     let folder = tempfile::tempdir().unwrap();
-    write_crate(folder.path(), "pub fn evaluate() {}");
+    write_crate(folder.path(), &sdk(), "pub fn evaluate() {}");
     let complaint = complaint(&weir_build(folder.path(), &folder.path().join("dist"), &folder.path().join("target")));
     assert!(complaint.contains("a-rule is no rule: it exports nothing; add `weir_rule::export!(YourRule);`"), "{complaint}");
     assert_eq!(fs::read_dir(folder.path().join("dist")).unwrap().count(), 0);
@@ -62,7 +118,7 @@ fn a_crate_that_exports_no_rule_is_told_how_to() {
 #[test]
 fn a_crate_that_does_not_compile_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    write_crate(folder.path(), "pub fn evaluate() -> u32 {}");
+    write_crate(folder.path(), &sdk(), "pub fn evaluate() -> u32 {}");
     let complaint = complaint(&weir_build(folder.path(), &folder.path().join("dist"), &folder.path().join("target")));
     assert!(complaint.contains("mismatched types") && complaint.contains("failed to compile a-rule"), "{complaint}");
 }

@@ -3,11 +3,12 @@
 use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 
-use weir::wasm::{Bounds, Compiler, MAX_COMPONENT_BYTES, Runtime};
+use weir::wasm::{Bounds, COMPILING, Compiler, MAX_COMPONENT_BYTES, Runtime};
 
 use crate::guest::Guest;
-use crate::program::built;
+use crate::program::{built, eventually};
 
 const STACK: usize = 512 << 10;
 
@@ -43,21 +44,51 @@ fn what_is_no_component_is_refused_with_the_compilers_words() {
 
 #[test]
 fn a_memory_limit_of_the_compiler_obeyed_is_not_felt() {
-    // It is address space that is bounded, of which threads take a lot.
-    let bounds = Bounds { memory: 1 << 30, ..Bounds::default() };
+    // It is address space that is bounded, of which threads take a lot. This is the least that a small cgroup is given.
+    let bounds = Bounds { memory: 256 << 20, ..Bounds::default() };
     assert!(runtime(bounds).load(&fs::read(built("utc-enrichment")).unwrap(), STACK).is_ok());
 }
 
 #[test]
 fn a_memory_limit_of_the_compiler_violated_ends_it() {
     let said = refusal(Bounds { memory: 96 << 20, ..Bounds::default() }, &long(200_000));
-    assert!(said.contains("more than 100663296 bytes of memory") && said.contains("make it smaller"), "{said}");
+    assert!(said.contains("more than 96MiB of memory") && said.contains("make it smaller"), "{said}");
 }
 
 #[test]
 fn a_time_limit_of_the_compiler_violated_ends_it() {
     let said = refusal(Bounds { seconds: 1, ..Bounds::default() }, &long(1_000_000));
     assert!(said.contains("1 s") && said.contains("make it smaller"), "{said}");
+}
+
+#[test]
+fn the_compiler_goes_first_where_memory_runs_out_and_ends_with_its_parent() {
+    let folder = tempfile::tempdir().unwrap();
+    // It waits for a component that never comes.
+    let line = format!("set +m; sleep 60 | {} {COMPILING} --memory 1073741824 --seconds 30 & wait", env!("CARGO_BIN_EXE_weir"));
+    let mut shell = Command::new("bash").args(["-c", &line]).current_dir(folder.path()).stdout(Stdio::piped()).spawn().unwrap();
+    let children = || fs::read_to_string(format!("/proc/{0}/task/{0}/children", shell.id())).unwrap_or_default();
+    let of = |child: &str, file: &str| fs::read_to_string(format!("/proc/{child}/{file}")).unwrap_or_default();
+    let first_to_go = || {
+        let children = children();
+        let mut children = children.split_whitespace();
+        children
+            .find(|child| of(child, "cmdline").contains(COMPILING) && of(child, "oom_score_adj").trim() == "1000")
+            .map(str::to_owned)
+    };
+    let compiler = eventually("the compiler is the first to go", first_to_go);
+    let sleeper = children().split_whitespace().find(|child| **child != compiler).map(str::to_owned);
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    eventually("it is gone", || ["", "Z"].contains(&state(&compiler).as_str()).then_some(()));
+    let sleeper = sleeper.and_then(|child| rustix::process::Pid::from_raw(child.parse().ok()?));
+    sleeper.map(|sleeper| rustix::process::kill_process(sleeper, rustix::process::Signal::KILL));
+}
+
+/// The letter for the state that a process is in; nothing if it is gone.
+fn state(process: &str) -> String {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next()).unwrap_or_default().to_owned()
 }
 
 /// A component that does nothing and has these items.

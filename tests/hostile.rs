@@ -20,7 +20,7 @@ use weir::ruleset::{Defined, Definition, RuleSet};
 use weir::wasm::{Instance, Limits, Occasion, Runtime};
 
 use crate::guest::Guest;
-use crate::program::command;
+use crate::program::{built, command};
 
 const LIMITS: Limits = Limits {
     memory: 4 << 20,
@@ -381,6 +381,22 @@ fn what_is_no_rule_is_refused_with_the_reason() {
     assert!(refusal(&wat::parse_str("(component)").unwrap()).contains("`configure` and `evaluate`"));
     let precompiled = wasmtime_precompiled(&sound);
     assert!(refusal(&precompiled).contains("compiled before"));
+}
+
+#[test]
+fn a_rule_of_a_compatible_version_of_the_contract_runs_and_another_is_told_which_is_wanted() {
+    let runtime = Runtime::new(None).unwrap();
+    let built = fs::read(built("validation")).unwrap();
+    let of_version = |version: &[u8; 5]| {
+        let mut component = built.clone();
+        for at in memchr::memmem::find_iter(&built, "@0.1.0") {
+            component[at + 1..at + 6].copy_from_slice(version);
+        }
+        runtime.load(&component, LIMITS.stack).map(drop).map_err(|error| format!("{error:#}"))
+    };
+    assert_eq!(of_version(b"0.1.7"), Ok(()));
+    let said = of_version(b"0.2.0").unwrap_err();
+    assert!(said.contains("version 0.2.0 of the contract, and this is version 0.1.0"), "{said}");
 }
 
 /// `component`, compiled: what the cache keeps.

@@ -171,8 +171,12 @@ const HARMS: [Harm; 19] = [
         ["device-filter.wasm", "200000000", "at most 8388608"],
     ),
     ("folder", folder_in_its_place, ["device-filter.wasm", "must be a file", "weir build"]),
-    ("missing", |folder| fs::remove_file(folder.file(RULE)).unwrap(), ["device-filter.wasm", "failed to find", "make rules"]),
-    ("dangling", dangling_link, ["device-filter.wasm", "failed to find", "make rules"]),
+    (
+        "missing",
+        |folder| fs::remove_file(folder.file(RULE)).unwrap(),
+        ["device-filter.wasm", "failed to find", "weir build CRATE"],
+    ),
+    ("dangling", dangling_link, ["device-filter.wasm", "failed to find", "weir build CRATE"]),
     (
         "fails its probe",
         |folder| put(folder, &Guest::new("(func $on_batch (unreachable))").component()),
@@ -193,7 +197,7 @@ const HARMS: [Harm; 19] = [
     (
         "a rule that is not there",
         |folder| folder.configure("[rules]\npipeline = [\"validation\", \"other\"]"),
-        ["other.wasm", "failed to find", "make rules"],
+        ["other.wasm", "failed to find", "weir build CRATE"],
     ),
 ];
 

@@ -45,7 +45,7 @@ const PROGRESS: Duration = Duration::from_secs(1);
 pub fn apply(args: &cli::Apply, config: &Config) -> anyhow::Result<()> {
     let started = Instant::now();
     logging::start(&config.log);
-    let runtime = Runtime::new(Cache::of_user())?.with_compiler(Compiler::child());
+    let runtime = Runtime::new(Cache::of_user())?.with_compiler(Compiler::child(&config.compile));
     let rules = RuleSet::load(&runtime, config)?;
     let mut pipeline = rules.instantiate()?;
     let mut input = Input::open(args.messages.as_deref().or(args.input.as_deref()).unwrap_or(Path::new("-")))?;

@@ -1,7 +1,8 @@
 //! `weir check`: proves rule components as `weir run` would before it lets them see a message, and prints what they say of
 //! themselves.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::slice;
 
 use anyhow::{Context, bail};
 
@@ -10,7 +11,7 @@ use crate::config::{self, Config};
 use crate::logging;
 use crate::pipeline::Manifest;
 use crate::ruleset::{self, Defined, Proven};
-use crate::wasm::{Compiler, Runtime};
+use crate::wasm::{Compiler, Runtime, lacking};
 
 /// Runs the command.
 ///
@@ -18,10 +19,11 @@ use crate::wasm::{Compiler, Runtime};
 /// If one of the files is no usable rule. Each is named with its fault.
 pub fn check(args: &cli::Check, config: &Config) -> anyhow::Result<()> {
     logging::start(&config.log);
-    let runtime = Runtime::new(None)?.with_compiler(Compiler::child());
-    let mut refused = 0;
-    for file in &args.rules {
-        match prove(&runtime, file, config) {
+    let runtime = Runtime::new(None)?.with_compiler(Compiler::child(&config.compile));
+    let files: Vec<_> = args.rules.iter().flat_map(files).collect();
+    let (count, mut refused) = (files.len(), 0);
+    for (file, fault) in files {
+        match fault.map_or_else(|| prove(&runtime, &file, config), Err) {
             Ok(report) => cli::print(&report)?,
             Err(error) => {
                 refused += 1;
@@ -31,13 +33,24 @@ pub fn check(args: &cli::Check, config: &Config) -> anyhow::Result<()> {
     }
     match refused {
         0 => Ok(()),
-        _ => bail!("{refused} of {} files can't be used as rules", args.rules.len()),
+        _ => bail!("{refused} of {count} files can't be used as rules"),
+    }
+}
+
+/// The files that `path` stands for; where there are none it is itself, with the reason.
+fn files(path: &PathBuf) -> Vec<(PathBuf, Option<anyhow::Error>)> {
+    match ruleset::files(slice::from_ref(path)) {
+        Ok(files) => files.into_iter().map(|file| (file, None)).collect(),
+        Err(error) => vec![(path.clone(), Some(error))],
     }
 }
 
 fn prove(runtime: &Runtime, file: &Path, config: &Config) -> anyhow::Result<String> {
     let rule = configuration(file, config)?;
     let defined = Defined::new(rule, ruleset::read(file)?);
+    for call in lacking(&defined.bytes) {
+        eprintln!("{}: warning: {call}", file.display());
+    }
     Ok(report(file, &defined, &ruleset::prove(runtime, &defined)?))
 }
 
@@ -53,10 +66,10 @@ fn configuration(file: &Path, config: &Config) -> anyhow::Result<config::Rule> {
 fn report(file: &Path, Defined { config: rule, bytes, digest }: &Defined, proven: &Proven) -> String {
     let Manifest { name, version, description, reads, writes, reasons } = &proven.manifest;
     let list = |names: &[String]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
-    let (config, memory, deadline) = (&rule.config, rule.limits.memory, rule.limits.deadline);
+    let (config, memory, deadline) = (&rule.config, config::size(rule.limits.memory as u64), rule.limits.deadline);
     format!(
         "{}: ok\n  rule     {name} {version}: {}\n  bytes    {}, SHA-256 {}\n  reads    {}\n  writes   {}\n  rejects  {}\n  \
-         config   {config}\n  limits   {memory} bytes of memory, {deadline:?} a batch\n",
+         config   {config}\n  limits   {memory} of memory, {deadline:?} a batch\n",
         file.display(),
         description.escape_debug(),
         bytes.len(),

@@ -273,7 +273,7 @@ pub struct Apply {
 /// Build rule crates into WebAssembly components
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-A rule is a Rust library crate of type `cdylib` that uses `weir-rule`. Each is built for wasm32-unknown-unknown and \
+A rule is an ordinary Rust library crate that depends on `weir-rule`. Each is built for wasm32-unknown-unknown and \
 written to DIR/NAME.wasm, where NAME is the name of the package.
 
 Examples:
@@ -299,7 +299,7 @@ Examples:
   weir check rules/dist/validation.wasm
   weir check --config weir.toml rules/dist/*.wasm")]
 pub struct Check {
-    /// Rule components
+    /// Rule components, or folders of them
     #[arg(required = true, value_name = "RULE.wasm")]
     pub rules: Vec<PathBuf>,
 

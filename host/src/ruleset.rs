@@ -6,10 +6,10 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use sha2::{Digest, Sha256};
 
 use crate::column::{Column, Kind};
@@ -179,6 +179,31 @@ pub fn prove(runtime: &Runtime, rule: &Defined) -> anyhow::Result<Proven> {
     Ok(Proven { component, manifest, config: config.clone() })
 }
 
+/// The files of `named`, where a folder stands for the `*.wasm` in it.
+///
+/// # Errors
+/// If a folder can't be listed, or has none.
+pub(crate) fn files(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for path in named {
+        if path.is_dir() { found.extend(components(path)?) } else { found.push(path.clone()) }
+    }
+    Ok(found)
+}
+
+/// The `*.wasm` of a folder, by their names.
+fn components(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let listed = || format!("failed to list {}", folder.display());
+    let entries = fs::read_dir(folder).with_context(listed)?.collect::<io::Result<Vec<_>>>().with_context(listed)?;
+    let mut found: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
+    found.retain(|file| file.extension().is_some_and(|extension| extension == "wasm"));
+    found.sort();
+    if found.is_empty() {
+        bail!("failed to find a *.wasm in {}; `weir build CRATE` makes one", folder.display());
+    }
+    Ok(found)
+}
+
 /// The bytes of a rule's file.
 ///
 /// # Errors
@@ -195,7 +220,7 @@ pub fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
 /// Why a rule's file can't be read, and what helps.
 fn unreadable(error: io::Error, file: &Path) -> anyhow::Error {
     let (what, remedy) = match error.kind() {
-        io::ErrorKind::NotFound => ("find", "build the rules with `make rules`, or set rules.folder"),
+        io::ErrorKind::NotFound => ("find", "`weir build CRATE` makes one, or set rules.folder"),
         _ => ("read", "let the user that weir runs as read it"),
     };
     anyhow::Error::new(error).context(format!("failed to {what} the rule {}; {remedy}", file.display()))

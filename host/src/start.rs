@@ -55,7 +55,7 @@ impl Rules {
     /// # Errors
     /// If there are none that can be used.
     pub(crate) fn load(config: &Config, file: &cli::ConfigFile) -> anyhow::Result<Rules> {
-        let runtime = Runtime::new(Cache::of_user())?.with_compiler(Compiler::child());
+        let runtime = Runtime::new(Cache::of_user())?.with_compiler(Compiler::child(&config.compile));
         let store = Store::open(&config.swap, &config.kafka.group)?;
         let first = First::choose(config, &runtime, &store)?;
         let names = first.rules().manifests().map(|manifest| format!("{} {}", manifest.name, manifest.version));

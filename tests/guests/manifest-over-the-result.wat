@@ -1,6 +1,6 @@
 ;; Describes itself in more bytes than it may hand over.
 ;; where: start
-;; expect: handed over more than the 1048576 bytes of rule.guest.result
+;; expect: handed over more than the 1MiB of rule.guest.result
 ;; limit: result 1048576
 (func $on_configure
   (drop (memory.grow (i32.const 20)))

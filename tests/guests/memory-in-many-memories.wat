@@ -1,5 +1,5 @@
 ;; Has four memories, each well within the limit, and all of them together over it.
-;; expect: wanted more memory than the 4194304 bytes of rule.guest.memory
+;; expect: wanted more memory than the 4MiB of rule.guest.memory
 (memory $second 1)
 (memory $third 1)
 (memory $fourth 1)

@@ -1,5 +1,5 @@
 ;; Answers with 40 columns that all are the same 60 MiB: little memory for the guest, a lot for the host.
-;; expect: handed over more than the 67108864 bytes of rule.guest.result
+;; expect: handed over more than the 64MiB of rule.guest.result
 ;; limit: memory 67108864
 (func $on_null (param $row i32)
   (local $at i32)

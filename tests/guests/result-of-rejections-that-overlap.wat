@@ -1,5 +1,5 @@
 ;; Answers with 100 rejections whose details all are the same 1 MiB.
-;; expect: handed over more than the 67108864 bytes of rule.guest.result
+;; expect: handed over more than the 64MiB of rule.guest.result
 (func $on_null (param $row i32)
   (local $left i32)
   (drop (memory.grow (i32.const 20)))

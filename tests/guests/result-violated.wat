@@ -1,5 +1,5 @@
 ;; Writes a text that is a little larger than all it may hand over.
-;; expect: handed over more than the 1048576 bytes of rule.guest.result
+;; expect: handed over more than the 1MiB of rule.guest.result
 ;; limit: result 1048576
 (func $on_null (param $row i32)
   (drop (memory.grow (i32.const 20)))

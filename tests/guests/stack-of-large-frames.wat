@@ -1,5 +1,5 @@
 ;; Calls itself with a thousand values on each level.
-;; expect: went deeper than the 524288 bytes of rule.guest.stack
+;; expect: went deeper than the 512KiB of rule.guest.stack
 (func $deeper (param $more i64) (result i64)
   (i64.load offset=0 (i32.const 0))
   (i64.load offset=8 (i32.const 0))

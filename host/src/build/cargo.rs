@@ -51,9 +51,15 @@ struct Metadata {
 #[derive(Deserialize)]
 struct MetadataPackage {
     name: String,
+    dependencies: Vec<Dependency>,
     id: String,
     manifest_path: PathBuf,
     targets: Vec<Target>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -93,6 +99,10 @@ impl Package {
             bail!("{} is no package but a workspace; give the folder of one rule", manifest.display());
         };
         ensure!(package.targets.iter().any(Target::is_library), "{} has no library; put the rule into src/lib.rs", package.name);
+        // Others than the SDK may write the bindings themselves.
+        let makes_rules = |dependency: &Dependency| matches!(dependency.name.as_str(), "weir-rule" | "wit-bindgen");
+        let is_rule = package.dependencies.iter().any(makes_rules);
+        ensure!(is_rule, "{} is no rule: it does not depend on `weir-rule`; add that to its Cargo.toml", package.name);
         Ok(Package { name: package.name, workspace: metadata.workspace_root, id: package.id, manifest })
     }
 
@@ -108,10 +118,26 @@ impl Package {
         command.args(["--message-format", "json-render-diagnostics", "--manifest-path"]).arg(&self.manifest);
         command.envs(PROFILE).env("CARGO_ENCODED_RUSTFLAGS", self.flags(toolchain));
         toolchain.prepare(&mut command);
-        let output = run(command).with_context(|| format!("failed to compile {}", self.name))?;
+        let output = run(command).with_context(|| format!("failed to compile {}{}", self.name, self.suspects()))?;
         let messages = output.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Message>(line).ok());
         let files = messages.filter(|message| self.made(message)).flat_map(|message| message.filenames);
         files.last().with_context(|| format!("cargo made no module of {}", self.name))
+    }
+
+    /// Which of the dependencies want what no rule has, in words for the end of an error.
+    pub(super) fn suspects(&self) -> String {
+        const SUSPECTS: [(&str, &str); 2] =
+            [("getrandom", "a rule has no randomness"), ("js-sys", "a rule has neither JavaScript nor its clock")];
+        let mut command = cargo();
+        command.current_dir(&self.workspace).args(["tree", "--offline", "--edges", "normal", "--prefix", "none"]);
+        command.args(["--format", "{p}", "--target", TARGET, "--manifest-path"]).arg(&self.manifest);
+        let tree = run(command).unwrap_or_default();
+        let tree = String::from_utf8_lossy(&tree);
+        let wanted = SUSPECTS.iter().filter(|(name, _)| tree.lines().any(|line| line.split(' ').next() == Some(name)));
+        let words = wanted.map(|(name, why)| {
+            format!("; {why}: `cargo tree --target {TARGET} --invert {name}` shows who wants it, do without or set default-features = false")
+        });
+        words.collect()
     }
 
     /// Brings the sources of the dependencies here, so that `flags` finds their folders at the first build already.

@@ -7,8 +7,13 @@ use wit_component::ComponentEncoder;
 use wit_parser::decoding::{DecodedWasm, decode};
 use wit_parser::{Resolve, WorldId};
 
+use crate::wasm::{self, Import};
+
 /// The contract, as rule authors read it.
 const CONTRACT: &str = include_str!("../../../wit/rule.wit");
+
+/// Its version.
+const VERSION: &str = "0.1.0";
 
 /// Makes a component of a core module that was compiled with the bindings of `weir-rule`.
 pub(super) fn encode(module: &[u8]) -> Result<Vec<u8>> {
@@ -24,10 +29,17 @@ pub(super) fn encode(module: &[u8]) -> Result<Vec<u8>> {
 /// # Errors
 /// What is missing, too much or of another type.
 pub(super) fn check(component: &[u8]) -> Result<()> {
-    let (contract, world) = contract()?;
     let DecodedWasm::Component(resolve, found) = decode(component)? else { bail!("it is no component") };
+    let imports = names(&resolve, resolve.worlds[found].imports.keys());
+    let mut version = VERSION;
+    for import in &imports {
+        if let Import::Offered(compatible) = wasm::import(import).map_err(anyhow::Error::msg)? {
+            version = compatible;
+        }
+    }
+    let (contract, world) = contract(version)?;
     let offered = names(&contract, contract.worlds[world].imports.keys());
-    if let Some(import) = names(&resolve, resolve.worlds[found].imports.keys()).into_iter().find(|name| !offered.contains(name)) {
+    if let Some(import) = imports.iter().find(|name| !offered.contains(name)) {
         bail!("it imports `{import}`; a rule may import nothing but `weir:rule/log`");
     }
     let exported = names(&resolve, resolve.worlds[found].exports.keys());
@@ -41,9 +53,11 @@ pub(super) fn check(component: &[u8]) -> Result<()> {
         .context("its types are not those of the contract; build it with the `weir-rule` of this version")
 }
 
-fn contract() -> Result<(Resolve, WorldId)> {
+/// The contract as a component of this compatible version names it.
+fn contract(version: &str) -> Result<(Resolve, WorldId)> {
     let mut resolve = Resolve::default();
-    let package = resolve.push_str("rule.wit", CONTRACT).context("failed to read the contract")?;
+    let text = CONTRACT.replacen(&format!("package weir:rule@{VERSION};"), &format!("package weir:rule@{version};"), 1);
+    let package = resolve.push_str("rule.wit", &text).context("failed to read the contract")?;
     let world = resolve.select_world(&[package], Some("rule"))?;
     Ok((resolve, world))
 }
@@ -70,6 +84,21 @@ mod tests {
     fn an_import_that_the_contract_does_not_offer_is_named() {
         let complaint = complaint(r#"(component (import "wasi:cli/environment@0.2.0" (instance)))"#);
         assert!(complaint.contains("imports `wasi:cli/environment@0.2.0`"), "{complaint}");
+    }
+
+    #[test]
+    fn a_rule_for_a_compatible_version_of_the_contract_is_one_and_for_another_is_none() {
+        let built = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../rules/dist/validation.wasm")).unwrap();
+        let of_version = |version: &[u8; 5]| {
+            let mut component = built.clone();
+            for at in memchr::memmem::find_iter(&built, "@0.1.0") {
+                component[at + 1..at + 6].copy_from_slice(version);
+            }
+            check(&component).map_err(|error| format!("{error:#}"))
+        };
+        assert_eq!(of_version(b"0.1.7"), Ok(()));
+        let complaint = of_version(b"0.2.0").unwrap_err();
+        assert!(complaint.contains("version 0.2.0 of the contract, and this is version 0.1.0"), "{complaint}");
     }
 
     #[test]

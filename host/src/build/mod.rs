@@ -22,7 +22,7 @@ use anyhow::{Context, Result, bail};
 
 use self::cargo::Package;
 use self::toolchain::Toolchain;
-use crate::files;
+use crate::wasm::lacking;
 
 /// Builds the rule crates in `paths` and writes `out/NAME.wasm` for each, where NAME is the package's name. Says on standard
 /// output what it wrote; cargo speaks on standard error.
@@ -32,7 +32,7 @@ use crate::files;
 pub fn build(paths: &[PathBuf], out: &Path) -> Result<()> {
     let packages = paths.iter().map(|path| Package::at(path)).collect::<Result<Vec<_>>>()?;
     fs::create_dir_all(out).with_context(|| format!("failed to create folder {}", out.display()))?;
-    let mut toolchains = BTreeMap::new();
+    let (mut toolchains, mut files) = (BTreeMap::new(), Vec::new());
     for package in packages {
         let started = Instant::now();
         let file = out.join(format!("{}.wasm", package.name));
@@ -41,9 +41,12 @@ pub fn build(paths: &[PathBuf], out: &Path) -> Result<()> {
             Entry::Vacant(unknown) => unknown.insert(Toolchain::find(&package.workspace)?),
         };
         let bytes = build_one(&package, toolchain)?;
-        files::replace(&file, &bytes).with_context(|| format!("failed to write {}", file.display()))?;
+        crate::files::replace(&file, &bytes).with_context(|| format!("failed to write {}", file.display()))?;
         println!("{}  {:.1} KB  {:.1} s", file.display(), bytes.len() as f64 / 1e3, started.elapsed().as_secs_f64());
+        lacking(&bytes).iter().for_each(|call| eprintln!("warning: {}: {call}", package.name));
+        files.push(file.display().to_string());
     }
+    eprintln!("check with: weir check {}", files.join(" "));
     Ok(())
 }
 
@@ -51,7 +54,8 @@ pub fn build(paths: &[PathBuf], out: &Path) -> Result<()> {
 fn build_one(package: &Package, toolchain: &Toolchain) -> Result<Vec<u8>> {
     let module = package.compile(toolchain)?;
     let module = fs::read(&module).with_context(|| format!("failed to read {}", module.display()))?;
-    let component = component::encode(&module).with_context(|| format!("failed to make a component of {}", package.name))?;
+    let component = component::encode(&module)
+        .with_context(|| format!("failed to make a component of {}{}", package.name, package.suspects()))?;
     if let Err(error) = component::check(&component) {
         bail!("{} is no rule: {error:#}", package.name);
     }

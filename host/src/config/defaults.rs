@@ -37,6 +37,8 @@ pipeline = ["validation", "utc-enrichment", "device-filter"]
 watch = true
 state = ""
 history = 20
+compile_memory = ""
+compile_time = "30s"
 
 [trial]
 records = 10000

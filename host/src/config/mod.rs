@@ -31,6 +31,7 @@ use tracing::level_filters::LevelFilter;
 
 pub use members::Members;
 pub use raw::suggestion;
+pub use read::size;
 pub use restart::needing_restart;
 pub use salvage::{Salvaged, salvage};
 pub use secret::Secret;
@@ -50,6 +51,7 @@ pub struct Config {
     pub counts: Counts,
     pub rules: Vec<Rule>,
     pub swap: Swap,
+    pub compile: Compile,
     pub trial: Trial,
     pub shadow: Shadow,
     pub admin: Admin,
@@ -185,6 +187,14 @@ pub struct Swap {
     pub state: Option<PathBuf>,
     /// How many of them.
     pub history: usize,
+}
+
+/// What compiling a rule may take. `[rules] compile_memory, compile_time`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compile {
+    /// Address space, bytes. None: by what there is.
+    pub memory: Option<u64>,
+    pub time: Duration,
 }
 
 /// When a new set of rules is taken back. `[trial]`

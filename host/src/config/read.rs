@@ -127,6 +127,12 @@ impl Raw {
     }
 }
 
+/// A number of bytes as it is written in a configuration: `32MiB`.
+pub fn size(bytes: u64) -> String {
+    let unit = BYTE_UNITS[..3].iter().rev().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor));
+    unit.map_or_else(|| format!("{bytes}B"), |(name, factor)| format!("{}{name}", bytes / factor))
+}
+
 /// What was found at `path`, for a complaint: of a secret its type alone.
 pub(super) fn found(path: &str, value: &Value) -> String {
     match value {
@@ -171,4 +177,17 @@ fn limits(range: &RangeInclusive<&str>, units: &[(&str, u64)]) -> RangeInclusive
 
 fn is_name(text: &str) -> bool {
     !text.is_empty() && text != ENGINE && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_said_as_it_is_written() {
+        for (bytes, said) in [(32 << 20, "32MiB"), (1 << 30, "1GiB"), (96 << 10, "96KiB"), (1_000, "1000B"), (0, "0B")] {
+            assert_eq!(size(bytes), said);
+            assert_eq!(quantity(said, &BYTE_UNITS), Some(bytes), "and is read as the same");
+        }
+    }
 }

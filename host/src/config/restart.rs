@@ -42,6 +42,8 @@ pub fn needing_restart(running: &Config, read: &Config) -> Vec<String> {
         "rules.watch": swap.watch;
         "rules.state": swap.state;
         "rules.history": swap.history;
+        "rules.compile_memory": compile.memory;
+        "rules.compile_time": compile.time;
         "admin.listen": admin.listen;
         "admin.token": admin.token;
         "log.level": log.level;
@@ -77,7 +79,7 @@ mod tests {
     }
 
     /// Another value for each key that only a restart takes.
-    const CHANGED: [(&str, &str); 26] = [
+    const CHANGED: [(&str, &str); 28] = [
         ("kafka.brokers", "'kafka:1'"),
         ("kafka.group", "'other'"),
         ("kafka.delivery", "'at-least-once'"),
@@ -101,6 +103,8 @@ mod tests {
         ("rules.watch", "false"),
         ("rules.state", "'/state'"),
         ("rules.history", "7"),
+        ("rules.compile_memory", "'1GiB'"),
+        ("rules.compile_time", "'7s'"),
         ("admin.listen", "''"),
         ("admin.token", "'hunter2'"),
         ("log.level", "'warn'"),

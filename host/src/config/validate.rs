@@ -10,8 +10,8 @@ use tracing::level_filters::LevelFilter;
 
 use super::raw::Raw;
 use super::{
-    Admin, Batch, Config, Counts, Delivery, Invalid, Kafka, Limits, Log, OnFault, Rule, Shadow, Simulate, Swap, Token, Topics,
-    Trial,
+    Admin, Batch, Compile, Config, Counts, Delivery, Invalid, Kafka, Limits, Log, OnFault, Rule, Shadow, Simulate, Swap, Token,
+    Topics, Trial,
 };
 
 /// What the deadlines of all rules may be together. A batch on which every rule runs out of time takes at most some ten times as
@@ -69,6 +69,13 @@ pub(super) fn validate(raw: &Raw, folder: &Path) -> Result<Config, Invalid> {
             watch: raw.flag("rules.watch")?,
             state: Some(raw.optional_text("rules.state")?).filter(|state| !state.is_empty()).map(|state| folder.join(state)),
             history: raw.whole("rules.history", 2..=1_000)?,
+        },
+        compile: Compile {
+            memory: match raw.get("rules.compile_memory").value.as_str() {
+                Some("") => None,
+                _ => Some(raw.bytes("rules.compile_memory", "128MiB"..="64GiB")? as u64),
+            },
+            time: raw.duration("rules.compile_time", "1s"..="10m")?,
         },
         trial: Trial {
             records: raw.whole("trial.records", 0..=i64::MAX)?,

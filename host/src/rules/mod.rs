@@ -6,13 +6,12 @@
 mod client;
 mod show;
 
-use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::de::DeserializeOwned;
@@ -170,25 +169,9 @@ impl Drop for Progress {
 
 /// The components of files and folders, as the admin interface takes them.
 fn files(named: &[PathBuf]) -> anyhow::Result<Vec<Value>> {
-    let mut found = Vec::new();
-    for path in named {
-        if path.is_dir() { found.extend(components(path)?) } else { found.push(path.clone()) }
-    }
+    let found = ruleset::files(named)?;
     ensure!(found.len() <= MAX_FILES, "failed to take {} files: at most {MAX_FILES} can be handed in at once", found.len());
     found.iter().map(|file| Ok(json!({"rule": stem(file)?, "wasm": BASE64_STANDARD.encode(ruleset::read(file)?)}))).collect()
-}
-
-/// The `*.wasm` of a folder, by their names.
-fn components(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let listed = || format!("failed to list {}", folder.display());
-    let entries = fs::read_dir(folder).with_context(listed)?.collect::<io::Result<Vec<_>>>().with_context(listed)?;
-    let mut found: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
-    found.retain(|file| file.extension().is_some_and(|extension| extension == "wasm"));
-    found.sort();
-    if found.is_empty() {
-        bail!("failed to find a *.wasm in {}; `weir build` and `make rules` make them", folder.display());
-    }
-    Ok(found)
 }
 
 /// The rule that a file is for.

@@ -5,6 +5,7 @@
 //! for itself before it looks at the first byte. It knows nothing else: not the configuration, not the environment. What
 //! comes back is trusted as far as the compiler is.
 
+use std::fs;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -13,11 +14,13 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use rustix::process::{Resource, Rlimit, nice, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, nice, set_parent_process_death_signal, setrlimit};
 use wasmparser::{CustomSectionReader, KnownCustom, Name, Parser, Payload};
 use wasmtime::Engine;
 
+use super::cgroup;
 use super::runtime::{MAX_COMPONENT_BYTES, engine_config};
+use crate::config::{Compile, size};
 
 /// What compiling may take. A component of 100 KiB takes some 0.2 s and 60 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,13 +33,32 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Bounds {
-        Bounds { memory: 2 << 30, seconds: 30 }
+        Bounds { memory: MOST_MEMORY, seconds: 30 }
     }
 }
 
 /// The first argument of a process that compiles. Like no command that a person might mean, so that it is never suggested.
 pub const COMPILING: &str = "-compile-one-component";
 
+impl Bounds {
+    /// Those of the configuration. Where it leaves the memory open, half of what this process's cgroup may have is for the
+    /// compiler, so that it is not the stream that is ended.
+    pub fn new(compile: &Compile) -> Bounds {
+        Bounds { memory: compile.memory.unwrap_or_else(|| share(cgroup::memory_limit())), seconds: compile.time.as_secs() }
+    }
+}
+
+/// The part of `limit` that compiling may take.
+fn share(limit: Option<u64>) -> u64 {
+    limit.map_or(MOST_MEMORY, |limit| (limit / 2).clamp(LEAST_MEMORY, MOST_MEMORY))
+}
+
+/// What compiling may take where nothing says otherwise, in bytes of address space: the most, and the least, without which no
+/// honest rule is compiled.
+const MOST_MEMORY: u64 = 2 << 30;
+const LEAST_MEMORY: u64 = 256 << 20;
+/// How ready the kernel is to end the compiler rather than others when memory runs out. This is the most.
+const OOM_SCORE: &str = "1000";
 /// How far the compiler stands back behind the data loop where cores are few: it gets a tenth of what others get, which still
 /// ends in seconds where there is but one core and that is busy.
 const NICENESS: i32 = 10;
@@ -65,10 +87,10 @@ pub enum Compiler {
 }
 
 impl Compiler {
-    /// A child process of the program that runs.
-    pub fn child() -> Compiler {
+    /// A child process of the program that runs, within the bounds of the configuration.
+    pub fn child(compile: &Compile) -> Compiler {
         // Also where the file has been replaced since.
-        Compiler::Child { program: PathBuf::from("/proc/self/exe"), bounds: Bounds::default() }
+        Compiler::Child { program: PathBuf::from("/proc/self/exe"), bounds: Bounds::new(compile) }
     }
 
     /// The machine code of the component `bytes` for `engine`.
@@ -130,8 +152,11 @@ pub fn compile_standard_input(bounds: Bounds) -> anyhow::Result<()> {
     for (resource, most) in [(Resource::As, bounds.memory), (Resource::Cpu, bounds.seconds), (Resource::Core, 0)] {
         setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) }).context("failed to bound the compiler")?;
     }
-    // Where it is not allowed the compiler is only less polite.
+    // Nobody waits for what it compiles once its parent is gone.
+    set_parent_process_death_signal(Some(Signal::KILL)).context("failed to tie the compiler to its parent")?;
+    // Where these are not allowed the compiler is only less polite.
     let _ = nice(NICENESS);
+    let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE);
     let mut bytes = Vec::new();
     io::stdin().take(MAX_COMPONENT_BYTES as u64 + 1).read_to_end(&mut bytes).context("failed to read the component")?;
     let engine = Engine::new(&engine_config())?;
@@ -175,7 +200,7 @@ fn in_child(program: &PathBuf, bounds: Bounds, bytes: &[u8]) -> anyhow::Result<V
         (in_time, compiled.join().unwrap_or_else(|_| Ok(Vec::new())), words.join().unwrap_or_else(|_| Ok(String::new())))
     });
     let status = child.wait().context("failed to wait for the compiler")?;
-    ensure!(in_time, "compiling it takes longer than {seconds} s; make it smaller");
+    ensure!(in_time, "compiling it takes longer than {seconds} s; make it smaller, or raise rules.compile_time");
     let (compiled, words) = (compiled.context("failed to read the machine code")?, words.unwrap_or_default());
     ensure!(
         compiled.len() as u64 <= MAX_COMPILED_BYTES,
@@ -187,6 +212,23 @@ fn in_child(program: &PathBuf, bounds: Bounds, bytes: &[u8]) -> anyhow::Result<V
     }
     match words.trim().strip_prefix("error: ").map(|words| words.escape_debug().to_string()) {
         Some(words) if status.code() == Some(1) => bail!("{words}"),
-        _ => bail!("compiling it takes more than {memory} bytes of memory or {seconds} s ({status}); make it smaller"),
+        _ => bail!(
+            "compiling it takes more than {} of memory or {seconds} s ({status}); make it smaller, or raise rules.compile_memory \
+             or rules.compile_time",
+            size(memory)
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compiling_takes_half_of_a_small_cgroup_and_never_more_than_2_gib() {
+        assert_eq!(share(None), 2 << 30);
+        assert_eq!(share(Some(u64::MAX)), 2 << 30);
+        assert_eq!(share(Some(1 << 30)), 512 << 20);
+        assert_eq!(share(Some(64 << 20)), 256 << 20, "or nothing would be compiled");
     }
 }

@@ -15,6 +15,7 @@ use super::bindings::{Manifest as BoundManifest, Outcome as BoundOutcome, Rule};
 use super::guest::{Guest, Occasion, escaped};
 use super::limits::Limit;
 use super::names::functions;
+use super::platform::remedy;
 use super::runtime::{Component, TICK, hex};
 use crate::column::Column;
 use crate::config::Limits;
@@ -111,7 +112,10 @@ impl Instance {
         let rule = rule.context("failed to instantiate it")?;
         store.set_epoch_deadline(ticks(self.limits.deadline));
         let answer = rule.call_configure(&mut *store, &self.config).map_err(|error| self.explain(&error, store.data_mut()));
-        let refused = |message: String| Refused(escaped(&message[..message.floor_char_boundary(MAX_REFUSAL_BYTES)]));
+        let refused = |message: String| {
+            let words = escaped(&message[..message.floor_char_boundary(MAX_REFUSAL_BYTES)]);
+            Refused(remedy(&words).map_or_else(|| words.clone(), |remedy| format!("{words}: {remedy}")))
+        };
         let manifest = answer.context("`configure` failed")?.map_err(refused)?;
         Ok((rule, from_bound(manifest)))
     }
@@ -132,12 +136,16 @@ impl Instance {
             (None, Some(trap)) => trap.to_string(),
             (None, None) => escaped(&error.root_cause().to_string()),
         };
+        let backtrace = error.downcast_ref().map(functions).unwrap_or_default();
         Fault {
             message: match guest.last_words() {
-                Some(words) => format!("{words} ({cause})"),
+                Some(words) => match remedy(&words) {
+                    Some(remedy) => format!("{words}: {remedy}{} ({cause})", caller(&backtrace)),
+                    None => format!("{words} ({cause})"),
+                },
                 None => cause,
             },
-            backtrace: error.downcast_ref().map(functions).unwrap_or_default(),
+            backtrace,
             timed_out: limit == Some(Limit::Deadline),
         }
     }
@@ -147,6 +155,14 @@ impl Instance {
 fn unstarted(error: &anyhow::Error) -> Fault {
     let fault = error.downcast_ref::<Fault>().cloned().unwrap_or_default();
     Fault { message: format!("failed to start again: {error:#}"), ..fault }
+}
+
+/// The first function of a backtrace that is the author's own, in words.
+fn caller(backtrace: &str) -> String {
+    const OTHERS: [&str; 6] = ["std::", "core::", "alloc::", "weir_rule::", "__", "rust_"];
+    // `<a::B as c::D>::e` is a function of the crate `a`.
+    let is_own = |function: &&str| !OTHERS.iter().any(|other| function.trim_start_matches(['<', '&']).starts_with(other));
+    backtrace.lines().find(is_own).map(|function| format!("; called in {function}")).unwrap_or_default()
 }
 
 /// A deadline in ticks. One more than it takes: the first may come at once.

@@ -6,7 +6,7 @@
 
 use wasmtime::{ResourceLimiter, Trap};
 
-use crate::config::Limits;
+use crate::config::{Limits, size};
 
 /// A limit of `[rule.NAME]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,13 +39,13 @@ impl Limit {
     pub(super) fn words(self, name: &str, limits: &Limits) -> String {
         let Limits { memory, tables, instances, stack, result, deadline } = limits;
         match self {
-            Limit::Memory => format!("wanted more memory than the {memory} bytes of rule.{name}.memory"),
+            Limit::Memory => format!("wanted more memory than the {} of rule.{name}.memory", size(*memory as u64)),
             Limit::Tables => format!("wanted more table elements than the {tables} of rule.{name}.tables"),
             Limit::Instances => {
                 format!("has more core instances, memories or tables than the {instances} of rule.{name}.instances")
             }
-            Limit::Stack => format!("went deeper than the {stack} bytes of rule.{name}.stack"),
-            Limit::Result => format!("handed over more than the {result} bytes of rule.{name}.result"),
+            Limit::Stack => format!("went deeper than the {} of rule.{name}.stack", size(*stack as u64)),
+            Limit::Result => format!("handed over more than the {} of rule.{name}.result", size(*result as u64)),
             Limit::Deadline => format!("ran longer than the {deadline:?} of rule.{name}.deadline"),
         }
     }

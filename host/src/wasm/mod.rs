@@ -6,11 +6,13 @@
 
 mod bindings;
 mod cache;
+mod cgroup;
 mod compiler;
 mod guest;
 mod instance;
 mod limits;
 mod names;
+mod platform;
 mod runtime;
 
 pub use crate::config::Limits;
@@ -18,5 +20,6 @@ pub use cache::Cache;
 pub use compiler::{Bounds, COMPILING, Compiler, compile_standard_input};
 pub use guest::Occasion;
 pub use instance::{Instance, Refused};
-pub(crate) use runtime::hex;
+pub(crate) use platform::lacking;
 pub use runtime::{Component, MAX_COMPONENT_BYTES, Runtime};
+pub(crate) use runtime::{Import, hex, import};

@@ -25,10 +25,36 @@ pub(super) const TICK: Duration = Duration::from_millis(10);
 const STACK_STEP: usize = 64 << 10;
 /// What is told of the name of another import, in bytes.
 const MAX_IMPORT_BYTES: usize = 256;
-/// The import that a component may have.
-const LOG: &str = "weir:rule/log@0.1.0";
-/// The contract's types, which a component names by an import that gives it nothing.
-const TYPES: &str = "weir:rule/types@0.1.0";
+/// The imports that a component may have: the log, and the contract's types, which give it nothing.
+const OFFERED: [&str; 2] = ["weir:rule/log", "weir:rule/types"];
+/// The version of the contract `wit/rule.wit`, and how versions begin that are compatible with it.
+const CONTRACT: &str = "0.1.0";
+const COMPATIBLE: &str = "0.1.";
+
+/// What a component asks for by the name of an import.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Import<'a> {
+    /// Something of the contract, in this version, which is compatible with ours.
+    Offered(&'a str),
+    /// Something else.
+    Refused,
+}
+
+/// Whether the host offers `name`, as in `weir:rule/log@0.1.0`.
+///
+/// # Errors
+/// If it is of another version of the contract: both versions, in words.
+pub(crate) fn import(name: &str) -> Result<Import<'_>, String> {
+    let Some((_, version)) = name.split_once('@').filter(|(name, _)| OFFERED.contains(name)) else { return Ok(Import::Refused) };
+    if version.starts_with(COMPATIBLE) {
+        return Ok(Import::Offered(version));
+    }
+    let version = &version[..version.floor_char_boundary(MAX_IMPORT_BYTES)];
+    Err(format!(
+        "it is built for version {version} of the contract, and this is version {CONTRACT}; build it with a `weir-rule` of a \
+         compatible version"
+    ))
+}
 
 /// What compiles and links components. Clones share it.
 #[derive(Clone)]
@@ -104,9 +130,10 @@ impl Runtime {
         let Linked { engine, linker, .. } = self.linked(stack)?;
         let component = self.compile(&engine, bytes, &digest)?;
         for (import, item) in component.component_type().imports(&engine) {
-            let known = [LOG, TYPES].contains(&import) && matches!(item.ty, ComponentItem::ComponentInstance(_));
-            let import = &import[..import.floor_char_boundary(MAX_IMPORT_BYTES)];
-            ensure!(known, "it imports `{import}`, and a rule may import nothing but `{LOG}`; remove what needs it");
+            let offered = matches!(self::import(import).map_err(anyhow::Error::msg)?, Import::Offered(_));
+            let known = offered && matches!(item.ty, ComponentItem::ComponentInstance(_));
+            let (import, log) = (&import[..import.floor_char_boundary(MAX_IMPORT_BYTES)], OFFERED[0]);
+            ensure!(known, "it imports `{import}`, and a rule may import nothing but `{log}@{CONTRACT}`; remove what needs it");
         }
         let pre = linker.instantiate_pre(&component).context("its import `log` is not that of the contract wit/rule.wit")?;
         let pre =

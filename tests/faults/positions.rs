@@ -69,15 +69,36 @@ fn the_remedy_for_a_state_that_cannot_be_read_writes_nothing_twice() {
 }
 
 /// A broker forgets the offsets of a topic that is deleted; a mirror or a backup may bring them back.
-#[test]
-fn offsets_of_a_topic_that_was_made_anew_since_are_not_taken() {
-    let job = paused("anew");
+fn made_anew(name: &str) -> Job {
+    let job = paused(name);
     let committed = job.committed().unwrap();
     shared().delete_topic(&job.topic("in"));
     shared().create_topic_again(&job.topic("in"), PARTITIONS);
     // As many as before and more: the offsets alone tell nothing.
     job.load(21, 1_000, 1_500).finish();
     committed.iter().for_each(|(partition, (offset, metadata))| job.commit(*partition, *offset, metadata));
+    job
+}
+
+#[test]
+fn the_remedy_for_a_topic_that_was_made_anew_leads_to_a_verdict() {
+    let mut job = made_anew("anew-remedied");
+    follow_remedy(assert_refused(&job.verify(), &["was deleted and created anew", "new topics", "--delete-offsets"]));
+    for (key, kind) in [("topics.output", "out"), ("topics.rejected", "rejected"), ("topics.counts", "counts")] {
+        let topic = job.topic(kind) + "-2";
+        shared().create_topic(&topic, PARTITIONS, &[]);
+        job = job.with(key, &topic);
+    }
+    job.work_off(job.engine("a"));
+    let verify = job.verify();
+    assert_eq!(verify.code, Some(0), "{verify:#?}");
+    assert!(verify.lines.iter().any(|line| line.starts_with("verified: 1,500 records, each exactly once")), "{verify:#?}");
+}
+
+#[test]
+fn offsets_of_a_topic_that_was_made_anew_since_are_not_taken() {
+    let job = made_anew("anew");
+    let committed = job.committed().unwrap();
     // Each output is of an offset that the new topic has: only the id in the states tells.
     let verify = job.verify();
     let named = committed.values().all(|(_, metadata)| !metadata.contains(r#""topic":"""#));

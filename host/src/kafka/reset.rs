@@ -1,4 +1,4 @@
-//! The command by which people set the offsets of a group, to the position that does the least harm.
+//! The commands by which people set the offsets of a group, to the position that does the least harm, or delete them.
 //!
 //! It names the partitions that are affected, and no others: what an offset is set back over is written a second time.
 
@@ -35,20 +35,20 @@ impl Reset {
     /// The remedy for `partitions`, or for all of them where none is named.
     pub fn remedy(&self, partitions: &[i32], to: Position) -> String {
         let command = self.command(partitions, to);
-        let secured = if self.secured { ", with the properties of a Java client in client.properties" } else { "" };
+        let secured = self.secured();
         format!(
             "to go on, stop every process of the group, run `{command}`{secured}, and start them again; the counts of what was \
              set then begin anew"
         )
     }
 
+    /// What deletes the offsets of the whole topic, once every process of the group has stopped.
+    pub fn deletion(&self) -> String {
+        format!("run `{} --delete-offsets`{}", self.of_topic(), self.secured())
+    }
+
     fn command(&self, partitions: &[i32], to: Position) -> String {
-        let Reset { brokers, group, topic, .. } = self;
-        let mut command = format!("kafka-consumer-groups.sh --bootstrap-server {brokers}");
-        if self.secured {
-            command += " --command-config client.properties";
-        }
-        let _ = write!(command, " --group {} --topic {topic}", quoted(group));
+        let mut command = self.of_topic();
         for (index, partition) in partitions.iter().enumerate() {
             let _ = write!(command, "{}{partition}", if index == 0 { ':' } else { ',' });
         }
@@ -57,6 +57,16 @@ impl Reset {
             Position::Current => "--to-current",
         };
         command + " --reset-offsets " + to + " --execute"
+    }
+
+    fn of_topic(&self) -> String {
+        let Reset { brokers, group, topic, secured } = self;
+        let config = if *secured { " --command-config client.properties" } else { "" };
+        format!("kafka-consumer-groups.sh --bootstrap-server {brokers}{config} --group {} --topic {topic}", quoted(group))
+    }
+
+    fn secured(&self) -> &'static str {
+        if self.secured { ", with the properties of a Java client in client.properties" } else { "" }
     }
 }
 

@@ -14,6 +14,7 @@ use super::violation::{Names, ROLES, Role};
 use crate::config::Config;
 use crate::kafka::offsets::Committed;
 use crate::kafka::reader::{Extents, Seen};
+use crate::kafka::reset::Reset;
 use crate::kafka::{Failure, Reader};
 use crate::state::State;
 
@@ -23,7 +24,8 @@ const WRITTEN: [Role; 3] = [Role::Outputs, Role::DeadLetters, Role::Counts];
 /// The topics, how far they are read, and what was found in them.
 pub(super) struct Session {
     reader: Reader,
-    group: String,
+    /// The offsets that the group has committed in the input.
+    offsets: Reset,
     names: Names,
     audit: Audit,
     /// Up to where partitions are read.
@@ -46,7 +48,7 @@ impl Session {
         let drops = config.rules.iter().any(|rule| rule.drop);
         Ok(Session {
             reader,
-            group: config.kafka.group.clone(),
+            offsets: Reset::new(&config.kafka, brokers, &topics.input),
             audit: Audit::new(names.clone(), drops, compacted),
             names,
             read: BTreeMap::new(),
@@ -112,7 +114,7 @@ impl Session {
             }
         }
         match another(cuts, &self.ids[&Role::Input]) {
-            Some(cut) => Err(Failure::Stop(recreated(self.names.of(Role::Input), &self.group, cut, &self.ids[&Role::Input]))),
+            Some(cut) => Err(Failure::Stop(recreated(self.names.of(Role::Input), &self.offsets, cut, &self.ids[&Role::Input]))),
             None => Ok(()),
         }
     }
@@ -173,14 +175,14 @@ fn another<'a>(cuts: &'a [Cut], id: &str) -> Option<&'a Cut> {
     cuts.iter().find(differs)
 }
 
-fn recreated(topic: &str, group: &str, cut: &Cut, id: &str) -> anyhow::Error {
+fn recreated(topic: &str, offsets: &Reset, cut: &Cut, id: &str) -> anyhow::Error {
     let before = cut.state.as_ref().map_or("", |state| &state.topic);
     anyhow!(
         "failed to judge topic {topic}: it was deleted and created anew since the offset of partition {} was committed (its state \
          has id {before}, the topic has {id} now), so offsets and headers name records of the topic that is gone: stop every process \
-         of the group, delete its offsets with `kafka-consumer-groups.sh --delete-offsets --group {group} --topic {topic}`, and begin \
-         again with new topics for outputs, dead letters and counts",
-        cut.partition
+         of the group, {}, and start them again with new topics for outputs, dead letters and counts in `[topics]`",
+        cut.partition,
+        offsets.deletion()
     )
 }
 

@@ -25,7 +25,9 @@ impl Hint {
     fn of_json(head: &[u8]) -> Option<Hint> {
         let text = head.trim_ascii_start();
         let first = text.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_end();
-        let begins_object = first.starts_with(b"{") && !first.ends_with(b"}") && first.len() < text.len();
+        // What is broken over lines ends its first one where more has to follow.
+        let goes_on = [b'{', b'[', b','].iter().any(|last| first.last() == Some(last));
+        let begins_object = first.starts_with(b"{") && goes_on && first.len() < text.len();
         match text.first() {
             Some(b'[') => Some(Hint::Array),
             _ => begins_object.then_some(Hint::PrettyPrinted),

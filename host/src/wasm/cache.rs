@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(cache.find("other"), None);
     }
 
-    /// A cache with entries of ten bytes, the oldest first.
+    /// A cache with entries of ten bytes and a digest of 32, the oldest first.
     fn filled(folder: &Path, keys: &[&str]) -> Cache {
         let cache = Cache::in_folder(folder.join("weir")).unwrap();
         for (age, key) in keys.iter().rev().enumerate() {
@@ -168,9 +168,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = filled(folder.path(), &["a", "b", "c", "d"]);
         assert!(cache.find("a").is_some());
-        cache.prune(3, 100);
+        cache.prune(3, 400);
         assert_eq!(keys(&cache), ["a", "c", "d"], "a was used");
-        cache.prune(3, 25);
+        cache.prune(3, 100);
         assert_eq!(keys(&cache), ["a", "d"]);
     }
 

@@ -27,7 +27,7 @@ const CROWD: usize = 3;
 /// How long a fault lasts, in milliseconds.
 const SPELL: std::ops::Range<u64> = 200..3_000;
 /// Topics that take the largest of the poisons.
-pub const LARGE: (&str, &str) = ("max.message.bytes", "4000000");
+const LARGE: (&str, &str) = ("max.message.bytes", "4000000");
 
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
@@ -73,16 +73,21 @@ pub fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+/// A job that takes poison, and whose engines and brokers notice soon what is broken.
+pub fn job(cluster: &Cluster, name: &str) -> Job {
+    Job::with_topics(cluster, name, |_| vec![LARGE])
+        .with("kafka.properties.session.timeout.ms", "3000")
+        .with("kafka.properties.socket.timeout.ms", "4000")
+        .with("kafka.properties.transaction.timeout.ms", "8000")
+}
+
 #[test]
 fn whatever_is_broken_nothing_is_lost_or_repeated() {
     let rounds = number("ROUNDS").map_or(ROUNDS, |rounds| rounds as usize);
     let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..));
     eprintln!("chaos: {rounds} rounds, seed {seed}");
     let cluster = Cluster::start(&Shape { brokers: 3, proxies: 1, settings: &[], listeners: &[] });
-    let job = Job::with_topics(&cluster, "chaos", |_| vec![LARGE])
-        .with("kafka.properties.session.timeout.ms", "3000")
-        .with("kafka.properties.socket.timeout.ms", "4000")
-        .with("kafka.properties.transaction.timeout.ms", "8000");
+    let job = job(&cluster, "chaos");
     let load = job.load(seed, RATE, usize::MAX);
     let mut chaos = Chaos::new(seed, &cluster, &job);
     chaos.crowd.insert("a".to_owned(), job.engine_through(chaos.proxy, "a").assigned());

@@ -6,11 +6,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::chaos::{Chaos, LARGE, number};
+use crate::chaos::{Chaos, job, number};
 use crate::cluster::{Cluster, Shape};
 use crate::judge::{Judge, poisoned};
 use crate::operator::{Operator, blamed};
-use crate::weir::{Engine, Job, SETTLING};
+use crate::weir::{Engine, SETTLING};
 
 /// Minutes where none are asked for.
 const MINUTES: u64 = 1;
@@ -31,10 +31,7 @@ fn memory_levels_off_whatever_is_swapped_and_broken() {
     let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..));
     eprintln!("soak: {minutes} minutes, seed {seed}");
     let cluster = Cluster::start(&Shape { brokers: 3, proxies: 1, settings: &[], listeners: &[] });
-    let job = Job::with_topics(&cluster, "soak", |_| vec![LARGE])
-        .with("kafka.properties.session.timeout.ms", "3000")
-        .with("kafka.properties.socket.timeout.ms", "4000")
-        .with("kafka.properties.transaction.timeout.ms", "8000");
+    let job = job(&cluster, "soak");
     let mut operator = Operator::new(seed);
     let load = job.load(seed, RATE, usize::MAX);
     let mut chaos = Chaos::new(seed, &cluster, &job);

@@ -122,6 +122,15 @@ impl Events {
     }
 }
 
+#[cfg(test)]
+impl Events {
+    /// How many wait to be polled.
+    pub(super) fn len(&self) -> usize {
+        // SAFETY: the queue is ours.
+        unsafe { rd::rd_kafka_queue_length(self.0.as_ptr()) }
+    }
+}
+
 impl Drop for Events {
     fn drop(&mut self) {
         // SAFETY: the reference is ours.

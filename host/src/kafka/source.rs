@@ -157,18 +157,18 @@ impl Source {
                     self.judge(&error, place)?;
                     None
                 }
-                // An event of another kind was served, or the time is up.
-                Some(Event::Served) | None => None,
+                // An event of another kind was served.
+                Some(Event::Served) => None,
+                None if rest.is_zero() && Instant::now() >= until => break,
+                None => None,
             };
             if let Some(change) = change {
                 batch.clear();
                 self.new_ends.clear();
                 return Ok(self.change(change));
             }
+            // Once the time is up all is still taken that is there: a rebalance may be behind many events about an outage.
             rest = until.saturating_duration_since(Instant::now());
-            if rest.is_zero() {
-                break;
-            }
         }
         Ok(if batch.is_empty() { Polled::Nothing } else { Polled::Messages })
     }
@@ -394,6 +394,7 @@ impl ConsumerContext for Member {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kafka::testing::{Broker, config, eventually};
 
     #[test]
     fn extents_go_to_one_past_the_last_offset_of_all_parts() {
@@ -404,5 +405,22 @@ mod tests {
         };
         let parts = [part(&[(0, 5), (0, 6), (2, 9), (0, 8)]), part(&[]), part(&[(0, 11)])];
         assert_eq!(extents(&parts), BTreeMap::from([(0, 12), (2, 10)]));
+    }
+
+    #[test]
+    fn a_poll_that_must_not_wait_still_takes_all_events_that_are_there() {
+        let mut settings = config();
+        settings.topics.partitions = 8;
+        let broker = Broker::start(settings);
+        let (mut source, mut batch) = (Source::open(&broker.config, &broker.address, Arc::default()).unwrap(), Batch::default());
+        eventually(
+            "partitions are assigned",
+            || matches!(source.poll(&mut batch, Duration::from_millis(100)).unwrap(), Polled::Assigned(partitions) if partitions.len() == 8),
+        );
+        source.restore().unwrap();
+        eventually("the end of each partition is told", || source.lag().len() == 8 && source.events.len() >= 8);
+        assert_eq!(source.poll(&mut batch, Duration::ZERO).unwrap(), Polled::Nothing);
+        assert_eq!(source.events.len(), 0, "what is behind them, such as a rebalance, would wait for the next polls");
+        assert_eq!(source.new_ends.len(), 8);
     }
 }

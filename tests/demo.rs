@@ -1,10 +1,14 @@
 //! The demo: with the program alone, in a folder of its own, and with rules inside that are those of the sources.
 
 use std::fs;
+use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::program::{Weir, built, checkout, command, eventually};
@@ -86,6 +90,50 @@ fn the_program_alone_is_enough_for_a_demo_with_swaps_and_nothing_is_left_of_it()
     assert!(!ended.lines.iter().any(|line| line.contains("ERROR")), "{:#?}", ended.lines);
     eventually("nothing is left", || names(&temporary).is_empty().then_some(()));
     assert_eq!(names(folder.path()), ["temporary"]);
+}
+
+#[test]
+fn what_a_killed_demo_leaves_behind_is_removed_by_the_next() {
+    let (folder, mut killed) = demo_alone("demo");
+    let temporary = folder.path().join("temporary");
+    killed.line("/s)");
+    killed.signal(Signal::KILL);
+    killed.end();
+    let left = names(&temporary);
+    assert_eq!(left.len(), 1, "{left:?}");
+    let mut next = Weir::start_in(folder.path(), "demo --seconds 1", &[("TMPDIR", temporary.to_str().unwrap())]);
+    next.line("those inside the program run");
+    assert!(!names(&temporary).contains(&left[0]));
+    next.end();
+}
+
+/// A pipe that takes nothing: who writes to it waits.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = io::pipe().unwrap();
+    let flags = fcntl_getfl(&writer).unwrap();
+    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();
+    while writer.write(&[0; 4096]).is_ok() {}
+    fcntl_setfl(&writer, flags).unwrap();
+    (reader, writer)
+}
+
+#[test]
+fn a_demo_that_is_asked_to_stop_twice_ends_at_once_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_reader, writer) = full_pipe();
+    let mut demo = command("weir", folder.path());
+    demo.arg("demo").env("TMPDIR", folder.path()).stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
+    let mut demo = demo.spawn().unwrap();
+    let mut log = BufReader::new(demo.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(log.any(|line| line.contains("rules are live") || line.contains("starting at")), "it has begun");
+    kill_process(Pid::from_child(&demo), Signal::TERM).unwrap();
+    assert!(log.any(|line| line.contains("a second signal stops at once")), "it was asked once");
+    // What follows within a tenth of a second counts as the same signal.
+    thread::sleep(Duration::from_millis(200));
+    kill_process(Pid::from_child(&demo), Signal::TERM).unwrap();
+    assert!(log.last().is_some_and(|line| line.contains("stopping at once")));
+    assert_eq!(demo.wait().unwrap().code(), Some(128 + 15));
+    assert_eq!(names(folder.path()).into_iter().find(|name| name.starts_with("weir-demo-")), None);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! snapshot and ends the other two. There is no special path through the engine: what is seen here is what runs elsewhere.
 
 mod home;
+mod scratch;
 
 use std::env;
 use std::ffi::OsStr;
@@ -93,7 +94,7 @@ type Show<'a> = &'a mut dyn FnMut(&Stage, &mut Watch<'_>) -> anyhow::Result<()>;
 fn play(home: &Home, until: Option<Instant>, show: Show<'_>) -> anyhow::Result<Snapshot> {
     let Home { config, file, .. } = home;
     let (signals, stop) = mpsc::channel();
-    events::signals(signals)?;
+    events::signals_and(signals, home.remover())?;
     if home.own_rules {
         tracing::info!("{} lacks rules: those inside the program run", config.swap.folder.display());
     }

@@ -99,6 +99,14 @@ impl Inbox {
 /// # Errors
 /// If the handlers cannot be installed.
 pub fn signals(events: Sender<Event>) -> anyhow::Result<()> {
+    signals_and(events, || ())
+}
+
+/// [`signals`], with what is to be done before the process ends at once.
+///
+/// # Errors
+/// If the handlers cannot be installed.
+pub fn signals_and(events: Sender<Event>, last: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to watch for signals")?;
     let (terminate, interrupt) = {
         let _entered = runtime.enter();
@@ -107,12 +115,12 @@ pub fn signals(events: Sender<Event>) -> anyhow::Result<()> {
     };
     std::thread::Builder::new()
         .name("signals".into())
-        .spawn(move || runtime.block_on(watch(events, terminate, interrupt)))
+        .spawn(move || runtime.block_on(watch(events, terminate, interrupt, last)))
         .context("failed to start the thread that watches for signals")?;
     Ok(())
 }
 
-async fn watch(events: Sender<Event>, mut terminate: Signal, mut interrupt: Signal) {
+async fn watch(events: Sender<Event>, mut terminate: Signal, mut interrupt: Signal, last: impl FnOnce()) {
     let mut asked: Option<Instant> = None;
     loop {
         let number = tokio::select! {
@@ -129,6 +137,7 @@ async fn watch(events: Sender<Event>, mut terminate: Signal, mut interrupt: Sign
             Some(since) if since.elapsed() < SAME_SIGNAL => {}
             Some(_) => {
                 tracing::warn!(signal = number, "stopping at once");
+                last();
                 std::process::exit(128 + number);
             }
         }

@@ -18,7 +18,7 @@ use rustix::fs::{Mode, OFlags, fchmod, fstat, open, openat};
 use rustix::process::geteuid;
 
 /// The mode of a folder that is closed to others.
-const CLOSED: u32 = 0o700;
+pub(crate) const CLOSED: u32 = 0o700;
 /// What others may do by a mode.
 const OTHERS: u32 = 0o077;
 /// What lets others write, by a mode.
@@ -92,6 +92,27 @@ pub(crate) fn make_closed(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Opens a folder that is there, this user's and closed to others.
+///
+/// # Errors
+/// If it is a link, belongs to another user or is open to others, or can't be opened.
+pub(crate) fn open_private(folder: &Path) -> io::Result<File> {
+    match open_own(folder)? {
+        (opened, mode) if mode & OTHERS == 0 => Ok(opened.into()),
+        _ => Err(io::Error::other("it is open to others")),
+    }
+}
+
+/// Opens a folder of this user's, and follows no link. Returns its mode too.
+fn open_own(folder: &Path) -> io::Result<(OwnedFd, u32)> {
+    let opened = open(folder, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let found = fstat(&opened)?;
+    if found.st_uid != geteuid().as_raw() {
+        return Err(io::Error::other(format!("it belongs to the user with the id {}", found.st_uid)));
+    }
+    Ok((opened, found.st_mode))
+}
+
 /// An open folder that only this user can reach into.
 pub(crate) struct Private(OwnedFd);
 
@@ -102,12 +123,8 @@ impl Private {
     /// If it is a link, if it belongs to another user, or if it can't be made, opened or closed.
     pub(crate) fn open(folder: &Path) -> io::Result<Private> {
         make(folder)?;
-        let opened = open(folder, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        let found = fstat(&opened)?;
-        if found.st_uid != geteuid().as_raw() {
-            return Err(io::Error::other(format!("it belongs to the user with the id {}", found.st_uid)));
-        }
-        if found.st_mode & OTHERS != 0 {
+        let (opened, mode) = open_own(folder)?;
+        if mode & OTHERS != 0 {
             fchmod(&opened, Mode::RWXU)?;
         }
         Ok(Private(opened))

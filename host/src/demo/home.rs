@@ -3,12 +3,14 @@
 //! The program alone is enough for a demo: its three rules are inside, as `weir build` makes them (`make demo-rules` renews them).
 //! In a checkout with its own rules those are taken. Nothing is kept: the next demo begins like this one.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
-use tempfile::TempDir;
 
+use super::scratch::Scratch;
 use crate::cli::ConfigFile;
 use crate::config::{self, Config};
 
@@ -25,7 +27,7 @@ const RULES_FOLDER: &str = "WEIR_RULES_FOLDER";
 
 /// The folder, which goes with it, and the configuration that holds for the demo.
 pub(super) struct Home {
-    _folder: TempDir,
+    folder: Arc<Scratch>,
     pub(super) config: Config,
     /// Where it is from.
     pub(super) file: ConfigFile,
@@ -42,8 +44,8 @@ impl Home {
     /// If the configuration is not valid, or the folder can't be written.
     pub(super) fn make(mut file: ConfigFile) -> anyhow::Result<Home> {
         let config = file.load()?;
-        let folder = tempfile::Builder::new().prefix("weir-demo-").tempdir();
-        let folder = folder.context("failed to make a folder for the demo: let TMPDIR name one that can be written")?;
+        let folder = Scratch::make(&env::temp_dir())
+            .context("failed to make a folder for the demo: let TMPDIR name one that can be written")?;
         let own_rules = lacks_rules(&config);
         let rules = if own_rules { put_rules(&folder.path().join("rules"))? } else { absolute(&config.swap.folder)? };
         let located = config::locate(file.config.as_deref());
@@ -58,7 +60,16 @@ impl Home {
         }
         let mut config = file.load()?;
         config.swap.state = Some(folder.path().join("state"));
-        Ok(Home { _folder: folder, config, file, edited, own_rules })
+        Ok(Home { folder: Arc::new(folder), config, file, edited, own_rules })
+    }
+
+    /// What removes the folder where the process ends without dropping this.
+    pub(super) fn remover(&self) -> impl FnOnce() + Send + use<> {
+        let folder = Arc::downgrade(&self.folder);
+        move || {
+            // Where that fails the next demo does it.
+            let _ = folder.upgrade().map(|folder| folder.remove());
+        }
     }
 }
 

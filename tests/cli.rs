@@ -245,6 +245,18 @@ fn a_rule_that_fails_on_a_line_is_a_failure_on_request() {
 }
 
 #[test]
+fn check_warns_of_a_rule_that_answers_otherwise_when_it_is_asked_again() {
+    let folder = checkout();
+    let fickle = include_str!("guests/state-that-changes-its-mind.wat");
+    fs::write(folder.path().join("fickle.wasm"), Guest::new(fickle).component()).unwrap();
+    let said = shell("weir check rules/dist fickle.wasm", None, folder.path());
+    assert!(said.status.success(), "{said:?}");
+    let warnings = String::from_utf8(said.stderr).unwrap();
+    assert!(warnings.starts_with("fickle.wasm: warning: it answers the same rows otherwise"), "{warnings}");
+    assert_eq!(warnings.lines().count(), 1, "{warnings}");
+}
+
+#[test]
 fn a_line_is_judged_soon_after_the_start() {
     const GOAL: Duration = Duration::from_millis(300);
     let folder = checkout();

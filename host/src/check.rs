@@ -13,6 +13,10 @@ use crate::pipeline::Manifest;
 use crate::ruleset::{self, Defined, Proven};
 use crate::wasm::{Compiler, Runtime, lacking};
 
+/// What is wrong with a rule that answers otherwise when it is asked the same again. It imports nothing, so this is what tells.
+const UNSTEADY: &str = "it answers the same rows otherwise when it is asked again: a rule has no randomness and no memory; the order \
+    of a `HashMap` is random too, a `BTreeMap` is sorted";
+
 /// Runs the command.
 ///
 /// # Errors
@@ -51,7 +55,11 @@ fn prove(runtime: &Runtime, file: &Path, config: &Config) -> anyhow::Result<Stri
     for call in lacking(&defined.bytes) {
         eprintln!("{}: warning: {call}", file.display());
     }
-    Ok(report(file, &defined, &ruleset::prove(runtime, &defined)?))
+    let proven = ruleset::prove(runtime, &defined)?;
+    if !proven.is_steady {
+        eprintln!("{}: warning: {UNSTEADY}", file.display());
+    }
+    Ok(report(file, &defined, &proven))
 }
 
 /// How the configuration would run `file`: as the rule whose file or name it is, else with the defaults.

@@ -50,6 +50,8 @@ pub struct Proven {
     pub component: Component,
     /// What the rule says of itself when it is configured with `config`.
     pub manifest: Manifest,
+    /// Whether it answered the same when it was asked the same once more.
+    pub is_steady: bool,
     config: config::Rule,
 }
 
@@ -175,8 +177,9 @@ pub fn prove(runtime: &Runtime, rule: &Defined) -> anyhow::Result<Proven> {
     let component =
         runtime.load(bytes, config.limits.stack).with_context(|| format!("{} can't be used as a rule", config.file.display()))?;
     let (mut instance, manifest) = instantiate(&component, config, Occasion::Probe)?;
-    probe(&mut instance, &manifest).with_context(|| format!("the rule of {} failed its probe", config.file.display()))?;
-    Ok(Proven { component, manifest, config: config.clone() })
+    let is_steady =
+        probe(&mut instance, &manifest).with_context(|| format!("the rule of {} failed its probe", config.file.display()))?;
+    Ok(Proven { component, manifest, is_steady, config: config.clone() })
 }
 
 /// The files of `named`, where a folder stands for the `*.wasm` in it.
@@ -231,8 +234,8 @@ const ORDINARY: &str = r#"{"user_id":"424cdd21-063a-43a7-b91b-7ca1a833afae","app
 "ip":"199.172.111.135","locale":"RU","device_id":"593-47-5928","timestamp":1694479551}"#;
 
 /// Lets a rule judge no row, an ordinary one, rows with the same odd cell in all members, and rows with cells of all kinds
-/// beside each other. It may reject them; it must not fail.
-fn probe(instance: &mut Instance, manifest: &Manifest) -> anyhow::Result<()> {
+/// beside each other. It may reject them; it must not fail. Returns whether it answers the same when it is asked once more.
+fn probe(instance: &mut Instance, manifest: &Manifest) -> anyhow::Result<bool> {
     let long = "a long text, ".repeat(100);
     let cells: [(Kind, &[u8]); 11] = [
         (Kind::Absent, b""),
@@ -260,13 +263,14 @@ fn probe(instance: &mut Instance, manifest: &Manifest) -> anyhow::Result<()> {
         column
     };
     let columns: Vec<Column> = manifest.reads.iter().enumerate().map(column).collect();
+    let mut is_steady = true;
     for rows in [0, 1 + 2 * cells.len()] {
         let columns: Vec<Column> = columns.iter().map(|column| column.part(0, rows)).collect();
         let columns: Vec<&Column> = columns.iter().collect();
-        let outcome = instance.evaluate(View { rows, columns: &columns, ..View::default() });
-        outcome
-            .and_then(|outcome| outcome.check(manifest, rows))
-            .map_err(|fault| anyhow::anyhow!("with {rows} rows: {fault}"))?;
+        let mut ask = || instance.evaluate(View { rows, columns: &columns, ..View::default() });
+        let outcome = ask().and_then(|outcome| outcome.check(manifest, rows).map(|()| outcome));
+        let outcome = outcome.map_err(|fault| anyhow::anyhow!("with {rows} rows: {fault}"))?;
+        is_steady &= ask().is_ok_and(|again| again == outcome);
     }
-    Ok(())
+    Ok(is_steady)
 }

@@ -7,13 +7,10 @@ use wit_component::ComponentEncoder;
 use wit_parser::decoding::{DecodedWasm, decode};
 use wit_parser::{Resolve, WorldId};
 
-use crate::wasm::{self, Import};
+use crate::wasm::{self, CONTRACT, Import};
 
 /// The contract, as rule authors read it.
-const CONTRACT: &str = include_str!("../../../wit/rule.wit");
-
-/// Its version.
-const VERSION: &str = "0.1.0";
+const TEXT: &str = include_str!("../../../wit/rule.wit");
 
 /// Makes a component of a core module that was compiled with the bindings of `weir-rule`.
 pub(super) fn encode(module: &[u8]) -> Result<Vec<u8>> {
@@ -31,7 +28,7 @@ pub(super) fn encode(module: &[u8]) -> Result<Vec<u8>> {
 pub(super) fn check(component: &[u8]) -> Result<()> {
     let DecodedWasm::Component(resolve, found) = decode(component)? else { bail!("it is no component") };
     let imports = names(&resolve, resolve.worlds[found].imports.keys());
-    let mut version = VERSION;
+    let mut version = CONTRACT;
     for import in &imports {
         if let Import::Offered(compatible) = wasm::import(import).map_err(anyhow::Error::msg)? {
             version = compatible;
@@ -56,7 +53,7 @@ pub(super) fn check(component: &[u8]) -> Result<()> {
 /// The contract as a component of this compatible version names it.
 fn contract(version: &str) -> Result<(Resolve, WorldId)> {
     let mut resolve = Resolve::default();
-    let text = CONTRACT.replacen(&format!("package weir:rule@{VERSION};"), &format!("package weir:rule@{version};"), 1);
+    let text = TEXT.replacen(&format!("package weir:rule@{CONTRACT};"), &format!("package weir:rule@{version};"), 1);
     let package = resolve.push_str("rule.wit", &text).context("failed to read the contract")?;
     let world = resolve.select_world(&[package], Some("rule"))?;
     Ok((resolve, world))
@@ -73,6 +70,11 @@ mod tests {
     /// Checks the component that is written as `text` and returns the complaint.
     fn complaint(text: &str) -> String {
         format!("{:#}", check(&wat::parse_str(text).unwrap()).unwrap_err())
+    }
+
+    #[test]
+    fn the_version_is_the_one_that_the_contract_names() {
+        assert!(TEXT.contains(&format!("\npackage weir:rule@{CONTRACT};\n")));
     }
 
     #[test]

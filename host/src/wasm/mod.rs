@@ -21,5 +21,5 @@ pub use compiler::{Bounds, COMPILING, Compiler, compile_standard_input};
 pub use guest::Occasion;
 pub use instance::{Instance, Refused};
 pub(crate) use platform::lacking;
+pub(crate) use runtime::{CONTRACT, Import, hex, import};
 pub use runtime::{Component, MAX_COMPONENT_BYTES, Runtime};
-pub(crate) use runtime::{Import, hex, import};

@@ -28,7 +28,7 @@ const MAX_IMPORT_BYTES: usize = 256;
 /// The imports that a component may have: the log, and the contract's types, which give it nothing.
 const OFFERED: [&str; 2] = ["weir:rule/log", "weir:rule/types"];
 /// The version of the contract `wit/rule.wit`, and how versions begin that are compatible with it.
-const CONTRACT: &str = "0.1.0";
+pub(crate) const CONTRACT: &str = "0.1.0";
 const COMPATIBLE: &str = "0.1.";
 
 /// What a component asks for by the name of an import.

@@ -1,8 +1,8 @@
-//! The state folder: every set that went live, and what operators and trials have decided since.
+//! The state folder: every set that went live or is about to, and what operators and trials have decided since.
 //!
 //! ```text
 //! components/SHA-256.wasm     the components, by their contents
-//! sets/HASH.json              what a set is made of, and when it went live last
+//! sets/HASH.json              what a set is made of, whether it has been live, and when it went live last
 //! pin                         the set that an operator went back to
 //! taken-back/HASH.json        what a trial found against a set
 //! on-trial/HASH.json          that a set has not passed its trial yet
@@ -43,13 +43,21 @@ pub struct Store {
     keep: usize,
 }
 
-/// A set that went live once.
+/// A set that went live, or is about to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Saved {
     pub set: Set,
     /// When it went live, the last time: milliseconds since the epoch.
     pub at: i64,
     pub why: Why,
+    /// Whether it has been live. A process may end before that.
+    #[serde(default = "has_been_live")]
+    pub live: bool,
+}
+
+/// What is not said where a version that did not tell the two apart has written it.
+fn has_been_live() -> bool {
+    true
 }
 
 /// What operators and trials have decided.
@@ -136,15 +144,22 @@ impl Store {
 
     /// The sets that went live, the last first. Those that can't be read are left out.
     pub fn history(&self) -> Vec<Saved> {
-        let saved = |hash: &String| self.read(&self.set(hash)).ok()?.filter(|saved: &Saved| saved.set.hash == *hash);
-        let mut history: Vec<Saved> = self.names("sets").iter().filter_map(saved).collect();
-        history.sort_by_key(|saved| std::cmp::Reverse(saved.at));
+        let mut history = self.kept();
+        history.retain(|saved| saved.live);
         history
+    }
+
+    /// The same, with those that were about to.
+    fn kept(&self) -> Vec<Saved> {
+        let saved = |hash: &String| self.read(&self.set(hash)).ok()?.filter(|saved: &Saved| saved.set.hash == *hash);
+        let mut kept: Vec<Saved> = self.names("sets").iter().filter_map(saved).collect();
+        kept.sort_by_key(|saved| std::cmp::Reverse(saved.at));
+        kept
     }
 
     /// Whether a set has been live, as far back as the history goes.
     pub fn knows(&self, hash: &str) -> bool {
-        self.set(hash).exists()
+        self.saved(hash).is_some_and(|saved| saved.live)
     }
 
     /// The set whose hash begins with `hash`.
@@ -260,9 +275,9 @@ impl Store {
 
     /// Throws away what is too much.
     fn forget(&self, needed: &[&str]) {
-        let history = self.history();
+        let all = self.kept();
         let (kept, old): (Vec<(usize, &Saved)>, Vec<_>) =
-            history.iter().enumerate().partition(|(age, saved)| *age < self.keep || needed.contains(&saved.set.hash.as_str()));
+            all.iter().enumerate().partition(|(age, saved)| *age < self.keep || needed.contains(&saved.set.hash.as_str()));
         for (_, saved) in old {
             let _ = fs::remove_file(self.set(&saved.set.hash)); // It is tried again with the next set.
             self.pardon(&saved.set.hash);
@@ -396,7 +411,7 @@ mod tests {
     }
 
     fn saved(definition: &Definition, at: i64) -> Saved {
-        Saved { set: describe(definition, &[&crate::pipeline::Manifest::default()]), at, why: Why::Folder }
+        Saved { set: describe(definition, &[&crate::pipeline::Manifest::default()]), at, why: Why::Folder, live: true }
     }
 
     #[test]
@@ -433,6 +448,30 @@ mod tests {
         }
         let kept: Vec<i64> = store.history().iter().map(|saved| saved.at).collect();
         assert_eq!(kept, [4, 3, 0]);
+    }
+
+    #[test]
+    fn a_set_that_was_kept_and_never_ran_is_not_in_the_history_but_counts_against_its_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path(), 2);
+        let sets = [0, 1, 2].map(|index| definition(&[index]));
+        for (at, set) in sets.iter().enumerate() {
+            store.save(set, &Saved { live: at != 1, ..saved(set, at as i64) }, &[]).unwrap();
+        }
+        assert_eq!(store.history().iter().map(|saved| saved.at).collect::<Vec<_>>(), [2]);
+        assert_eq!(sets.each_ref().map(|set| store.knows(&set.hash())), [false, false, true]);
+    }
+
+    #[test]
+    fn a_set_that_an_earlier_version_has_kept_has_been_live() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, set) = (store(folder.path(), 2), definition(b"wasm"));
+        store.save(&set, &saved(&set, 1), &[]).unwrap();
+        let file = store.set(&set.hash());
+        let mut kept: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        kept.as_object_mut().unwrap().remove("live").unwrap();
+        fs::write(&file, kept.to_string()).unwrap();
+        assert!(store.knows(&set.hash()));
     }
 
     #[test]

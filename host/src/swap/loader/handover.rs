@@ -51,8 +51,8 @@ impl Loader {
     /// Makes a set live, and waits until it is.
     ///
     /// Whatever can be refused is refused before anything has changed. Then it is written down what is about to happen: that the
-    /// set is on trial, and that it is in the history, before it can be what a restart finds in the folder and before a message
-    /// bears its hash. So a process that ends in between, or is refused, leaves the set from before in force, or this one on
+    /// set is on trial, and what it is made of, before it can be what a restart finds in the folder and before a message
+    /// bears its hash. It is in the history once the data loop has taken it. So a process that ends in between, or is refused, leaves the set from before in force, or this one on
     /// trial. What an operator hands in is refused where it can't be kept. What is decided otherwise happens all the same, since
     /// refusing it would make nothing better, and the status says that it is not kept.
     pub(super) fn go_live(&mut self, rules: &RuleSet, cause: Cause<'_>, began: Instant) -> anyhow::Result<Deployed> {
@@ -79,7 +79,8 @@ impl Loader {
             store.unsave(&hash, saved.as_ref());
         };
         // The data loop says later what it is held against.
-        let kept = self.keep(&next, stands_trial.then_some(&OnTrial { before, usual }));
+        let was_live = saved.as_ref().is_some_and(|saved| saved.live);
+        let kept = self.keep(&next, was_live, stands_trial.then_some(&OnTrial { before, usual }));
         let kept = kept.inspect_err(|_| undo(&self.store));
         match kept {
             Err(error) if matches!(cause, Cause::Deployed(_) | Cause::Resumed) => {
@@ -155,9 +156,8 @@ impl Loader {
             };
             self.before = kept(trial.as_ref().map(|trial| &trial.before));
             self.replaced = kept(replaced.as_ref());
-            if let Err(error) = restore(&self.store, &set.hash, trial.as_ref()) {
-                self.tell_kept(Err(error));
-            }
+            let kept = restore(&self.store, &set.hash, trial.as_ref()).and_then(|()| self.keep(&self.live, true, None));
+            self.tell_kept(kept);
             tracing::info!(ruleset = set.hash, %why, ?from, "rules are live");
         }
         update(&self.status, |status| {
@@ -237,7 +237,7 @@ impl Loader {
 
     /// Keeps the set in force in the history. Where that fails, the status says so.
     pub(super) fn save(&self, live: &Live) {
-        self.tell_kept(self.keep(live, None));
+        self.tell_kept(self.keep(live, true, None));
     }
 
     /// Says whether what happens is kept.
@@ -249,14 +249,14 @@ impl Loader {
         update(&self.status, |status| status.unkept = problem);
     }
 
-    /// Keeps that a set is on `trial`, if it is, and keeps the set in the history.
-    fn keep(&self, live: &Live, trial: Option<&OnTrial>) -> anyhow::Result<()> {
+    /// Keeps that a set is on `trial`, if it is, and keeps the set: in the history, if it `was_live`.
+    fn keep(&self, live: &Live, was_live: bool, trial: Option<&OnTrial>) -> anyhow::Result<()> {
         const REMEDY: &str = "make room in the state folder, or let this process write there, and then deploy the rules again";
         let Live { definition, set, why } = live;
         if let Some(trial) = trial {
             self.store.put_on_trial(&set.hash, trial).context(REMEDY)?;
         }
-        let saved = Saved { set: set.clone(), at: now(), why: *why };
+        let saved = Saved { set: set.clone(), at: now(), why: *why, live: was_live };
         let pin = self.store.pin().ok().flatten();
         let kept = [&self.before, &self.replaced].map(|kept| kept.as_ref().map(|kept| kept.set.hash.as_str()));
         let needed = [Some(set.hash.as_str()), Some(self.live.set.hash.as_str()), pin.as_deref(), kept[0], kept[1]];

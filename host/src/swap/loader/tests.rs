@@ -373,14 +373,49 @@ fn what_a_damaged_mark_is_about_is_on_trial() {
 }
 
 #[test]
-fn a_set_is_in_the_history_and_marked_before_the_data_loop_has_it() {
+fn a_set_is_kept_and_marked_before_the_data_loop_has_it_and_in_the_history_from_then_on() {
     let mut field = Field::new();
     let first = field.hash();
     field.ask(Request::Deploy { files: files(1), dry_run: false }).unwrap();
     let second = field.hash();
-    let field = field.restart();
+    assert!(field.loader.store.saved(&second).is_some() && !field.loader.store.knows(&second));
+    field.take();
     assert!(field.loader.store.knows(&second));
+    let field = field.restart();
     assert_eq!(field.live(), (first, Why::LastGood), "and it has to show that it is sound");
+}
+
+/// A second set has been live, and a third one was kept when the process was killed, before its files were in place.
+fn killed_before_a_third_set_was_live(mut field: Field) -> Field {
+    let second = field.deploy(1);
+    field.passes(&second);
+    field.look();
+    field.ask(Request::Deploy { files: files(2), dry_run: false }).unwrap();
+    field.put(1);
+    let field = field.restart();
+    assert_eq!(field.live(), (second, Why::Folder));
+    field
+}
+
+#[test]
+fn to_go_back_without_a_hash_leads_to_no_set_that_was_kept_and_never_ran() {
+    let field = Field::new();
+    let first = field.hash();
+    let mut field = killed_before_a_third_set_was_live(field);
+    assert_eq!(field.ask(Request::Rollback { hash: None }).unwrap().new, first);
+}
+
+#[test]
+fn the_last_good_set_is_none_that_was_kept_and_never_ran() {
+    let field = Field::new();
+    let config = field.folder.path().join("weir.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    // Without a trial, no mark tells that it has yet to show that it is sound.
+    fs::write(&config, format!("{text}[trial]\nrecords = 0\n")).unwrap();
+    let field = killed_before_a_third_set_was_live(field.restart());
+    let second = field.hash();
+    fs::write(field.file(), "broken").unwrap();
+    assert_eq!(field.restart().live(), (second, Why::LastGood));
 }
 
 #[test]
@@ -426,7 +461,7 @@ fn whoever_leaves_a_set_that_was_taken_back_elsewhere_goes_on_with_one_that_is_n
         Definition { rules: vec![crate::ruleset::Defined::new(rule, variant(3))], ..field.loader.live.definition.clone() };
     let store = &field.loader.store;
     let set = describe(&third, &[&crate::pipeline::Manifest::default()]);
-    store.save(&third, &Saved { set, at: now() + 1_000, why: Why::Folder }, &[]).unwrap();
+    store.save(&third, &Saved { set, at: now() + 1_000, why: Why::Folder, live: true }, &[]).unwrap();
     store.put_on_trial(&third.hash(), &OnTrial::default()).unwrap();
     let verdict = TakenBack { hash: second, at: 0, reason: "bad".into(), evidence: Vec::new(), back: None };
     store.take_back(&verdict).unwrap();

@@ -294,6 +294,8 @@ pub struct Step {
     /// If this is not about all messages of the batch, about how many: the others are to be judged again, once it is committed.
     /// To find out on which of them a rule fails would have taken too long. It is one at least.
     pub judged: Option<usize>,
+    /// The set before judges messages once more for the trial of another one, and nothing comes of it.
+    pub compared: bool,
     bytes: Vec<u8>,
 }
 

@@ -87,6 +87,8 @@ pub struct Origin<'a> {
     batch: Option<&'a Batch>,
     /// Index of each row's message.
     records: &'a [u32],
+    /// Other rules have judged them, and are compared with this one.
+    compared: bool,
 }
 
 impl<'a> Origin<'a> {
@@ -97,6 +99,11 @@ impl<'a> Origin<'a> {
             let record = &batch.records()[*index as usize];
             (record.partition, record.offset)
         }))
+    }
+
+    /// Whether other rules have judged them, and nothing comes of what this one says but a comparison.
+    pub fn compared(self) -> bool {
+        self.compared
     }
 
     fn part(self, from: usize, to: usize) -> Origin<'a> {
@@ -315,7 +322,7 @@ impl<R: Evaluate> Pipeline<R> {
             return;
         }
         let reads: Vec<&Column> = self.plan.reads[index].iter().map(|slot| &self.rows.current[*slot]).collect();
-        let origin = Origin { batch: Some(batch), records: self.rows.records() };
+        let origin = Origin { batch: Some(batch), records: self.rows.records(), compared: step.compared };
         let (rows, processed_at) = (self.rows.len(), batch.processed_at);
         let view = View { rows, processed_at, columns: &reads, patience: Patience::Usual, origin };
         let (breaker, stats) = (&mut self.breakers[index], &mut step.rules[index]);

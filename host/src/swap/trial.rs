@@ -99,7 +99,9 @@ impl Trial {
     pub fn new(bounds: config::Trial, before: Record, now: i64) -> Trial {
         let until = now.saturating_add(bounds.time.as_millis() as i64);
         let (faults, passes, rejections) = Default::default();
-        Trial { bounds, before, until, so_far: Record::default(), compared: Compared::default(), faults, passes, rejections }
+        let mut compared = Compared::default();
+        compared.step.compared = true;
+        Trial { bounds, before, until, so_far: Record::default(), compared, faults, passes, rejections }
     }
 
     /// The bounds that it is held to.
@@ -301,6 +303,21 @@ mod tests {
         assert_eq!(laxer(BOUNDS, 20, 40).0, Verdict::GoesOn, "half of them may be");
         assert_eq!(laxer(BOUNDS, 0, 10).0, Verdict::GoesOn, "a few say little");
         assert_eq!(laxer(config::Trial { fewer_rejections: 1.0, ..BOUNDS }, 0, 40).0, Verdict::GoesOn, "it is intended");
+    }
+
+    #[test]
+    fn the_set_before_is_told_that_it_is_only_compared() {
+        let (seen, mut trial) =
+            (std::sync::Arc::new(std::sync::Mutex::new(Vec::new())), Trial::new(BOUNDS, Record::default(), 0));
+        let sees = seen.clone();
+        let process = move |_: &Counts, _: &Batch, step: &mut Step| {
+            step.clear();
+            sees.lock().unwrap().push(step.compared);
+        };
+        let mut before = Judge { process: Box::new(process), manifests: Vec::new(), hash: "cafe".into() };
+        trial.compare(&part(3, 0, 0), &mut before);
+        trial.compare(&part(3, 0, 0), &mut before);
+        assert_eq!(*seen.lock().unwrap(), [true, true]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::bindings::weir::rule::log::{Host, Level};
 use super::bindings::weir::rule::types;
 use super::limits::Meter;
 use crate::config::Limits;
+use crate::pipeline::Origin;
 use crate::throttle::Throttle;
 
 /// What is kept of a line that a rule logs, in bytes.
@@ -34,19 +35,21 @@ pub(super) struct Guest {
     occasion: Occasion,
     /// The first and the last message that it is asked about.
     origin: Option<[(i32, i64); 2]>,
+    /// They are judged by other rules, with which it is compared.
+    compared: bool,
     panic: Option<String>,
 }
 
 impl Guest {
     pub(super) fn new(rule: &str, component: &str, limits: Limits, throttle: Throttle, occasion: Occasion) -> Guest {
         let (rule, component) = (rule.to_owned(), component.to_owned());
-        Guest { rule, component, meter: Meter::new(limits), throttle, occasion, origin: None, panic: None }
+        Guest { rule, component, meter: Meter::new(limits), throttle, occasion, origin: None, compared: false, panic: None }
     }
 
     /// It is about to be asked about these messages.
-    pub(super) fn asked(&mut self, origin: Option<[(i32, i64); 2]>) {
+    pub(super) fn asked(&mut self, origin: Origin<'_>) {
         // What it said then it has survived.
-        (self.origin, self.panic) = (origin, None);
+        (self.origin, self.compared, self.panic) = (origin.ends(), origin.compared(), None);
     }
 
     /// What it said before it trapped, escaped.
@@ -88,11 +91,12 @@ impl Host for Guest {
         let (rule, component, records, message) = (&self.rule, &self.component, self.records(), escaped(&message));
         let dropped = (dropped > 0).then_some(dropped);
         let [probe, shadow] = [Occasion::Probe, Occasion::Shadow].map(|mark| (self.occasion == mark).then_some(true));
+        let trial = self.compared.then_some(true);
         match level {
-            Level::Debug => tracing::debug!(rule, component, probe, shadow, records, dropped, "{message}"),
-            Level::Info => tracing::info!(rule, component, probe, shadow, records, dropped, "{message}"),
-            Level::Warn => tracing::warn!(rule, component, probe, shadow, records, dropped, "{message}"),
-            Level::Error | Level::Panic => tracing::error!(rule, component, probe, shadow, records, dropped, "{message}"),
+            Level::Debug => tracing::debug!(rule, component, probe, shadow, trial, records, dropped, "{message}"),
+            Level::Info => tracing::info!(rule, component, probe, shadow, trial, records, dropped, "{message}"),
+            Level::Warn => tracing::warn!(rule, component, probe, shadow, trial, records, dropped, "{message}"),
+            Level::Error | Level::Panic => tracing::error!(rule, component, probe, shadow, trial, records, dropped, "{message}"),
         }
     }
 }
@@ -139,10 +143,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_of_messages_that_other_rules_judge_is_marked() {
+        let told = [false, true].map(|compared| {
+            logging::recorded(|| {
+                let limits = Rule::with_defaults("guest").limits;
+                let mut guest = Guest::new("guest", "", limits, Throttle::new(), Occasion::Live);
+                guest.compared = compared;
+                guest.log(Level::Warn, "odd".into());
+            })
+        });
+        assert!(!told[0].contains("trial") && told[1].contains("trial=true"), "{told:?}");
+    }
+
+    #[test]
     fn words_are_forgotten_with_the_next_question() {
         let mut guest = Guest::new("guest", "", Rule::with_defaults("guest").limits, Throttle::new(), Occasion::Live);
         guest.log(Level::Panic, "a lie".into());
-        guest.asked(None);
+        guest.asked(Origin::default());
         assert_eq!(guest.last_words(), None);
     }
 

@@ -199,7 +199,7 @@ impl Instance {
         };
         let columns: Vec<ColumnParam<'_>> = view.columns.iter().map(|column| to_bound(column)).collect();
         let batch = Batch { rows: view.rows as u32, processed_at: view.processed_at, columns: &columns };
-        live.store.data_mut().asked(view.origin.ends());
+        live.store.data_mut().asked(view.origin);
         live.store.set_epoch_deadline(ticks(self.deadline(view.patience)));
         match live.rule.call_evaluate(&mut live.store, batch) {
             Ok(outcome) => {

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ffi::{CStr, CString, c_void};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::mem;
 use std::ptr::{self, NonNull};
 use std::time::Duration;
@@ -368,13 +368,21 @@ impl Drop for Topic {
 ///
 /// If one record of a batch is bad, all of them come back with its error code, and only the words beside it differ. If several
 /// are, the others have a code of their own. The words about a bad record must not be read: the client has let go of them by then.
-/// Those about the others are a constant; of words that differ from it, no more is looked at than it takes to see that.
+/// Those about the others are a constant, and where words lie tells the two apart.
 pub(super) fn refused_for_others(message: &BorrowedMessage<'_>) -> bool {
-    const WORDS: &[u8] = b"Failed to append record because it was part of a batch";
     // SAFETY: the message is alive, and was produced by this client.
-    let words = unsafe { rd::rd_kafka_message_produce_errstr(message.ptr()) }.cast::<u8>();
-    // SAFETY: what is read is the constant, or ends at the first byte of what the client had allocated there.
-    !words.is_null() && (0..WORDS.len()).all(|index| unsafe { words.add(index).read_volatile() } == WORDS[index])
+    let words = unsafe { rd::rd_kafka_message_produce_errstr(message.ptr()) };
+    !words.is_null() && is_constant(words)
+}
+
+/// Whether `words`, which are not read, are a constant of the client: they lie in the program or in a library of it, and not in
+/// memory that was allocated.
+fn is_constant(words: *const c_char) -> bool {
+    // SAFETY: the call looks up an address, whatever is there, and writes where it lies. All that it writes may be zero.
+    unsafe {
+        let mut found: libc::Dl_info = mem::zeroed();
+        libc::dladdr(words.cast(), &raw mut found) != 0
+    }
 }
 
 /// One past the last message that the client knows to be in a partition; none where it has not read from it yet. Asks nobody.
@@ -649,4 +657,20 @@ pub(super) fn name(code: RDKafkaErrorCode) -> &'static str {
     let Ok(code) = rd::rd_kafka_resp_err_t::try_from(code as i32) else { return "UNKNOWN" };
     // SAFETY: librdkafka answers with a terminated ASCII string that lives as long as the program.
     unsafe { CStr::from_ptr(rd::rd_kafka_err2name(code)) }.to_str().unwrap_or("UNKNOWN")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constants_of_the_client_are_told_from_what_is_allocated() {
+        // SAFETY: as in `name`.
+        let constant = unsafe { rd::rd_kafka_err2name(rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_INVALID_RECORD) };
+        assert!(is_constant(constant));
+        for size in [77, 32 << 20] {
+            let allocated = CString::new(vec![b'x'; size]).unwrap();
+            assert!(!is_constant(allocated.as_ptr()), "{size}");
+        }
+    }
 }

@@ -419,7 +419,8 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         self.sink.refuse_known(batch);
         let (began, judge) = (Instant::now(), self.sets.judge_mut());
         (judge.process)(&self.counts, batch, step);
-        if self.sink.foresee(batch, step) {
+        let work = Work { part: self.filled, batch, step, manifests: &judge.manifests, ruleset: &judge.hash };
+        if self.sink.foresee(work) {
             self.sink.refuse_known(batch);
             (judge.process)(&self.counts, batch, step);
         }

@@ -17,16 +17,24 @@ const KEYLESS: i32 = 10;
 /// What a topic takes in a test of sizes, in bytes.
 const LARGEST: &str = "700";
 /// One in so many is larger than that.
-const TOO_LARGE: i32 = 400;
+const TOO_LARGE: i32 = 10;
 /// How many rounds may be lost before a topic's rule is known: partitions are written at the same time.
 const UNTIL_KNOWN: usize = 5;
+/// How many records are written where shares are compared, and which ones are refused: one in so many.
+const MANY: i32 = 20_000;
+const SHARES: [i32; 5] = [1_000, 100, 10, 2, 1];
+/// How many times longer records may take of which some are refused.
+const SLOWER: u32 = 10;
 /// How long a timestamp may lie back in a test, in milliseconds, and a timestamp that lies further back.
 const RECENT_MILLIS: &str = "3600000";
 const OLD: i64 = 1_700_000_000_000;
 
+fn noise(size: usize) -> String {
+    std::iter::repeat_with(fastrand::alphanumeric).take(size).collect()
+}
+
 fn login(size: usize) -> Vec<u8> {
-    let noise: String = std::iter::repeat_with(fastrand::alphanumeric).take(size).collect();
-    format!(r#"{{"app_version":"2.3.0","device_type":"iOS","timestamp":0,"x":"{noise}"}}"#).into_bytes()
+    format!(r#"{{"app_version":"2.3.0","device_type":"iOS","timestamp":0,"x":"{}"}}"#, noise(size)).into_bytes()
 }
 
 /// Writes `COUNT` records, each as `shape` makes it.
@@ -109,22 +117,37 @@ fn a_topic_that_takes_no_old_timestamps_costs_a_few_rounds_and_not_one_for_each_
     assert_eq!(shortened, 0, "only the timestamps were in the way");
 }
 
+/// Records with these beginnings of keys are as large as those with others, and are refused, or can be compressed.
+const NOISE: &str = "noise";
+const HOLLOW: &str = "hollow";
+
 fn small(record: &Record) -> Result<Passed, Rejected> {
     let passed = oracle::judge(record.value.as_deref())?;
-    if record.value.as_ref().is_some_and(|value| value.len() < 700) { Ok(passed) } else { Err(("weir", "message_too_large")) }
+    let noise = record.key.as_ref().is_some_and(|key| key.starts_with(NOISE.as_bytes()));
+    if noise { Err(("weir", "message_too_large")) } else { Ok(passed) }
+}
+
+/// Makes a record too large: more than a topic takes, however it is compressed.
+fn inflate(index: i32, record: &mut Record) {
+    (record.key, record.value) = (Some(format!("{NOISE}-{index}").into_bytes()), Some(login(1_000)));
+}
+
+/// Makes a record as large, of which little is left when it is compressed.
+fn pad(index: i32, record: &mut Record) {
+    let padded = format!(r#"{{"app_version":"2.3.0","device_type":"iOS","timestamp":0,"x":"{}"}}"#, "x".repeat(1_000));
+    (record.key, record.value) = (Some(format!("{HOLLOW}-{index}").into_bytes()), Some(padded.into_bytes()));
 }
 
 #[test]
-fn records_that_are_too_large_cost_no_more_than_a_round_each() {
+fn records_that_are_too_large_cost_a_few_rounds_and_not_one_each_and_those_that_can_be_compressed_are_taken() {
     let job = with_output("large-ones", &[("max.message.bytes", LARGEST)]);
-    fill(&job, |index, record| {
-        if index % TOO_LARGE == 0 {
-            record.value = Some(login(1_000));
-        }
+    fill(&job, |index, record| match index % TOO_LARGE {
+        0 => inflate(index, record),
+        1 => pad(index, record),
+        _ => {}
     });
-    let culprits = (0..COUNT).filter(|index| index % TOO_LARGE == 0).count();
     let (rounds, log) = work_off(&job);
-    assert!(rounds <= culprits, "{rounds} rounds for {culprits} records:\n{log}");
+    assert!(rounds <= UNTIL_KNOWN, "{rounds} rounds:\n{log}");
     assert!(!log.contains("PURGE_QUEUE") && !log.contains("_STATE"), "{log}");
     assert!(log.contains("records are refused and become dead letters: raise the topic's `max.message.bytes`"), "{log}");
     job.judge_by(Judge { expected: small, ..Judge::default() });
@@ -178,4 +201,68 @@ fn a_window_whose_end_is_too_long_ago_for_its_topic_is_sent_with_the_time_of_sen
     // Past the end of the window, and what the topic takes.
     thread::sleep(Duration::from_secs(4));
     job.finish(load, job.engine("a"));
+}
+
+#[test]
+fn dead_letters_that_are_too_large_cost_a_few_rounds_and_not_one_each() {
+    let special = |topic: &str| if topic == "rejected" { vec![("max.message.bytes", "20000")] } else { Vec::new() };
+    let job = Job::with_topics(shared(), "large-letters", special).with("log.level", "debug");
+    let is_large = |index: i32| index % (3 * TOO_LARGE) == 0;
+    fill(&job, |index, record| match index % TOO_LARGE {
+        0 if is_large(index) => record.value = Some(format!(r#"{{"x":"{}"}}"#, noise(30_000)).into_bytes()),
+        0 => record.value = Some(b"{}".to_vec()),
+        _ => {}
+    });
+    let (rounds, log) = work_off(&job);
+    assert!(rounds <= UNTIL_KNOWN, "{rounds} rounds:\n{log}");
+    job.judge();
+    let cut = job.letters.seen().iter().filter(|letter| letter.header("weir-shortened").is_some()).count();
+    assert_eq!(cut, (0..COUNT).filter(|index| is_large(*index)).count(), "the others fit as they are");
+}
+
+/// Has `MANY` records worked off, of which one in `share` is as `spoil` makes it, none if that is 0. Returns how long it takes.
+fn time(kind: &str, setting: (&str, &str), share: i32, spoil: fn(i32, &mut Record)) -> Duration {
+    let job = with_output(&format!("{kind}-1-in-{share}"), &[setting]).with("batch.rows", "1000");
+    let record = |index: i32| {
+        let key = Some(format!("user-{index}").into_bytes());
+        let mut record = Record { partition: index % PARTITIONS, key, value: Some(login(20)), ..Record::default() };
+        if share > 0 && index % share == 0 {
+            spoil(index, &mut record);
+        }
+        record
+    };
+    write(job.brokers(), &job.topic("in"), &(0..MANY).map(record).collect::<Vec<Record>>());
+    let (mut engine, begun) = (job.engine("a").assigned(), Instant::now());
+    job.settle();
+    let (took, rounds) = (begun.elapsed(), rounds(&mut engine));
+    let log = engine.weir().lines().join("\n");
+    engine.stop();
+    eprintln!("{kind}: one in {share} is refused: {took:?}, {rounds} rounds");
+    assert!(rounds <= UNTIL_KNOWN, "{rounds} rounds:\n{log}");
+    took
+}
+
+/// Sees that it takes a few rounds, and not much longer, whatever share of the records is refused.
+fn any_share(kind: &str, setting: (&str, &str), spoil: fn(i32, &mut Record)) {
+    let none = time(kind, setting, 0, spoil);
+    for share in SHARES {
+        let took = time(kind, setting, share, spoil);
+        assert!(took < SLOWER * none, "{kind}: {took:?} where one in {share} is refused, and {none:?} without them");
+    }
+}
+
+#[test]
+fn any_share_of_records_that_are_too_large_costs_a_few_rounds() {
+    any_share("large", ("max.message.bytes", LARGEST), inflate);
+}
+
+#[test]
+fn any_share_of_records_without_a_key_costs_a_few_rounds() {
+    any_share("keys", ("cleanup.policy", "compact"), |_, record| record.key = None);
+}
+
+#[test]
+fn any_share_of_records_with_old_timestamps_costs_a_few_rounds() {
+    let spoil = |_, record: &mut Record| record.timestamp = Some(OLD);
+    any_share("times", ("message.timestamp.before.max.ms", RECENT_MILLIS), spoil);
 }

@@ -4,7 +4,7 @@
 //! once, in the words of `connection`, [`failure`] says which errors waiting can help, [`topics`] finds or creates the topics,
 //! [`source`] reads batches and commits their offsets, from where [`beginning`] says, [`reset`] words the command by which
 //! people say otherwise, [`sink`] writes steps, as [`writer`] words them, and sees them delivered, `transaction` brackets that,
-//! `outbox` is the producer below it, `refusals` has what topics do not take, [`publish`] is for those who only produce,
+//! `outbox` is the producer below it, `refusals` has what topics do not take, `scale` tells how large records are, [`publish`] is for those who only produce,
 //! [`reader`] for those who only read, [`embedded`] is a broker within the process, and `native` has the few calls that the
 //! Rust client lacks.
 //!
@@ -26,6 +26,7 @@ pub mod publish;
 pub mod reader;
 mod refusals;
 pub mod reset;
+mod scale;
 pub mod sink;
 pub mod source;
 #[cfg(test)]

@@ -6,18 +6,26 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::mem;
 use std::ptr::{self, NonNull};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::bindings as rd;
 use rdkafka::client::{Client, ClientContext};
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::outbox::Outgoing;
+use super::troubles::Quiet;
 
+/// The most that a length takes in a record.
+pub(super) const LENGTH_BYTES: usize = 5;
+/// Under this name the client knows who listens to it.
+const NAME: &CStr = c"weir";
+/// The number of the request in the protocol by which records are sent.
+const PRODUCE: i16 = 0;
 /// How often a wait asks whether it should go on.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -273,28 +281,118 @@ fn severity(level: i32) -> RDKafkaLogLevel {
     }
 }
 
+/// A request of records, as it has gone out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    /// Its version in the protocol.
+    pub(super) version: i16,
+    /// All bytes of it.
+    pub(super) bytes: usize,
+}
+
+/// The requests of records that a client has sent, in order, until they are taken.
+#[derive(Default)]
+struct Requests {
+    sent: Mutex<Vec<Sent>>,
+    more: Condvar,
+}
+
+/// A producer whose requests are seen. It has to outlive its topics.
+pub(super) struct Watched {
+    /// Ends before what its threads write to.
+    client: Client<Quiet>,
+    requests: Arc<Requests>,
+}
+
+impl Watched {
+    pub(super) fn open(settings: &ClientConfig, context: Quiet) -> KafkaResult<Watched> {
+        let (native, requests) = (settings.create_native_config()?, Arc::<Requests>::default());
+        // SAFETY: the configuration is alive, and the name is copied. What the interceptor gets outlives the client.
+        unsafe {
+            let opaque = Arc::as_ptr(&requests).cast_mut().cast();
+            rd::rd_kafka_conf_interceptor_add_on_new(native.ptr(), NAME.as_ptr(), Some(on_new), opaque);
+        }
+        let client = Client::new(settings, native, rd::rd_kafka_type_t::RD_KAFKA_PRODUCER, context)?;
+        Ok(Watched { client, requests })
+    }
+
+    pub(super) fn client(&self) -> &Client<Quiet> {
+        &self.client
+    }
+
+    /// Takes what was sent, once it is `count` requests of records, or `patience` is over.
+    pub(super) fn take(&self, count: usize, patience: Duration) -> Vec<Sent> {
+        let sent = self.requests.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.requests.more.wait_timeout_while(sent, patience, |sent| sent.len() < count);
+        std::mem::take(&mut waited.unwrap_or_else(PoisonError::into_inner).0)
+    }
+}
+
+/// Has the requests of a new client seen, before it has any thread.
+unsafe extern "C" fn on_new(
+    client: *mut rd::rd_kafka_t,
+    _: *const rd::rd_kafka_conf_t,
+    requests: *mut c_void,
+    _: *mut c_char,
+    _: usize,
+) -> rd::rd_kafka_resp_err_t {
+    // SAFETY: the client calls this while it is made, and copies the name.
+    unsafe { rd::rd_kafka_interceptor_add_on_request_sent(client, NAME.as_ptr(), Some(on_request_sent), requests) }
+}
+
+/// Called by a thread of the client for each request that has gone out.
+unsafe extern "C" fn on_request_sent(
+    _: *mut rd::rd_kafka_t,
+    _: i32,
+    _: *const c_char,
+    _: i32,
+    kind: i16,
+    version: i16,
+    _: i32,
+    bytes: usize,
+    requests: *mut c_void,
+) -> rd::rd_kafka_resp_err_t {
+    if kind == PRODUCE {
+        // SAFETY: they outlive the client, see `Watched`.
+        let requests = unsafe { &*requests.cast_const().cast::<Requests>() };
+        requests.sent.lock().unwrap_or_else(PoisonError::into_inner).push(Sent { version, bytes });
+        requests.more.notify_one();
+    }
+    rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+}
+
 /// Headers of a message that is to be sent. The Rust client's own would copy every name once more.
-pub(super) struct Headers(NonNull<rd::rd_kafka_headers_t>);
+pub(super) struct Headers {
+    list: NonNull<rd::rd_kafka_headers_t>,
+    bytes: usize,
+}
 
 impl Headers {
     /// None yet, with room for so many.
     pub(super) fn new(room: usize) -> Headers {
         // SAFETY: librdkafka ends the process where it gets no memory, and never answers null.
-        Headers(NonNull::new(unsafe { rd::rd_kafka_headers_new(room) }).expect("there are headers"))
+        let list = NonNull::new(unsafe { rd::rd_kafka_headers_new(room) }).expect("there are headers");
+        Headers { list, bytes: 0 }
+    }
+
+    /// How much room they take in a record, at most.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Appends a header.
     pub(super) fn add(&mut self, name: &str, value: Option<&[u8]>) {
+        self.bytes += name.len() + value.map_or(0, <[u8]>::len) + 2 * LENGTH_BYTES;
         let (bytes, size) = value.map_or((ptr::null(), 0), |value| (value.as_ptr().cast(), value.len() as isize));
         // SAFETY: the headers are ours; name and value are copied. It fails only for headers that are read-only.
-        unsafe { rd::rd_kafka_header_add(self.0.as_ptr(), name.as_ptr().cast(), name.len() as isize, bytes, size) };
+        unsafe { rd::rd_kafka_header_add(self.list.as_ptr(), name.as_ptr().cast(), name.len() as isize, bytes, size) };
     }
 }
 
 impl Drop for Headers {
     fn drop(&mut self) {
         // SAFETY: they are ours until a message takes them over, and then they are forgotten.
-        unsafe { rd::rd_kafka_headers_destroy(self.0.as_ptr()) };
+        unsafe { rd::rd_kafka_headers_destroy(self.list.as_ptr()) };
     }
 }
 
@@ -320,7 +418,7 @@ impl Topic {
     pub(super) fn send(&self, message: &mut Outgoing<'_>) -> Result<(), RDKafkaErrorCode> {
         let bytes = |part: Option<&[u8]>| part.map_or((ptr::null(), 0), |part| (part.as_ptr(), part.len()));
         let ((key, key_len), (value, value_len)) = (bytes(message.key), bytes(message.value));
-        let headers = message.headers.as_ref().map_or(ptr::null_mut(), |headers| headers.0.as_ptr());
+        let headers = message.headers.as_ref().map_or(ptr::null_mut(), |headers| headers.list.as_ptr());
         // SAFETY: the handle is alive, and so is the producer, before which it goes; what follows each tag is of the type that the
         // tag stands for, and the list ends. Key and value are copied. If it is taken, the headers are the message's.
         let code = unsafe {

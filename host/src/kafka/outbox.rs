@@ -144,6 +144,11 @@ impl Outbox {
         self.producer.poll(Duration::ZERO);
     }
 
+    /// The settings of the producer, or of the next one.
+    pub(super) fn client_settings(&self) -> &ClientConfig {
+        &self.settings
+    }
+
     /// How large batches get before the client sends them, in bytes. A record that is larger goes alone.
     pub(super) fn batch_bytes(&self) -> usize {
         self.settings.get("batch.size").and_then(|bytes| bytes.parse().ok()).unwrap_or(client::BATCH_BYTES as usize)

@@ -2,11 +2,10 @@
 //!
 //! A refusal ends the transaction, so each of them costs a whole round. With the first one the topic's settings are asked for, and
 //! the next records are held against them before they are sent. They are asked for again after a while, so that a change is
-//! noticed. Where this client may not know them, each round finds what it finds. There is nothing of the kind for sizes: what counts
-//! is how large a batch is once it is compressed, which only the broker is told.
+//! noticed. Where this client may not know them, each round finds what it finds.
 //!
-//! What this module leaves out: who is sent together with whom, which a broker judges as a whole, and what becomes of records that
-//! are refused.
+//! What this module leaves out: who is sent together with whom, which a broker judges as a whole, how large records are once they are
+//! sent, and what becomes of those that are refused.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -38,6 +37,8 @@ struct Known {
     /// No record whose timestamp is older, or newer, by more than this many milliseconds.
     before: i64,
     after: i64,
+    /// No batch that is larger than this many bytes.
+    largest: usize,
 }
 
 impl Known {
@@ -51,6 +52,7 @@ impl Known {
             compacted: get("cleanup.policy").is_some_and(|policy| policy.contains("compact")),
             before: bound("message.timestamp.before.max.ms"),
             after: bound("message.timestamp.after.max.ms"),
+            largest: get("max.message.bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(usize::MAX),
         }
     }
 
@@ -75,6 +77,11 @@ impl Rules {
     /// Takes note of the topic's settings, if they were told.
     pub(super) fn learn(&mut self, settings: Option<&BTreeMap<String, String>>, now: Instant) {
         *self = Rules { asked: Some(now), known: settings.map(Known::new) };
+    }
+
+    /// How large a batch the topic takes, as far as that is known.
+    pub(super) fn largest(&self) -> usize {
+        self.known.map_or(usize::MAX, |known| known.largest)
     }
 
     /// Whether the topic refuses a record with `timestamp` at `now`, in milliseconds since the epoch.

@@ -6,8 +6,9 @@
 //!
 //! A record that the broker refuses for its own sake, such as one that has grown too large, would fail again for ever. It is
 //! remembered, the batch is read again at once, and the record becomes a dead letter; if even that is refused, a shortened one.
-//! Where a rule of the topic is known by then, later records are held against it before they are sent. A broker judges records
-//! that are sent together as a whole, so one that was not sent alone is not blamed for its size before it was.
+//! Where a rule of the topic is known by then, later records are held against it before they are sent, and weighed for that if need
+//! be. A broker judges records that are sent together as a whole, so one that was not sent alone is not blamed for its size before
+//! it was, or was found too large on the scale.
 //!
 //! A message that fails makes its transaction fail, and then all the others and every call fail too. The first cause is what is
 //! reported: [`Sink::drain`] has the order.
@@ -24,13 +25,14 @@ use super::failure::{self, Failure};
 use super::identity::Identity;
 use super::outbox::{Outbox, Undelivered};
 use super::refusals::{Refusals, Tally};
+use super::scale::Scale;
 use super::source::Source;
 use super::transaction::Transactions;
 use super::troubles::Troubles;
 pub use super::writer::Work;
 use super::writer::{Kind, Partitions, Writer, untag};
 use crate::config::{Config, Delivery};
-use crate::record::{Batch, Part, Refusal, Rejection, Step};
+use crate::record::{Batch, Output, Part, Refusal, Rejection};
 use crate::reserved::Reason;
 
 /// What a batch takes beside key, value and headers of its only record, at most as the client reckons it, in bytes. A record that
@@ -44,6 +46,7 @@ pub struct Sink {
     transactions: Option<Transactions>,
     writer: Writer,
     refusals: Refusals,
+    scale: Scale,
     /// How many records were refused, by reason.
     tallies: BTreeMap<&'static str, Tally>,
     /// Something was learned since the last transaction was begun.
@@ -72,6 +75,7 @@ impl Sink {
             transactions: identity.as_ref().map(|identity| Transactions::new(&identity.id)),
             writer: Writer::new(config),
             refusals: Refusals::default(),
+            scale: Scale::default(),
             tallies: BTreeMap::new(),
             learned: false,
             is_real: config.kafka.brokers.is_some(),
@@ -130,22 +134,44 @@ impl Sink {
         }
     }
 
-    /// Holds what is to be written about `batch` against the rules of its topic that are known. Whether something will not be
+    /// Holds what is to be written about a batch against the rules of its topic that are known. Whether something will not be
     /// taken: then the batch is to be judged again, after [`Sink::refuse_known`].
-    pub fn foresee(&mut self, batch: &Batch, step: &Step) -> bool {
+    pub fn foresee(&mut self, work: Work<'_>) -> bool {
         if self.refusals.outputs.is_empty() {
             return false;
         }
         self.ask(Kind::Output);
-        let (rules, mut any) = (self.refusals.outputs, false);
-        for output in &step.outputs {
-            let (key, timestamp) = (batch.key(output.record as usize), batch.records()[output.record as usize].timestamp);
-            if let Some(code) = rules.refuse(key, timestamp, batch.processed_at) {
-                any = true;
-                self.note(place(batch, output.record), code);
-            }
+        let (outputs, rules) = (&work.step.outputs, self.refusals.outputs);
+        let refused = |output: &Output| {
+            let timestamp = work.batch.records()[output.record as usize].timestamp;
+            rules.refuse(work.batch.key(output.record as usize), timestamp, work.batch.processed_at)
+        };
+        let (bad, good): (Vec<&Output>, Vec<&Output>) = outputs.iter().partition(|output| refused(output).is_some());
+        let written = good.iter().map(|output| self.writer.output(work, output)).collect();
+        let large = self.scale.larger(self.outbox.client_settings(), written, rules.largest());
+        let large = good.into_iter().zip(large).filter_map(|(output, large)| large.then_some(output));
+        let bad = bad.into_iter().filter_map(|output| Some((output, refused(output)?)));
+        let all: Vec<_> = bad.chain(large.map(|output| (output, RDKafkaErrorCode::MessageSizeTooLarge))).collect();
+        for (output, code) in &all {
+            self.note(place(work.batch, output.record), *code);
         }
-        any
+        !all.is_empty()
+    }
+
+    /// Holds the dead letters about a batch against what their topic takes.
+    fn foresee_letters(&mut self, work: Work<'_>) {
+        if self.refusals.letters.is_empty() {
+            return;
+        }
+        self.ask(Kind::Letter);
+        let place = |rejection: &Rejection| place(work.batch, rejection.record);
+        let is_whole = |rejection: &&Rejection| !rejection.drop && !self.refusals.of(place(rejection)).letter;
+        let whole: Vec<&Rejection> = work.step.rejections.iter().filter(is_whole).collect();
+        let written = whole.iter().map(|rejection| self.writer.letter(work, rejection, true)).collect();
+        let large = self.scale.larger(self.outbox.client_settings(), written, self.refusals.letters.largest());
+        for (rejection, _) in whole.into_iter().zip(large).filter(|(_, large)| *large) {
+            self.refusals.at(place(rejection)).letter = true;
+        }
     }
 
     /// Whether something was learned from the transaction that has failed, so that the next attempt goes further and need not wait.
@@ -230,6 +256,7 @@ impl Sink {
             self.learned = true;
             return Err(self.wait(Kind::Output, code));
         }
+        self.foresee_letters(work);
         for rejection in work.step.rejections.iter().filter(|rejection| !rejection.drop) {
             self.send_letter(work, rejection, give_up)?;
         }
@@ -308,9 +335,7 @@ impl Sink {
         if failure::refused(bad.code).is_none() {
             return Some(self.failure(kind, bad.code));
         }
-        if !failure::too_large(bad.code) {
-            self.ask(kind);
-        }
+        self.ask(kind);
         let place = || place(&parts[part].batch, record);
         let key = || parts[part].batch.key(record as usize);
         let code = match kind {

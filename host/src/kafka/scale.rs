@@ -1,0 +1,239 @@
+//! How large records are as the client sends them: each in a batch of its own, compressed.
+//!
+//! A topic's bound (`max.message.bytes`) is for compressed batches, so nobody but a broker knows whether a record is too large. To ask
+//! it costs a transaction, and the first refusal ends that, so only a few records can be asked about in one. Hence the client itself is
+//! made to compress them, with the settings of the real producer: it sends them to a broker within the process, and the sizes of its
+//! requests are seen. They are exact. A broker that compresses what it gets anew holds both sizes against its bound, so what is too
+//! large here is refused there; what is not is still for the broker to judge.
+//!
+//! What this module leaves out: what topics take, and what becomes of records that are too large.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::native::{LENGTH_BYTES, Sent, Topic, Watched};
+use super::outbox::Outgoing;
+use super::troubles::{Quiet, Troubles};
+
+/// What decides how large a record is once it is sent.
+const SETTINGS: [&str; 5] =
+    ["compression.type", "compression.codec", "compression.level", "message.max.bytes", "message.copy.max.bytes"];
+/// The topic that records are sent to.
+const TOPIC: &str = "scale";
+/// How long a record may take to be compressed and sent.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for room in the queue before looking again.
+const PAUSE: Duration = Duration::from_micros(200);
+/// How much may wait to be sent, in KiB.
+const UNSENT_KIB: &str = "32768";
+
+/// What a batch takes beside its records.
+const BATCH_BYTES: usize = 61;
+/// What a record takes beside key, value and headers, at most: its length, attributes, timestamp, offset, three more lengths.
+const RECORD_BYTES: usize = 5 * LENGTH_BYTES + 3;
+/// A record that no codec makes smaller, and its batch.
+const LIGHT: (&[u8], usize) = (b"x", BATCH_BYTES + 8);
+/// A record that every codec makes much smaller.
+const HOLLOW: &[u8] = &[0; 10_000];
+/// The first version of the request in which lengths take as much room as they need.
+const FLEXIBLE: i16 = 9;
+
+/// A scale, once it was needed. One that is broken is not mended.
+#[derive(Default)]
+pub(super) enum Scale {
+    #[default]
+    Unused,
+    Works(Box<Pan>),
+    Broken,
+}
+
+impl Scale {
+    /// Which of `records` are larger than `limit`, if a producer with `settings` sends them. One that can't be weighed is not.
+    pub(super) fn larger(&mut self, settings: &ClientConfig, records: Vec<Outgoing<'_>>, limit: usize) -> Vec<bool> {
+        let suspects: Vec<bool> = records.iter().map(|record| at_most(record) > limit).collect();
+        if !suspects.contains(&true) {
+            return suspects;
+        }
+        let suspected = records.into_iter().zip(&suspects).filter_map(|(record, suspect)| suspect.then_some(record));
+        let sizes = self.weigh(settings, suspected.collect());
+        let mut sizes = sizes.into_iter().flatten();
+        suspects.iter().map(|suspect| *suspect && sizes.next().is_some_and(|size| size > limit)).collect()
+    }
+
+    fn weigh(&mut self, settings: &ClientConfig, records: Vec<Outgoing<'_>>) -> Option<Vec<usize>> {
+        if matches!(self, Scale::Unused) {
+            *self = Pan::open(settings).map_or_else(Scale::give_up, |pan| Scale::Works(Box::new(pan)));
+        }
+        let Scale::Works(pan) = self else { return None };
+        pan.weigh(records).map_err(|error| *self = Scale::give_up(error)).ok()
+    }
+
+    fn give_up(error: anyhow::Error) -> Scale {
+        tracing::warn!("records can't be weighed: each one that is too large for its topic costs time: {error:#}");
+        Scale::Broken
+    }
+}
+
+/// How large the batch of `record` alone is at most.
+fn at_most(record: &Outgoing<'_>) -> usize {
+    let headers = record.headers.as_ref().map_or(0, |headers| headers.bytes());
+    BATCH_BYTES + RECORD_BYTES + headers + record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len)
+}
+
+/// A producer that sends each record alone.
+pub(super) struct Pan {
+    /// Goes before its producer.
+    topic: Topic,
+    producer: Watched,
+    /// What a request takes beside a batch and its length.
+    beside: usize,
+}
+
+impl Pan {
+    fn open(settings: &ClientConfig) -> anyhow::Result<Pan> {
+        let producer = Watched::open(&sending(settings), Quiet(Arc::new(Troubles::silent())))?;
+        producer.client().mock_cluster().context("there is no broker")?.create_topic(TOPIC, 1, 1)?;
+        let topic = Topic::open(producer.client(), TOPIC).context("there is no topic")?;
+        let mut pan = Pan { topic, producer, beside: 0 };
+        let sent = pan.send(vec![alone(LIGHT.0)])?[0];
+        pan.beside = sent.bytes - LIGHT.1 - length_bytes(sent.version, LIGHT.1);
+        let hollow = pan.weigh(vec![alone(HOLLOW)])?[0];
+        match compresses(settings) && hollow > HOLLOW.len() / 2 {
+            true => Err(anyhow!("nothing is compressed")),
+            false => Ok(pan),
+        }
+    }
+
+    /// How large each of `records` is in a batch of its own.
+    fn weigh(&mut self, records: Vec<Outgoing<'_>>) -> anyhow::Result<Vec<usize>> {
+        let sent = self.send(records)?;
+        sent.iter().map(|sent| batch_bytes(*sent, self.beside).context("a request is too small")).collect()
+    }
+
+    fn send(&mut self, records: Vec<Outgoing<'_>>) -> anyhow::Result<Vec<Sent>> {
+        let count = records.len();
+        for record in records {
+            let mut record = Outgoing { partition: Some(0), tag: 0, ..record };
+            while let Err(code) = self.topic.send(&mut record) {
+                if code != RDKafkaErrorCode::QueueFull {
+                    return Err(anyhow!("the client does not take a record: {code}"));
+                }
+                thread::sleep(PAUSE);
+            }
+        }
+        let sent = self.producer.take(count, PATIENCE);
+        // More of them would mean that something was sent twice.
+        match sent.len() == count {
+            true => Ok(sent),
+            false => Err(anyhow!("{} requests were seen, of {count}", sent.len())),
+        }
+    }
+}
+
+/// The settings of a producer that sends each record alone, as one with `settings` would.
+fn sending(settings: &ClientConfig) -> ClientConfig {
+    let mut sending = ClientConfig::new();
+    sending.set_log_level(RDKafkaLogLevel::Error);
+    let same = SETTINGS.iter().filter_map(|name| settings.get(name).map(|value| (*name, value)));
+    let own = [
+        ("test.mock.num.brokers", "1"),
+        ("batch.num.messages", "1"),
+        ("linger.ms", "0"),
+        ("message.send.max.retries", "0"),
+        ("queue.buffering.max.kbytes", UNSENT_KIB),
+    ];
+    sending.extend(same.chain(own).map(|(name, value)| (name.to_owned(), value.to_owned())));
+    sending
+}
+
+fn compresses(settings: &ClientConfig) -> bool {
+    let codec = settings.get("compression.type").or(settings.get("compression.codec"));
+    codec.is_some_and(|codec| !matches!(codec, "none" | "inherit"))
+}
+
+fn alone(value: &[u8]) -> Outgoing<'_> {
+    Outgoing { topic: TOPIC, partition: Some(0), key: None, value: Some(value), timestamp: None, headers: None, tag: 0 }
+}
+
+/// How large the batch in `sent` is, of which so many bytes are `beside` it and its length.
+fn batch_bytes(sent: Sent, beside: usize) -> Option<usize> {
+    let both = sent.bytes.checked_sub(beside)?;
+    (1..=LENGTH_BYTES)
+        .filter_map(|length| both.checked_sub(length))
+        .find(|batch| batch + length_bytes(sent.version, *batch) == both)
+}
+
+/// How many bytes it takes a request to say how large its batch is.
+fn length_bytes(version: i16, batch: usize) -> usize {
+    match version >= FLEXIBLE {
+        true => (usize::BITS - (batch + 1).leading_zeros()).div_ceil(7) as usize,
+        false => size_of::<i32>(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(codec: &str) -> ClientConfig {
+        let mut settings = ClientConfig::new();
+        settings.set("compression.type", codec).set("message.max.bytes", "16777216");
+        settings
+    }
+
+    fn weigh(codec: &str, values: &[&[u8]]) -> Vec<usize> {
+        let mut scale = Scale::default();
+        scale.weigh(&settings(codec), values.iter().map(|value| alone(value)).collect()).unwrap()
+    }
+
+    #[test]
+    fn records_weigh_what_the_protocol_says() {
+        let values = [1, 50, 60, 110, 130, 300, 8_000, 16_200, 16_400, 2_000_000, 3_000_000].map(|size| vec![0; size]);
+        let weighed = weigh("none", &values.each_ref().map(Vec::as_slice));
+        let length = |bytes: usize| (usize::BITS - (2 * bytes).leading_zeros()).div_ceil(7).max(1) as usize;
+        let record = |value: usize| 5 + length(value) + value;
+        let batch = |value: usize| BATCH_BYTES + length(record(value)) + record(value);
+        assert_eq!(weighed, values.map(|value| batch(value.len())));
+    }
+
+    #[test]
+    fn they_are_compressed_with_each_codec() {
+        let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(5_000).collect();
+        for codec in ["gzip", "snappy", "lz4", "zstd"] {
+            let weighed = weigh(codec, &[HOLLOW, &noise, HOLLOW]);
+            assert!(weighed[0] < 1_000 && weighed[1] > 5_000 && weighed[2] == weighed[0], "{codec}: {weighed:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_larger_than_the_limit_is_told() {
+        let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(700).collect();
+        let records = || vec![alone(b"small"), alone(HOLLOW), alone(&noise), alone(&noise[..600])];
+        let mut scale = Scale::default();
+        assert_eq!(scale.larger(&settings("lz4"), records(), 700), [false, false, true, false]);
+        let exact = weigh("lz4", &[&noise])[0];
+        assert_eq!(scale.larger(&settings("lz4"), records(), exact), [false; 4], "as large as the limit is not too large");
+        assert!(scale.larger(&settings("lz4"), records(), exact - 1)[2]);
+    }
+
+    #[test]
+    fn a_scale_that_can_t_be_had_finds_nothing_too_large() {
+        let mut scale = Scale::default();
+        let large = vec![b'x'; 10_000];
+        assert_eq!(scale.larger(&settings("no codec"), vec![alone(&large)], 100), [false]);
+        assert!(matches!(scale, Scale::Broken));
+    }
+
+    #[test]
+    fn a_batch_is_found_in_requests_of_old_and_new_versions() {
+        for (version, batch) in [(7, 69), (7, 2_000_000), (9, 126), (9, 127), (10, 16_382), (10, 16_383), (10, 5_000_000)] {
+            let sent = Sent { version, bytes: 40 + length_bytes(version, batch) + batch };
+            assert_eq!(batch_bytes(sent, 40), Some(batch), "{version}, {batch}");
+        }
+    }
+}

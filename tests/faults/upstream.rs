@@ -5,7 +5,9 @@ use std::time::Duration;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::cluster::shared;
+use crate::judge::Judge;
 use crate::kafka::{Record, settings};
+use crate::oracle::{self, Passed, Rejected};
 use crate::program::within;
 use crate::weir::{Engine, Job, PARTITIONS, SETTLING};
 
@@ -22,7 +24,12 @@ struct Upstream {
 
 impl Upstream {
     fn of(job: &Job) -> Upstream {
-        let topic = job.topic("in");
+        Upstream::to(job, "in")
+    }
+
+    /// One that writes to this topic of `job`.
+    fn to(job: &Job, kind: &str) -> Upstream {
+        let topic = job.topic(kind);
         let producer: BaseProducer = settings(job.brokers()).set("transactional.id", &topic).create().unwrap();
         producer.init_transactions(ANSWER).unwrap();
         Upstream { producer, topic, sent: 0 }
@@ -127,4 +134,55 @@ fn no_message_is_passed_over_while_transactions_commit_and_abort_and_engines_die
     }
     job.work_off(engine);
     job.judge();
+}
+
+/// What becomes of an output that is judged once more. Its bytes are not looked at: it has the members already that are written.
+fn passes_again(record: &Record) -> Result<Passed, Rejected> {
+    oracle::judge(record.value.as_deref()).map(|passed| Passed { utc: String::new(), ..passed })
+}
+
+/// Sees that Kafka's own tool shows no lag of the job's group.
+fn describes_no_lag(job: &Job) {
+    let line = format!("kafka-consumer-groups.sh --bootstrap-server {} --group {} --describe", job.brokers(), job.group());
+    within(SETTLING, format_args!("{line} shows a lag of 0 for each partition"), || {
+        let told = shared().shell(&line);
+        let rows: Vec<Vec<&str>> = told.lines().map(|row| row.split_whitespace().collect()).collect();
+        let lag = rows.iter().find_map(|row| row.iter().position(|column| *column == "LAG"))?;
+        let of_input = |row: &&Vec<&str>| row.get(1) == Some(&job.topic("in").as_str());
+        let lags: Vec<&str> = rows.iter().filter(of_input).map(|row| row[lag]).collect();
+        (lags == ["0"; PARTITIONS as usize]).then_some(())
+    });
+}
+
+#[test]
+fn behind_another_engine_no_lag_stays_and_nothing_is_lost_where_transactions_are_aborted_and_records_expire() {
+    let first = Job::create(shared(), "chain-first");
+    let second = Job::create(shared(), "chain-second").reading(first.topic("out"));
+    let load = first.load(43, 500, usize::MAX);
+    let (upstream, downstream) = (first.engine("a").assigned(), second.engine("a").assigned());
+    second.goes_on(SETTLING);
+    // What it had not committed is aborted.
+    upstream.kill();
+    let upstream = first.engine("a");
+    second.takes_all(SETTLING);
+    load.stop();
+    first.settle();
+    Upstream::to(&first, "out").send(50, false);
+    second.settle();
+    [&first, &second].into_iter().for_each(describes_no_lag);
+    upstream.stop();
+    first.judge();
+    downstream.stop();
+    let expired = expire(&second);
+    let (upstream, downstream) = (first.engine("a").assigned(), second.engine("a").assigned());
+    first.load(44, 500, 500).finish();
+    first.work_off(upstream);
+    second.settle();
+    describes_no_lag(&second);
+    downstream.stop();
+    let mut evidence = second.evidence();
+    evidence.input.splice(0..0, expired);
+    // Headers of an engine replace those of another one.
+    evidence.input.iter_mut().for_each(|record| record.headers.retain(|(name, _)| !name.starts_with("weir-")));
+    second.judge_on(Judge { expected: passes_again, ..Judge::default() }, &evidence);
 }

@@ -53,6 +53,7 @@ pub fn scaled<T>(small: T, full: T) -> T {
 /// Topics, a group, and readers of what comes out.
 pub struct Job {
     name: String,
+    input: String,
     brokers: String,
     variables: Vec<(String, String)>,
     started: AtomicUsize,
@@ -81,8 +82,8 @@ impl Job {
         let attach = |topic: &str| Reader::attach(&brokers, &format!("{name}-{topic}"));
         let (outputs, letters, windows) = (attach("out"), attach("rejected"), attach("counts"));
         let client = settings(&brokers).set("group.id", name).create().unwrap();
-        let (name, ends) = (name.to_owned(), Ends::of(&brokers));
-        Job { name, brokers, variables: Vec::new(), started: 0.into(), client, ends, outputs, letters, windows }.basics()
+        let (name, input, ends) = (name.to_owned(), format!("{name}-in"), Ends::of(&brokers));
+        Job { name, input, brokers, variables: Vec::new(), started: 0.into(), client, ends, outputs, letters, windows }.basics()
     }
 
     /// What every engine of a job has: windows that end while a test runs, and clients that notice soon what is wrong.
@@ -101,6 +102,13 @@ impl Job {
             .with("kafka.properties.heartbeat.interval.ms", "500")
     }
 
+    /// Has it read another topic, which has as many partitions.
+    pub fn reading(mut self, topic: String) -> Job {
+        self.input = topic;
+        let input = self.input.clone();
+        self.with("topics.input", &input)
+    }
+
     /// Sets a key of the configuration.
     pub fn with(mut self, key: &str, value: &str) -> Job {
         let variable = format!("WEIR_{}", key.to_uppercase().replace(['.', '-'], "_"));
@@ -110,7 +118,7 @@ impl Job {
     }
 
     pub fn topic(&self, kind: &str) -> String {
-        format!("{}-{kind}", self.name)
+        if kind == "in" { self.input.clone() } else { format!("{}-{kind}", self.name) }
     }
 
     pub fn group(&self) -> &str {

@@ -413,6 +413,31 @@ fn a_rule_that_fails_on_everything_is_taken_back_and_not_tried_again_until_it_ch
     assert_eq!(engine.stop().code, Some(0));
 }
 
+/// The rule that warns with each batch, except in the probe, where the clock stands at 0.
+const TALKATIVE: &str = r#"
+    (data (i32.const 24576) "how odd")
+    (func $on_batch
+      (if (i64.ne (global.get $processed_at) (i64.const 0))
+        (then (call $log (i32.const 2) (global.get $scratch) (i32.const 7)))))"#;
+
+#[test]
+fn what_the_set_before_logs_about_messages_that_it_judges_again_is_marked() {
+    let field = Field::new();
+    field.folder.put(RULE, &Guest::new(TALKATIVE).component());
+    let mut engine = field.engine();
+    field.log_in(10);
+    let line = engine.line("how odd");
+    assert!(line.contains("WARN") && !line.contains("trial"), "{line}");
+    field.outputs().count(10);
+    field.folder.put(RULE, &variant(RULE, 1));
+    live(&mut engine, &field.folder.hash());
+    field.log_in(10);
+    field.outputs().count(20);
+    let line = engine.line("trial=true");
+    assert!(line.contains("how odd") && line.contains("WARN"), "{line}");
+    assert_eq!(engine.stop().code, Some(0));
+}
+
 #[test]
 fn a_set_that_was_on_trial_when_the_process_was_killed_stands_it_anew() {
     let field = Field::new();

@@ -21,6 +21,9 @@ const OUTPUTS: &str = "processed-user-login";
 const LETTERS: &str = "user-login-rejected";
 const COUNTS: &str = "device_type_count";
 
+/// What can't be judged of the embedded broker, whose topics have neither id nor settings.
+const UNTOLD: &str = "; not judged: whether the input was created anew, whether topics are compacted";
+
 fn verify(brokers: &str, options: &str) -> Ended {
     Weir::start(&format!("verify --brokers {brokers} {options}"), &[]).end()
 }
@@ -127,7 +130,7 @@ fn what_an_engine_has_done_holds_until_an_output_is_forged() {
     let words = format!("is another output of {INPUT}/{partition}/{offset}");
     let line = ended.lines.iter().find(|line| line.contains(&words)).unwrap_or_else(|| panic!("{:#?}", ended.lines));
     assert!(line.contains(&format!("{OUTPUTS}/{partition}/")) && !line.contains(&format!("{place} ")), "the later one: {line}");
-    assert!(ended.lines.iter().any(|line| line == "NOT verified: 1 violation"), "{:#?}", ended.lines);
+    assert!(ended.lines.contains(&format!("NOT verified: 1 violation{UNTOLD}")), "{:#?}", ended.lines);
     assert_eq!(ended.code, Some(1));
     assert_eq!(engine.stop().code, Some(0));
 }
@@ -141,7 +144,8 @@ fn counts_that_add_up_are_verified() {
     system.commit(9, &state(7, 3));
     let ended = verify(&system.brokers, "");
     let last = ended.lines.iter().find(|line| line.starts_with("verified: ")).unwrap_or_else(|| panic!("{:#?}", ended.lines));
-    assert_eq!((last.as_str(), ended.code), ("verified: 9 records, each exactly once, in order; counts add up", Some(0)));
+    assert_eq!(*last, format!("verified: 9 records, each exactly once, in order; counts add up{UNTOLD}"));
+    assert_eq!(ended.code, Some(0));
     assert!(ended.lines.iter().any(|line| line.ends_with("; 1 past the cut")), "{:#?}", ended.lines);
 }
 
@@ -220,5 +224,5 @@ fn a_live_system_is_followed_until_a_signal() {
     following.line("processed-user-login/0/20 is another output of user-login/0/12");
     let ended = following.stop();
     assert_eq!(ended.code, Some(1), "{:#?}", ended.lines);
-    assert!(ended.lines.iter().any(|line| line == "NOT verified: 1 violation"), "{:#?}", ended.lines);
+    assert!(ended.lines.contains(&format!("NOT verified: 1 violation{UNTOLD}")), "{:#?}", ended.lines);
 }

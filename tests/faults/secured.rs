@@ -120,6 +120,11 @@ fn the_documented_permissions_are_enough_and_each_is_needed() {
     cluster.shell(&grants[1]);
     let ended = finished(job.command_by(sasl, "verify", &[]));
     assert_eq!(ended.code, Some(0), "{:#?}", ended.lines);
+    assert!(!ended.lines.iter().any(|line| line.contains("not judged")), "{:#?}", ended.lines);
+    cluster.shell(&grants[0].replace(" --add ", " --remove --force ").replace(" --operation READ", ""));
+    let ended = finished(job.command_by(sasl, "verify", &[]));
+    let untold = "counts add up; not judged: whether topics are compacted";
+    assert!(ended.lines.iter().any(|line| line.ends_with(untold)), "{:#?}", ended.lines);
     let job = logged_in(job, "simulator");
     let ended = finished(job.command_by(sasl, "simulate --count 5 --rate 0", &[]));
     assert_says(&ended.lines, &["WRITE on topic granted-in", "docs/security.md"]);

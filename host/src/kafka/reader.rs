@@ -244,23 +244,18 @@ impl Reader {
         Ok(())
     }
 
-    /// Which of `topics` are compacted. Those that the cluster tells nothing of are taken for topics that are not: then what
-    /// was compacted away is called lost, which is loud, and never the other way round.
-    pub fn compacted<'a>(&self, topics: &[&'a str]) -> Vec<&'a str> {
+    /// Whether each of `topics` is compacted; none where the cluster does not tell.
+    pub fn compacted(&self, topics: &[&str]) -> Vec<Option<bool>> {
         let resources: Vec<ResourceSpecifier<'_>> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
         let options = AdminOptions::new().request_timeout(Some(DESCRIPTION));
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else { return Vec::new() };
-        let described = runtime.block_on(self.admin.describe_configs(&resources, &options)).unwrap_or_default();
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let described = runtime.map(|runtime| runtime.block_on(self.admin.describe_configs(&resources, &options)));
+        let described = described.ok().and_then(Result::ok).unwrap_or_default();
         let compacted = |index: usize| {
             let policy = described.get(index)?.as_ref().ok()?.get("cleanup.policy")?.value.as_ref()?;
             Some(policy.contains("compact"))
         };
-        topics.iter().enumerate().filter(|(index, _)| compacted(*index) == Some(true)).map(|(_, topic)| *topic).collect()
-    }
-
-    /// Whether the cluster tells the id of `topic` at once.
-    pub fn tells_id(&self, topic: &str) -> bool {
-        native::topic_id(self.admin.inner(), topic, DESCRIPTION).is_some()
+        (0..topics.len()).map(compacted).collect()
     }
 
     /// The id of `topic`, which tells it from one of the same name that was there before.

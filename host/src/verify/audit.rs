@@ -11,13 +11,15 @@
 //! at most two bits a record where every record has a marker of its transaction beside it: for 100 million records 25 MB, and
 //! for the three sets with the copy 100 MB, whatever they are; half of that where batches are larger. A test measures it.
 
+mod left_out;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use roaring::RoaringTreemap;
 
 use super::partition::{Cut, Partition};
-use super::report::{Judged, Outcome, Read, Unsure, Verdict};
+use super::report::{Judged, Outcome, Read, Unsure, Verdict, amount};
 use super::violation::{Found, Kind, Names, PROOFS, Place, Proof, ROLES, Role, Violation};
 use super::windows::{Known, Windows};
 use crate::kafka::reader::Marks;
@@ -67,7 +69,9 @@ pub struct Audit {
     /// The first offset that is still there, of partitions of the other topics.
     lows: BTreeMap<(Role, i32), u64>,
     compacted: Vec<Role>,
-    /// States do not say which topic they are of, though it has an id.
+    /// Topics whose settings the cluster does not tell.
+    untold: Vec<Role>,
+    /// States do not say which topic they are of.
     nameless: bool,
     windows: Windows,
     rulesets: BTreeMap<String, u64>,
@@ -85,6 +89,7 @@ impl Audit {
             lanes: BTreeMap::new(),
             lows: BTreeMap::new(),
             compacted,
+            untold: Vec::new(),
             nameless: false,
             windows: Windows::default(),
             rulesets: BTreeMap::new(),
@@ -101,7 +106,12 @@ impl Audit {
         }
     }
 
-    /// Whether there are states that do not say which topic they are of, though it has an id.
+    /// Topics whose settings the cluster does not tell: taken for topics that are not compacted.
+    pub fn untold(&mut self, roles: Vec<Role>) {
+        self.untold = roles;
+    }
+
+    /// Whether there are states that do not say which topic they are of.
     pub fn nameless(&mut self, nameless: bool) {
         self.nameless = nameless;
     }
@@ -221,8 +231,9 @@ impl Audit {
             self.judge_losses(*index, input, &mut unsure, &mut found, &mut notes);
             partitions.push(judged(*index, input));
         }
-        let mut not_judged = self.not_judged();
-        let counted = self.judge_counts(&mut found, &mut notes, &mut not_judged);
+        let mut of_counts = Vec::new();
+        let counted = self.judge_counts(&mut found, &mut notes, &mut of_counts);
+        let of_counts = if counted.is_ok() { of_counts } else { vec!["counts".into()] };
         let outcome = |proof: Proof| match found.of(proof) {
             0 if proof == Proof::CountsAddUp && counted.is_err() => Outcome::NotJudged,
             0 => Outcome::Holds,
@@ -237,7 +248,8 @@ impl Audit {
                 .collect(),
             partitions,
             unsure,
-            not_judged,
+            gone: self.is_any_gone(),
+            not_judged: [self.left_out(unsure), of_counts].concat(),
             counted: counted.unwrap_or_else(|reason| reason),
             rulesets: self.rulesets.clone(),
             found: found.into_kept(),
@@ -329,7 +341,7 @@ impl Audit {
         }
         self.judge_overlaps(found);
         if sums.incomplete > 0 {
-            not_judged.push(format!("counts of {} partitions against their outputs", sums.incomplete));
+            not_judged.push(format!("counts of {} against outputs", amount(sums.incomplete as u64, "partition")));
         }
         if !self.windows.covered.is_whole() {
             notes.push("windows that leave gaps are too many to be held against each other".into());
@@ -342,7 +354,7 @@ impl Audit {
         if sums.stateless {
             return Err("not all partitions have a state with their offset".into());
         }
-        if self.compacted.contains(&Role::Counts) || self.lows.iter().any(|((role, _), low)| *role == Role::Counts && *low > 0) {
+        if self.compacted.contains(&Role::Counts) || self.has_expired(Role::Counts) {
             notes.push("windows can't be added up: some may have expired or been compacted".into());
             not_judged.push("windows".into());
             return match sums.complete {
@@ -474,26 +486,22 @@ impl Audit {
                 ));
             }
         }
-        notes
-    }
-
-    /// What of the input was not judged, in a few words each.
-    fn not_judged(&self) -> Vec<String> {
-        let mut left_out = Vec::new();
-        let expired: u64 = self.inputs.values().map(Partition::expired).sum();
-        if expired > 0 {
-            left_out.push(format!("{} expired offsets", number(expired)));
-        }
-        if self.compacted.contains(&Role::Input) {
-            left_out.push("what is compacted".into());
-        }
-        if self.inputs.values().any(|input| input.began_anew() || input.cut.no_state.is_some() && input.begins_here()) {
-            left_out.push("what is below the first counted offset".into());
+        if !self.untold.is_empty() {
+            let topics: Vec<&str> = self.untold.iter().map(|role| self.names.of(*role)).collect();
+            notes.push(format!(
+                "the cluster does not tell the settings of {}, so what compaction removed there would not be noticed: grant this \
+                 client DESCRIBE_CONFIGS on them",
+                topics.join(", ")
+            ));
         }
         if self.nameless {
-            left_out.push("whether the input was created anew".into());
+            notes.push(
+                "states do not have the id of the input topic: the cluster gave it none, or did not answer when it was asked; \
+                 offsets of a topic that was deleted and created anew would not be noticed"
+                    .into(),
+            );
         }
-        left_out
+        notes
     }
 
     fn settle(&mut self) {

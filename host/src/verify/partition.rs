@@ -61,6 +61,12 @@ impl Partition {
         self.cut.state.is_some() && self.wrote_below(self.from)
     }
 
+    /// Whether there are records, or something was written of records, before the first that is judged.
+    pub(super) fn leaves_out_below(&self) -> bool {
+        let start = self.range().start;
+        self.cut.committed.is_some() && (self.wrote_below(start) || self.seen.min().is_some_and(|first| first < start))
+    }
+
     fn wrote_below(&self, offset: u64) -> bool {
         self.first.is_some_and(|first| first < offset)
     }

@@ -1,7 +1,7 @@
 //! The verdict: as data, in words for a person, and as JSON for a program.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use serde::{Serialize, Serializer};
 
@@ -21,9 +21,11 @@ pub struct Verdict {
     pub partitions: Vec<Judged>,
     #[serde(flatten)]
     pub unsure: Unsure,
+    /// Outputs or dead letters may have expired or been compacted, with what they would have told.
+    pub gone: bool,
     /// What the counts were compared with, or why they were not.
     pub counted: String,
-    /// What was not judged, in a few words each; the notes say why.
+    /// What was not judged, in a few words each, whether or not the rest holds; the notes say why.
     pub not_judged: Vec<String>,
     /// How many outputs and dead letters each set of rules has judged.
     pub rulesets: BTreeMap<String, u64>,
@@ -105,22 +107,16 @@ impl Verdict {
         if !self.holds() {
             return format!("NOT verified: {}{left_out}", amount(self.violations, "violation"));
         }
-        let mut line = format!("verified: {}, ", amount(self.records(), "record"));
-        match self.unsure {
-            Unsure { dropped_or_lost: 0, unjudged: 0 } => line += "each exactly once, in order",
-            Unsure { dropped_or_lost, unjudged: 0 } => {
-                let _ = write!(line, "none twice, in order, {} dropped or lost (not judged)", number(dropped_or_lost));
-            }
-            Unsure { dropped_or_lost, unjudged } => {
-                let _ = write!(line, "none twice, in order, {} not judged", number(dropped_or_lost + unjudged));
-            }
-        }
-        line += match self.proofs.get(&Proof::CountsAddUp) {
-            Some(Outcome::Holds) => "; counts add up",
-            _ => "; counts not judged",
+        let claim = match self.unsure {
+            _ if self.gone => "none twice, in order, of what is still there",
+            Unsure { dropped_or_lost: 0, .. } => "each exactly once, in order",
+            Unsure { .. } => "none twice, in order",
         };
-        line += &left_out;
-        line
+        let counts = match self.proofs.get(&Proof::CountsAddUp) {
+            Some(Outcome::Holds) => "; counts add up",
+            _ => "",
+        };
+        format!("verified: {}, {claim}{counts}{left_out}", amount(self.records(), "record"))
     }
 
     /// The whole of it as one JSON object, without a line feed.
@@ -139,14 +135,15 @@ impl Verdict {
 
     fn words(&self, proof: Proof) -> String {
         let hashes = || self.rulesets.keys().map(String::as_str).take(3).collect::<Vec<_>>().join(", ");
+        let there = if self.gone { ", of what is still there" } else { "" };
         match proof {
             Proof::NoneLost if self.unsure.dropped_or_lost > 0 => {
                 format!("none lost, if not one of {} that rules may have dropped", number(self.unsure.dropped_or_lost))
             }
             Proof::NoneLost if self.unsure.unjudged > 0 => format!("none lost, {} not judged", number(self.unsure.unjudged)),
             Proof::NoneLost => "none lost: each input record is an output or a dead letter".into(),
-            Proof::NoneTwice => "none twice".into(),
-            Proof::InOrder => "in order, for each input partition in each partition that its records went to".into(),
+            Proof::NoneTwice => format!("none twice{there}"),
+            Proof::InOrder => format!("in order, for each input partition in each partition that its records went to{there}"),
             Proof::OfTheInput => "each output and dead letter is of an input record".into(),
             Proof::OneRuleset => match self.rulesets.len() {
                 0 => "one rule set for each record".into(),
@@ -227,6 +224,6 @@ fn title(proof: Proof) -> &'static str {
 }
 
 /// `1 record`, `2 records`.
-fn amount(count: u64, of: &str) -> String {
+pub(super) fn amount(count: u64, of: &str) -> String {
     format!("{} {of}{}", number(count), if count == 1 { "" } else { "s" })
 }

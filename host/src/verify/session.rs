@@ -32,8 +32,6 @@ pub(super) struct Session {
     read: BTreeMap<(Role, i32), i64>,
     /// The ids of the topics that are read, where the committed states have the id of theirs.
     ids: BTreeMap<Role, String>,
-    /// Whether the cluster tells the ids of topics, once that was asked.
-    tells_ids: Option<bool>,
 }
 
 impl Session {
@@ -44,16 +42,17 @@ impl Session {
         // A wrong address or name is told before anything else is tried.
         reader.partitions(&topics.input, progress)?;
         let compacted = reader.compacted(&names.0.each_ref().map(String::as_str));
-        let compacted = ROLES.into_iter().filter(|role| compacted.contains(&names.of(*role))).collect();
+        let those = |answer| ROLES.into_iter().filter(|role| compacted[*role as usize] == answer).collect();
         let drops = config.rules.iter().any(|rule| rule.drop);
+        let mut audit = Audit::new(names.clone(), drops, those(Some(true)));
+        audit.untold(those(None));
         Ok(Session {
             reader,
             offsets: Reset::new(&config.kafka, brokers, &topics.input),
-            audit: Audit::new(names.clone(), drops, compacted),
+            audit,
             names,
             read: BTreeMap::new(),
             ids: BTreeMap::new(),
-            tells_ids: None,
         })
     }
 
@@ -92,14 +91,12 @@ impl Session {
     /// in a topic that was deleted and created anew, so nothing in the headers could be believed. Before and after reading,
     /// the same id says that all that was read in between is of the one topic.
     ///
-    /// Where no state has an id, the cluster gives its topics none, or did not answer when the engine asked it. If it tells one
-    /// now, it is said that this was not judged.
+    /// A state has no id where the cluster gives its topics none, or did not answer when the engine asked it. Then it is said
+    /// that this was not judged.
     fn same_topics(&mut self, cuts: &[Cut], progress: &mut Progress) -> Result<(), Failure> {
         let known = |cut: &Cut| cut.state.as_ref().is_some_and(|state| !state.topic.is_empty());
         let nameless = |cut: &Cut| cut.state.as_ref().is_some_and(|state| state.topic.is_empty());
-        let input = self.names.of(Role::Input);
-        let asked = || self.reader.tells_id(input);
-        self.audit.nameless(cuts.iter().any(nameless) && *self.tells_ids.get_or_insert_with(asked));
+        self.audit.nameless(cuts.iter().any(nameless));
         if !cuts.iter().any(known) {
             return Ok(());
         }

@@ -309,7 +309,8 @@ fn outputs_that_have_expired_are_said_and_never_pass_for_proven() {
     system.audit.low(OUTPUTS, 0, 30);
     let verdict = system.holds();
     assert_eq!(verdict.unsure.unjudged, 30);
-    assert!(verdict.line().contains("30 not judged") && verdict.notes[0].contains("30 records of in/0"), "{verdict}");
+    assert!(verdict.to_string().contains("none lost, 30 not judged"), "{verdict}");
+    assert!(verdict.notes[0].contains("30 records of in/0"), "{verdict}");
 
     let mut system = System::new(0..100, 100, 100).outputs((30..100).filter(|offset| *offset != 50));
     system.audit.low(OUTPUTS, 0, 30);
@@ -330,7 +331,8 @@ fn a_compacted_topic_has_fewer_records_without_a_loss() {
 fn what_a_rule_drops_is_told_as_dropped_or_lost() {
     let system = System::with(Audit::new(names(), true, vec![]), 0..10, cut(10, state(0, 60_000, 7, 7)));
     let verdict = system.outputs(0..7).holds();
-    assert_eq!(verdict.line(), "verified: 10 records, none twice, in order, 3 dropped or lost (not judged); counts add up");
+    let line = "verified: 10 records, none twice, in order; counts add up; not judged: 3 records dropped or lost";
+    assert_eq!(verdict.line(), line);
     assert!(verdict.notes[0].starts_with("3 records of in/0 became neither") && verdict.notes[0].contains("drop"), "{verdict}");
 }
 
@@ -374,7 +376,7 @@ fn counts_that_began_anew_never_pass_for_proven() {
         || System::with(Audit::new(names(), false, vec![]), 0..100, cut(100, state(50, 120_000, 50, 50))).outputs(0..100);
     for verdict in [system().holds(), system().window(0, 60_000, 50, "[0]").holds()] {
         assert_eq!(verdict.proofs[&Proof::CountsAddUp], Outcome::NotJudged);
-        assert!(verdict.line().contains("; counts not judged"), "{verdict}");
+        assert!(verdict.line().ends_with("; not judged: what is below the first counted offset, counts"), "{verdict}");
         assert!(verdict.notes[0].starts_with("in/0 is counted from offset 50 on"), "{verdict}");
     }
     // Too little is too little all the same.
@@ -391,9 +393,95 @@ fn counts_that_nothing_is_left_to_compare_with_are_not_judged() {
         system.holds()
     };
     assert_eq!(expired(30).proofs[&Proof::CountsAddUp], Outcome::NotJudged);
-    assert!(expired(30).line().contains("; counts not judged"));
+    assert!(expired(30).line().ends_with(", expired outputs, counts"), "{}", expired(30));
     assert_eq!(expired(0).proofs[&Proof::CountsAddUp], Outcome::Holds, "the outputs are all there");
     assert!(expired(0).line().ends_with("; counts add up; not judged: windows"), "{}", expired(0));
+}
+
+/// A system of 10 records, of which the last two are dead letters, with all that is called `compacted`.
+fn small(compacted: &[Role]) -> System {
+    let audit = Audit::new(names(), false, compacted.to_vec());
+    System::with(audit, 0..10, cut(10, state(0, 60_000, 8, 8))).outputs(0..8).letters(8..10)
+}
+
+/// The same, and what `change` makes of it.
+fn changed(compacted: &[Role], change: impl FnOnce(&mut Audit)) -> System {
+    let mut system = small(compacted);
+    change(&mut system.audit);
+    system
+}
+
+/// Systems in which something can't be judged, and what.
+fn unjudged() -> Vec<(System, &'static [&'static str])> {
+    const BELOW: &str = "what is below the first counted offset";
+    let of = |drops, compacted: &[Role], offsets: Range<i64>, cut| {
+        System::with(Audit::new(names(), drops, compacted.to_vec()), offsets, cut)
+    };
+    let whole = || cut(10, state(0, 60_000, 8, 8));
+    let anew = || cut(10, state(5, 60_000, 5, 5));
+    let bare = Cut { partition: 0, committed: Some(10), state: None, no_state: Some("nothing".into()) };
+    let mut late = of(false, &[], 0..10, whole()).outputs(3..8).letters(8..10);
+    late.audit.low(OUTPUTS, 0, 3);
+    let mut both = of(false, &[], 0..10, whole()).outputs(3..8).letters(8..10);
+    both.audit.low(OUTPUTS, 0, 3);
+    both.audit.low(Role::Counts, 0, 1);
+    vec![
+        (small(&[]), &[]),
+        (of(false, &[], 4..10, whole()).outputs(0..8).letters(8..10), &["4 expired offsets"]),
+        (of(false, &[], 1..10, whole()).outputs(0..8).letters(8..10), &["1 expired offset"]),
+        (small(&[Role::Input]), &["compacted input"]),
+        (changed(&[], |audit| audit.low(OUTPUTS, 0, 3)), &["expired outputs"]),
+        (changed(&[], |audit| audit.low(LETTERS, 0, 3)), &["expired dead letters"]),
+        (late, &["3 records without output or dead letter", "expired outputs", "counts of 1 partition against outputs"]),
+        (small(&[OUTPUTS]), &["compacted outputs", "counts of 1 partition against outputs"]),
+        (small(&[LETTERS]), &["compacted dead letters"]),
+        (
+            of(false, &[LETTERS], 0..10, whole()).outputs(0..8).letters([9]),
+            &["1 record without output or dead letter", "compacted dead letters"],
+        ),
+        (small(&[OUTPUTS, LETTERS]), &["compacted outputs", "compacted dead letters", "counts of 1 partition against outputs"]),
+        (small(&[Role::Counts]), &["windows"]),
+        (changed(&[], |audit| audit.low(Role::Counts, 0, 1)), &["windows"]),
+        (both, &["3 records without output or dead letter", "expired outputs", "counts"]),
+        (small(&[OUTPUTS, Role::Counts]), &["compacted outputs", "counts"]),
+        (small(&ROLES), &["compacted input", "compacted outputs", "compacted dead letters", "counts"]),
+        (of(true, &[], 0..10, whole()).outputs(0..8).letters([9]), &["1 record dropped or lost"]),
+        (of(false, &[], 0..10, anew()).outputs(0..10), &[BELOW, "counts"]),
+        (of(false, &[], 0..10, anew()).outputs(5..10), &[BELOW]),
+        (of(false, &[], 0..10, bare), &[BELOW]),
+        (changed(&[], |audit| audit.nameless(true)), &["whether the input was created anew"]),
+        (changed(&[], |audit| audit.untold(vec![OUTPUTS])), &["whether topics are compacted"]),
+        (changed(&[], |audit| audit.windows.forgotten = 1), &["counts"]),
+    ]
+}
+
+#[test]
+fn whatever_is_not_judged_is_named_in_the_last_line_whether_the_rest_holds_or_not() {
+    for (system, expected) in unjudged() {
+        let left_out = if expected.is_empty() { String::new() } else { format!("; not judged: {}", expected.join(", ")) };
+        let mut forged = System { audit: system.audit.clone(), ..system };
+        let verdict = system.holds();
+        assert_eq!(verdict.not_judged, expected, "{verdict}");
+        let line = verdict.line();
+        assert!(line.starts_with("verified: ") && line.ends_with(&left_out), "{line}");
+        assert_eq!(line.contains("; not judged: "), !expected.is_empty(), "{line}");
+        let gone = ["expired outputs", "expired dead letters", "compacted outputs", "compacted dead letters"];
+        let once = !expected.iter().any(|what| gone.contains(what) || what.contains("dropped"));
+        assert_eq!(line.contains("each exactly once"), once, "{line}");
+        forged.put(OUTPUTS, &Marks { sources: 0, ..marks("") });
+        let verdict = forged.verdict();
+        assert_eq!(verdict.line(), format!("NOT verified: 1 violation{left_out}"));
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&verdict.to_json()).unwrap()["not_judged"],
+            serde_json::json!(expected)
+        );
+    }
+}
+
+#[test]
+fn counts_are_not_judged_where_a_state_was_lost() {
+    let verdict = stateless().outputs(0..10).verdict();
+    assert_eq!(verdict.line(), "NOT verified: 1 violation; not judged: counts");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Positions that are lost: records expired, topics made anew, partitions added.
 
+use std::collections::BTreeSet;
+
 use crate::cluster::shared;
 use crate::kafka::Record;
 use crate::outages::is_ready;
@@ -66,6 +68,51 @@ fn the_remedy_for_a_state_that_cannot_be_read_writes_nothing_twice() {
     follow_remedy(assert_refused(&ended, &["partition 1", ":1 --reset-offsets --to-current"]));
     job.work_off(job.engine("a"));
     job.is_verified();
+}
+
+/// A job whose group has forgotten all that it did, and the line that its next engine warns with.
+fn forgotten(name: &str, start: &str) -> (Job, String) {
+    let job = paused(name).with("kafka.start", start);
+    shared().tool("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", &["--delete", "--group", job.group()]);
+    let mut engine = job.engine("a");
+    let warning = engine.weir().line("has no offset in topic");
+    job.work_off(engine);
+    assert!(warning.contains("WARN") && warning.contains(&job.topic("out")), "{warning}");
+    (job, warning)
+}
+
+#[test]
+fn a_group_whose_offsets_were_deleted_is_told_that_all_is_written_again() {
+    let (job, warning) = forgotten("forgotten", "earliest");
+    assert!(warning.contains("read again and written a second time"), "{warning}");
+    assert_eq!(job.outputs.all().len() + job.letters.all().len(), 1_000, "each of 500 is there twice");
+}
+
+#[test]
+fn the_remedy_for_offsets_that_were_deleted_goes_on_where_the_group_was() {
+    let (job, warning) = forgotten("resumed", "latest");
+    assert!(warning.contains("what came into the input since then is now skipped"), "{warning}");
+    let before = job.outputs.all();
+    job.load(28, 1_000, 500).finish();
+    let last = before.iter().filter_map(|output| output.timestamp).max().unwrap();
+    let time = chrono::DateTime::from_timestamp_millis(last).unwrap().format("%Y-%m-%dT%H:%M:%S%.3f").to_string();
+    follow_remedy(&warning.replace("--to-datetime TIME", &format!("--to-datetime {time}")));
+    job.work_off(job.engine("a"));
+    let done: BTreeSet<(i32, i64)> = job.outputs.all().iter().chain(&job.letters.all()).map(Record::source).collect();
+    let written = job.outputs.all().len() + job.letters.all().len();
+    assert_eq!(done.len(), 1_000, "nothing is skipped");
+    assert!((1_001..1_050).contains(&written), "only what has the last timestamp, or a later one, is there twice: {written}");
+}
+
+#[test]
+fn a_group_that_is_new_is_not_warned() {
+    let job = Job::create(shared(), "new");
+    job.load(29, 1_000, 100).finish();
+    let mut engine = job.engine("a").assigned();
+    job.settle();
+    let lines = engine.weir().lines();
+    assert!(!lines.iter().any(|line| line.contains("has no offset in topic")), "{lines:#?}");
+    job.work_off(engine);
 }
 
 /// A broker forgets the offsets of a topic that is deleted; a mirror or a backup may bring them back.

@@ -7,6 +7,9 @@
 //! process that has partition 0 writes it down for all partitions, by committing it, before anything is read.
 //!
 //! Where a position is lost, only people can say where to go on. [`super::reset`] words the command by which they do.
+//!
+//! A group without offsets looks new also where they were deleted, or have expired. If outputs or dead letters were written
+//! before, a warning says what happens then. Whose they are is not looked up: the engine needs no permission to read them.
 
 use std::time::Duration;
 
@@ -17,20 +20,36 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::failure::Operation;
 use super::offsets::{Committed, committed};
-use super::{Failure, native, topics};
+use super::reset::Reset;
+use super::{Failure, native, reader, topics};
 use crate::config::Start;
 
 /// How long brokers may take to answer.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
-/// Gives those of `found` an offset that have none.
+/// What a group is to begin with.
+pub(super) struct Beginning {
+    pub(super) start: Start,
+    /// Where outputs and dead letters go.
+    pub(super) written: [String; 2],
+    /// Whether it was said that the group may have been here before.
+    pub(super) doubted: bool,
+}
+
+/// Gives those of `found` an offset that have none. `reset` is how people set the offsets.
 pub(super) fn begin<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
-    start: Start,
+    beginning: &mut Beginning,
+    reset: &Reset,
     found: &mut [Committed],
 ) -> Result<(), Failure> {
     let is_new = is_new(consumer, topic)?;
+    if is_new && !beginning.doubted {
+        beginning.doubted = true;
+        doubt(consumer, beginning, reset);
+    }
+    let start = beginning.start;
     if start != Start::Earliest && is_new {
         if !found.iter().any(|found| found.partition == 0) {
             return Err(Failure::Wait(anyhow!(
@@ -64,6 +83,37 @@ pub(super) fn begin<C: ConsumerContext>(
 fn is_new<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> Result<bool, Failure> {
     let all = committed(consumer, topic, partitions(consumer, topic)?)?;
     Ok(all.iter().all(|found| found.offset.is_none()))
+}
+
+/// Says what happens if the group was here before, which only people know. Where it can't be asked whether something was
+/// written, nothing is said: what is asked next says why.
+fn doubt<C: ConsumerContext>(consumer: &BaseConsumer<C>, beginning: &Beginning, reset: &Reset) {
+    let Some(topic) = beginning.written.iter().find(|topic| was_written_to(consumer, topic).unwrap_or_default()) else { return };
+    tracing::warn!(
+        "{}, though topic {topic} was written to before: if this group has done so, its offsets were deleted or have expired, and \
+         {}; {}",
+        reset.absence(),
+        consequence(beginning.start),
+        reset.resumption(topic)
+    );
+}
+
+/// What becomes of the input of a group that was here before.
+fn consequence(start: Start) -> &'static str {
+    match start {
+        Start::Earliest => "all that is in the input is now read again and written a second time (`kafka.start` is earliest)",
+        Start::Latest => "what came into the input since then is now skipped (`kafka.start` is latest)",
+        Start::At(_) => {
+            "what it did since the time in `kafka.start` is now written a second time, and what it had not done before that is \
+             skipped"
+        }
+    }
+}
+
+/// Whether anything was ever written to `topic`.
+fn was_written_to<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> Result<bool, Failure> {
+    let partitions = topics::partitions(consumer.client(), topic, Operation::Write)?.unwrap_or_default();
+    Ok(reader::extents(consumer, topic, partitions)?.values().any(|extent| extent.end > 0))
 }
 
 /// Commits where to begin, for all partitions.
@@ -129,4 +179,17 @@ fn watermarks<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, parti
 pub(super) fn partitions<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> Result<std::ops::Range<i32>, Failure> {
     let missing = || Failure::of(RDKafkaErrorCode::UnknownTopicOrPartition, &format!("find topic {topic}"));
     topics::partitions(consumer.client(), topic, Operation::Read)?.map(|count| 0..count).ok_or_else(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_was_here_before_is_told_what_happens_by_where_it_starts() {
+        assert!(consequence(Start::Earliest).contains("written a second time"));
+        assert!(consequence(Start::Latest).contains("skipped"));
+        let both = consequence(Start::At(7));
+        assert!(both.contains("written a second time") && both.contains("skipped"), "{both}");
+    }
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -348,7 +348,7 @@ fn note(message: &BorrowedMessage<'_>, marks: &mut Marks) {
 }
 
 /// The first offset and the end of each partition, as `consumer` sees them.
-fn extents(consumer: &BaseConsumer<Quiet>, topic: &str, partitions: i32) -> Result<Extents, Failure> {
+pub(super) fn extents<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, partitions: i32) -> Result<Extents, Failure> {
     let what = format!("ask for the offsets of topic {topic}");
     let failed = |error: KafkaError| Failure::from_client(&error, &what);
     // For the two ends the time that is asked about is one of two numbers that are no times.

@@ -13,6 +13,8 @@ pub enum Position {
     Earliest,
     /// Where they are: only what is written beside the offset is dropped.
     Current,
+    /// With the first message of a time that people put in for `TIME`.
+    Time,
 }
 
 /// How to reach the group.
@@ -42,6 +44,20 @@ impl Reset {
         )
     }
 
+    /// That there are no offsets.
+    pub fn absence(&self) -> String {
+        format!("group {} has no offset in topic {}", self.group, self.topic)
+    }
+
+    /// The remedy where all offsets are gone, and `written` has what was done until then.
+    pub fn resumption(&self, written: &str) -> String {
+        format!(
+            "{}; TIME is the timestamp of the last record in topic {written}, in UTC, as in 2026-11-26T10:34:25.000: what has it \
+             in the input is written a second time",
+            self.remedy(&[], Position::Time)
+        )
+    }
+
     /// What deletes the offsets of the whole topic, once every process of the group has stopped.
     pub fn deletion(&self) -> String {
         format!("run `{} --delete-offsets`{}", self.of_topic(), self.secured())
@@ -55,6 +71,7 @@ impl Reset {
         let to = match to {
             Position::Earliest => "--to-earliest",
             Position::Current => "--to-current",
+            Position::Time => "--to-datetime TIME",
         };
         command + " --reset-offsets " + to + " --execute"
     }

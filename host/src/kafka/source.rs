@@ -26,6 +26,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
+use super::beginning::Beginning;
 use super::failure::Operation;
 use super::native::{Event, Events, Fetched};
 use super::offsets::{Committed, committed};
@@ -58,7 +59,7 @@ pub struct Source {
     consumer: BaseConsumer<Member>,
     topic: Arc<str>,
     group: String,
-    start: config::Start,
+    beginning: Beginning,
     limits: config::Batch,
     reset: Reset,
     troubles: Arc<Troubles>,
@@ -92,7 +93,11 @@ impl Source {
             consumer,
             topic: topic.into(),
             group: config.kafka.group.clone(),
-            start: config.kafka.start,
+            beginning: Beginning {
+                start: config.kafka.start,
+                written: [config.topics.output.clone(), config.topics.rejected.clone()],
+                doubted: false,
+            },
             limits: config::Batch { rows: config.batch.rows.min(PART_ROWS), ..config.batch.clone() },
             reset: Reset::new(&config.kafka, brokers, topic),
             troubles,
@@ -250,7 +255,7 @@ impl Source {
         }
         let mut found = committed(&self.consumer, &self.topic, self.assigned.iter().copied())?;
         if found.iter().any(|found| found.offset.is_none()) {
-            beginning::begin(&self.consumer, &self.topic, self.start, &mut found)?;
+            beginning::begin(&self.consumer, &self.topic, &mut self.beginning, &self.reset, &mut found)?;
         }
         self.next = found.iter().filter_map(|found| Some((found.partition, found.offset?))).collect();
         let positions = self.list(self.next.iter().map(|(partition, offset)| (*partition, *offset, "")));

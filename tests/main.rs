@@ -22,6 +22,7 @@ mod poison;
 mod poisons;
 mod program;
 mod rules_client;
+mod silent;
 mod swaps;
 mod tidy;
 mod tutorial;

@@ -136,7 +136,7 @@ fn begin_all<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, start:
         rounds > patience
     }) {
         Some(RDKafkaErrorCode::NoError) => Ok(offsets),
-        Some(code) => Err(Failure::of(code, &what)),
+        Some(code) => Err(Failure::of_offsets(code, &what, topic)),
         None => Err(Failure::Wait(anyhow!("failed to {what}: no answer"))),
     }
 }

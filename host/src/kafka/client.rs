@@ -46,6 +46,10 @@ const RETRY_MILLIS: &str = "250";
 /// The longest pause before a client tries again to reach a broker, in milliseconds. The default of ten seconds would go on top
 /// of an outage that is over; Java's clients wait no longer than this either.
 const RECONNECT_MILLIS: &str = "1000";
+/// How long a broker may take to say which versions it speaks, in milliseconds, where a client only asks. The default is 10 s.
+const ANSWER_MILLIS: &str = "3000";
+/// How long a connection may take to be set up, TLS included, in milliseconds, where a client only asks. The default is 30 s.
+const SETUP_MILLIS: &str = "5000";
 /// The largest batch of records that is sent in one go unless a topic takes less: librdkafka's default.
 pub(super) const BATCH_BYTES: u32 = 1_000_000;
 
@@ -65,6 +69,17 @@ pub fn settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result<ClientCo
     settings.set("bootstrap.servers", brokers);
     // Looking for a missing topic must not bring it into being with the broker's defaults.
     settings.set("allow.auto.create.topics", "false");
+    Ok(settings)
+}
+
+/// What a client has on top of [`settings`] that only asks: it soon says so where a connection is accepted and nothing is answered.
+///
+/// # Errors
+/// If a property is not to be overridden.
+pub fn probe_settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result<ClientConfig> {
+    let mut settings = settings(kafka, brokers)?;
+    set_unless_given(&mut settings, kafka, "api.version.request.timeout.ms", ANSWER_MILLIS);
+    set_unless_given(&mut settings, kafka, "socket.connection.setup.timeout.ms", SETUP_MILLIS);
     Ok(settings)
 }
 
@@ -183,6 +198,7 @@ mod tests {
 
     #[test]
     fn librdkafka_takes_the_settings() {
+        probe_settings(&kafka(&[]), "broker:9092").unwrap().create_native_config().unwrap();
         consumer_settings(&kafka(&[]), "broker:9092").unwrap().create_native_config().unwrap();
         producer_settings(&kafka(&[]), "broker:9092").unwrap().create_native_config().unwrap();
     }

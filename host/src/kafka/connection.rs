@@ -37,6 +37,16 @@ fn closed(reason: &str) -> Option<Closed> {
     (in_state("UP") && at_once && !before.contains("sasl")).then_some(Closed::Stranger)
 }
 
+/// For how many seconds nothing was answered, where `reason` tells of a connection that was accepted.
+fn silent(reason: &str) -> Option<u32> {
+    let texts =
+        ["ApiVersionRequest failed: Local: Timed out", "timed out in state SSL_HANDSHAKE", "timed out in state APIVERSION_QUERY"];
+    texts.iter().find(|text| reason.contains(*text))?;
+    let (_, state) = reason.rsplit_once("(after ")?;
+    let (millis, _) = state.split_once("ms in state ")?;
+    Some(millis.parse::<u32>().ok()? / 1_000)
+}
+
 /// The diagnosis for a `reason` of librdkafka, with the broker's name before it and the state of the connection after it, if it is about how to speak with the broker at `address`.
 pub(super) fn diagnose(reason: &str, address: &str) -> Option<Diagnosis> {
     let is = |words: &dyn fmt::Display, lasting| Some(Diagnosis { words: words.to_string(), lasting });
@@ -58,6 +68,15 @@ pub(super) fn diagnose(reason: &str, address: &str) -> Option<Diagnosis> {
                 false,
             ),
         };
+    }
+    if let Some(seconds) = silent(reason) {
+        return is(
+            &format_args!(
+                "the connection is accepted, and nothing was answered within {seconds} s: what listens there is busy, or is no Kafka, \
+                 or `security.protocol` under `[kafka.properties]` is not that of the listener"
+            ),
+            false,
+        );
     }
     if known(&["connecting to a PLAINTEXT broker listener?", "wrong version number", "record overflow", "packet length too long"])
     {
@@ -134,6 +153,17 @@ mod tests {
                 "wants SASL",
                 false,
             ),
+            (
+                "kafka:9093/bootstrap: ApiVersionRequest failed: Local: Timed out: probably due to broker version < 0.10 (see \
+                 api.version.request configuration) (after 3001ms in state APIVERSION_QUERY, 1 identical error(s) suppressed)",
+                "nothing was answered within 3 s",
+                false,
+            ),
+            (
+                "ssl://kafka:9093/bootstrap: Connection setup timed out in state SSL_HANDSHAKE (after 5002ms in state SSL_HANDSHAKE)",
+                "nothing was answered within 5 s",
+                false,
+            ),
             ("SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?", "speaks no TLS", false),
             (
                 "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker",
@@ -151,6 +181,7 @@ mod tests {
             "kafka:9092/1: Disconnected: connection closed by peer: receive 0 after POLLIN (after 60000ms in state UP)",
             "sasl_ssl://kafka:9092/1: Disconnected (after 1ms in state UP)",
             "ssl://kafka:9092/1: Disconnected (after 1ms in state APIVERSION_QUERY)",
+            "kafka:9092/1: Connection setup timed out in state CONNECT (after 5000ms in state CONNECT)",
         ] {
             assert_eq!(diagnose(reason, "kafka:9092"), None, "{reason}");
         }

@@ -53,6 +53,14 @@ impl Failure {
         }
     }
 
+    /// The failure for `code`, met while doing `what` with offsets of the input `topic`: that takes READ on it.
+    pub(super) fn of_offsets(code: RDKafkaErrorCode, what: &str, topic: &str) -> Failure {
+        match code {
+            RDKafkaErrorCode::TopicAuthorizationFailed => denied(code, what, Operation::Read.acl(), &format!("topic {topic}")),
+            code => Failure::of(code, what),
+        }
+    }
+
     /// The failure where the offsets of `group` must not be known.
     pub fn of_offsets_denied(group: &str) -> Failure {
         let what = format!("read the committed offsets of group {group}");
@@ -137,7 +145,9 @@ fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
         Code::InvalidTransactionTimeout => {
             "set `transaction.timeout.ms` under `[kafka.properties]` to at most the broker's `transaction.max.timeout.ms`"
         }
-        Code::FencedInstanceId => "another process uses the same `group.instance.id`",
+        Code::FencedInstanceId => {
+            "another process uses the same `group.instance.id`: give each process its own under `[kafka.properties]`, or leave it out"
+        }
         Code::InvalidSessionTimeout => {
             "set `session.timeout.ms` under `[kafka.properties]` to what the broker allows, from its `group.min.session.timeout.ms` \
              to its `group.max.session.timeout.ms`"
@@ -147,7 +157,7 @@ fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
         }
         // The client would pass over what it cannot read, or try the same bytes for ever.
         Code::BadMessage => {
-            "the log of the topic is damaged there: mend it from a replica, or set the group's offsets to after it"
+            "the log of the topic is damaged there: mend it from a replica, or set the group's offset of this partition to after it"
         }
         Code::BadCompression => {
             "the batch there unpacks to more than `receive.message.max.bytes`: raise it under `[kafka.properties]`, to at most \
@@ -220,6 +230,19 @@ mod tests {
         assert!(denied_writes(&[]).is_none());
         let Failure::Stop(error) = Failure::of_writing(RDKafkaErrorCode::TopicAuthorizationFailed, "out") else { panic!() };
         assert!(error.to_string().contains("topic out: ") && error.to_string().contains("WRITE"), "{error}");
+    }
+
+    #[test]
+    fn offsets_that_may_not_be_committed_are_a_matter_of_reading_their_topic() {
+        let denied = RDKafkaErrorCode::TopicAuthorizationFailed;
+        let Failure::Stop(error) = Failure::of_offsets(denied, "commit offsets of topic in", "in") else { panic!() };
+        assert!(error.to_string().contains("grant this client READ on topic in ("), "{error}");
+    }
+
+    #[test]
+    fn a_process_that_is_no_member_any_more_is_told_how_to_be_one() {
+        let Failure::Stop(error) = Failure::of(RDKafkaErrorCode::FencedInstanceId, "read topic in") else { panic!() };
+        assert!(error.to_string().contains("give each process its own under `[kafka.properties]`"), "{error}");
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub fn committed<C: ConsumerContext>(
             };
             Ok(Committed { partition: element.partition, offset, metadata: element.metadata.to_vec() })
         }
-        code => Err(Failure::of(code, &what)),
+        code => Err(Failure::of_offsets(code, &what, topic)),
     });
     found.collect()
 }

@@ -112,7 +112,7 @@ impl Reader {
         settings.set("isolation.level", "read_uncommitted");
         let probe = settings.create_with_context(Quiet(troubles.clone())).map_err(refused)?;
         let plain = client::settings(kafka, brokers)?;
-        let first = plain.create_with_context(Quiet(troubles.clone())).map_err(refused)?;
+        let first = client::probe_settings(kafka, brokers)?.create_with_context(Quiet(troubles.clone())).map_err(refused)?;
         let admin = plain.create_with_context(Quiet(troubles.clone())).map_err(refused)?;
         let (brokers, group) = (brokers.to_owned(), kafka.group.clone());
         Ok(Reader { consumer, probe, first, admin, troubles, brokers, group, patience, marks: Marks::default() })

@@ -205,7 +205,7 @@ impl Sink {
             Some(transactions) => {
                 let lost = || Failure::Wait(anyhow!("failed to commit: this process is no member of the group any more"));
                 let membership = source.membership().ok_or_else(lost)?;
-                transactions.add_offsets(&self.outbox, &offsets, membership, give_up)?;
+                transactions.add_offsets(&self.outbox, (&offsets, source.topic()), membership, give_up)?;
                 transactions.commit(&self.outbox, give_up)?;
             }
         }

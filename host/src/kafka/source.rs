@@ -300,7 +300,10 @@ impl Source {
         }
         match native::commit(&self.consumer, offsets, give_up) {
             Some(RDKafkaErrorCode::NoError) => Ok(()),
-            Some(code) => Err(Failure::of(code, &format!("commit offsets of group {}", self.group))),
+            Some(code) => {
+                let what = format!("commit offsets of group {} in topic {}", self.group, self.topic);
+                Err(Failure::of_offsets(code, &what, &self.topic))
+            }
             None => Err(Failure::GaveUp),
         }
     }

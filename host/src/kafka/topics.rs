@@ -124,7 +124,7 @@ impl Clients {
         let refused = |error| client::refused(&error);
         Ok(Clients {
             brokers: brokers.to_string(),
-            probe: settings.create_with_context(Quiet(troubles.clone())).map_err(refused)?,
+            probe: client::probe_settings(kafka, brokers)?.create_with_context(Quiet(troubles.clone())).map_err(refused)?,
             admin: settings.create_with_context(Quiet(troubles.clone())).map_err(refused)?,
             troubles,
             runtime: tokio::runtime::Builder::new_current_thread().build().context("failed to start a runtime")?,

@@ -130,21 +130,31 @@ impl Transactions {
     pub(super) fn add_offsets(
         &mut self,
         outbox: &Outbox,
-        offsets: &TopicPartitionList,
+        (offsets, topic): (&TopicPartitionList, &str),
         membership: &Arc<ConsumerGroupMetadata>,
         give_up: &mut dyn FnMut() -> bool,
     ) -> Result<(), Failure> {
+        let mut denied = false;
         let add = |_| {
             outbox.serve();
             let (answer, answered) = mpsc::channel();
             let (producer, offsets, membership) = (outbox.producer(), offsets.clone(), membership.clone());
             let call = move || drop(answer.send(producer.send_offsets_to_transaction(&offsets, &membership, OFFSETS_SLICE)));
-            match thread::Builder::new().name("offsets".into()).spawn(call) {
+            let outcome = match thread::Builder::new().name("offsets".into()).spawn(call) {
                 Ok(_) => answered.recv_timeout(OFFSETS_STUCK).unwrap_or(Err(KafkaError::Canceled)),
                 Err(_) => Err(KafkaError::Canceled),
-            }
+            };
+            let code = outcome.as_ref().err().and_then(KafkaError::rdkafka_error_code);
+            denied = code == Some(RDKafkaErrorCode::TopicAuthorizationFailed);
+            outcome
         };
-        self.quick = self.insist("commit offsets", give_up, add)?;
+        let what = format!("commit offsets of topic {topic}");
+        let outcome = self.insist(&what, give_up, add);
+        if denied {
+            // All that was written is delivered, so it is the topic of the offsets.
+            return Err(Failure::of_offsets(RDKafkaErrorCode::TopicAuthorizationFailed, &what, topic));
+        }
+        self.quick = outcome?;
         Ok(())
     }
 

@@ -171,6 +171,9 @@ fn what_only_a_person_can_mend_ends_the_engine() {
     }
     let error = ends(Request::TxnOffsetCommit, RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED);
     assert!(error.contains("GROUP_AUTHORIZATION_FAILED") && error.contains("grant"), "{error}");
+    let error = ends(Request::TxnOffsetCommit, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+    let words = ["commit offsets of topic user-login", "grant this client READ on topic user-login (", "docs/security.md"];
+    assert!(words.iter().all(|words| error.contains(words)), "{error}");
     let error = ends(Request::TxnOffsetCommit, RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE);
     assert!(error.contains("offset.metadata.max.bytes"), "{error}");
     let error = ends(Request::InitProducerId, RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT);

@@ -240,3 +240,87 @@ fn odd_but_sound_messages_are_read() {
         assert_eq!((column.kind(0), column.cell(0)), (kind as u8, bytes.as_bytes()), "{message}");
     }
 }
+
+/// Objects and arrays that RFC 8259 allows and few readers expect, as a rule that reads them whole gets them.
+fn odd_composites() -> Vec<String> {
+    let deepest = ["[".repeat(112), "]".repeat(112)].concat();
+    let odd = [
+        r#"["\ud800"]"#,
+        r#"{"\udc00":"\ude00\ud83d"}"#,
+        r#"{"b":1,"b":2}"#,
+        r#"{"b":1,"\u0062":2}"#,
+        r#"{"":0,"":0}"#,
+        "[1e400, -0]",
+        &deepest,
+    ];
+    odd.map(str::to_owned).into()
+}
+
+#[test]
+fn odd_objects_and_arrays_are_read_as_they_were_sent() {
+    let mut projection = Projection::default();
+    let node = projection.want("a").unwrap();
+    let mut layout = vec![Found::default(); projection.nodes()];
+    let deepest = ["[".repeat(127), "]".repeat(127)].concat();
+    for sent in odd_composites().into_iter().chain([deepest]) {
+        let message = format!(r#"{{"x":0,"a":{sent}}}"#);
+        projection.scan(message.as_bytes(), &mut layout).unwrap();
+        let mut column = Column::default();
+        layout[node].push_cell(message.as_bytes(), &mut column).unwrap();
+        assert_eq!((column.kind(0), column.cell(0)), (Kind::Composite as u8, sent.as_bytes()));
+    }
+}
+
+#[test]
+fn odd_objects_and_arrays_are_written_as_a_rule_wrote_them() {
+    let mut projection = Projection::default();
+    let node = projection.want("a").unwrap();
+    let mut layout = vec![Found::default(); projection.nodes()];
+    projection.scan(br#"{"x":0}"#, &mut layout).unwrap();
+    for written in odd_composites() {
+        let (mut column, mut out) = (Column::default(), Vec::new());
+        column.push(Kind::Composite, written.as_bytes());
+        column.check(1).unwrap();
+        let writes = Writes { columns: &[(node, &column)], row: 0 };
+        Splicer::default().write(&projection, br#"{"x":0}"#, &layout, writes, &mut out).unwrap();
+        assert_eq!(String::from_utf8(out.clone()).unwrap(), format!(r#"{{"x":0,"a":{written}}}"#));
+        assert!(scans(&out), "whoever reads it next, such as another Weir, takes it for a message");
+    }
+}
+
+#[test]
+fn what_is_nested_too_deep_to_be_written_is_said_with_the_limit() {
+    let mut column = Column::default();
+    column.push(Kind::Composite, ["[".repeat(113), "]".repeat(113)].concat().as_bytes());
+    let error = column.check(1).unwrap_err();
+    assert!(error.contains("JSON object or array of at most 112 levels"), "{error}");
+}
+
+#[test]
+fn a_name_that_stands_twice_is_refused_only_where_it_is_wanted() {
+    let refused = |wanted: &[&str], message: &str| {
+        let mut projection = Projection::default();
+        for name in wanted {
+            projection.want(name).unwrap();
+        }
+        let mut layout = vec![Found::default(); projection.nodes()];
+        projection.scan(message.as_bytes(), &mut layout).err().map(|problem| (problem.reason().name(), problem.to_string()))
+    };
+    let inner = r#"{"a":{"b":1,"b":2}}"#;
+    let outer = r#"{"a":{"b":1},"a":{"c":2}}"#;
+    for (wanted, message, expected) in [
+        (&["a"][..], inner, None),
+        (&["/a/c"], inner, None),
+        (&["/a/b"], inner, Some("/a/b")),
+        (&["a", "/a/b"], inner, Some("/a/b")),
+        (&["a"], outer, Some("a")),
+        (&["/a/b"], outer, Some("a")),
+        (&["b"], outer, None),
+        (&["a"], r#"{"a":[{"a":1,"a":2}]}"#, None),
+        (&["/a/0/a"], r#"{"a":[{"a":1,"a":2}]}"#, Some("/a/0/a")),
+    ] {
+        let found = refused(wanted, message);
+        assert_eq!(found.as_ref().map(|(reason, _)| *reason), expected.map(|_| "duplicate_member"), "{wanted:?} of {message}");
+        assert_eq!(found.map(|(_, name)| name).as_deref(), expected, "{wanted:?} of {message}");
+    }
+}

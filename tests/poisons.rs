@@ -183,6 +183,11 @@ fn values() -> Vec<Poison> {
         ),
         poison("a member that nobody knows, twice", login(r#","x":1,"x":2"#), Passes),
         poison("a member that is read, inside another", login(r#","x":{"device_type":7,"device_type":8}"#), Passes),
+        poison(
+            "an object with odd contents for a text that a rule reads",
+            members(r#""2.3.0""#, r#"{"a":1,"a":"\ud800"}"#, "0"),
+            Rejected("device-filter", "unsupported_device_type"),
+        ),
         poison("members without a name", login(r#","":1,"":2"#), Passes),
         poison("integers beyond 64 bits", login(format!(r#","x":{huge},"y":-18446744073709551617"#)), Passes),
         poison("numbers beyond floating point", login(r#","x":1e400,"y":-1E-400"#), Passes),

@@ -183,7 +183,9 @@ impl Column {
                 },
             };
             if !sound {
-                return Err(format!("in row {row} the cell is no {}: {}", name(*kind), excerpt(cell)));
+                let depth = if *kind == Kind::Composite as u8 { json::exceeded_depth(cell) } else { None };
+                let depth = depth.map_or_else(String::new, |levels| format!(" of at most {levels} levels"));
+                return Err(format!("in row {row} the cell is no {}{depth}: {}", name(*kind), excerpt(cell)));
             }
             start = end;
         }

@@ -12,6 +12,6 @@ mod text;
 
 pub use foreign::Foreign;
 pub use projection::{Node, Projection};
-pub use scan::{Found, Problem, is_composite, is_number};
+pub use scan::{Found, Problem, exceeded_depth, is_composite, is_number};
 pub use splice::{Splicer, Unwritable, Writes};
 pub use text::write_string;

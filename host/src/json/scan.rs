@@ -137,6 +137,13 @@ pub fn is_composite(bytes: &[u8]) -> bool {
     composite && std::str::from_utf8(bytes).is_ok() && scan.value(None, MAX_LEVELS).is_ok() && scan.at == bytes.len()
 }
 
+/// How many levels an object or array may have that is written, if `bytes` nest deeper.
+pub fn exceeded_depth(bytes: &[u8]) -> Option<usize> {
+    std::str::from_utf8(bytes).ok()?;
+    let problem = Scan::new(&NOTHING, bytes, &mut []).value(None, MAX_LEVELS);
+    (problem == Err(Problem::TooDeep)).then_some(MAX_DEPTH - MAX_LEVELS)
+}
+
 /// What a value is, and whether it is a string with escapes.
 type Value = (Kind, bool);
 

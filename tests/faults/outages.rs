@@ -4,10 +4,11 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cluster::{Cluster, Shape, shared};
 use crate::program::within;
+use crate::proxy::{Api, Side};
 use crate::weir::{Engine, Job, SETTLING, scaled};
 
 /// Most memory that an engine may hold while it cannot write, or has much to read, in KiB.
@@ -18,6 +19,8 @@ const AWAY: Duration = Duration::from_secs(4);
 const ALL_AWAY: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(70)];
 /// How long it may take until readiness tells that all of them are away, or back, on a busy machine.
 const SEEN: Duration = Duration::from_secs(30);
+/// How long readiness may take to tell that a cluster has stopped answering, on a busy machine. It was 22 s once.
+const SOON: Duration = Duration::from_secs(15);
 /// Logins a second where the network fails.
 const RATE: u32 = 500;
 /// How long the network is one way or another.
@@ -26,7 +29,7 @@ const SPELL: Duration = Duration::from_secs(2);
 /// Three brokers, whole, for one test at a time.
 fn three() -> MutexGuard<'static, Cluster> {
     static THREE: OnceLock<Mutex<Cluster>> = OnceLock::new();
-    let cluster = THREE.get_or_init(|| Cluster::start(&Shape { brokers: 3, proxies: 1, settings: &[], listeners: &[] }).into());
+    let cluster = THREE.get_or_init(|| Cluster::start(&Shape { brokers: 3, proxies: 2, settings: &[], listeners: &[] }).into());
     // A test that failed may have left brokers dead.
     let cluster = cluster.lock().unwrap_or_else(PoisonError::into_inner);
     cluster.revive();
@@ -115,6 +118,53 @@ fn with_all_brokers_down_it_is_not_ready_though_there_is_nothing_to_do() {
     thread::sleep(AWAY);
     is_ready(&mut engine, "503", "");
     cluster.revive();
+    is_ready(&mut engine, "200", "");
+    engine.stop();
+}
+
+/// That readiness tells soon.
+fn is_soon_not_ready(engine: &mut Engine, what: &str) {
+    let since = Instant::now();
+    is_ready(engine, "503", "");
+    assert!(since.elapsed() < SOON, "{what}: it was ready for {:?}", since.elapsed());
+}
+
+#[test]
+fn a_cluster_that_stops_answering_within_a_transaction_is_soon_told_by_readiness() {
+    let cluster = three();
+    let proxy = cluster.proxy();
+    let job = job(&cluster, "open");
+    let load = job.load(10, RATE, usize::MAX);
+    let mut engine = job.engine_through(proxy, "a").assigned();
+    for api in [Api::Produce, Api::AddOffsetsToTxn, Api::TxnOffsetCommit, Api::EndTxn] {
+        job.goes_on(SETTLING);
+        is_ready(&mut engine, "200", "");
+        let held = proxy.hold(Side::Request, api, usize::MAX);
+        held.wait();
+        is_soon_not_ready(&mut engine, &format!("{api:?}"));
+        held.release();
+        is_ready(&mut engine, "200", "");
+    }
+    let held = proxy.hold(Side::Request, Api::EndTxn, usize::MAX);
+    held.wait();
+    (0..cluster.brokers()).for_each(|broker| cluster.kill(broker));
+    is_soon_not_ready(&mut engine, "all brokers are away");
+    held.release();
+    cluster.revive();
+    is_ready(&mut engine, "200", "");
+    job.finish(load, engine);
+}
+
+#[test]
+fn it_is_not_ready_before_the_group_has_given_partitions() {
+    let cluster = three();
+    let proxy = cluster.proxy();
+    let job = job(&cluster, "unassigned");
+    let held = proxy.hold(Side::Answer, Api::JoinGroup, usize::MAX);
+    let mut engine = job.engine_through(proxy, "a");
+    held.wait();
+    is_ready(&mut engine, "503", "waiting for partitions of the group");
+    held.release();
     is_ready(&mut engine, "200", "");
     engine.stop();
 }

@@ -28,6 +28,7 @@ const CATCHING: Duration = Duration::from_secs(60);
 #[repr(i16)]
 pub enum Api {
     Produce = 0,
+    JoinGroup = 11,
     InitProducerId = 22,
     AddPartitionsToTxn = 24,
     AddOffsetsToTxn = 25,

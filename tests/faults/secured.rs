@@ -145,7 +145,7 @@ fn certificates() -> TempDir {
     let script = r#"
 set -e
 key() { openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:prime256v1 -out "$1.key"; }
-key ca; openssl req -x509 -new -key ca.key -out ca.pem -days 2 -subj /CN=ca
+for ca in ca foreign; do key $ca; openssl req -x509 -new -key $ca.key -out $ca.pem -days 2 -subj /CN=$ca; done
 leaf() {
   key "$1"; openssl req -new -key "$1.key" -out "$1.csr" -subj "/CN=$2"; printf 'subjectAltName=DNS:%s' "$2" > ext
   openssl x509 -req -in "$1.csr" -CA ca.pem -CAkey ca.key -CAcreateserial -days "$3" -extfile ext -out "$1.pem"
@@ -199,6 +199,8 @@ fn each_trouble_of_connecting_has_words_of_its_own_in_every_command() {
     let certificate = |name: &str| folder.path().join(name).display().to_string();
     let ca = certificate("ca.pem");
     let tls = [("WEIR_KAFKA_PROPERTIES_SECURITY_PROTOCOL", "SSL"), ("WEIR_KAFKA_PROPERTIES_SSL_CA_LOCATION", ca.as_str())];
+    let foreign_ca = certificate("foreign.pem");
+    let foreign = [tls[0], ("WEIR_KAFKA_PROPERTIES_SSL_CA_LOCATION", foreign_ca.as_str())];
     let expired = Server::start(folder.path(), "expired", &[]);
     let other = Server::start(folder.path(), "other", &[]);
     let good = Server::start(folder.path(), "good", &[]);
@@ -213,8 +215,14 @@ fn each_trouble_of_connecting_has_words_of_its_own_in_every_command() {
         ("TLS is wanted by another", at(good.1), none, "wants TLS"),
         ("a password is wanted", at(sasl), none, "wants SASL"),
         ("no TLS is spoken", cluster.address(), &tls[..], "speaks no TLS"),
-        ("an expired certificate", at(expired.1), &tls[..], "it has expired"),
-        ("another host's certificate", at(other.1), &tls[..], "names another host than localhost"),
+        ("an expired certificate", at(expired.1), &tls[..], "its certificate has expired: have it renewed"),
+        (
+            "another host's certificate",
+            at(other.1),
+            &tls[..],
+            "its certificate names another host than localhost: take an address",
+        ),
+        ("a certificate of another CA", at(good.1), &foreign[..], "no CA in `ssl.ca.location` has signed its certificate: "),
         ("a certificate is wanted", at(client.1), &tls[..], "refuses this client's certificate, or misses one"),
         ("nobody is there", at(nobody), none, "Connection refused"),
     ];

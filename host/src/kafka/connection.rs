@@ -1,8 +1,11 @@
 //! Why no connection comes about, in words: what librdkafka says of TLS and of answers that are no Kafka's is known by its text.
 //!
-//! Where librdkafka can't tell one cause from another, the words name each of them, and the command that tells.
+//! Where its text can't tell one cause from another, the words name each of them, and the command that tells. Why a certificate is
+//! not accepted can be asked for.
 
 use std::fmt;
+
+use super::native::Unaccepted;
 
 /// Whoever closes a connection sooner than this after it was established does so because of what was asked.
 const AT_ONCE_MILLIS: u32 = 2_000;
@@ -13,6 +16,8 @@ pub(super) struct Diagnosis {
     pub(super) words: String,
     /// Waiting does not help: what was answered can't come from a broker that is only busy or starting.
     pub(super) lasting: bool,
+    /// A certificate is not accepted. [`of_certificate`] has the words for the reason, once that is asked for.
+    pub(super) certificate: bool,
 }
 
 /// Where a connection was closed that a broker has accepted.
@@ -49,7 +54,7 @@ fn silent(reason: &str) -> Option<u32> {
 
 /// The diagnosis for a `reason` of librdkafka, with the broker's name before it and the state of the connection after it, if it is about how to speak with the broker at `address`.
 pub(super) fn diagnose(reason: &str, address: &str) -> Option<Diagnosis> {
-    let is = |words: &dyn fmt::Display, lasting| Some(Diagnosis { words: words.to_string(), lasting });
+    let is = |words: &dyn fmt::Display, lasting| Some(Diagnosis { words: words.to_string(), lasting, certificate: false });
     if let Some(size) = reason.split("Invalid response size ").nth(1) {
         let size = size.split(' ').next().and_then(|size| size.parse::<i32>().ok()).unwrap_or_default();
         return is(&format_args!("{}: {WHERE}", no_kafka(size)), true);
@@ -87,15 +92,13 @@ pub(super) fn diagnose(reason: &str, address: &str) -> Option<Diagnosis> {
         );
     }
     if known(&["certificate verify failed", "could not be verified", "Failed to verify broker certificate"]) {
-        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-        return is(
-            &format_args!(
-                "its certificate is not accepted: it has expired, or names another host than {host}, or no CA in \
-                 `ssl.ca.location` has signed it; to see which, run `openssl s_client -connect {address} -verify_hostname {host} \
-                 -CAfile FILE </dev/null`, with the file of `ssl.ca.location`"
-            ),
-            true,
+        let host = host(address);
+        let words = format!(
+            "its certificate is not accepted: it has expired, or names another host than {host}, or no CA in `ssl.ca.location` \
+             has signed it; to see which, run `openssl s_client -connect {address} -verify_hostname {host} -CAfile FILE \
+             </dev/null`, with the file of `ssl.ca.location`"
         );
+        return Some(Diagnosis { words, lasting: true, certificate: true });
     }
     if known(&["SSL alert number"]) {
         return is(
@@ -106,6 +109,33 @@ pub(super) fn diagnose(reason: &str, address: &str) -> Option<Diagnosis> {
         );
     }
     None
+}
+
+/// Why the certificate of the broker at `address` is not accepted, where the reason has words of its own. The numbers are
+/// `X509_V_ERR_*` of OpenSSL, which keeps them.
+pub(super) fn of_certificate(unaccepted: Unaccepted, address: &str) -> Option<String> {
+    let whose = if unaccepted.depth == 0 { "its certificate" } else { "the certificate of the CA that has signed its own" };
+    Some(match unaccepted.code {
+        9 => format!("{whose} is not valid yet: check the clocks of this machine and of the one that has issued it"),
+        10 => format!("{whose} has expired: have it renewed"),
+        62 | 64 => format!(
+            "{whose} names another host than {}: take an address that it names, in `kafka.brokers` and in \
+             `advertised.listeners` of the broker, or have it issued for this one",
+            host(address)
+        ),
+        18..=21 => {
+            "no CA in `ssl.ca.location` has signed its certificate: name the file with the CA of the brokers there, under \
+                    `[kafka.properties]`"
+                .to_owned()
+        }
+        23 => format!("{whose} was revoked: have it issued anew"),
+        _ => return None,
+    })
+}
+
+/// The host of an address with a port.
+fn host(address: &str) -> &str {
+    address.rsplit_once(':').map_or(address, |(host, _)| host)
 }
 
 const WHERE: &str = "check the address in `kafka.brokers`, and `security.protocol` under `[kafka.properties]`";
@@ -175,6 +205,15 @@ mod tests {
             let found = diagnose(reason, "kafka:9093").unwrap_or_else(|| panic!("{reason}"));
             assert!(found.words.contains(words) && found.lasting == lasting, "{reason}: {found:?}");
             assert!(!found.words.contains("receive.message.max.bytes"), "it would not help: {found:?}");
+        }
+        for (code, depth, words) in [
+            (10, 0, "its certificate has expired"),
+            (10, 1, "of the CA that has signed its own has expired"),
+            (62, 0, "another host than kafka:"),
+            (20, 0, "no CA in"),
+        ] {
+            let found = of_certificate(Unaccepted { code, depth }, "kafka:9093").unwrap();
+            assert!(found.contains(words), "{code}: {found}");
         }
         for reason in [
             "Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in state CONNECT)",

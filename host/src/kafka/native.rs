@@ -3,11 +3,11 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::mem;
 use std::ptr::{self, NonNull};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
 use rdkafka::client::{Client, ClientContext};
@@ -736,6 +736,57 @@ fn ask<C: ClientContext>(
         rd::rd_kafka_queue_destroy(queue);
         rd::rd_kafka_AdminOptions_destroy(options);
     }
+}
+
+/// Why a broker's certificate is not accepted, as OpenSSL numbers it, and how far from the broker's own up to that of its CA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unaccepted {
+    pub(super) code: i32,
+    pub(super) depth: i32,
+}
+
+/// Connects by `settings`, and tells why the certificate that is shown is not accepted. None if it is, or if none is shown within
+/// `patience`. A client's own text has only that there is a reason.
+pub(super) fn unaccepted(settings: &ClientConfig, patience: Duration) -> Option<Unaccepted> {
+    /// Decides as the client does without it.
+    unsafe extern "C" fn verify(
+        _client: *mut rd::rd_kafka_t,
+        _broker: *const c_char,
+        _id: i32,
+        code: *mut c_int,
+        depth: c_int,
+        _certificate: *const c_char,
+        _size: usize,
+        _reason: *mut c_char,
+        _room: usize,
+        found: *mut c_void,
+    ) -> c_int {
+        // SAFETY: the client hands over a number, and `found` as it was set below.
+        let (code, found) = unsafe { (*code, &*found.cast::<OnceLock<Unaccepted>>()) };
+        if code != 0 {
+            let _ = found.set(Unaccepted { code, depth });
+        }
+        (code == 0).into()
+    }
+    let (settings, found, until) = (settings.create_native_config().ok()?, OnceLock::new(), Instant::now() + patience);
+    // SAFETY: the copy of the settings is the client's, or destroyed if there is none. The client ends here, with all its threads:
+    // nobody looks at `found` after that. Without a callback it logs nothing.
+    unsafe {
+        let copy = rd::rd_kafka_conf_dup(settings.ptr());
+        rd::rd_kafka_conf_set_log_cb(copy, None);
+        rd::rd_kafka_conf_set_opaque(copy, (&raw const found).cast_mut().cast());
+        rd::rd_kafka_conf_set_ssl_cert_verify_cb(copy, Some(verify));
+        let client = rd::rd_kafka_new(rd::rd_kafka_type_t::RD_KAFKA_PRODUCER, copy, ptr::null_mut(), 0);
+        if client.is_null() {
+            rd::rd_kafka_conf_destroy(copy);
+            return None;
+        }
+        while found.get().is_none() && Instant::now() < until {
+            rd::rd_kafka_poll(client, LOOK_EVERY.as_millis() as i32);
+        }
+        rd::rd_kafka_destroy(client);
+    }
+    found.into_inner()
 }
 
 /// Lets groups of the mock cluster that `client` runs form at once, instead of after the 3 s in which a real broker waits for

@@ -100,7 +100,8 @@ impl Reader {
     /// # Errors
     /// If the client does not take its settings.
     pub fn open(kafka: &config::Kafka, brokers: &str, patience: Duration) -> anyhow::Result<Reader> {
-        let troubles = Arc::new(Troubles::silent());
+        let plain = client::settings(kafka, brokers)?;
+        let troubles = Arc::new(Troubles::silent_with(plain.clone()));
         let mut settings = client::consumer_settings(kafka, brokers)?;
         settings.set("client.id", "weir-verify");
         settings.set("auto.offset.reset", "earliest");
@@ -111,7 +112,6 @@ impl Reader {
         let consumer = settings.create_with_context(Quiet(troubles.clone())).map_err(refused)?;
         settings.set("isolation.level", "read_uncommitted");
         let probe = settings.create_with_context(Quiet(troubles.clone())).map_err(refused)?;
-        let plain = client::settings(kafka, brokers)?;
         let first = client::probe_settings(kafka, brokers)?.create_with_context(Quiet(troubles.clone())).map_err(refused)?;
         let admin = plain.create_with_context(Quiet(troubles.clone())).map_err(refused)?;
         let (brokers, group) = (brokers.to_owned(), kafka.group.clone());

@@ -10,16 +10,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::Failure;
 use super::connection::{self, Diagnosis};
+use super::{Failure, native};
 
 /// How long the same trouble is not told again.
 const QUIET: Duration = Duration::from_secs(60);
 /// How long what is surer of a broker outlasts what comes after it.
 const RECENT: Duration = Duration::from_secs(5);
+/// How long a broker may take to show its certificate once more.
+const SHOWING: Duration = Duration::from_secs(5);
 /// How many different troubles are remembered.
 const MAX_TOLD: usize = 64;
 
@@ -32,6 +34,8 @@ pub struct Troubles {
     down: AtomicBool,
     last: Mutex<Option<Heard>>,
     told: Mutex<HashMap<String, Told>>,
+    /// How to connect in order to see why a certificate is not accepted.
+    settings: Option<ClientConfig>,
 }
 
 /// What was heard.
@@ -64,6 +68,21 @@ impl Troubles {
         Troubles { silent: true, ..Troubles::default() }
     }
 
+    /// The same for clients that connect by `settings`. Why a certificate is not accepted is asked for.
+    pub fn silent_with(settings: ClientConfig) -> Troubles {
+        Troubles { settings: Some(settings), ..Troubles::silent() }
+    }
+
+    /// The words for the broker at `address`, with the reason if its certificate is not accepted.
+    fn words(&self, diagnosis: Diagnosis, address: &str) -> String {
+        let because = || {
+            let mut settings = self.settings.clone().filter(|_| diagnosis.certificate)?;
+            settings.set("bootstrap.servers", address);
+            connection::of_certificate(native::unaccepted(&settings, SHOWING)?, address)
+        };
+        because().unwrap_or(diagnosis.words)
+    }
+
     fn last(&self) -> Option<Heard> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -71,10 +90,13 @@ impl Troubles {
     /// Why none of `brokers` answers, if anything was heard of them.
     pub fn unreachable(&self, brokers: &str) -> Option<Failure> {
         let Heard { code, broker, reason, diagnosis, .. } = self.last()?;
-        let what = format!("reach kafka at {}", broker.as_deref().unwrap_or(brokers));
+        let address = broker.as_deref().unwrap_or(brokers);
+        let what = format!("reach kafka at {address}");
         Some(match (diagnosis, Failure::of(code, &what)) {
-            (Some(Diagnosis { words, lasting: true }), _) => Failure::Stop(anyhow!("failed to {what}: {words}")),
-            (Some(Diagnosis { words, .. }), _) => Failure::Wait(anyhow!("failed to {what}: {words}")),
+            (Some(known), _) => {
+                let (lasting, error) = (known.lasting, anyhow!("failed to {what}: {}", self.words(known, address)));
+                if lasting { Failure::Stop(error) } else { Failure::Wait(error) }
+            }
             (None, Failure::Stop(error)) => Failure::Stop(error.context(reason)),
             (None, _) => Failure::Wait(anyhow!("failed to {what}: {reason}")),
         })
@@ -130,7 +152,7 @@ impl Troubles {
         // One broker has several reasons at a time, one per address and attempt: the code is enough to tell them apart.
         let key = format!("{code:?} {}", broker.unwrap_or(reason));
         if let Some(again) = self.due(key) {
-            let code = super::native::name(code);
+            let code = native::name(code);
             tracing::warn!(broker, code, reason, again, "kafka trouble");
         }
     }

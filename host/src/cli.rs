@@ -216,11 +216,11 @@ pub struct Verify {
     pub follow: bool,
 
     /// Seconds between two cuts
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=86_400), requires = "follow")]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = seconds, requires = "follow")]
     pub every: u32,
 
     /// Seconds to wait for an answer of the cluster, or for the end of a transaction
-    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = seconds)]
     pub timeout: u32,
 }
 
@@ -462,7 +462,7 @@ pub struct RulesShadow {
     pub files: Vec<PathBuf>,
 
     /// Show the report after so many seconds; without it, Ctrl-C does
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=86_400), requires = "files")]
+    #[arg(long, value_name = "N", value_parser = seconds, requires = "files")]
     pub seconds: Option<u32>,
 
     /// Let the candidate run on afterwards, to be promoted or ended later
@@ -532,6 +532,13 @@ fn share(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }
 
+/// Whole seconds of a day at most, as a number, or with a unit as in `weir.toml`.
+fn seconds(text: &str) -> Result<u32, String> {
+    let with_unit = || config::millis(text).filter(|millis| millis.is_multiple_of(1_000)).map(|millis| millis / 1_000);
+    let seconds = text.parse().ok().or_else(with_unit).filter(|seconds| (1..=86_400).contains(seconds));
+    seconds.map(|seconds| seconds as u32).ok_or_else(|| "expected 1 to 86400 seconds, such as 90, 90s or 2m".to_owned())
+}
+
 /// A host and a port, as they stand in the address of a page.
 fn address(text: &str) -> Result<String, String> {
     let (host, port) = text.rsplit_once(':').unwrap_or_default();
@@ -558,6 +565,14 @@ mod tests {
         assert_eq!(share("0.25"), Ok(0.25));
         for bad in ["-0.1", "1.1", "NaN", "much"] {
             assert!(share(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn seconds_may_have_a_unit() {
+        assert_eq!([seconds("2"), seconds("90s"), seconds("2m"), seconds("24h")], [Ok(2), Ok(90), Ok(120), Ok(86_400)]);
+        for bad in ["", "0", "0s", "500ms", "86401", "25h", "s", "2 days", "-1", "99999999999999999999"] {
+            assert!(seconds(bad).is_err(), "{bad}");
         }
     }
 

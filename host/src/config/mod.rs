@@ -31,7 +31,7 @@ use tracing::level_filters::LevelFilter;
 
 pub use members::Members;
 pub use raw::suggestion;
-pub use read::size;
+pub use read::{millis, size};
 pub use restart::needing_restart;
 pub use salvage::{Salvaged, salvage};
 pub use secret::Secret;

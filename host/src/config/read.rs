@@ -162,6 +162,11 @@ pub(super) fn is_secret(path: &str) -> bool {
     SECRETS.iter().any(|secret| path == *secret || below(path, secret).is_some() || below(secret, path).is_some())
 }
 
+/// `90s` or `2m` in milliseconds, as a configuration has them.
+pub fn millis(text: &str) -> Option<u64> {
+    quantity(text, &TIME_UNITS)
+}
+
 /// `4MiB` as a number of the smallest unit.
 fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits = text.len() - text.trim_start_matches(|next: char| next.is_ascii_digit()).len();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::cluster::shared;
 use crate::proxy::{Api, Side};
-use crate::weir::{Job, SETTLING, scaled};
+use crate::weir::{Engine, Job, SETTLING, scaled};
 
 /// How often an engine is killed, in the checks and in full.
 const KILLS: [usize; 2] = [10, 100];
@@ -37,6 +37,20 @@ fn killed_at_any_moment_it_goes_on_at_once_and_loses_and_repeats_nothing() {
         engine.kill();
     }
     job.finish(load, job.engine("a"));
+}
+
+#[test]
+fn a_process_without_partitions_keeps_nobody_waiting_and_takes_over_from_one_that_is_killed() {
+    let job = job("spare");
+    let load = job.load(31, 300, usize::MAX);
+    let mut engines: Vec<Engine> = ["a", "b", "c", "d"].map(|instance| job.engine(instance).assigned()).into();
+    let survivor = engines.pop().unwrap();
+    for engine in engines {
+        job.takes_all(AT_ONCE);
+        engine.kill();
+    }
+    job.takes_all(AT_ONCE);
+    job.finish(load, survivor);
 }
 
 #[test]

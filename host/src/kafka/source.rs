@@ -192,8 +192,20 @@ impl Source {
             self.reading = false;
             let membership = self.consumer.group_metadata().filter(|_| native::generation(&self.consumer).is_some());
             self.membership = membership.map(Arc::new);
+            if partitions.is_empty() {
+                self.take_none();
+            }
         }
         change
+    }
+
+    /// Answers an assignment without partitions, for which nothing has to be restored. As long as it is not answered, the client
+    /// does not take part when the group shares out its partitions anew, and all others wait for it.
+    fn take_none(&mut self) {
+        match self.consumer.assign(&TopicPartitionList::new()) {
+            Ok(()) => self.reading = true,
+            Err(error) => tracing::warn!(%error, "failed to take part without partitions; the group will try again"),
+        }
     }
 
     /// Lets go of what is revoked. Until then no other process gets it, and what was read of it can still be committed.
@@ -430,5 +442,43 @@ mod tests {
         assert_eq!(source.poll(&mut batch, Duration::ZERO).unwrap(), Polled::Nothing);
         assert_eq!(source.events.len(), 0, "what is behind them, such as a rebalance, would wait for the next polls");
         assert_eq!(source.new_ends.len(), 8);
+    }
+
+    /// Polls `source` until it is told what is its own.
+    fn assigned(source: &mut Source) -> Vec<i32> {
+        let (mut batch, mut assigned) = (Batch::default(), None);
+        eventually("partitions are assigned", || {
+            match source.poll(&mut batch, Duration::from_millis(20)).unwrap() {
+                Polled::Assigned(partitions) => assigned = Some(partitions),
+                Polled::Revoked => source.release(),
+                Polled::Nothing | Polled::Messages => {}
+            }
+            assigned.is_some()
+        });
+        assigned.unwrap()
+    }
+
+    #[test]
+    fn a_process_without_partitions_takes_over_from_one_that_leaves() {
+        let mut settings = config();
+        settings.topics.partitions = 1;
+        let broker = Broker::start(settings);
+        let open = || Source::open(&broker.config, &broker.address, Arc::default()).unwrap();
+        let mut first = open();
+        assert_eq!(assigned(&mut first), [0]);
+        first.restore().unwrap();
+        let mut second = open();
+        let others = std::thread::spawn(move || {
+            let again = assigned(&mut first);
+            first.restore().unwrap();
+            (first, again)
+        });
+        let of_second = assigned(&mut second);
+        second.restore().unwrap();
+        let (first, of_first) = others.join().unwrap();
+        let (mut left, right) = if of_first.is_empty() { (first, second) } else { (second, first) };
+        assert_eq!(of_first.len() + of_second.len(), 1);
+        assert!(right.close(Duration::from_secs(10)));
+        assert_eq!(assigned(&mut left), [0]);
     }
 }

@@ -385,23 +385,23 @@ fn a_set_is_kept_and_marked_before_the_data_loop_has_it_and_in_the_history_from_
     assert_eq!(field.live(), (first, Why::LastGood), "and it has to show that it is sound");
 }
 
-/// A second set has been live, and a third one was kept when the process was killed, before its files were in place.
-fn killed_before_a_third_set_was_live(mut field: Field) -> Field {
+/// A second set has been live, and a third one was kept when the process was killed, before its files were in place. Instead of
+/// them, a restart finds `found` there. Returns the second set as well.
+fn killed_before_a_third_set_was_live(mut field: Field, found: &[u8]) -> (Field, String) {
     let second = field.deploy(1);
     field.passes(&second);
     field.look();
     field.ask(Request::Deploy { files: files(2), dry_run: false }).unwrap();
-    field.put(1);
-    let field = field.restart();
-    assert_eq!(field.live(), (second, Why::Folder));
-    field
+    fs::write(field.file(), found).unwrap();
+    (field.restart(), second)
 }
 
 #[test]
 fn to_go_back_without_a_hash_leads_to_no_set_that_was_kept_and_never_ran() {
     let field = Field::new();
     let first = field.hash();
-    let mut field = killed_before_a_third_set_was_live(field);
+    let (mut field, second) = killed_before_a_third_set_was_live(field, &variant(1));
+    assert_eq!(field.live(), (second, Why::Folder));
     assert_eq!(field.ask(Request::Rollback { hash: None }).unwrap().new, first);
 }
 
@@ -412,10 +412,8 @@ fn the_last_good_set_is_none_that_was_kept_and_never_ran() {
     let text = fs::read_to_string(&config).unwrap();
     // Without a trial, no mark tells that it has yet to show that it is sound.
     fs::write(&config, format!("{text}[trial]\nrecords = 0\n")).unwrap();
-    let field = killed_before_a_third_set_was_live(field.restart());
-    let second = field.hash();
-    fs::write(field.file(), "broken").unwrap();
-    assert_eq!(field.restart().live(), (second, Why::LastGood));
+    let (field, second) = killed_before_a_third_set_was_live(field.restart(), b"broken");
+    assert_eq!(field.live(), (second, Why::LastGood));
 }
 
 #[test]

@@ -248,7 +248,10 @@ impl<C: Fn() -> i64> Engine<'_, C> {
 
     fn turn(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
         if matches!(self.phase, Phase::Recovering) {
-            self.recover(inbox)?;
+            if let Err(failure) = self.recover(inbox) {
+                self.serve_group(inbox)?;
+                return Err(failure);
+            }
             self.phase = Phase::Reading;
         }
         if self.begun.is_none() {
@@ -261,6 +264,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
             self.phase = Phase::Reading;
             return self.resend(inbox);
         }
+        self.make_room();
         if self.is_full() {
             return self.commit(inbox);
         }
@@ -279,35 +283,62 @@ impl<C: Fn() -> i64> Engine<'_, C> {
                     Some(_) => self.commit(inbox),
                     None => self.catch_up(inbox),
                 };
-                self.source.release();
-                self.counts.clear();
-                self.committed.clear();
-                self.held = 0;
-                tracing::info!(topic = %self.source.topic(), "partitions revoked");
-                self.snapshot.update(|snapshot| snapshot.partitions.clear());
+                self.revoked();
                 committed
             }
             Polled::Assigned(partitions) => {
-                tracing::info!(topic = %self.source.topic(), ?partitions, "partitions assigned");
-                self.joined = true;
-                self.snapshot.update(|snapshot| {
-                    snapshot.partitions = partitions;
-                    if snapshot.state == snapshot::State::Connecting {
-                        snapshot.state = snapshot::State::Running;
-                    }
-                });
-                self.phase = Phase::Recovering;
+                self.assigned(partitions, inbox);
                 Ok(())
             }
         }
     }
 
-    /// Whether the open transaction should take no more. Sees to it that there is a part to fill.
-    fn is_full(&mut self) -> bool {
+    /// Takes note of what the group gives and takes while nothing can be recovered: it waits for an answer. Messages are read
+    /// again once all is recovered.
+    fn serve_group(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
+        self.make_room();
+        self.held = 0;
+        match self.source.poll(&mut self.parts[self.filled].batch, Duration::ZERO)? {
+            Polled::Revoked => self.revoked(),
+            Polled::Assigned(partitions) => self.assigned(partitions, inbox),
+            Polled::Nothing | Polled::Messages => {}
+        }
+        Ok(())
+    }
+
+    fn revoked(&mut self) {
+        self.source.release();
+        self.counts.clear();
+        self.committed.clear();
+        self.held = 0;
+        tracing::info!(topic = %self.source.topic(), "partitions revoked");
+        self.snapshot.update(|snapshot| snapshot.partitions.clear());
+    }
+
+    fn assigned(&mut self, partitions: Vec<i32>, inbox: &mut Inbox) {
+        // What was assigned before may not have been revoked, if the topic has new partitions.
+        self.abandon(inbox);
+        tracing::info!(topic = %self.source.topic(), ?partitions, "partitions assigned");
+        self.joined = true;
+        self.snapshot.update(|snapshot| {
+            snapshot.partitions = partitions;
+            if snapshot.state == snapshot::State::Connecting {
+                snapshot.state = snapshot::State::Running;
+            }
+        });
+        self.phase = Phase::Recovering;
+    }
+
+    /// Sees to it that there is a part to fill.
+    fn make_room(&mut self) {
         if self.parts.len() == self.filled {
             let batch = Batch::new(self.source.topic().clone());
             self.parts.push(Part { batch, step: Step::default() });
         }
+    }
+
+    /// Whether the open transaction should take no more.
+    fn is_full(&self) -> bool {
         let filled = || self.parts[..self.filled].iter().map(|part| &part.batch);
         self.cautious && self.filled > 0
             || self.begun.is_some_and(|begun| begun.elapsed() >= OPEN)

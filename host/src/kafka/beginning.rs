@@ -46,8 +46,8 @@ pub(super) fn begin<C: ConsumerContext>(
 ) -> Result<(), Failure> {
     let is_new = is_new(consumer, topic)?;
     if is_new && !beginning.doubted {
+        doubt(consumer, beginning, reset)?;
         beginning.doubted = true;
-        doubt(consumer, beginning, reset);
     }
     let start = beginning.start;
     if start != Start::Earliest && is_new {
@@ -85,10 +85,15 @@ fn is_new<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> Result
     Ok(all.iter().all(|found| found.offset.is_none()))
 }
 
-/// Says what happens if the group was here before, which only people know. Where it can't be asked whether something was
-/// written, nothing is said: what is asked next says why.
-fn doubt<C: ConsumerContext>(consumer: &BaseConsumer<C>, beginning: &Beginning, reset: &Reset) {
-    let Some(topic) = beginning.written.iter().find(|topic| was_written_to(consumer, topic).unwrap_or_default()) else { return };
+/// Says what happens if the group was here before, which only people know.
+fn doubt<C: ConsumerContext>(consumer: &BaseConsumer<C>, beginning: &Beginning, reset: &Reset) -> Result<(), Failure> {
+    let mut found = None;
+    for topic in &beginning.written {
+        if found.is_none() && was_written_to(consumer, topic)? {
+            found = Some(topic);
+        }
+    }
+    let Some(topic) = found else { return Ok(()) };
     tracing::warn!(
         "{}, though topic {topic} was written to before: if this group has done so, its offsets were deleted or have expired, and \
          {}; {}",
@@ -96,6 +101,7 @@ fn doubt<C: ConsumerContext>(consumer: &BaseConsumer<C>, beginning: &Beginning, 
         consequence(beginning.start),
         reset.resumption(topic)
     );
+    Ok(())
 }
 
 /// What becomes of the input of a group that was here before.

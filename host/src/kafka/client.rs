@@ -30,7 +30,7 @@ const FETCH_BYTES: &str = "8388608";
 /// librdkafka can be told. It takes no memory by itself. Its default of 100 MB would call a batch damaged that a broker takes.
 const RECEIVED_BYTES: &str = "2147483647";
 /// Messages that wait to be sent or acknowledged, in KiB. Past it, sending waits.
-const UNSENT_KIB: &str = "32768";
+pub(super) const UNSENT_KIB: &str = "32768";
 /// The largest record that the client tries to send, in bytes. What a topic takes is for the broker to judge.
 const LARGEST_RECORD: &str = "16777216";
 /// The longest time that a record may wait for its acknowledgement, in milliseconds. Longer than a rolling restart keeps a

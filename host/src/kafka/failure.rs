@@ -186,7 +186,10 @@ pub fn describe(code: RDKafkaErrorCode) -> String {
 pub(super) fn refused(code: RDKafkaErrorCode) -> Option<(Reason, &'static str)> {
     use RDKafkaErrorCode as Code;
     match code {
-        _ if too_large(code) => Some((Reason::MessageTooLarge, "raise the topic's `max.message.bytes`")),
+        _ if too_large(code) => Some((
+            Reason::MessageTooLarge,
+            "raise the topic's `max.message.bytes`, and for more than 16 MiB `message.max.bytes` under `[kafka.properties]` as well",
+        )),
         Code::InvalidTimestamp => Some((
             Reason::TimestampRefused,
             "check the topic's `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms`, and this machine's clock",

@@ -52,8 +52,9 @@ impl Reset {
     /// The remedy where all offsets are gone, and `written` has what was done until then.
     pub fn resumption(&self, written: &str) -> String {
         format!(
-            "{}; TIME is the timestamp of the last record in topic {written}, in UTC, as in 2026-11-26T10:34:25.000: what has it \
-             in the input is written a second time",
+            "{}; TIME, in UTC as in 2026-11-26T10:34:25.000, is the earliest of the last timestamps in the partitions of topic \
+             {written}, or before that: what was done since then is written a second time, and what was not done before it is \
+             skipped",
             self.remedy(&[], Position::Time)
         )
     }

@@ -1,21 +1,26 @@
 //! How large records are as the client sends them: each in a batch of its own, compressed.
 //!
-//! A topic's bound (`max.message.bytes`) is for compressed batches, so nobody but a broker knows whether a record is too large. To ask
-//! it costs a transaction, and the first refusal ends that, so only a few records can be asked about in one. Hence the client itself is
-//! made to compress them, with the settings of the real producer: it sends them to a broker within the process, and the sizes of its
-//! requests are seen. They are exact. A broker that compresses what it gets anew holds both sizes against its bound, so what is too
-//! large here is refused there; what is not is still for the broker to judge.
+//! A topic's bound (`max.message.bytes`) is for compressed batches, so nobody but a broker knows whether a record is too large.
+//! To ask it costs a transaction, and the first refusal ends that, so only a few records can be asked about in one. Hence the
+//! client itself is made to compress them, with the settings of the real producer: it sends them to a broker within the process,
+//! and the sizes of its requests are seen. They are exact. A broker that compresses what it gets anew holds both sizes against
+//! its bound, so what is too large here is refused there; what is not is still for the broker to judge. So are records that are
+//! larger than what the client sends at all.
+//!
+//! That broker listens on loopback. It refuses what it gets, so that nothing is kept there that somebody could read.
 //!
 //! What this module leaves out: what topics take, and what becomes of records that are too large.
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
+use super::client;
 use super::native::{LENGTH_BYTES, Sent, Topic, Watched};
 use super::outbox::Outgoing;
 use super::troubles::{Quiet, Troubles};
@@ -25,37 +30,43 @@ const SETTINGS: [&str; 5] =
     ["compression.type", "compression.codec", "compression.level", "message.max.bytes", "message.copy.max.bytes"];
 /// The topic that records are sent to.
 const TOPIC: &str = "scale";
-/// How long a record may take to be compressed and sent.
+/// How long the records of a call may take to be compressed and sent.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait for room in the queue before looking again.
 const PAUSE: Duration = Duration::from_micros(200);
-/// How much may wait to be sent, in KiB.
-const UNSENT_KIB: &str = "32768";
+/// How long nothing is weighed after that has failed.
+const BROKEN_FOR: Duration = Duration::from_secs(60);
+/// The largest record that the client sends unless it is told otherwise, in bytes.
+const LARGEST: usize = 1_000_000;
 
-/// What a batch takes beside its records.
-const BATCH_BYTES: usize = 61;
+/// What a batch takes beside its records, in bytes.
+const BATCH_OVERHEAD: usize = 61;
 /// What a record takes beside key, value and headers, at most: its length, attributes, timestamp, offset, three more lengths.
-const RECORD_BYTES: usize = 5 * LENGTH_BYTES + 3;
-/// A record that no codec makes smaller, and its batch.
-const LIGHT: (&[u8], usize) = (b"x", BATCH_BYTES + 8);
+const RECORD_OVERHEAD: usize = 5 * LENGTH_BYTES + 3;
+/// A record that no codec makes smaller, and how large its batch is.
+const LIGHT: &[u8] = b"x";
+const LIGHT_BATCH: usize = BATCH_OVERHEAD + 8;
 /// A record that every codec makes much smaller.
 const HOLLOW: &[u8] = &[0; 10_000];
 /// The first version of the request in which lengths take as much room as they need.
 const FLEXIBLE: i16 = 9;
 
-/// A scale, once it was needed. One that is broken is not mended.
+/// A scale, once it was needed.
 #[derive(Default)]
 pub(super) enum Scale {
     #[default]
     Unused,
-    Works(Box<Pan>),
-    Broken,
+    Works(Box<Weigher>),
+    /// Since when.
+    Broken(Instant),
 }
 
 impl Scale {
     /// Which of `records` are larger than `limit`, if a producer with `settings` sends them. One that can't be weighed is not.
     pub(super) fn larger(&mut self, settings: &ClientConfig, records: Vec<Outgoing<'_>>, limit: usize) -> Vec<bool> {
-        let suspects: Vec<bool> = records.iter().map(|record| at_most(record) > limit).collect();
+        let sendable = largest(settings);
+        let is_suspect = |bytes: usize| bytes > limit && bytes <= sendable;
+        let suspects: Vec<bool> = records.iter().map(|record| is_suspect(at_most(record))).collect();
         if !suspects.contains(&true) {
             return suspects;
         }
@@ -66,67 +77,74 @@ impl Scale {
     }
 
     fn weigh(&mut self, settings: &ClientConfig, records: Vec<Outgoing<'_>>) -> Option<Vec<usize>> {
-        if matches!(self, Scale::Unused) {
-            *self = Pan::open(settings).map_or_else(Scale::give_up, |pan| Scale::Works(Box::new(pan)));
+        let is_due = match self {
+            Scale::Unused => true,
+            Scale::Works(_) => false,
+            Scale::Broken(since) => since.elapsed() >= BROKEN_FOR,
+        };
+        if is_due {
+            *self = Weigher::open(settings).map_or_else(Scale::give_up, |weigher| Scale::Works(Box::new(weigher)));
         }
-        let Scale::Works(pan) = self else { return None };
-        pan.weigh(records).map_err(|error| *self = Scale::give_up(error)).ok()
+        let Scale::Works(weigher) = self else { return None };
+        weigher.weigh(records).map_err(|error| *self = Scale::give_up(error)).ok()
     }
 
     fn give_up(error: anyhow::Error) -> Scale {
         tracing::warn!("records can't be weighed: each one that is too large for its topic costs time: {error:#}");
-        Scale::Broken
+        Scale::Broken(Instant::now())
     }
 }
 
 /// How large the batch of `record` alone is at most.
 fn at_most(record: &Outgoing<'_>) -> usize {
     let headers = record.headers.as_ref().map_or(0, |headers| headers.bytes());
-    BATCH_BYTES + RECORD_BYTES + headers + record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len)
+    BATCH_OVERHEAD + RECORD_OVERHEAD + headers + record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len)
 }
 
 /// A producer that sends each record alone.
-pub(super) struct Pan {
+pub(super) struct Weigher {
     /// Goes before its producer.
     topic: Topic,
     producer: Watched,
     /// What a request takes beside a batch and its length.
-    beside: usize,
+    overhead: usize,
 }
 
-impl Pan {
-    fn open(settings: &ClientConfig) -> anyhow::Result<Pan> {
+impl Weigher {
+    fn open(settings: &ClientConfig) -> anyhow::Result<Weigher> {
         let producer = Watched::open(&sending(settings), Quiet(Arc::new(Troubles::silent())))?;
         producer.client().mock_cluster().context("there is no broker")?.create_topic(TOPIC, 1, 1)?;
         let topic = Topic::open(producer.client(), TOPIC).context("there is no topic")?;
-        let mut pan = Pan { topic, producer, beside: 0 };
-        let sent = pan.send(vec![alone(LIGHT.0)])?[0];
-        pan.beside = sent.bytes - LIGHT.1 - length_bytes(sent.version, LIGHT.1);
-        let hollow = pan.weigh(vec![alone(HOLLOW)])?[0];
+        let mut weigher = Weigher { topic, producer, overhead: 0 };
+        let sent = weigher.send(vec![alone(LIGHT)])?[0];
+        weigher.overhead = sent.bytes - LIGHT_BATCH - length_bytes(sent.version, LIGHT_BATCH);
+        let hollow = weigher.weigh(vec![alone(HOLLOW)])?[0];
         match compresses(settings) && hollow > HOLLOW.len() / 2 {
             true => Err(anyhow!("nothing is compressed")),
-            false => Ok(pan),
+            false => Ok(weigher),
         }
     }
 
     /// How large each of `records` is in a batch of its own.
     fn weigh(&mut self, records: Vec<Outgoing<'_>>) -> anyhow::Result<Vec<usize>> {
         let sent = self.send(records)?;
-        sent.iter().map(|sent| batch_bytes(*sent, self.beside).context("a request is too small")).collect()
+        sent.iter().map(|sent| batch_bytes(*sent, self.overhead).context("a request is too small")).collect()
     }
 
     fn send(&mut self, records: Vec<Outgoing<'_>>) -> anyhow::Result<Vec<Sent>> {
-        let count = records.len();
+        let (count, until) = (records.len(), Instant::now() + PATIENCE);
+        let cluster = self.producer.client().mock_cluster().context("there is no broker")?;
+        cluster.request_errors(RDKafkaApiKey::Produce, &vec![RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; count]);
         for record in records {
             let mut record = Outgoing { partition: Some(0), tag: 0, ..record };
             while let Err(code) = self.topic.send(&mut record) {
-                if code != RDKafkaErrorCode::QueueFull {
+                if code != RDKafkaErrorCode::QueueFull || Instant::now() >= until {
                     return Err(anyhow!("the client does not take a record: {code}"));
                 }
                 thread::sleep(PAUSE);
             }
         }
-        let sent = self.producer.take(count, PATIENCE);
+        let sent = self.producer.take(count, until.saturating_duration_since(Instant::now()));
         // More of them would mean that something was sent twice.
         match sent.len() == count {
             true => Ok(sent),
@@ -145,10 +163,17 @@ fn sending(settings: &ClientConfig) -> ClientConfig {
         ("batch.num.messages", "1"),
         ("linger.ms", "0"),
         ("message.send.max.retries", "0"),
-        ("queue.buffering.max.kbytes", UNSENT_KIB),
+        ("queue.buffering.max.kbytes", client::UNSENT_KIB),
     ];
     sending.extend(same.chain(own).map(|(name, value)| (name.to_owned(), value.to_owned())));
     sending
+}
+
+/// The largest record that a producer with `settings` sends, and that fits into the queue of this one, in bytes.
+fn largest(settings: &ClientConfig) -> usize {
+    let bytes = settings.get("message.max.bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(LARGEST);
+    let queue = client::UNSENT_KIB.parse::<usize>().expect("it is a number") << 10;
+    bytes.min(queue)
 }
 
 fn compresses(settings: &ClientConfig) -> bool {
@@ -160,9 +185,9 @@ fn alone(value: &[u8]) -> Outgoing<'_> {
     Outgoing { topic: TOPIC, partition: Some(0), key: None, value: Some(value), timestamp: None, headers: None, tag: 0 }
 }
 
-/// How large the batch in `sent` is, of which so many bytes are `beside` it and its length.
-fn batch_bytes(sent: Sent, beside: usize) -> Option<usize> {
-    let both = sent.bytes.checked_sub(beside)?;
+/// How large the batch in `sent` is, if a request takes `overhead` beside it and its length.
+fn batch_bytes(sent: Sent, overhead: usize) -> Option<usize> {
+    let both = sent.bytes.checked_sub(overhead)?;
     (1..=LENGTH_BYTES)
         .filter_map(|length| both.checked_sub(length))
         .find(|batch| batch + length_bytes(sent.version, *batch) == both)
@@ -197,7 +222,7 @@ mod tests {
         let weighed = weigh("none", &values.each_ref().map(Vec::as_slice));
         let length = |bytes: usize| (usize::BITS - (2 * bytes).leading_zeros()).div_ceil(7).max(1) as usize;
         let record = |value: usize| 5 + length(value) + value;
-        let batch = |value: usize| BATCH_BYTES + length(record(value)) + record(value);
+        let batch = |value: usize| BATCH_OVERHEAD + length(record(value)) + record(value);
         assert_eq!(weighed, values.map(|value| batch(value.len())));
     }
 
@@ -226,7 +251,20 @@ mod tests {
         let mut scale = Scale::default();
         let large = vec![b'x'; 10_000];
         assert_eq!(scale.larger(&settings("no codec"), vec![alone(&large)], 100), [false]);
-        assert!(matches!(scale, Scale::Broken));
+        assert!(matches!(scale, Scale::Broken(_)));
+    }
+
+    #[test]
+    fn what_the_client_does_not_send_is_not_weighed_and_breaks_nothing() {
+        let (huge, larger) = (vec![0; 20 << 20], vec![0; 40 << 20]);
+        let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(5_000).collect();
+        for most in ["16777216", "100000000"] {
+            let (mut scale, mut settings) = (Scale::default(), settings("none"));
+            settings.set("message.max.bytes", most);
+            let records = vec![alone(&huge), alone(&larger), alone(&noise)];
+            assert_eq!(scale.larger(&settings, records, 1_000)[1..], [false, true], "{most}");
+            assert!(matches!(scale, Scale::Works(_)));
+        }
     }
 
     #[test]

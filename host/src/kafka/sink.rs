@@ -146,7 +146,8 @@ impl Sink {
             let timestamp = work.batch.records()[output.record as usize].timestamp;
             rules.refuse(work.batch.key(output.record as usize), timestamp, work.batch.processed_at)
         };
-        let (bad, good): (Vec<&Output>, Vec<&Output>) = outputs.iter().partition(|output| refused(output).is_some());
+        let (bad, mut good): (Vec<&Output>, Vec<&Output>) = outputs.iter().partition(|output| refused(output).is_some());
+        good.retain(|output| self.writer.output_at_most(work, output) > rules.largest());
         let written = good.iter().map(|output| self.writer.output(work, output)).collect();
         let large = self.scale.larger(self.outbox.client_settings(), written, rules.largest());
         let large = good.into_iter().zip(large).filter_map(|(output, large)| large.then_some(output));

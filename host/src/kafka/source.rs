@@ -73,7 +73,7 @@ pub struct Source {
     /// As what this process takes part in the group. It is taken with the assignment: what is committed later under this
     /// membership is refused if the partitions have gone to others since.
     membership: Option<Arc<ConsumerGroupMetadata>>,
-    /// The client reads what is assigned.
+    /// The client reads what is assigned; until then the assignment is only answered.
     reading: bool,
 }
 
@@ -192,19 +192,16 @@ impl Source {
             self.reading = false;
             let membership = self.consumer.group_metadata().filter(|_| native::generation(&self.consumer).is_some());
             self.membership = membership.map(Arc::new);
-            if partitions.is_empty() {
-                self.take_none();
-            }
+            self.answer();
         }
         change
     }
 
-    /// Answers an assignment without partitions, for which nothing has to be restored. As long as it is not answered, the client
-    /// does not take part when the group shares out its partitions anew, and all others wait for it.
-    fn take_none(&mut self) {
-        match self.consumer.assign(&TopicPartitionList::new()) {
-            Ok(()) => self.reading = true,
-            Err(error) => tracing::warn!(%error, "failed to take part without partitions; the group will try again"),
+    /// Answers an assignment at once, by reading nothing of it yet: that takes the offsets, which may take long to be had. As long
+    /// as it is not answered the client does not take part when the group shares out its partitions anew, and all others wait.
+    fn answer(&self) {
+        if let Err(error) = self.consumer.assign(&TopicPartitionList::new()) {
+            tracing::warn!(%error, "failed to answer an assignment of the group");
         }
     }
 
@@ -214,7 +211,7 @@ impl Source {
         self.assigned.clear();
         self.membership = None;
         if let Err(error) = self.consumer.unassign() {
-            tracing::warn!(%error, "failed to let go of partitions; the group will try again");
+            tracing::warn!(%error, "failed to let go of partitions");
         }
     }
 
@@ -260,9 +257,8 @@ impl Source {
             return Ok(Vec::new());
         }
         if self.membership.is_none() {
-            // It was lost before the assignment was answered. The client waits for an answer, and then joins the group again.
+            // It was lost before the assignment was answered. The client, which has its answer, joins the group again.
             tracing::warn!(group = self.group, "the membership was lost with the assignment; joining again");
-            self.release();
             return Ok(Vec::new());
         }
         let mut found = committed(&self.consumer, &self.topic, self.assigned.iter().copied())?;
@@ -282,7 +278,7 @@ impl Source {
         beginning::partitions(&self.consumer, &self.topic).map(drop)
     }
 
-    /// An assignment is answered once. Answering it again, while the group wants the partitions back, would confuse the client.
+    /// Reads from `positions` on. What is read already is not assigned anew, which would give up all that was fetched ahead.
     fn read_from(&self, positions: &TopicPartitionList) -> Result<(), KafkaError> {
         if !self.reading {
             return self.consumer.assign(positions);

@@ -8,7 +8,7 @@
 //! named, a dead letter that is produced to the input again and rejected again has each of them once, and nobody can forge one.
 //! All other headers stay where they are, and ours follow. Only where outputs get no headers of ours do they keep all they have.
 
-use super::native::Headers;
+use super::native::{Headers, LENGTH_BYTES};
 use super::outbox::Outgoing;
 use crate::config::{self, Config};
 use crate::counts::Window;
@@ -38,6 +38,8 @@ const OURS: [&str; 8] = [RULESET, SOURCE, REASON, DETAIL, BACKTRACE, RULE, RULE_
 /// How much of a value, a key and the headers a shortened dead letter keeps, in bytes each: together well below any sensible
 /// `max.message.bytes`.
 const SHORT_BYTES: usize = 16 * 1024;
+/// What a record and its batch take beside key, value and the headers that came, at most, in bytes: ours name a set and a place.
+const ADDED: usize = 512;
 /// Room for what most messages have, and ours.
 const HEADERS: usize = 8;
 
@@ -123,6 +125,15 @@ impl Writer {
             headers: self.output_headers(batch, index, ruleset),
             tag: tag(Kind::Output, work.part, output.record),
         }
+    }
+
+    /// A bound of how large the record of an output is, in bytes, that takes less time than to make it.
+    pub(super) fn output_at_most(&self, work: Work<'_>, output: &Output) -> usize {
+        let Work { batch, step, .. } = work;
+        let index = output.record as usize;
+        let header = |(name, value): (&str, Option<&[u8]>)| name.len() + value.map_or(0, <[u8]>::len) + 2 * LENGTH_BYTES;
+        let headers: usize = batch.headers(index).map(header).sum();
+        step.value(output, batch).len() + batch.key(index).map_or(0, <[u8]>::len) + headers + ADDED
     }
 
     /// The dead letter: the message as it came, and what is held against it. Without its timestamp if the broker refused the

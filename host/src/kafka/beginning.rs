@@ -32,6 +32,8 @@ pub(super) struct Beginning {
     pub(super) start: Start,
     /// Where outputs and dead letters go.
     pub(super) written: [String; 2],
+    /// Outputs have their place in the input.
+    pub(super) headers: bool,
     /// Whether it was said that the group may have been here before.
     pub(super) doubted: bool,
 }
@@ -99,7 +101,7 @@ fn doubt<C: ConsumerContext>(consumer: &BaseConsumer<C>, beginning: &Beginning, 
          {}; {}",
         reset.absence(),
         consequence(beginning.start),
-        reset.resumption(topic)
+        reset.resumption(&beginning.written, beginning.headers)
     );
     Ok(())
 }

@@ -13,6 +13,8 @@ pub enum Position {
     Earliest,
     /// Where they are: only what is written beside the offset is dropped.
     Current,
+    /// With the offset that people put in for `N`, in the partition that they put in for `P`.
+    Next,
     /// With the first message of a time that people put in for `TIME`.
     Time,
 }
@@ -49,11 +51,20 @@ impl Reset {
         format!("group {} has no offset in topic {}", self.group, self.topic)
     }
 
-    /// The remedy where all offsets are gone, and `written` has what was done until then.
-    pub fn resumption(&self, written: &str) -> String {
+    /// The remedy where all offsets are gone, and topics `written` have what was done until then: with its place in the input, if
+    /// outputs get `headers`.
+    pub fn resumption(&self, written: &[String; 2], headers: bool) -> String {
+        let [outputs, letters] = written;
+        if headers {
+            return format!(
+                "{}; P is each partition of the input, one command each, and N is one more than the highest offset that header \
+                 weir-source has for P in topics {outputs} and {letters}",
+                self.remedy(&[], Position::Next)
+            );
+        }
         format!(
             "{}; TIME, in UTC as in 2026-11-26T10:34:25.000, is the earliest of the last timestamps in the partitions of topic \
-             {written}, or before that: what was done since then is written a second time, and what was not done before it is \
+             {outputs}, or before that: what was done since then is written a second time, and what was not done before it is \
              skipped",
             self.remedy(&[], Position::Time)
         )
@@ -69,9 +80,13 @@ impl Reset {
         for (index, partition) in partitions.iter().enumerate() {
             let _ = write!(command, "{}{partition}", if index == 0 { ':' } else { ',' });
         }
+        if to == Position::Next {
+            command.push_str(":P");
+        }
         let to = match to {
             Position::Earliest => "--to-earliest",
             Position::Current => "--to-current",
+            Position::Next => "--to-offset N",
             Position::Time => "--to-datetime TIME",
         };
         command + " --reset-offsets " + to + " --execute"

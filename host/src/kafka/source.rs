@@ -96,6 +96,7 @@ impl Source {
             beginning: Beginning {
                 start: config.kafka.start,
                 written: [config.topics.output.clone(), config.topics.rejected.clone()],
+                headers: config.kafka.headers,
                 doubted: false,
             },
             limits: config::Batch { rows: config.batch.rows.min(PART_ROWS), ..config.batch.clone() },

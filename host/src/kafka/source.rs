@@ -411,7 +411,7 @@ impl ConsumerContext for Member {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::testing::{Broker, config, eventually};
+    use crate::kafka::testing::{Broker, Code, Request, config, eventually};
 
     #[test]
     fn extents_go_to_one_past_the_last_offset_of_all_parts() {
@@ -477,5 +477,26 @@ mod tests {
         assert_eq!(of_first.len() + of_second.len(), 1);
         assert!(right.close(Duration::from_secs(10)));
         assert_eq!(assigned(&mut left), [0]);
+    }
+
+    #[test]
+    fn a_membership_that_is_lost_before_the_offsets_are_had_is_taken_up_again() {
+        let broker = Broker::start(config());
+        let mut source = Source::open(&broker.config, &broker.address, Arc::default()).unwrap();
+        assert_eq!(assigned(&mut source).len(), 3);
+        broker.fail(Request::Heartbeat, &[Code::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION]);
+        assert_eq!(assigned(&mut source).len(), 3);
+    }
+
+    #[test]
+    fn a_process_that_has_no_offsets_yet_keeps_nobody_waiting() {
+        let broker = Broker::start(config());
+        let open = || Source::open(&broker.config, &broker.address, Arc::default()).unwrap();
+        let mut first = open();
+        assert_eq!(assigned(&mut first).len(), 3);
+        let mut second = open();
+        let again = std::thread::spawn(move || assigned(&mut first).len());
+        let of_second = assigned(&mut second).len();
+        assert_eq!(again.join().unwrap() + of_second, 3);
     }
 }

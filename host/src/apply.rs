@@ -9,7 +9,7 @@ mod input;
 mod output;
 
 use std::collections::BTreeMap;
-use std::fs::{File, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -21,7 +21,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::json;
 
 use crate::cli;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::counts::Counts;
 use crate::logging;
 use crate::pipeline::{Evaluate, Pipeline};
@@ -49,7 +49,7 @@ pub fn apply(args: &cli::Apply, config: &Config) -> anyhow::Result<()> {
     let rules = RuleSet::load(&runtime, config)?;
     let mut pipeline = rules.instantiate()?;
     let mut input = Input::open(args.messages.as_deref().or(args.input.as_deref()).unwrap_or(Path::new("-")))?;
-    let mut outputs = Outputs::open(args, input.identity())?;
+    let mut outputs = Outputs::open(args, &sources(args, config, &input))?;
     let mut run = Run { config, processed_at: args.processed_at, pipeline: &mut pipeline, totals: Totals::default() };
     let closed_early = match run.all(&mut input, &mut outputs) {
         Err(error) if cli::is_broken_pipe(&error) => true,
@@ -57,7 +57,7 @@ pub fn apply(args: &cli::Apply, config: &Config) -> anyhow::Result<()> {
     };
     let totals = run.totals;
     eprintln!("weir: {} in {:.1?}, rule set {}", totals.summary(), started.elapsed(), rules.hash());
-    if let Some(hint) = Hint::of(input.head(), totals.unreadable == totals.lines) {
+    if let Some(hint) = Hint::of(input.head(), totals.lines - totals.unreadable) {
         eprintln!("weir: {hint}");
     }
     if closed_early {
@@ -199,8 +199,28 @@ impl Progress {
 type Identity = (u64, u64);
 
 fn identity(file: &File) -> Option<Identity> {
-    let metadata = file.metadata().ok().filter(Metadata::is_file)?;
-    Some((metadata.dev(), metadata.ino()))
+    identity_by(&file.metadata().ok()?)
+}
+
+fn identity_by(metadata: &Metadata) -> Option<Identity> {
+    metadata.is_file().then(|| (metadata.dev(), metadata.ino()))
+}
+
+/// A file that is read, and that no output may go to.
+struct Source {
+    identity: Identity,
+    /// What it is.
+    words: String,
+}
+
+/// The input, the configuration and the rules, as far as they are files.
+fn sources(args: &cli::Apply, config: &Config, input: &Input) -> Vec<Source> {
+    let file = |path: &Path| identity_by(&fs::metadata(path).ok()?);
+    let configuration = config::locate(args.file.config.as_deref()).and_then(|path| file(&path));
+    let own = [(input.identity(), "the input".to_owned()), (configuration, "the configuration".to_owned())];
+    let rules = config.rules.iter().map(|rule| (file(&rule.file), format!("the file of the rule {}", rule.name)));
+    let all = own.into_iter().chain(rules);
+    all.filter_map(|(identity, words)| Some(Source { identity: identity?, words })).collect()
 }
 
 /// Whether `path` stands for standard input or output.

@@ -15,16 +15,22 @@ pub(super) enum Hint {
 }
 
 impl Hint {
-    /// For an input that begins with `head`. Only a byte order mark leaves sound lines behind the first one; anything else is of
-    /// interest where `all_fail`.
-    pub(super) fn of(head: &[u8], all_fail: bool) -> Option<Hint> {
-        let hint = Foreign::of(head).map(Hint::Foreign).or_else(|| Hint::of_json(head));
-        hint.filter(|hint| all_fail || *hint == Hint::Foreign(Foreign::ByteOrderMark))
+    /// For an input that begins with `head`, and has `readable` lines that are messages. A byte order mark leaves sound lines
+    /// behind the first one, and an array with an object a line leaves its last one, which has no comma; anything else is of
+    /// interest where no line can be read.
+    pub(super) fn of(head: &[u8], readable: u64) -> Option<Hint> {
+        let hint = Foreign::of(head).map(Hint::Foreign).or_else(|| Hint::of_json(head))?;
+        let fits = match hint {
+            Hint::Foreign(Foreign::ByteOrderMark) => true,
+            Hint::Array if !first_line(head).ends_with(b"]") => readable <= 1,
+            _ => readable == 0,
+        };
+        fits.then_some(hint)
     }
 
     fn of_json(head: &[u8]) -> Option<Hint> {
         let text = head.trim_ascii_start();
-        let first = text.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_end();
+        let first = first_line(head);
         // What is broken over lines ends its first one where more has to follow.
         let goes_on = [b'{', b'[', b','].iter().any(|last| first.last() == Some(last));
         let begins_object = first.starts_with(b"{") && goes_on && first.len() < text.len();
@@ -33,6 +39,11 @@ impl Hint {
             _ => begins_object.then_some(Hint::PrettyPrinted),
         }
     }
+}
+
+/// The first line that is not empty, without what is blank around it.
+fn first_line(head: &[u8]) -> &[u8] {
+    head.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_end()
 }
 
 impl fmt::Display for Hint {
@@ -69,16 +80,25 @@ mod tests {
             (b"\xef\xbb\xbf{}\n", Hint::Foreign(Foreign::ByteOrderMark)),
         ];
         for (head, hint) in cases {
-            assert_eq!(Hint::of(head, true), Some(hint), "{head:?}");
+            assert_eq!(Hint::of(head, 0), Some(hint), "{head:?}");
         }
         for plain in [&b"not JSON\n"[..], b"", b"{\"a\":1}\n{\"a\":2}\n", b"{\"a\":", b"{} x\n"] {
-            assert_eq!(Hint::of(plain, true), None, "{plain:?}");
+            assert_eq!(Hint::of(plain, 0), None, "{plain:?}");
         }
     }
 
     #[test]
+    fn an_array_with_an_object_a_line_is_told_though_its_last_object_is_a_message() {
+        for array in [&b"[\n{},\n{}\n]\n"[..], b"[\r\n{}\r\n]\r\n", b"[{},\n{}\n]"] {
+            assert_eq!(Hint::of(array, 1), Some(Hint::Array), "{array:?}");
+        }
+        assert_eq!(Hint::of(b"[1]\n{}\n", 1), None, "the array ends where its line does");
+    }
+
+    #[test]
     fn where_lines_pass_only_a_byte_order_mark_is_worth_a_word() {
-        assert_eq!(Hint::of(b"[\n", false), None);
-        assert_eq!(Hint::of(b"\xef\xbb\xbf{}\n", false), Some(Hint::Foreign(Foreign::ByteOrderMark)));
+        assert_eq!(Hint::of(b"[\n", 2), None);
+        assert_eq!(Hint::of(b"{\n", 1), None);
+        assert_eq!(Hint::of(b"\xef\xbb\xbf{}\n", 2), Some(Hint::Foreign(Foreign::ByteOrderMark)));
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 
-use super::{Identity, identity, is_standard, standard};
+use super::{Source, identity, is_standard, standard};
 use crate::cli;
 
 /// How much is collected before it is written, in bytes.
@@ -24,17 +24,17 @@ pub(super) struct Outputs {
 }
 
 impl Outputs {
-    /// Opens them, and empties those that are files. `input` is what is read.
+    /// Opens them, and empties those that are files. `sources` are the files that are read.
     ///
     /// # Errors
-    /// If one can't be opened, or would write over the input, another output, or what else goes to a standard stream.
-    pub(super) fn open(args: &cli::Apply, input: Option<Identity>) -> anyhow::Result<Outputs> {
+    /// If one can't be opened, or would write over a source, another output, or what else goes to a standard stream.
+    pub(super) fn open(args: &cli::Apply, sources: &[Source]) -> anyhow::Result<Outputs> {
         let mut files = Vec::new();
         let output = open("--output", &args.output, &mut files)?;
         let rejected = args.rejected.as_deref().map(|path| open("--rejected", path, &mut files)).transpose()?;
         let counts = args.counts.as_deref().map(|path| open("--counts", path, &mut files)).transpose()?;
         let outputs = Outputs { files, output, rejected, counts };
-        outputs.refuse_sharing(input)?;
+        outputs.refuse_sharing(sources)?;
         outputs.files.iter().try_for_each(Output::empty)?;
         Ok(outputs)
     }
@@ -55,12 +55,14 @@ impl Outputs {
         self.files.iter_mut().try_for_each(Output::flush)
     }
 
-    /// Refuses two positions in one file: each would write over the other.
-    fn refuse_sharing(&self, input: Option<Identity>) -> anyhow::Result<()> {
+    /// Refuses two positions in one file, each of which would write over the other, and what is read.
+    fn refuse_sharing(&self, sources: &[Source]) -> anyhow::Result<()> {
         let [out, err] = [identity(&standard(io::stdout())?), identity(&standard(io::stderr())?)];
         for (index, file) in self.files.iter().enumerate() {
             let Some(own) = identity(&file.file) else { continue };
-            ensure!(input != Some(own), "{} is the input; write the output to another file", file.name);
+            if let Some(source) = sources.iter().find(|source| source.identity == own) {
+                bail!("{} is {}; write the output to another file", file.name, source.words);
+            }
             if file.is_standard {
                 continue;
             }

@@ -124,6 +124,23 @@ fn a_crate_that_does_not_compile_is_named() {
 }
 
 #[test]
+fn a_dependency_that_wants_randomness_is_named_with_the_way_out() {
+    let folder = tempfile::tempdir().unwrap();
+    write_crate(
+        folder.path(),
+        &(sdk() + "getrandom = \"0.4\"\n"),
+        "pub fn evaluate() { getrandom::fill(&mut [0; 1]).unwrap(); }",
+    );
+    fs::copy(Path::new(ROOT).join("Cargo.lock"), folder.path().join("Cargo.lock")).unwrap();
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vain");
+    let complaint = complaint(&weir_build(folder.path(), &folder.path().join("dist"), &target));
+    let named =
+        "failed to compile a-rule; a rule has no randomness: `cargo tree --target wasm32-unknown-unknown --invert getrandom`";
+    assert!(complaint.contains(named) && complaint.contains("do without or set default-features = false"), "{complaint}");
+    assert!(!complaint.contains("JavaScript"), "{complaint}");
+}
+
+#[test]
 fn a_folder_without_a_crate_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let complaint = complaint(&weir_build(&folder.path().join("nowhere"), folder.path(), folder.path()));

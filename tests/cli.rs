@@ -253,6 +253,9 @@ fn check_warns_of_a_rule_that_answers_otherwise_when_it_is_asked_again() {
     assert!(said.status.success(), "{said:?}");
     let warnings = String::from_utf8(said.stderr).unwrap();
     assert!(warnings.starts_with("fickle.wasm: warning: it answers the same rows otherwise"), "{warnings}");
+    for cause in ["`HashMap`", "`fastrand`", "state that is kept from row to row"] {
+        assert!(warnings.contains(cause), "{cause}: {warnings}");
+    }
     assert_eq!(warnings.lines().count(), 1, "{warnings}");
 }
 

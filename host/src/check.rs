@@ -14,8 +14,9 @@ use crate::ruleset::{self, Defined, Proven};
 use crate::wasm::{Compiler, Runtime, lacking};
 
 /// What is wrong with a rule that answers otherwise when it is asked the same again. It imports nothing, so this is what tells.
-const UNSTEADY: &str = "it answers the same rows otherwise when it is asked again: a rule has no randomness and no memory; the order \
-    of a `HashMap` is random too, a `BTreeMap` is sorted";
+const UNSTEADY: &str = "it answers the same rows otherwise when it is asked again: a rule has no randomness and no memory; likely \
+    causes are the order of a `HashMap` or `HashSet` (a `BTreeMap` and a `BTreeSet` are sorted), a generator of random numbers \
+    such as `fastrand`, and state that is kept from row to row, as in a `static` or a `Cell`";
 
 /// Runs the command.
 ///

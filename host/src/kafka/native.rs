@@ -649,8 +649,8 @@ fn describe<C: ClientContext>(
         }
     };
     let read = |event| {
-        // SAFETY: the event is alive. librdkafka answers null for events of other kinds; the array has `count` elements, and a name is
-        // a terminated string.
+        // SAFETY: the event is alive. librdkafka answers null for events of other kinds; the array has `count` elements, and a
+        // name is a terminated string.
         unsafe {
             let (result, mut count) = (rd::rd_kafka_event_DescribeTopics_result(event), 0);
             if result.is_null() {
@@ -669,47 +669,68 @@ fn describe<C: ClientContext>(
     ask(client, rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, patience, begin, read);
 }
 
-/// The settings of `topic` by name. None if the client may not know them, or if nobody answers within `patience`.
-pub(super) fn settings<C: ClientContext>(
-    client: &Client<C>,
-    topic: &str,
-    patience: Duration,
-) -> Option<BTreeMap<String, String>> {
-    let (name, mut found) = (CString::new(topic).ok()?, None);
+/// The settings of a topic by name.
+pub(super) type Settings = BTreeMap<String, String>;
+
+/// The settings of `topic`. None if the client may not know them, or if nobody answers within `patience`.
+pub(super) fn settings<C: ClientContext>(client: &Client<C>, topic: &str, patience: Duration) -> Option<Settings> {
+    settings_of(client, &[topic], patience).pop().flatten()
+}
+
+/// The same for each of `topics`, in one request.
+pub(super) fn settings_of<C: ClientContext>(client: &Client<C>, topics: &[&str], patience: Duration) -> Vec<Option<Settings>> {
+    let mut found = vec![None; topics.len()];
+    let Ok(names) = topics.iter().map(|topic| CString::new(*topic)).collect::<Result<Vec<_>, _>>() else { return found };
     let begin = |client, options: *mut _, queue| {
-        // SAFETY: the name outlives the call, which copies it, and the resource is destroyed once it is handed over.
+        // SAFETY: the names outlive the call, which copies them, and the resources are destroyed once they are handed over.
         unsafe {
-            let mut resource =
-                rd::rd_kafka_ConfigResource_new(rd::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC, name.as_ptr());
-            rd::rd_kafka_DescribeConfigs(client, &raw mut resource, 1, options, queue);
-            rd::rd_kafka_ConfigResource_destroy(resource);
+            let kind = rd::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
+            let mut resources: Vec<_> = names.iter().map(|name| rd::rd_kafka_ConfigResource_new(kind, name.as_ptr())).collect();
+            rd::rd_kafka_DescribeConfigs(client, resources.as_mut_ptr(), resources.len(), options, queue);
+            rd::rd_kafka_ConfigResource_destroy_array(resources.as_mut_ptr(), resources.len());
         }
     };
     let read = |event| {
-        // SAFETY: the event is alive. librdkafka answers null for events of other kinds; the arrays have `count` elements; a name is a
-        // terminated string, and a value is one or null.
+        // SAFETY: the event is alive. librdkafka answers null for events of other kinds; the arrays have `count` elements; a
+        // name is a terminated string, and a value is one or null.
         unsafe {
             let (result, mut count) = (rd::rd_kafka_event_DescribeConfigs_result(event), 0);
             if result.is_null() {
                 return;
             }
             let resources = rd::rd_kafka_DescribeConfigs_result_resources(result, &raw mut count);
-            if count == 0 || rd::rd_kafka_ConfigResource_error(*resources) != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
-            {
-                return;
+            for resource in (0..count).map(|index| *resources.add(index)) {
+                let name = CStr::from_ptr(rd::rd_kafka_ConfigResource_name(resource));
+                if let Some(index) = names.iter().position(|known| known.as_c_str() == name) {
+                    found[index] = entries(resource);
+                }
             }
-            let entries = rd::rd_kafka_ConfigResource_configs(*resources, &raw mut count);
-            let text = |text| CStr::from_ptr(text).to_string_lossy().into_owned();
-            let entry = |index| {
-                let entry = *entries.add(index);
-                let value = rd::rd_kafka_ConfigEntry_value(entry);
-                (!value.is_null()).then(|| (text(rd::rd_kafka_ConfigEntry_name(entry)), text(value)))
-            };
-            found = Some((0..count).filter_map(entry).collect());
         }
     };
     ask(client, rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, patience, begin, read);
     found
+}
+
+/// What an answer says of one topic; none if that is an error.
+///
+/// # Safety
+/// The event that `resource` is of has to be alive.
+unsafe fn entries(resource: *const rd::rd_kafka_ConfigResource_t) -> Option<Settings> {
+    // SAFETY: as the caller promises; the array has `count` elements.
+    unsafe {
+        if rd::rd_kafka_ConfigResource_error(resource) != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return None;
+        }
+        let mut count = 0;
+        let entries = rd::rd_kafka_ConfigResource_configs(resource, &raw mut count);
+        let text = |text| CStr::from_ptr(text).to_string_lossy().into_owned();
+        let entry = |index| {
+            let entry = *entries.add(index);
+            let value = rd::rd_kafka_ConfigEntry_value(entry);
+            (!value.is_null()).then(|| (text(rd::rd_kafka_ConfigEntry_name(entry)), text(value)))
+        };
+        Some((0..count).filter_map(entry).collect())
+    }
 }
 
 /// Asks the cluster: `begin` sends the request, and `read` sees the answer, unless nobody gives one within `patience`.

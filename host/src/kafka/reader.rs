@@ -7,7 +7,8 @@
 //! A partition is read to its end when a message at or past it comes, or when the broker says that there is nothing more. The
 //! latter is asked anew by every [`Reader::read`], after all below the end was decided, so it can't be an old answer.
 //!
-//! Everything that is asked is asked again for as long as the owner is patient. What fails then is a [`Failure`], which says whether there is hope.
+//! Everything that is asked is asked again for as long as the owner is patient. What fails then is a [`Failure`], which says
+//! whether there is hope.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -15,13 +16,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::admin::AdminClient;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::failure::Operation;
+use super::native::Settings;
 use super::offsets::{self, Committed};
 use super::troubles::{Quiet, Troubles};
 use super::{Failure, client, native, topics, writer};
@@ -246,16 +248,9 @@ impl Reader {
 
     /// Whether each of `topics` is compacted; none where the cluster does not tell.
     pub fn compacted(&self, topics: &[&str]) -> Vec<Option<bool>> {
-        let resources: Vec<ResourceSpecifier<'_>> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
-        let options = AdminOptions::new().request_timeout(Some(DESCRIPTION));
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
-        let described = runtime.map(|runtime| runtime.block_on(self.admin.describe_configs(&resources, &options)));
-        let described = described.ok().and_then(Result::ok).unwrap_or_default();
-        let compacted = |index: usize| {
-            let policy = described.get(index)?.as_ref().ok()?.get("cleanup.policy")?.value.as_ref()?;
-            Some(policy.contains("compact"))
-        };
-        (0..topics.len()).map(compacted).collect()
+        let described = native::settings_of(self.admin.inner(), topics, DESCRIPTION);
+        let compacted = |settings: Option<Settings>| Some(settings?.get("cleanup.policy")?.contains("compact"));
+        described.into_iter().map(compacted).collect()
     }
 
     /// The id of `topic`, which tells it from one of the same name that was there before.

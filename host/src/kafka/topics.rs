@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
@@ -233,11 +233,9 @@ impl Clients {
         if self.embedded {
             return None;
         }
-        let written = [&topics.output, &topics.rejected, &topics.counts].map(|topic| ResourceSpecifier::Topic(topic));
-        let options = AdminOptions::new().request_timeout(Some(ANSWER));
-        let described = self.block_on(self.admin.describe_configs(&written, &options));
-        let limits =
-            described.ok()?.into_iter().map(|resource| resource.ok()?.get("max.message.bytes")?.value.as_ref()?.parse().ok());
+        let written = [&topics.output, &topics.rejected, &topics.counts].map(String::as_str);
+        let described = native::settings_of(self.admin.inner(), &written, ANSWER);
+        let limits = described.into_iter().map(|settings| settings?.get("max.message.bytes")?.parse().ok());
         limits.collect::<Option<Vec<u32>>>()?.into_iter().min()
     }
 

@@ -120,7 +120,12 @@ proptest! {
     }
 
     #[test]
-    fn strictness_agrees_with_serde_on_damaged_messages(object in objects(), at in any::<prop::sample::Index>(), byte in any::<u8>(), how in 0..3) {
+    fn strictness_agrees_with_serde_on_damaged_messages(
+        object in objects(),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        how in 0..3,
+    ) {
         let mut bytes = Value::Object(object).to_string().into_bytes();
         let index = at.index(bytes.len());
         match how {

@@ -52,7 +52,8 @@ fn silent(reason: &str) -> Option<u32> {
     Some(millis.parse::<u32>().ok()? / 1_000)
 }
 
-/// The diagnosis for a `reason` of librdkafka, with the broker's name before it and the state of the connection after it, if it is about how to speak with the broker at `address`.
+/// The diagnosis for a `reason` of librdkafka, with the broker's name before it and the state of the connection after it, if it is
+/// about how to speak with the broker at `address`.
 pub(super) fn diagnose(reason: &str, address: &str) -> Option<Diagnosis> {
     let is = |words: &dyn fmt::Display, lasting| Some(Diagnosis { words: words.to_string(), lasting, certificate: false });
     if let Some(size) = reason.split("Invalid response size ").nth(1) {
@@ -77,8 +78,8 @@ pub(super) fn diagnose(reason: &str, address: &str) -> Option<Diagnosis> {
     if let Some(seconds) = silent(reason) {
         return is(
             &format_args!(
-                "the connection is accepted, and nothing was answered within {seconds} s: what listens there is busy, or is no Kafka, \
-                 or `security.protocol` under `[kafka.properties]` is not that of the listener"
+                "the connection is accepted, and nothing was answered within {seconds} s: what listens there is busy, or is no \
+                 Kafka, or `security.protocol` under `[kafka.properties]` is not that of the listener"
             ),
             false,
         );
@@ -123,11 +124,7 @@ pub(super) fn of_certificate(unaccepted: Unaccepted, address: &str) -> Option<St
              `advertised.listeners` of the broker, or have it issued for this one",
             host(address)
         ),
-        18..=21 => {
-            "no CA in `ssl.ca.location` has signed its certificate: name the file with the CA of the brokers there, under \
-                    `[kafka.properties]`"
-                .to_owned()
-        }
+        18..=21 => UNSIGNED.to_owned(),
         23 => format!("{whose} was revoked: have it issued anew"),
         _ => return None,
     })
@@ -137,6 +134,9 @@ pub(super) fn of_certificate(unaccepted: Unaccepted, address: &str) -> Option<St
 fn host(address: &str) -> &str {
     address.rsplit_once(':').map_or(address, |(host, _)| host)
 }
+
+const UNSIGNED: &str = "no CA in `ssl.ca.location` has signed its certificate: name the file with the CA of the brokers there, \
+    under `[kafka.properties]`";
 
 const WHERE: &str = "check the address in `kafka.brokers`, and `security.protocol` under `[kafka.properties]`";
 
@@ -169,12 +169,14 @@ mod tests {
             ),
             ("Invalid response size -7 (0..1): increase receive.message.max.bytes", "is no Kafka, or wants TLS", true),
             (
-                "kafka:9093/bootstrap: Disconnected: connection closed by peer: receive 0 after POLLIN (after 2ms in state APIVERSION_QUERY)",
+                "kafka:9093/bootstrap: Disconnected: connection closed by peer: receive 0 after POLLIN (after 2ms in state \
+                 APIVERSION_QUERY)",
                 "wants TLS",
                 false,
             ),
             (
-                "sasl_plaintext://kafka:9093/1: Disconnected (after 2ms in state APIVERSION_QUERY, 1 identical error(s) suppressed)",
+                "sasl_plaintext://kafka:9093/1: Disconnected (after 2ms in state APIVERSION_QUERY, 1 identical error(s) \
+                 suppressed)",
                 "wants TLS",
                 false,
             ),
@@ -190,7 +192,8 @@ mod tests {
                 false,
             ),
             (
-                "ssl://kafka:9093/bootstrap: Connection setup timed out in state SSL_HANDSHAKE (after 5002ms in state SSL_HANDSHAKE)",
+                "ssl://kafka:9093/bootstrap: Connection setup timed out in state SSL_HANDSHAKE (after 5002ms in state \
+                 SSL_HANDSHAKE)",
                 "nothing was answered within 5 s",
                 false,
             ),

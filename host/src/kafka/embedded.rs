@@ -2,7 +2,8 @@
 //!
 //! It speaks the protocol on a port of the loopback interface, and it is not Kafka: it keeps at most 5 MiB a partition and
 //! silently drops the oldest data past that, it forgets everything when the process ends, it takes no part in transactions,
-//! it knows no permissions, and a group whose last member has left forms anew only a session's time-out later. So it proves nothing about exactly-once, and it is no place for data.
+//! it knows no permissions, and a group whose last member has left forms anew only a session's time-out later. So it proves
+//! nothing about exactly-once, and it is no place for data.
 
 use std::sync::Arc;
 

@@ -120,7 +120,8 @@ fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
     use RDKafkaErrorCode as Code;
     let remedy = match code {
         Code::TopicAuthorizationFailed => {
-            "grant this client READ on the input, WRITE on the other topics (ACLs: docs/security.md has the commands), or use another principal"
+            "grant this client READ on the input, WRITE on the other topics (ACLs: docs/security.md has the commands), or use \
+             another principal"
         }
         Code::GroupAuthorizationFailed => {
             "grant this client READ on the group (an ACL: docs/security.md has the commands), or set another `kafka.group`"

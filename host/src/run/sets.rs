@@ -1,7 +1,8 @@
 //! The set of rules in force, the one that is to take its place, and the trial that a new one stands.
 //!
 //! Sets change between two transactions. While one is on trial the set before it is kept, and comes back without asking anybody
-//! if the trial fails. If that was on trial as well, so is the one before: two sets are kept then, and never more. What is left out: which set should run, which is for the loader, and what becomes of messages.
+//! if the trial fails. If that was on trial as well, so is the one before: two sets are kept then, and never more. What
+//! is left out: which set should run, which is for the loader, and what becomes of messages.
 
 use std::collections::BTreeMap;
 use std::mem;

@@ -52,9 +52,10 @@ impl Loader {
     ///
     /// Whatever can be refused is refused before anything has changed. Then it is written down what is about to happen: that the
     /// set is on trial, and what it is made of, before it can be what a restart finds in the folder and before a message
-    /// bears its hash. It is in the history once the data loop has taken it. So a process that ends in between, or is refused, leaves the set from before in force, or this one on
-    /// trial. What an operator hands in is refused where it can't be kept. What is decided otherwise happens all the same, since
-    /// refusing it would make nothing better, and the status says that it is not kept.
+    /// bears its hash. It is in the history once the data loop has taken it. So a process that ends in between, or is refused,
+    /// leaves the set from before in force, or this one on trial. What an operator hands in is refused where it can't be kept.
+    /// What is decided otherwise happens all the same, since refusing it would make nothing better, and the status says that it
+    /// is not kept.
     pub(super) fn go_live(&mut self, rules: &RuleSet, cause: Cause<'_>, began: Instant) -> anyhow::Result<Deployed> {
         ensure!(self.pending.is_none(), "another set waits for the data loop, which waits for Kafka; try again later");
         let next = Live::of(rules, cause.why());

@@ -388,7 +388,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         if self.same_topic.is_still(found) {
             return Ok(());
         }
-        let (topic, remedy) = (self.source.topic(), self.source.reset().remedy(&[], Position::Earliest));
+        let (topic, remedy) = (self.source.topic(), self.source.reset().renewal());
         Err(Failure::Stop(anyhow!("failed to read on in topic {topic}: it was deleted and created anew; {remedy}")))
     }
 
@@ -408,7 +408,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
                 Ok(fresh())
             }
             Ok(Some(state)) if !state.topic.is_empty() && !topic.is_empty() && state.topic != topic => {
-                let remedy = self.source.reset().remedy(&[], Position::Earliest);
+                let remedy = self.source.reset().renewal();
                 Err(Failure::Stop(anyhow!(
                     "failed to go on with partition {partition} of topic {name}: the topic was deleted and created anew since \
                      its offset was committed; {remedy}"

@@ -17,7 +17,7 @@ fn paused(name: &str) -> Job {
 }
 
 /// That it ended by itself and says what is wrong, with all of `words`. Returns what it says.
-fn assert_refused<'a>(ended: &'a Ended, words: &[&str]) -> &'a str {
+pub fn assert_refused<'a>(ended: &'a Ended, words: &[&str]) -> &'a str {
     assert_eq!(ended.code, Some(1), "{:#?}", ended.lines);
     let error = ended.lines.iter().find(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("{:#?}", ended.lines));
     words.iter().for_each(|word| assert!(error.contains(word), "`{word}` is not in {error}"));
@@ -25,8 +25,14 @@ fn assert_refused<'a>(ended: &'a Ended, words: &[&str]) -> &'a str {
 }
 
 /// Runs the very command that an error gives.
-fn follow_remedy(error: &str) {
-    let command = error.split('`').find(|quoted| quoted.starts_with("kafka-consumer-groups.sh"));
+pub fn follow_remedy(error: &str) {
+    follow(error, "");
+}
+
+/// Runs the first command of those that an error gives that contains `option`.
+fn follow(error: &str, option: &str) {
+    let is_meant = |quoted: &&str| quoted.starts_with("kafka-consumer-groups.sh") && quoted.contains(option);
+    let command = error.split('`').find(is_meant);
     shared().shell(command.unwrap_or_else(|| panic!("there is no command in {error}")));
 }
 
@@ -132,10 +138,10 @@ fn made_anew(name: &str) -> Job {
     job
 }
 
-#[test]
-fn the_remedy_for_a_topic_that_was_made_anew_leads_to_a_verdict() {
-    let mut job = made_anew("anew-remedied");
-    follow_remedy(assert_refused(&job.verify(), &["was deleted and created anew", "new topics", "--delete-offsets"]));
+/// Follows what an error says of a topic that was made anew and has `count` messages, and sees that all goes well from there.
+fn begin_anew(mut job: Job, error: &str, count: &str) {
+    assert!(error.contains("start them again with new topics for outputs, dead letters and counts"), "{error}");
+    follow(error, "--delete-offsets");
     for (key, kind) in [("topics.output", "out"), ("topics.rejected", "rejected"), ("topics.counts", "counts")] {
         let topic = job.topic(kind) + "-2";
         shared().create_topic(&topic, PARTITIONS, &[]);
@@ -144,7 +150,15 @@ fn the_remedy_for_a_topic_that_was_made_anew_leads_to_a_verdict() {
     job.work_off(job.engine("a"));
     let verify = job.verify();
     assert_eq!(verify.code, Some(0), "{verify:#?}");
-    assert!(verify.lines.iter().any(|line| line.starts_with("verified: 1,500 records, each exactly once")), "{verify:#?}");
+    let verified = format!("verified: {count} records, each exactly once");
+    assert!(verify.lines.iter().any(|line| line.starts_with(&verified)), "{verify:#?}");
+}
+
+#[test]
+fn the_remedy_for_a_topic_that_was_made_anew_leads_to_a_verdict() {
+    let job = made_anew("anew-remedied");
+    let verify = job.verify();
+    begin_anew(job, assert_refused(&verify, &["was deleted and created anew"]), "1,500");
 }
 
 #[test]
@@ -158,8 +172,9 @@ fn offsets_of_a_topic_that_was_made_anew_since_are_not_taken() {
     assert_refused(&verify, &[&job.topic("in"), "was deleted and created anew"]);
     let outputs = job.outputs.all();
     let ended = job.engine("a").end();
-    assert_refused(&ended, &[&job.topic("in"), "--reset-offsets"]);
+    let error = assert_refused(&ended, &[&job.topic("in"), "was deleted and created anew"]);
     assert_eq!(job.outputs.all(), outputs, "nothing was written");
+    begin_anew(job, error, "1,500");
 }
 
 #[test]
@@ -173,9 +188,11 @@ fn a_topic_that_is_made_anew_while_it_is_read_is_noticed() {
     shared().delete_topic(&job.topic("in"));
     shared().create_topic_again(&job.topic("in"), PARTITIONS);
     job.load(25, 1_000, 1_500).finish();
-    assert_refused(&engine.end(), &[&job.topic("in")]);
+    let ended = engine.end();
+    let error = assert_refused(&ended, &[&job.topic("in"), "was deleted and created anew"]);
     assert_eq!(written(), before, "nothing of the new topic was taken for what comes next in the old one");
     assert!(job.committed().unwrap().is_empty(), "nothing of it is passed over: {:?}", job.committed());
+    begin_anew(job, error, "1,500");
 }
 
 #[test]
@@ -185,7 +202,11 @@ fn a_topic_that_has_become_shorter_is_noticed() {
     let (offset, metadata) = job.committed().unwrap()[&1].clone();
     job.commit(1, offset + 1_000, &metadata);
     let ended = job.engine("a").end();
-    assert_refused(&ended, &[&job.topic("in"), &(offset + 1_000).to_string(), "--reset-offsets"]);
+    let error = assert_refused(&ended, &[&job.topic("in"), &(offset + 1_000).to_string(), ":1 --reset-offsets --to-earliest"]);
+    follow(error, ":1 --reset-offsets --to-latest");
+    job.load(30, 1_000, 500).finish();
+    job.work_off(job.engine("a"));
+    job.is_verified();
 }
 
 #[test]

@@ -158,7 +158,7 @@ fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
         }
         // The client would pass over what it cannot read, or try the same bytes for ever.
         Code::BadMessage => {
-            "the log of the topic is damaged there: mend it from a replica, or set the group's offset of this partition to after it"
+            "the log of the topic is damaged there: mend it from a replica, or set the group's offset to after the batch"
         }
         Code::BadCompression => {
             "the batch there unpacks to more than `receive.message.max.bytes`: raise it under `[kafka.properties]`, to at most \

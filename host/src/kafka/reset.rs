@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use crate::config;
+use crate::config::{self, Start};
 
 /// Where partitions go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,10 @@ pub enum Position {
     Next,
     /// With the first message of a time that people put in for `TIME`.
     Time,
+    /// With what comes from now on.
+    Latest,
+    /// With an offset that people put in for `OFFSET`.
+    Offset,
 }
 
 /// How to reach the group.
@@ -25,6 +29,7 @@ pub struct Reset {
     brokers: String,
     group: String,
     topic: String,
+    start: Start,
     /// Clients have to set more than an address.
     secured: bool,
 }
@@ -33,7 +38,8 @@ impl Reset {
     /// The offsets of the group of `kafka` in `topic`.
     pub fn new(kafka: &config::Kafka, brokers: &str, topic: &str) -> Reset {
         let secured = kafka.properties.contains_key("security.protocol");
-        Reset { brokers: brokers.to_owned(), group: kafka.group.clone(), topic: topic.to_owned(), secured }
+        let (group, topic) = (kafka.group.clone(), topic.to_owned());
+        Reset { brokers: brokers.to_owned(), group, topic, start: kafka.start, secured }
     }
 
     /// The remedy for `partitions`, or for all of them where none is named.
@@ -70,9 +76,39 @@ impl Reset {
         )
     }
 
-    /// What deletes the offsets of the whole topic, once every process of the group has stopped.
-    pub fn deletion(&self) -> String {
-        format!("run `{} --delete-offsets`{}", self.of_topic(), self.secured())
+    /// The remedy where `partitions` end before their offsets.
+    pub fn shortened(&self, partitions: &[i32]) -> String {
+        format!(
+            "{}; what is still there is then written a second time. With `{}`{} instead, nothing is, and what came since the \
+             partition was truncated is skipped",
+            self.remedy(partitions, Position::Earliest),
+            self.command(partitions, Position::Latest),
+            self.secured()
+        )
+    }
+
+    /// The remedy where the batch at `offset` of `partition` can't be read.
+    pub fn passing(&self, partition: i32, offset: i64) -> String {
+        format!(
+            "{}; OFFSET is one past the `lastOffset` that `kafka-dump-log.sh --files FILE` shows for the batch with offset {offset}, \
+             FILE being the segment of the partition that has it: what is in the batch is then skipped",
+            self.remedy(&[partition], Position::Offset)
+        )
+    }
+
+    /// The remedy where the topic was deleted and created anew. Offsets, and the places that are named in what was written, are of
+    /// the topic that is gone.
+    pub fn renewal(&self) -> String {
+        let start = match self.start {
+            Start::Earliest => "",
+            Start::Latest | Start::At(_) => ", and `kafka.start = \"earliest\"`, or else what is there already is not all read",
+        };
+        format!(
+            "its offsets and headers name records of the topic that is gone: stop every process of the group, run \
+             `{} --delete-offsets`{}, and start them again with new topics for outputs, dead letters and counts in `[topics]`{start}",
+            self.of_topic(),
+            self.secured()
+        )
     }
 
     fn command(&self, partitions: &[i32], to: Position) -> String {
@@ -88,12 +124,14 @@ impl Reset {
             Position::Current => "--to-current",
             Position::Next => "--to-offset N",
             Position::Time => "--to-datetime TIME",
+            Position::Latest => "--to-latest",
+            Position::Offset => "--to-offset OFFSET",
         };
         command + " --reset-offsets " + to + " --execute"
     }
 
     fn of_topic(&self) -> String {
-        let Reset { brokers, group, topic, secured } = self;
+        let Reset { brokers, group, topic, secured, .. } = self;
         let config = if *secured { " --command-config client.properties" } else { "" };
         format!("kafka-consumer-groups.sh --bootstrap-server {brokers}{config} --group {} --topic {topic}", quoted(group))
     }
@@ -126,6 +164,13 @@ mod tests {
                        --to-earliest --execute`";
         assert!(remedy.contains(command), "{remedy}");
         assert!(reset("weir", &[]).remedy(&[], Position::Current).contains(" --topic logins --reset-offsets --to-current "));
+    }
+
+    #[test]
+    fn where_a_group_would_not_begin_with_the_first_message_the_key_for_it_is_named() {
+        let renewal = |start| Reset { start, ..reset("weir", &[]) }.renewal();
+        assert!(!renewal(Start::Earliest).contains("kafka.start"));
+        assert!(renewal(Start::Latest).contains("`kafka.start = \"earliest\"`"));
     }
 
     #[test]

@@ -224,11 +224,11 @@ impl Source {
 
     /// Most errors of a consumer are news of brokers, which its context has told of and which it gets over by itself.
     fn judge(&self, error: &KafkaError, place: Option<(i32, i64)>) -> Result<(), Failure> {
-        let what = match (error.rdkafka_error_code(), place) {
+        let damage = [Some(RDKafkaErrorCode::BadMessage), Some(RDKafkaErrorCode::BadCompression)];
+        let unread = place.filter(|_| damage.contains(&error.rdkafka_error_code()));
+        let what = match (error.rdkafka_error_code(), unread) {
             (Some(RDKafkaErrorCode::AutoOffsetReset), _) => return Err(self.lost_position()),
-            (Some(RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::BadCompression), Some((partition, offset))) => {
-                format!("read partition {partition} of topic {} at offset {offset}", self.topic)
-            }
+            (_, Some((partition, offset))) => format!("read partition {partition} of topic {} at offset {offset}", self.topic),
             (Some(RDKafkaErrorCode::GroupAuthorizationFailed), _) => format!("join group {}", self.group),
             _ => format!("read topic {}", self.topic),
         };
@@ -241,6 +241,9 @@ impl Source {
                 if error.rdkafka_error_code() == Some(RDKafkaErrorCode::BadMessage) && self.troubles.is_of_connection() =>
             {
                 Ok(())
+            }
+            Failure::Stop(unreadable) if let Some((partition, offset)) = unread => {
+                Err(Failure::Stop(anyhow!("{unreadable}; {}", self.reset.passing(partition, offset))))
             }
             // The client tries again with new credentials, if there are any, and says so.
             Failure::Stop(_) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Authentication) => Ok(()),
@@ -325,7 +328,7 @@ impl Source {
 
     /// What to say when the topic does not have the offset that is to be read next.
     fn lost_position(&self) -> Failure {
-        let (mut lost, mut partitions) = (Vec::new(), Vec::new());
+        let (mut lost, mut expired, mut shortened) = (Vec::new(), Vec::new(), Vec::new());
         for (partition, next) in &self.next {
             let Ok((low, high)) = self.consumer.fetch_watermarks(&self.topic, *partition, beginning::ANSWER) else { continue };
             if (low..=high).contains(next) {
@@ -333,18 +336,18 @@ impl Source {
             }
             let what = match next < &low {
                 true => format!("offsets {next} to {} are gone before they were read, and messages may have been there", low - 1),
-                false => {
-                    "it was truncated, or deleted and created anew; what is still there would be written a second time".into()
-                }
+                false => "it was truncated, or deleted and created anew".into(),
             };
             lost.push(format!("partition {partition} is to be read from offset {next} and has {low} to {high}: {what}"));
-            partitions.push(*partition);
+            if next < &low { expired.push(*partition) } else { shortened.push(*partition) }
         }
         if lost.is_empty() {
             return Failure::Wait(anyhow!("failed to read topic {}: an offset was not there", self.topic));
         }
-        let (group, remedy) = (&self.group, self.reset.remedy(&partitions, Position::Earliest));
-        Failure::Stop(anyhow!("failed to read on in topic {} as group {group}: {}; {remedy}", self.topic, lost.join("; ")))
+        let of_expired = (!expired.is_empty()).then(|| self.reset.remedy(&expired, Position::Earliest));
+        let of_shortened = (!shortened.is_empty()).then(|| self.reset.shortened(&shortened));
+        lost.extend(of_expired.into_iter().chain(of_shortened));
+        Failure::Stop(anyhow!("failed to read on in topic {} as group {}: {}", self.topic, self.group, lost.join("; ")))
     }
 
     fn list<'a>(&self, offsets: impl Iterator<Item = (i32, i64, &'a str)>) -> Result<TopicPartitionList, KafkaError> {

@@ -176,10 +176,9 @@ fn recreated(topic: &str, offsets: &Reset, cut: &Cut, id: &str) -> anyhow::Error
     let before = cut.state.as_ref().map_or("", |state| &state.topic);
     anyhow!(
         "failed to judge topic {topic}: it was deleted and created anew since the offset of partition {} was committed (its state \
-         has id {before}, the topic has {id} now), so offsets and headers name records of the topic that is gone: stop every process \
-         of the group, {}, and start them again with new topics for outputs, dead letters and counts in `[topics]`",
+         has id {before}, the topic has {id} now); {}",
         cut.partition,
-        offsets.deletion()
+        offsets.renewal()
     )
 }
 

@@ -3,7 +3,8 @@
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::cluster::shared;
-use crate::kafka::settings;
+use crate::kafka::{Record, settings};
+use crate::positions::{assert_refused, follow_remedy};
 use crate::program::PATIENCE;
 use crate::weir::Job;
 
@@ -15,13 +16,25 @@ const RECORD: usize = 500_000;
 const PACKED: [(&str, &str); 4] = [("gzip", "300000"), ("snappy", "8000000"), ("lz4", "1000000"), ("zstd", "50000")];
 /// The most memory that working it off may take, in KiB: what it unpacks to, twice, and what a backlog takes.
 const LARGEST_KIB: u64 = 512 << 10;
+/// Batches that one fetch brings together, unless it is bounded.
+const BATCHES: usize = 6;
+/// What each of them unpacks to, in bytes: on the wire, one fills a fetch of 4 KiB with what is left of the next.
+const UNPACKED_EACH: usize = 50_000_000;
+/// The most memory that working them off one by one may take, in KiB.
+const FETCHED_KIB: u64 = 224 << 10;
 /// What librdkafka unpacks by default, in bytes.
 const DEFAULT_BOUND: &str = "100000000";
 
-/// A job that has one batch to read, packed by `codec`: the topic takes no two smaller ones in its place.
+/// A job that has one batch to read, packed by `codec`.
 fn packed(name: &str, codec: &str, wire: &'static str) -> Job {
+    several(&format!("{name}-{codec}"), codec, wire, 1, UNPACKED)
+}
+
+/// A job that has so many batches to read in a partition, each of which unpacks to so many `bytes`: the topic takes no two smaller ones in
+/// the place of one.
+fn several(name: &str, codec: &str, wire: &'static str, batches: usize, bytes: usize) -> Job {
     let setting = move |topic: &str| if topic == "in" { vec![("max.message.bytes", wire)] } else { Vec::new() };
-    let job = Job::with_topics(shared(), &format!("{name}-{codec}"), setting);
+    let job = Job::with_topics(shared(), name, setting);
     let mut settings = settings(job.brokers());
     settings.set("compression.type", codec).set("message.max.bytes", "1000000000").set("batch.size", "1000000000");
     settings.set("queue.buffering.max.kbytes", "1000000").set("batch.num.messages", "1000000").set("linger.ms", "3000");
@@ -29,12 +42,14 @@ fn packed(name: &str, codec: &str, wire: &'static str) -> Job {
     let input = job.topic("in");
     let begun = r#"{"app_version":"2.3.0","device_type":"iOS","timestamp":0,"x":""#;
     let login = format!("{begun}{}\"}}", "x".repeat(RECORD - begun.len() - 2));
-    for index in 0..UNPACKED / RECORD {
-        let key = index.to_string();
-        let record = BaseRecord::<str, str>::to(&input).partition(0).key(&key).payload(&login);
-        producer.send(record).map_err(|(error, _)| error).unwrap();
+    for _ in 0..batches {
+        for index in 0..bytes / RECORD {
+            let key = index.to_string();
+            let record = BaseRecord::<str, str>::to(&input).partition(0).key(&key).payload(&login);
+            producer.send(record).map_err(|(error, _)| error).unwrap();
+        }
+        producer.flush(PATIENCE).unwrap();
     }
-    producer.flush(PATIENCE).unwrap();
     job
 }
 
@@ -53,6 +68,20 @@ fn a_batch_that_unpacks_to_more_than_100_mb_is_read_with_each_codec() {
     }
 }
 
+/// Together they unpack to 300 MB: without the key 335 MiB were resident.
+#[test]
+fn batches_that_are_small_together_and_unpack_to_very_much_are_read_one_by_one_where_a_fetch_is_bounded() {
+    let job = several("fetched", "zstd", "5000", BATCHES, UNPACKED_EACH).with("kafka.properties.fetch.message.max.bytes", "4096");
+    let mut engine = job.engine("a");
+    job.settle();
+    let peak = engine.weir().memory_kib("VmHWM");
+    eprintln!("{BATCHES} batches: {peak} KiB at most");
+    assert!(peak < FETCHED_KIB, "{peak} KiB were resident");
+    engine.stop();
+    assert_eq!(job.outputs.count(), BATCHES * UNPACKED_EACH / RECORD);
+    job.judge();
+}
+
 #[test]
 fn a_batch_past_the_bound_that_is_set_is_named_with_the_key_to_raise_and_is_not_called_damage() {
     let bounded = packed("bounded", "zstd", "50000").with("kafka.properties.receive.message.max.bytes", DEFAULT_BOUND);
@@ -66,4 +95,18 @@ fn a_batch_past_the_bound_that_is_set_is_named_with_the_key_to_raise_and_is_not_
     let raised = bounded.with("kafka.properties.receive.message.max.bytes", "1000000000");
     raised.work_off(raised.engine("a"));
     raised.judge();
+}
+
+#[test]
+fn the_remedy_for_a_batch_that_can_not_be_read_passes_this_batch_alone() {
+    let job = packed("passed", "zstd", "50000").with("kafka.properties.receive.message.max.bytes", DEFAULT_BOUND);
+    let last = (UNPACKED / RECORD) as i64;
+    job.load(31, 1_000, 500).finish();
+    let ended = job.engine("a").end();
+    let error = assert_refused(&ended, &["partition 0 ", "at offset 0", "`lastOffset`", ":0 --reset-offsets --to-offset OFFSET"]);
+    follow_remedy(&error.replace("--to-offset OFFSET", &format!("--to-offset {last}")));
+    job.work_off(job.engine("a"));
+    let done: Vec<(i32, i64)> = job.outputs.all().iter().chain(&job.letters.all()).map(Record::source).collect();
+    assert_eq!(done.len(), 500, "all others, each once");
+    assert!(done.iter().all(|(partition, offset)| *partition != 0 || *offset >= last), "{done:?}");
 }

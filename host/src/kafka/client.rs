@@ -3,7 +3,8 @@
 //! They come in three layers: what suits this engine, over that whatever `[kafka.properties]` says, over that what the
 //! engine's promises rest on. Of the last nothing may be overridden: [`super::properties`] refuses it with the reason.
 //!
-//! Memory is bounded here: what is fetched ahead by [`FETCHED_AHEAD_KIB`], what waits to be sent by [`UNSENT_KIB`].
+//! Memory is bounded here: what is fetched ahead by [`FETCHED_AHEAD_KIB`], but for what a fetch unpacks to (see [`FETCH_BYTES`]), and
+//! what waits to be sent by [`UNSENT_KIB`].
 
 use std::time::Duration;
 
@@ -24,7 +25,9 @@ const FETCHED_AHEAD: &str = "30000";
 const SESSION_MILLIS: &str = "6000";
 /// How often a process reports to the group, in milliseconds: two reports may be lost.
 const HEARTBEAT_MILLIS: &str = "2000";
-/// The largest answer to a fetch, in bytes. It is held beside what was fetched before.
+/// The largest answer to a fetch, in bytes, with at most 1 MiB for each partition (`fetch.message.max.bytes`, librdkafka's default).
+/// It is held beside what was fetched before. All its batches are unpacked together, whatever they unpack to: no bound on memory holds
+/// for them. README.md says how people get one.
 const FETCH_BYTES: &str = "8388608";
 /// The largest answer of a broker, and the most that a batch compressed with zstd may unpack to, in bytes: the most that
 /// librdkafka can be told. It takes no memory by itself. Its default of 100 MB would call a batch damaged that a broker takes.

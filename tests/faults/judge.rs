@@ -1,7 +1,7 @@
 //! The verdict: everything is computed anew from the input, in the plainest way, and held against what came out.
 //!
 //! Each input message is exactly once an output or a dead letter, with the right bytes and its own headers; in order; under one
-//! set of rules. What was counted in windows, and what the committed offsets say is still open, add up to what passed; no
+//! set of rules. With at-least-once delivery some may be there more than once: the last ones of them are in order. What was counted in windows, and what the committed offsets say is still open, add up to what passed; no
 //! partition is in two messages of one window, and no offset is committed without its state. It shares no code with
 //! `weir verify` or the engine, so that each checks the other.
 
@@ -42,11 +42,14 @@ pub struct Judge {
     pub names: bool,
     /// Whether rules were swapped. The hash of the set may change then, between two transactions.
     pub swaps: bool,
+    /// Whether outputs and dead letters may be there more than once. All of them are held against the input, the last ones of each
+    /// input message against the order.
+    pub repeats: bool,
 }
 
 impl Default for Judge {
     fn default() -> Judge {
-        Judge { expected: |record| oracle::judge(record.value.as_deref()), names: true, swaps: false }
+        Judge { expected: |record| oracle::judge(record.value.as_deref()), names: true, swaps: false, repeats: false }
     }
 }
 
@@ -65,8 +68,8 @@ impl Judge {
     pub fn violations(&self, evidence: &Evidence) -> Vec<String> {
         let mut found = Vec::new();
         self.once(evidence, &mut found);
-        in_order(&evidence.outputs, "outputs", &mut found);
-        in_order(&evidence.letters, "dead letters", &mut found);
+        in_order(self.last_ones(&evidence.outputs), "outputs", &mut found);
+        in_order(self.last_ones(&evidence.letters), "dead letters", &mut found);
         match self.swaps {
             false => one_ruleset(evidence, &mut found),
             true => [&evidence.outputs, &evidence.letters].into_iter().for_each(|records| one_each_time(records, &mut found)),
@@ -84,14 +87,16 @@ impl Judge {
 
     /// Each input message is one output or one dead letter, the right one.
     fn once(&self, evidence: &Evidence, found: &mut Vec<String>) {
-        let mut left: BTreeMap<_, _> = evidence.input.iter().map(|record| (record.place(), record)).collect();
+        let input: BTreeMap<_, _> = evidence.input.iter().map(|record| (record.place(), record)).collect();
+        let mut left = input.clone();
         let written = evidence.outputs.iter().map(|output| (output, true));
         for (record, is_output) in written.chain(evidence.letters.iter().map(|letter| (letter, false))) {
             let what = if is_output { "output" } else { "dead letter" };
             let place = record.source();
             let named = record.header("weir-source").is_some_and(|source| source.starts_with(&format!("{}/", evidence.topic)));
-            let Some(origin) = left.remove(&place).filter(|_| named) else {
-                let why = match evidence.input.iter().any(|record| record.place() == place) {
+            let first = left.remove(&place);
+            let Some(origin) = first.or_else(|| input.get(&place).filter(|_| self.repeats).copied()).filter(|_| named) else {
+                let why = match input.contains_key(&place) {
                     true => "that has become another message already",
                     false => "that is not in the input",
                 };
@@ -109,6 +114,17 @@ impl Judge {
             found.extend(wrong.map(|wrong| format!("{what} {:?} of {place:?}: {wrong}", record.place())));
         }
         found.extend(left.keys().map(|place| format!("input {place:?} has become nothing")));
+    }
+
+    /// `records` by their places, of each input message the last one only if they may be there more than once.
+    fn last_ones<'a>(&self, records: &'a [Record]) -> Vec<&'a Record> {
+        let mut sorted: Vec<&Record> = records.iter().collect();
+        sorted.sort_by_key(|record| record.place());
+        if self.repeats {
+            let last: BTreeMap<_, _> = sorted.iter().map(|record| (record.source(), record.place())).collect();
+            sorted.retain(|record| last[&record.source()] == record.place());
+        }
+        sorted
     }
 
     fn expected(&self, evidence: &Evidence, record: &Record) -> Result<Passed, Rejected> {
@@ -200,9 +216,7 @@ fn letter(letter: &Record, origin: &Record, (rule, reason): Rejected) -> Option<
 }
 
 /// Messages of one input partition stand in the partition where they went in the order in which they came.
-fn in_order(records: &[Record], what: &str, found: &mut Vec<String>) {
-    let mut sorted: Vec<&Record> = records.iter().collect();
-    sorted.sort_by_key(|record| record.place());
+fn in_order(sorted: Vec<&Record>, what: &str, found: &mut Vec<String>) {
     let mut last = BTreeMap::new();
     for record in sorted {
         let (partition, offset) = record.source();
@@ -368,6 +382,21 @@ mod tests {
             evidence.windows.push(record(1, r#"{"window":{"counts":{"iOS":1}}}"#, None));
             evidence.committed.get_mut(&0).unwrap().1 = "mine".to_owned();
         });
+    }
+
+    #[test]
+    fn repeated_messages_are_held_against_the_input_and_their_last_ones_against_the_order() {
+        let found = |harm: fn(&mut Evidence)| {
+            let mut evidence = sound();
+            evidence.outputs.extend([0, 1, 2].map(|offset| Record { offset: offset + 3, ..processed(offset) }));
+            harm(&mut evidence);
+            Judge { repeats: true, ..Judge::default() }.violations(&evidence)
+        };
+        assert_eq!(found(|_| {}), Vec::<String>::new());
+        assert_eq!(found(|evidence| drop(evidence.outputs.drain(1..3))), Vec::<String>::new(), "the last ones are in order");
+        assert!(found(|evidence| drop(evidence.outputs.pop()))[0].contains("stands after"));
+        assert!(found(|evidence| evidence.outputs.retain(|output| output.source().1 != 1))[0].contains("has become nothing"));
+        assert!(found(|evidence| evidence.outputs[5].value = Some(b"{}".to_vec()))[0].contains("the bytes"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::cluster::shared;
 use crate::judge::Judge;
 use crate::kafka::{Record, write};
 use crate::oracle::{self, Passed, Rejected};
+use crate::program::within;
 use crate::weir::{Engine, Job, PARTITIONS, SETTLING};
 
 /// Records of a test.
@@ -23,6 +24,15 @@ const UNTIL_KNOWN: usize = 5;
 /// How many records are written where shares are compared, and which ones are refused: one in so many.
 const MANY: i32 = 20_000;
 const SHARES: [i32; 5] = [1_000, 100, 10, 2, 1];
+/// The same without transactions.
+const FEW_SHARES: [i32; 2] = [1_000, 10];
+/// Records of a batch, with and without transactions. What follows a refused record in the same batch is what can wedge the latter.
+const ROWS: &str = "1000";
+const MANY_ROWS: &str = "20000";
+/// How soon it is told that records are refused: later, observers would be told that the cluster does not answer.
+const TOLD: Duration = Duration::from_secs(3);
+const REFUSED: &str = "records are refused and become dead letters";
+const DELIVERIES: [&str; 2] = ["exactly-once", "at-least-once"];
 /// How many times longer records may take of which some are refused.
 const SLOWER: u32 = 10;
 /// How long a timestamp may lie back in a test, in milliseconds, and a timestamp that lies further back.
@@ -155,13 +165,16 @@ fn records_that_are_too_large_cost_a_few_rounds_and_not_one_each_and_those_that_
 
 #[test]
 fn the_log_counts_the_culprits_and_not_their_neighbours() {
-    let job = with_output("neighbours", &[("cleanup.policy", "compact")]).with("kafka.properties.linger.ms", "100");
-    let record = |key: Option<&str>| Record { key: key.map(|key| key.into()), value: Some(login(20)), ..Record::default() };
-    write(job.brokers(), &job.topic("in"), &[record(None), record(Some("k")), record(Some("l")), record(None)]);
-    let (_, log) = work_off(&job);
-    let told: Vec<&str> = log.lines().filter(|line| line.contains("become dead letters")).collect();
-    assert!(told.len() == 1 && told[0].contains("records=2"), "{told:#?}");
-    job.judge_by(Judge { expected: keyed, ..Judge::default() });
+    for delivery in DELIVERIES {
+        let job = with_output(&format!("neighbours-{delivery}"), &[("cleanup.policy", "compact")]);
+        let job = job.with("kafka.properties.linger.ms", "100").with("kafka.delivery", delivery);
+        let record = |key: Option<&str>| Record { key: key.map(|key| key.into()), value: Some(login(20)), ..Record::default() };
+        write(job.brokers(), &job.topic("in"), &[record(None), record(Some("k")), record(Some("l")), record(None)]);
+        let (_, log) = work_off(&job);
+        let told: Vec<&str> = log.lines().filter(|line| line.contains("become dead letters")).collect();
+        assert!(told.len() == 1 && told[0].contains("records=2"), "{told:#?}");
+        job.judge_by(Judge { expected: keyed, repeats: delivery == "at-least-once", ..Judge::default() });
+    }
 }
 
 /// Sees that a topic of counts with `setting` ends the engine, which names the topic and the setting.
@@ -220,49 +233,89 @@ fn dead_letters_that_are_too_large_cost_a_few_rounds_and_not_one_each() {
     assert_eq!(cut, (0..COUNT).filter(|index| is_large(*index)).count(), "the others fit as they are");
 }
 
-/// Has `MANY` records worked off, of which one in `share` is as `spoil` makes it, none if that is 0. Returns how long it takes.
-fn time(kind: &str, setting: (&str, &str), share: i32, spoil: fn(i32, &mut Record)) -> Duration {
-    let job = with_output(&format!("{kind}-1-in-{share}"), &[setting]).with("batch.rows", "1000");
+/// Records that a topic refuses.
+struct Refused {
+    kind: &'static str,
+    /// Of the topic.
+    setting: (&'static str, &'static str),
+    /// Makes a record one of them.
+    spoil: fn(i32, &mut Record),
+    /// What has to become of a record.
+    expected: fn(&Record) -> Result<Passed, Rejected>,
+}
+
+const LARGE: Refused = Refused { kind: "large", setting: ("max.message.bytes", LARGEST), spoil: inflate, expected: small };
+const KEYS: Refused =
+    Refused { kind: "keys", setting: ("cleanup.policy", "compact"), spoil: |_, record| record.key = None, expected: keyed };
+const TIMES: Refused = Refused {
+    kind: "times",
+    setting: ("message.timestamp.before.max.ms", RECENT_MILLIS),
+    spoil: |_, record| record.timestamp = Some(OLD),
+    expected: recent,
+};
+
+/// Has `MANY` records worked off, of which one in `share` is refused, none if that is 0. Returns the job, and how long it takes.
+fn time(refused: &Refused, delivery: &str, share: i32) -> (Job, Duration) {
+    let kind = format!("{}-{delivery}", refused.kind);
+    let rows = if delivery == "exactly-once" { ROWS } else { MANY_ROWS };
+    let job = with_output(&format!("{kind}-1-in-{share}"), &[refused.setting]).with("batch.rows", rows);
+    // Where records are sent again, a window that ends meanwhile may be sent again as well.
+    let job = job.with("kafka.delivery", delivery).with("counts.every", "10m");
     let record = |index: i32| {
         let key = Some(format!("user-{index}").into_bytes());
         let mut record = Record { partition: index % PARTITIONS, key, value: Some(login(20)), ..Record::default() };
         if share > 0 && index % share == 0 {
-            spoil(index, &mut record);
+            (refused.spoil)(index, &mut record);
         }
         record
     };
     write(job.brokers(), &job.topic("in"), &(0..MANY).map(record).collect::<Vec<Record>>());
     let (mut engine, begun) = (job.engine("a").assigned(), Instant::now());
+    if share > 0 {
+        let is_told = |engine: &mut Engine| engine.weir().lines().iter().any(|line| line.contains(REFUSED));
+        within(TOLD, format_args!("{} is told of what is refused", job.group()), || is_told(&mut engine).then_some(()));
+    }
     job.settle();
     let (took, rounds) = (begun.elapsed(), rounds(&mut engine));
     let log = engine.weir().lines().join("\n");
     engine.stop();
     eprintln!("{kind}: one in {share} is refused: {took:?}, {rounds} rounds");
     assert!(rounds <= UNTIL_KNOWN, "{rounds} rounds:\n{log}");
-    took
+    assert_eq!(log.contains(REFUSED), share > 0, "{log}");
+    (job, took)
 }
 
 /// Sees that it takes a few rounds, and not much longer, whatever share of the records is refused.
-fn any_share(kind: &str, setting: (&str, &str), spoil: fn(i32, &mut Record)) {
-    let none = time(kind, setting, 0, spoil);
-    for share in SHARES {
-        let took = time(kind, setting, share, spoil);
-        assert!(took < SLOWER * none, "{kind}: {took:?} where one in {share} is refused, and {none:?} without them");
-    }
+fn any_share(refused: &Refused, delivery: &str, shares: &[i32]) -> Vec<Job> {
+    let (_, none) = time(refused, delivery, 0);
+    let sees = |share: &i32| {
+        let (job, took) = time(refused, delivery, *share);
+        assert!(took < SLOWER * none, "{}: {took:?} where one in {share} is refused, and {none:?} without them", job.group());
+        job
+    };
+    shares.iter().map(sees).collect()
 }
 
 #[test]
 fn any_share_of_records_that_are_too_large_costs_a_few_rounds() {
-    any_share("large", ("max.message.bytes", LARGEST), inflate);
+    any_share(&LARGE, "exactly-once", &SHARES);
 }
 
 #[test]
 fn any_share_of_records_without_a_key_costs_a_few_rounds() {
-    any_share("keys", ("cleanup.policy", "compact"), |_, record| record.key = None);
+    any_share(&KEYS, "exactly-once", &SHARES);
 }
 
 #[test]
 fn any_share_of_records_with_old_timestamps_costs_a_few_rounds() {
-    let spoil = |_, record: &mut Record| record.timestamp = Some(OLD);
-    any_share("times", ("message.timestamp.before.max.ms", RECENT_MILLIS), spoil);
+    any_share(&TIMES, "exactly-once", &SHARES);
+}
+
+#[test]
+fn any_share_of_records_costs_a_few_rounds_without_transactions_as_well_and_none_is_lost() {
+    for refused in [LARGE, KEYS] {
+        for job in any_share(&refused, "at-least-once", &FEW_SHARES) {
+            job.judge_by(Judge { expected: refused.expected, repeats: true, ..Judge::default() });
+        }
+    }
 }

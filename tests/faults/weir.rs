@@ -283,8 +283,9 @@ impl Job {
     }
 
     pub fn judge_on(&self, judge: Judge, evidence: &Evidence) {
-        let (violations, verify) = (judge.violations(evidence), self.verify());
-        let well = violations.is_empty() && verify.code == Some(0);
+        // For `weir verify` it is a violation if something is there more than once.
+        let (violations, verify) = (judge.violations(evidence), (!judge.repeats).then(|| self.verify()));
+        let well = violations.is_empty() && verify.as_ref().is_none_or(|verify| verify.code == Some(0));
         let (name, logs) = (&self.name, self.logs());
         assert!(well, "{name}: the oracle: {violations:#?}\nweir verify: {verify:#?}\nthe logs are in {}", logs.display());
     }

@@ -1,5 +1,9 @@
 //! A producer that waits instead of failing when its queue is full, and that accounts for every message: none is on its way any
 //! more, and those that were not delivered are known.
+//!
+//! One message that is not delivered makes the whole transaction fail. Without transactions the client would go on with the others.
+//! But it has numbered them, and brokers refuse whatever follows a gap, so it would send them in vain until they time out. They are
+//! dropped instead, and the next producer begins with new numbers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -10,7 +14,7 @@ use anyhow::anyhow;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
+use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext, PurgeConfig};
 
 use super::failure::{Operation, refused};
 use super::native::{self, Headers, Topic};
@@ -22,6 +26,8 @@ use super::{Failure, client};
 const PAUSE: Duration = Duration::from_micros(200);
 /// How long the reports of single messages may come after the news that their transaction has failed.
 const LATE_REPORTS: Duration = Duration::from_millis(100);
+/// How often what is queued is dropped while answers about the others are waited for: a refusal puts messages back into the queue.
+const DROP_EVERY: Duration = Duration::from_millis(5);
 /// How long a broker may take to describe a topic.
 const ANSWER: Duration = Duration::from_secs(2);
 /// How often a broker is asked for a sign of life while none is known to have one, and how long it may take to give one.
@@ -116,14 +122,35 @@ impl Outbox {
 
     /// Waits until nothing is on its way, and returns what was not delivered. A transaction that has failed is not waited for: its
     /// messages would only time out. The next transactional call says why.
+    ///
+    /// Without transactions whatever was sent is waited for, or it could be written after what the next producer writes.
     pub(super) fn drain(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<Vec<Undelivered>, Failure> {
-        while self.outstanding() > 0 && !self.producer.context().has_failed_for(LATE_REPORTS) {
+        while self.outstanding() > 0 && !self.is_lost() {
             if give_up() {
                 return Err(Failure::GaveUp);
             }
-            self.pause();
+            match self.has_failed() && !self.is_transactional() {
+                true => self.drop_queued(),
+                false => self.pause(),
+            }
         }
         Ok(self.producer.context().take())
+    }
+
+    /// Whether the transaction has failed, and no more reports are to be expected.
+    fn is_lost(&self) -> bool {
+        self.is_transactional() && self.producer.context().has_failed_for(LATE_REPORTS)
+    }
+
+    /// Drops what was not sent yet, and gives the client a moment for the answers about the rest.
+    fn drop_queued(&self) {
+        self.producer.purge(PurgeConfig::default().queue().non_blocking());
+        thread::sleep(DROP_EVERY);
+        self.serve();
+    }
+
+    fn is_transactional(&self) -> bool {
+        is_transactional(&self.settings)
     }
 
     /// Lets the client work for a moment, and serves what it tells. The client's own wait asks without a pause through its last
@@ -162,17 +189,16 @@ impl Outbox {
         bytes
     }
 
-    /// Replaces a producer that has outdated settings, or has met a fatal error: until then every send would fail.
+    /// Replaces a producer that has outdated settings, has a gap among its messages, or has met a fatal error: until then sends would
+    /// fail.
     pub(super) fn renew_if_dead(&mut self) -> anyhow::Result<()> {
-        if self.outdated {
-            return self.renew();
+        let fatal = self.producer.client().fatal_error();
+        if let Some((code, reason)) = &fatal {
+            tracing::warn!(code = native::name(*code), reason, "the producer is beyond repair; starting a new one");
         }
-        match self.producer.client().fatal_error() {
-            Some((code, reason)) => {
-                tracing::warn!(code = native::name(code), reason, "the producer is beyond repair; starting a new one");
-                self.renew()
-            }
-            None => Ok(()),
+        match fatal.is_some() || self.outdated || self.has_failed() {
+            true => self.renew(),
+            false => Ok(()),
         }
     }
 
@@ -184,7 +210,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Whether the transaction, or the producer, has failed.
+    /// Whether the transaction, or the producer, has failed; without transactions, whether something was not delivered.
     pub(super) fn has_failed(&self) -> bool {
         self.producer.context().has_failed_for(Duration::ZERO)
     }
@@ -232,16 +258,22 @@ impl Outbox {
 }
 
 fn producer(settings: &ClientConfig, troubles: &Arc<Troubles>) -> anyhow::Result<Arc<BaseProducer<Reports>>> {
-    let reports = Reports { troubles: troubles.clone(), bad: Mutex::default(), failed: OnceLock::new() };
+    let (troubles, transactional) = (troubles.clone(), is_transactional(settings));
+    let reports = Reports { troubles, transactional, bad: Mutex::default(), failed: OnceLock::new() };
     let producer = settings.create_with_context(reports).map_err(|error| client::refused(&error))?;
     Ok(Arc::new(producer))
+}
+
+fn is_transactional(settings: &ClientConfig) -> bool {
+    settings.get("transactional.id").is_some()
 }
 
 /// What was not delivered since the last drain. It is told on the thread that polls.
 struct Reports {
     troubles: Arc<Troubles>,
+    transactional: bool,
     bad: Mutex<Vec<Undelivered>>,
-    /// When the transaction has failed, or the producer for good.
+    /// When the transaction has failed, or the producer for good; without transactions, when the first message was not delivered.
     failed: OnceLock<Instant>,
 }
 
@@ -274,6 +306,9 @@ impl ProducerContext for Reports {
 
     fn delivery(&self, result: &DeliveryResult<'_>, tag: usize) {
         if let Err((error, message)) = result {
+            if !self.transactional {
+                self.failed.get_or_init(Instant::now);
+            }
             let code = match native::refused_for_others(message) {
                 true => RDKafkaErrorCode::InvalidDifferentRecord,
                 false => error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown),

@@ -258,3 +258,21 @@ fn a_password_that_is_written_wrongly_is_shown_neither_in_the_log_nor_to_whoever
     let ended = engine.stop();
     assert!(!ended.lines.iter().any(|line| shows(line)), "{:#?}", ended.lines);
 }
+
+#[test]
+fn a_part_of_a_property_that_librdkafka_quotes_is_not_shown() {
+    let properties = [
+        ("WEIR_KAFKA_PROPERTIES_SECURITY_PROTOCOL", "SASL_PLAINTEXT"),
+        ("WEIR_KAFKA_PROPERTIES_SASL_MECHANISM", "OAUTHBEARER"),
+        ("WEIR_KAFKA_PROPERTIES_ENABLE_SASL_OAUTHBEARER_UNSECURE_JWT", "true"),
+        ("WEIR_KAFKA_PROPERTIES_SASL_OAUTHBEARER_CONFIG", "principal=a hunter2"),
+        ("WEIR_KAFKA_BROKERS", "127.0.0.1:1"),
+        ("WEIR_LOG_LEVEL", "debug"),
+    ];
+    for command in ["run", "verify --timeout 2s"] {
+        let ended = Weir::start(command, &properties).end();
+        assert!(ended.code != Some(0) && !ended.lines.iter().any(|line| line.contains("hunter2")), "{command}: {ended:#?}");
+        let told = "OAUTHBEARER token: Unrecognized sasl.oauthbearer.config beginning at: …";
+        assert!(ended.lines.iter().any(|line| line.starts_with("error: ") && line.contains(told)), "{command}: {ended:#?}");
+    }
+}

@@ -106,7 +106,7 @@ fn serve(
     snapshot.sign(clock());
     snapshot.update(|snapshot| judge.introduce(snapshot));
     let Some(ready) = topics::prepare(config, brokers, inbox)? else { return Ok(()) };
-    let troubles = Arc::new(Troubles::default());
+    let troubles = Arc::new(Troubles::of(&config.kafka));
     let source = Source::open(config, brokers, troubles.clone())?;
     let mut engine = Engine {
         parts: Vec::new(),

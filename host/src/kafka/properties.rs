@@ -1,7 +1,7 @@
 //! `[kafka.properties]`: whether librdkafka can be set up with them, found out before anything starts.
 //!
 //! librdkafka itself is asked, which knows its properties and loads keys and certificates. What it says of a value quotes the
-//! value, and passwords are among them: so none of it is passed on, except where it says no value can be in it.
+//! value, and passwords are among them: none of it is passed on, or [`super::secrets`] takes them out before.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,12 +14,13 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::BaseProducer;
 use rdkafka::types::RDKafkaConfRes;
 
+use super::secrets::Secrets;
 use super::troubles::{Quiet, Troubles};
 use super::{client, native};
 use crate::config::{self, Secret};
 
 /// Properties that cannot be passed through, and why.
-const RESERVED: &[(&str, &str)] = &[
+pub(super) const RESERVED: &[(&str, &str)] = &[
     ("bootstrap.servers", "set `kafka.brokers`"),
     ("metadata.broker.list", "set `kafka.brokers`"),
     ("group.id", "set `kafka.group`"),
@@ -45,7 +46,7 @@ const RESERVED: &[(&str, &str)] = &[
 ];
 
 /// Properties that name a file which has to be there.
-const FILES: &[&str] =
+pub(super) const FILES: &[&str] =
     &["ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.keystore.location", "ssl.crl.location"];
 /// What people know from Java's client, and what it is here.
 const OF_JAVA: &[(&str, &str)] = &[
@@ -165,7 +166,7 @@ fn readable(name: &str, file: &str) -> Result<(), Unusable> {
 /// That clients can be made with all of them.
 fn together(kafka: &config::Kafka) -> Result<(), Unusable> {
     let failed = |error: KafkaError| {
-        let says = shown(&error, &kafka.properties);
+        let says = shown(&error, kafka);
         // librdkafka names what is at fault, if it is a single one.
         let named =
             |name: &&String| says.contains(name.as_str()) || name.starts_with("sasl.mech") && says.contains("SASL mechanism");
@@ -178,7 +179,7 @@ fn together(kafka: &config::Kafka) -> Result<(), Unusable> {
         settings.remove("bootstrap.servers");
         Ok::<_, Unusable>(settings)
     };
-    let quiet = || Quiet(Arc::new(Troubles::silent()));
+    let quiet = || Quiet(Arc::new(Troubles::silent_of(kafka)));
     let consumer = settings(client::consumer_settings(kafka, ""))?;
     consumer.create_with_context::<_, BaseConsumer<Quiet>>(quiet()).map_err(failed)?;
     let producer = match kafka.delivery {
@@ -190,20 +191,17 @@ fn together(kafka: &config::Kafka) -> Result<(), Unusable> {
 }
 
 /// What librdkafka says, without any value that may be a secret.
-fn shown(error: &KafkaError, properties: &BTreeMap<String, Secret>) -> String {
-    let mut says = match error {
-        KafkaError::ClientCreation(says) => says.clone(),
-        KafkaError::ClientConfig(_, _, name, _) => return format!("librdkafka does not take `{name}`"),
-        error => error.to_string(),
-    };
-    let free: Vec<String> = rows().into_iter().filter(|(_, range)| range.is_empty()).map(|(name, _)| name).collect();
-    for (name, value) in properties {
-        let value = value.reveal();
-        if free.contains(name) && !FILES.contains(&name.as_str()) && !value.is_empty() {
-            says = says.replace(value, "…");
-        }
+fn shown(error: &KafkaError, kafka: &config::Kafka) -> String {
+    match error {
+        KafkaError::ClientCreation(says) => Secrets::of(kafka).hide(says),
+        KafkaError::ClientConfig(_, _, name, _) => format!("librdkafka does not take `{name}`"),
+        error => Secrets::of(kafka).hide(&error.to_string()),
     }
-    says
+}
+
+/// The names of the properties that may have any value.
+pub(super) fn free() -> Vec<String> {
+    rows().into_iter().filter(|(_, range)| range.is_empty()).map(|(name, _)| name).collect()
 }
 
 /// Name and range of each property, as librdkafka lists them.

@@ -23,7 +23,7 @@ impl Publisher {
     /// # Errors
     /// If the client does not take its settings.
     pub fn open(kafka: &config::Kafka, brokers: &str, topic: &str) -> anyhow::Result<Publisher> {
-        let outbox = Outbox::open(client::producer_settings(kafka, brokers)?, Arc::new(Troubles::default()))?;
+        let outbox = Outbox::open(client::producer_settings(kafka, brokers)?, Arc::new(Troubles::of(kafka)))?;
         Ok(Publisher { outbox, topic: topic.to_string() })
     }
 

@@ -14,7 +14,9 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::connection::{self, Diagnosis};
+use super::secrets::Secrets;
 use super::{Failure, native};
+use crate::config;
 
 /// How long the same trouble is not told again.
 const QUIET: Duration = Duration::from_secs(60);
@@ -36,6 +38,8 @@ pub struct Troubles {
     told: Mutex<HashMap<String, Told>>,
     /// How to connect in order to see why a certificate is not accepted.
     settings: Option<ClientConfig>,
+    /// What is left out of all that librdkafka says.
+    secrets: Secrets,
 }
 
 /// What was heard.
@@ -63,14 +67,24 @@ struct Told {
 }
 
 impl Troubles {
-    /// Troubles that are kept, not told.
+    /// Those of clients with the properties of `kafka`.
+    pub fn of(kafka: &config::Kafka) -> Troubles {
+        Troubles { secrets: Secrets::of(kafka), ..Troubles::default() }
+    }
+
+    /// Troubles that are kept, not told, of clients without properties that people give.
     pub fn silent() -> Troubles {
         Troubles { silent: true, ..Troubles::default() }
     }
 
+    /// The same for clients with the properties of `kafka`.
+    pub fn silent_of(kafka: &config::Kafka) -> Troubles {
+        Troubles { silent: true, ..Troubles::of(kafka) }
+    }
+
     /// The same for clients that connect by `settings`. Why a certificate is not accepted is asked for.
     pub fn silent_with(settings: ClientConfig) -> Troubles {
-        Troubles { settings: Some(settings), ..Troubles::silent() }
+        Troubles { secrets: Secrets::in_settings(&settings), settings: Some(settings), ..Troubles::silent() }
     }
 
     /// The words for the broker at `address`, with the reason if its certificate is not accepted.
@@ -138,19 +152,13 @@ impl Troubles {
     fn note(&self, code: RDKafkaErrorCode, raw: &str) {
         let (broker, reason) = parse(raw);
         let diagnosis = connection::diagnose(raw, broker.unwrap_or("HOST:PORT"));
-        let reason = diagnosis.as_ref().map_or(reason, |diagnosis| &diagnosis.words);
-        self.keep(Heard {
-            at: Instant::now(),
-            code,
-            broker: broker.map(str::to_owned),
-            reason: reason.to_owned(),
-            diagnosis: diagnosis.clone(),
-        });
+        let reason = diagnosis.as_ref().map_or_else(|| self.secrets.hide(reason), |diagnosis| diagnosis.words.clone());
+        self.keep(Heard { at: Instant::now(), code, broker: broker.map(str::to_owned), reason: reason.clone(), diagnosis });
         if self.silent || told_elsewhere(code) {
             return;
         }
         // One broker has several reasons at a time, one per address and attempt: the code is enough to tell them apart.
-        let key = format!("{code:?} {}", broker.unwrap_or(reason));
+        let key = format!("{code:?} {}", broker.unwrap_or(&reason));
         if let Some(again) = self.due(key) {
             let code = native::name(code);
             tracing::warn!(broker, code, reason, again, "kafka trouble");
@@ -200,9 +208,10 @@ impl Troubles {
         // FAIL and ERROR come as errors too, TXNERR with the next call; CONFWARN is about properties of consumers that producers do not need; what is
         // tried again at once is no trouble yet.
         let idle = matches!(facility, "FAIL" | "ERROR" | "CONFWARN" | "TXNERR") || message.ends_with("retrying");
+        let message = self.secrets.hide(message);
         if self.silent || !warning || idle {
             tracing::debug!(facility, "{message}");
-        } else if let Some(again) = self.due(format!("{facility} {}", parse(message).1)) {
+        } else if let Some(again) = self.due(format!("{facility} {}", parse(&message).1)) {
             tracing::warn!(facility, again, "{message}");
         }
     }

@@ -1,0 +1,147 @@
+//! What librdkafka says, without the values of properties, which may be secrets.
+//!
+//! Its texts quote values, and parts of them: all from a word on that it does not understand, or one word. A text of a bounded
+//! length may end within such a part. What has few legal values, names a file, or names this client to everybody, is left.
+
+use rdkafka::config::ClientConfig;
+
+use super::properties;
+use crate::config::{self, Secret};
+
+/// What stands in the place of a value.
+const HIDDEN: &str = "…";
+/// The shortest part of a value that is hidden wherever it stands, in bytes. A shorter one is also a word of its own.
+const SHORTEST: usize = 3;
+/// Names that everybody sees who serves the client.
+const NAMES: &[&str] = &["client.id", "client.rack", "group.instance.id", "sasl.kerberos.service.name"];
+/// The mechanisms of SASL. What else stands in their place may have got there by a slip.
+const MECHANISMS: &[&str] = &["GSSAPI", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"];
+
+/// Values that must not be shown.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Secrets(Vec<Secret>);
+
+impl Secrets {
+    /// Those among the properties of `kafka`.
+    pub(super) fn of(kafka: &config::Kafka) -> Secrets {
+        Secrets::among(kafka.properties.iter().map(|(name, value)| (name.as_str(), value.reveal())))
+    }
+
+    /// Those among the settings of a client.
+    pub(super) fn in_settings(settings: &ClientConfig) -> Secrets {
+        let own = |name: &str| properties::RESERVED.iter().any(|(reserved, _)| *reserved == name);
+        // The values in the map are not the real ones.
+        let names: Vec<&str> = settings.config_map().into_keys().filter(|name| !own(name)).collect();
+        Secrets::among(names.into_iter().filter_map(|name| Some((name, settings.get(name)?))))
+    }
+
+    fn among<'a>(properties: impl Iterator<Item = (&'a str, &'a str)>) -> Secrets {
+        let free = properties::free();
+        let is_shown =
+            |name: &str| NAMES.contains(&name) || properties::FILES.contains(&name) || !free.iter().any(|free| free == name);
+        let secret = properties.filter(|(name, value)| !value.is_empty() && !MECHANISMS.contains(value) && !is_shown(name));
+        let mut values: Vec<&str> = secret.map(|(_, value)| value).collect();
+        // One may be a part of another.
+        values.sort_by_key(|value| std::cmp::Reverse(value.len()));
+        Secrets(values.into_iter().map(Secret::from).collect())
+    }
+
+    /// `text` without them.
+    pub(super) fn hide(&self, text: &str) -> String {
+        let whole = self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.reveal(), HIDDEN));
+        let (mut hidden, mut rest) = (String::new(), whole.as_str());
+        while let Some(next) = rest.chars().next() {
+            let within = is_in_word(&hidden) && is_of_word(next);
+            let part = if within { 0 } else { self.part(&hidden, rest) };
+            if part == 0 {
+                hidden.push(next);
+                rest = &rest[next.len_utf8()..];
+            } else {
+                hidden.push_str(HIDDEN);
+                rest = &rest[part..];
+            }
+        }
+        hidden
+    }
+
+    /// How much of the beginning of `rest`, which comes after `before`, is a part of a value.
+    fn part(&self, before: &str, rest: &str) -> usize {
+        self.0.iter().flat_map(|secret| parts(secret.reveal())).map(|part| quoted(part, before, rest)).max().unwrap_or_default()
+    }
+}
+
+/// All of `value` from each word on.
+fn parts(value: &str) -> impl Iterator<Item = &str> {
+    let begins = |index: usize| value[..index].chars().next_back().is_none_or(parts_words);
+    value.char_indices().filter(move |(index, next)| begins(*index) && !next.is_whitespace()).map(|(index, _)| &value[index..])
+}
+
+/// How many bytes of `part`, up to the end of one of its words or that of the text, are at the beginning of `rest`.
+fn quoted(part: &str, before: &str, rest: &str) -> usize {
+    let same = part.char_indices().zip(rest.chars()).take_while(|((_, a), b)| a == b);
+    let ends = same.map(|((index, a), _)| index + a.len_utf8()).filter(|end| {
+        let ends_word = part[*end..].chars().next().is_none_or(parts_words);
+        let cut = rest[*end..].chars().next().is_some_and(is_of_word) && is_in_word(&part[..*end]);
+        *end == rest.len() || ends_word && !cut
+    });
+    // What comes last after a colon is what the text is about, however short.
+    ends.filter(|end| *end >= SHORTEST || *end == rest.len() && before.ends_with(": ")).max().unwrap_or_default()
+}
+
+fn parts_words(char: char) -> bool {
+    char.is_whitespace() || matches!(char, '=' | ',' | ';' | '"' | '\'')
+}
+
+fn is_of_word(char: char) -> bool {
+    char.is_alphanumeric()
+}
+
+fn is_in_word(before: &str) -> bool {
+    before.chars().next_back().is_some_and(is_of_word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hide(values: &[(&str, &str)], text: &str) -> String {
+        Secrets::among(values.iter().copied()).hide(text)
+    }
+
+    #[test]
+    fn parts_of_a_value_are_hidden_and_what_is_beside_them_stays() {
+        let config = ("sasl.oauthbearer.config", "principal=a scope=\"b, c\" hunter2 now");
+        for (says, shown) in [
+            (
+                "Unrecognized sasl.oauthbearer.config beginning at: hunter2 now",
+                "Unrecognized sasl.oauthbearer.config beginning at: …",
+            ),
+            ("beginning at: hunter2 now (after 3ms)", "beginning at: … (after 3ms)"),
+            ("cut off within it: hunter2 n", "cut off within it: …"),
+            ("cut off at once: h", "cut off at once: …"),
+            ("cannot appear in principal: a", "cannot appear in …: …"),
+            ("cannot appear: \"b,", "cannot appear: …"),
+            ("a text about hunter22 and ahunter2", "a text about hunter22 and ahunter2"),
+            ("all of it: principal=a scope=\"b, c\" hunter2 now", "all of it: …"),
+        ] {
+            assert_eq!(hide(&[config], says), shown, "{says}");
+        }
+    }
+
+    #[test]
+    fn whole_values_are_hidden_wherever_they_stand() {
+        let values = [("sasl.password", "ab"), ("ssl.key.password", "abc"), ("sasl.username", "ü")];
+        assert_eq!(hide(&values, "xabcx xabx ü"), "x…x x…x …");
+    }
+
+    #[test]
+    fn what_is_no_secret_stays() {
+        let values =
+            [("client.id", "kafka"), ("security.protocol", "sasl_ssl"), ("ssl.ca.location", "ca.pem"), ("sasl.password", "")];
+        let says = "sasl_ssl://kafka:9093: no CA in ca.pem for PLAIN";
+        assert_eq!(hide(&values, says), says);
+        let mut settings = ClientConfig::new();
+        settings.set("bootstrap.servers", "kafka:9093").set("group.id", "CA").set("sasl.password", "hunter2");
+        assert_eq!(Secrets::in_settings(&settings).hide(&format!("{says}: hunter2")), format!("{says}: …"));
+    }
+}

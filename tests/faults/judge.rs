@@ -1,9 +1,10 @@
 //! The verdict: everything is computed anew from the input, in the plainest way, and held against what came out.
 //!
 //! Each input message is exactly once an output or a dead letter, with the right bytes and its own headers; in order; under one
-//! set of rules. With at-least-once delivery some may be there more than once: the last ones of them are in order. What was counted in windows, and what the committed offsets say is still open, add up to what passed; no
-//! partition is in two messages of one window, and no offset is committed without its state. It shares no code with
-//! `weir verify` or the engine, so that each checks the other.
+//! set of rules. With at-least-once delivery some may be there more than once: the last ones of them are in order. What was
+//! counted in windows, and what the committed offsets say is still open, add up to what passed; no partition is in two messages
+//! of one window, and no offset is committed without its state. It shares no code with `weir verify` or the engine, so that each
+//! checks the other.
 
 use std::collections::{BTreeMap, BTreeSet};
 

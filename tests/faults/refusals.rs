@@ -29,8 +29,8 @@ const FEW_SHARES: [i32; 2] = [1_000, 10];
 /// Records of a batch, with and without transactions. What follows a refused record in the same batch is what can wedge the latter.
 const ROWS: &str = "1000";
 const MANY_ROWS: &str = "20000";
-/// How soon it is told that records are refused: later, observers would be told that the cluster does not answer.
-const TOLD: Duration = Duration::from_secs(3);
+/// How soon it is told that records are refused, on a busy machine: far sooner than a message may take (`delivery.timeout.ms`, 60 s).
+const TOLD: Duration = Duration::from_secs(20);
 const REFUSED: &str = "records are refused and become dead letters";
 const DELIVERIES: [&str; 2] = ["exactly-once", "at-least-once"];
 /// How many times longer records may take of which some are refused.

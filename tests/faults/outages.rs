@@ -159,7 +159,7 @@ fn a_cluster_that_stops_answering_within_a_transaction_is_soon_told_by_readiness
 fn it_is_not_ready_before_the_group_has_given_partitions() {
     let cluster = three();
     let proxy = cluster.proxy();
-    let job = job(&cluster, "unassigned");
+    let job = job(&cluster, "unready");
     let held = proxy.hold(Side::Answer, Api::JoinGroup, usize::MAX);
     let mut engine = job.engine_through(proxy, "a");
     held.wait();

@@ -270,7 +270,8 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         }
         // An open transaction takes what is there, and does not wait for more.
         let patience = if self.begun.is_some() { Duration::ZERO } else { self.patience() };
-        match self.source.poll(&mut self.parts[self.filled].batch, patience)? {
+        let polled = self.source.poll(&mut self.parts[self.filled].batch, patience);
+        match polled.map_err(|failure| self.or_another_topic(failure))? {
             Polled::Messages => self.process(inbox),
             Polled::Nothing if self.begun.is_some() => self.commit(inbox),
             Polled::Nothing => {
@@ -381,6 +382,15 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         }
         let found = self.sink.input_id();
         self.is_still(found)
+    }
+
+    /// Why reading ends: offsets that are gone are no loss where the topic is another one.
+    fn or_another_topic(&mut self, failure: Failure) -> Failure {
+        if !matches!(failure, Failure::Stop(_)) {
+            return failure;
+        }
+        let found = self.sink.input_id();
+        self.is_still(found).err().unwrap_or(failure)
     }
 
     /// Stops if the input topic, whose id is `found` to be this, is not the one that was read before.

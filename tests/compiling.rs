@@ -51,7 +51,7 @@ fn a_memory_limit_of_the_compiler_obeyed_is_not_felt() {
 
 #[test]
 fn a_memory_limit_of_the_compiler_violated_ends_it() {
-    let said = refusal(Bounds { memory: 96 << 20, ..Bounds::default() }, &long(200_000));
+    let said = refusal(Bounds { memory: 96 << 20, seconds: 300 }, &long(200_000));
     assert!(said.contains("more than 96MiB of memory") && said.contains("make it smaller"), "{said}");
 }
 

@@ -264,14 +264,12 @@ impl<C: Fn() -> i64> Engine<'_, C> {
             self.phase = Phase::Reading;
             return self.resend(inbox);
         }
-        self.make_room();
         if self.is_full() {
             return self.commit(inbox);
         }
         // An open transaction takes what is there, and does not wait for more.
         let patience = if self.begun.is_some() { Duration::ZERO } else { self.patience() };
-        let polled = self.source.poll(&mut self.parts[self.filled].batch, patience);
-        match polled.map_err(|failure| self.or_another_topic(failure))? {
+        match self.poll(patience)? {
             Polled::Messages => self.process(inbox),
             Polled::Nothing if self.begun.is_some() => self.commit(inbox),
             Polled::Nothing => {
@@ -297,9 +295,8 @@ impl<C: Fn() -> i64> Engine<'_, C> {
     /// Takes note of what the group gives and takes while nothing can be recovered: it waits for an answer. Messages are read
     /// again once all is recovered.
     fn serve_group(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
-        self.make_room();
         self.held = 0;
-        match self.source.poll(&mut self.parts[self.filled].batch, Duration::ZERO)? {
+        match self.poll(Duration::ZERO)? {
             Polled::Revoked => self.revoked(),
             Polled::Assigned(partitions) => self.assigned(partitions, inbox),
             Polled::Nothing | Polled::Messages => {}
@@ -330,12 +327,14 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         self.phase = Phase::Recovering;
     }
 
-    /// Sees to it that there is a part to fill.
-    fn make_room(&mut self) {
+    /// Fills the next part, of which there is one afterwards whatever comes.
+    fn poll(&mut self, patience: Duration) -> Result<Polled, Failure> {
         if self.parts.len() == self.filled {
             let batch = Batch::new(self.source.topic().clone());
             self.parts.push(Part { batch, step: Step::default() });
         }
+        let polled = self.source.poll(&mut self.parts[self.filled].batch, patience);
+        polled.map_err(|failure| self.or_another_topic(failure))
     }
 
     /// Whether the open transaction should take no more.
@@ -380,17 +379,21 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         if !self.same_topic.is_due() || self.troubles.outage().is_some() {
             return Ok(());
         }
-        let found = self.sink.input_id();
-        self.is_still(found)
+        self.is_same_topic()
     }
 
     /// Why reading ends: offsets that are gone are no loss where the topic is another one.
     fn or_another_topic(&mut self, failure: Failure) -> Failure {
-        if !matches!(failure, Failure::Stop(_)) {
-            return failure;
+        match failure {
+            Failure::Stop(_) => self.is_same_topic().err().unwrap_or(failure),
+            failure => failure,
         }
+    }
+
+    /// Asks for the id of the input topic, and stops if it is not the one that was read before.
+    fn is_same_topic(&mut self) -> Result<(), Failure> {
         let found = self.sink.input_id();
-        self.is_still(found).err().unwrap_or(failure)
+        self.is_still(found)
     }
 
     /// Stops if the input topic, whose id is `found` to be this, is not the one that was read before.

@@ -53,18 +53,24 @@ fn several(name: &str, codec: &str, wire: &'static str, batches: usize, bytes: u
     job
 }
 
+/// Works off a job to so many `outputs`, while less than `kib` are resident, and has it judged.
+fn work_off_within(job: &Job, kib: u64, outputs: usize) {
+    let name = job.group();
+    let mut engine = job.engine("a");
+    job.settle();
+    let peak = engine.weir().memory_kib("VmHWM");
+    eprintln!("{name}: {peak} KiB at most");
+    assert!(peak < kib, "{name}: {peak} KiB were resident");
+    engine.stop();
+    assert_eq!(job.outputs.count(), outputs, "{name}");
+    job.judge();
+}
+
 #[test]
 fn a_batch_that_unpacks_to_more_than_100_mb_is_read_with_each_codec() {
     for (codec, wire) in PACKED {
         let job = packed("packed", codec, wire);
-        let mut engine = job.engine("a");
-        job.settle();
-        let peak = engine.weir().memory_kib("VmHWM");
-        eprintln!("{codec}: {peak} KiB at most");
-        assert!(peak < LARGEST_KIB, "{codec}: {peak} KiB were resident");
-        engine.stop();
-        assert_eq!(job.outputs.count(), UNPACKED / RECORD, "{codec}");
-        job.judge();
+        work_off_within(&job, LARGEST_KIB, UNPACKED / RECORD);
     }
 }
 
@@ -72,14 +78,7 @@ fn a_batch_that_unpacks_to_more_than_100_mb_is_read_with_each_codec() {
 #[test]
 fn batches_that_are_small_together_and_unpack_to_very_much_are_read_one_by_one_where_a_fetch_is_bounded() {
     let job = several("fetched", "zstd", "5000", BATCHES, UNPACKED_EACH).with("kafka.properties.fetch.message.max.bytes", "4096");
-    let mut engine = job.engine("a");
-    job.settle();
-    let peak = engine.weir().memory_kib("VmHWM");
-    eprintln!("{BATCHES} batches: {peak} KiB at most");
-    assert!(peak < FETCHED_KIB, "{peak} KiB were resident");
-    engine.stop();
-    assert_eq!(job.outputs.count(), BATCHES * UNPACKED_EACH / RECORD);
-    job.judge();
+    work_off_within(&job, FETCHED_KIB, BATCHES * UNPACKED_EACH / RECORD);
 }
 
 #[test]

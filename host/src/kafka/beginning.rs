@@ -89,20 +89,18 @@ fn is_new<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> Result
 
 /// Says what happens if the group was here before, which only people know.
 fn doubt<C: ConsumerContext>(consumer: &BaseConsumer<C>, beginning: &Beginning, reset: &Reset) -> Result<(), Failure> {
-    let mut found = None;
     for topic in &beginning.written {
-        if found.is_none() && was_written_to(consumer, topic)? {
-            found = Some(topic);
+        if was_written_to(consumer, topic)? {
+            tracing::warn!(
+                "{}, though topic {topic} was written to before: if this group has done so, its offsets were deleted or have \
+                 expired, and {}; {}",
+                reset.absence(),
+                consequence(beginning.start),
+                reset.resumption(&beginning.written, beginning.headers)
+            );
+            break;
         }
     }
-    let Some(topic) = found else { return Ok(()) };
-    tracing::warn!(
-        "{}, though topic {topic} was written to before: if this group has done so, its offsets were deleted or have expired, and \
-         {}; {}",
-        reset.absence(),
-        consequence(beginning.start),
-        reset.resumption(&beginning.written, beginning.headers)
-    );
     Ok(())
 }
 

@@ -382,11 +382,16 @@ impl Headers {
 
     /// Appends a header.
     pub(super) fn add(&mut self, name: &str, value: Option<&[u8]>) {
-        self.bytes += name.len() + value.map_or(0, <[u8]>::len) + 2 * LENGTH_BYTES;
+        self.bytes += header_bytes(name, value);
         let (bytes, size) = value.map_or((ptr::null(), 0), |value| (value.as_ptr().cast(), value.len() as isize));
         // SAFETY: the headers are ours; name and value are copied. It fails only for headers that are read-only.
         unsafe { rd::rd_kafka_header_add(self.list.as_ptr(), name.as_ptr().cast(), name.len() as isize, bytes, size) };
     }
+}
+
+/// How much room a header takes in a record, at most.
+pub(super) fn header_bytes(name: &str, value: Option<&[u8]>) -> usize {
+    name.len() + value.map_or(0, <[u8]>::len) + 2 * LENGTH_BYTES
 }
 
 impl Drop for Headers {

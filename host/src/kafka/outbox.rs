@@ -150,7 +150,7 @@ impl Outbox {
     }
 
     fn is_transactional(&self) -> bool {
-        is_transactional(&self.settings)
+        self.producer.context().transactional
     }
 
     /// Lets the client work for a moment, and serves what it tells. The client's own wait asks without a pause through its last
@@ -258,14 +258,10 @@ impl Outbox {
 }
 
 fn producer(settings: &ClientConfig, troubles: &Arc<Troubles>) -> anyhow::Result<Arc<BaseProducer<Reports>>> {
-    let (troubles, transactional) = (troubles.clone(), is_transactional(settings));
+    let (troubles, transactional) = (troubles.clone(), settings.get("transactional.id").is_some());
     let reports = Reports { troubles, transactional, bad: Mutex::default(), failed: OnceLock::new() };
     let producer = settings.create_with_context(reports).map_err(|error| client::refused(&error))?;
     Ok(Arc::new(producer))
-}
-
-fn is_transactional(settings: &ClientConfig) -> bool {
-    settings.get("transactional.id").is_some()
 }
 
 /// What was not delivered since the last drain. It is told on the thread that polls.

@@ -20,7 +20,7 @@ use super::{client, native};
 use crate::config::{self, Secret};
 
 /// Properties that cannot be passed through, and why.
-pub(super) const RESERVED: &[(&str, &str)] = &[
+const RESERVED: &[(&str, &str)] = &[
     ("bootstrap.servers", "set `kafka.brokers`"),
     ("metadata.broker.list", "set `kafka.brokers`"),
     ("group.id", "set `kafka.group`"),

@@ -103,7 +103,7 @@ impl Reader {
     /// If the client does not take its settings.
     pub fn open(kafka: &config::Kafka, brokers: &str, patience: Duration) -> anyhow::Result<Reader> {
         let plain = client::settings(kafka, brokers)?;
-        let troubles = Arc::new(Troubles::silent_with(plain.clone()));
+        let troubles = Arc::new(Troubles::silent_with(kafka, plain.clone()));
         let mut settings = client::consumer_settings(kafka, brokers)?;
         settings.set("client.id", "weir-verify");
         settings.set("auto.offset.reset", "earliest");

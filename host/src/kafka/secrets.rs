@@ -3,8 +3,6 @@
 //! Its texts quote values, and parts of them: all from a word on that it does not understand, or one word. A text of a bounded
 //! length may end within such a part. What has few legal values, names a file, or names this client to everybody, is left.
 
-use rdkafka::config::ClientConfig;
-
 use super::properties;
 use crate::config::{self, Secret};
 
@@ -25,14 +23,6 @@ impl Secrets {
     /// Those among the properties of `kafka`.
     pub(super) fn of(kafka: &config::Kafka) -> Secrets {
         Secrets::among(kafka.properties.iter().map(|(name, value)| (name.as_str(), value.reveal())))
-    }
-
-    /// Those among the settings of a client.
-    pub(super) fn in_settings(settings: &ClientConfig) -> Secrets {
-        let own = |name: &str| properties::RESERVED.iter().any(|(reserved, _)| *reserved == name);
-        // The values in the map are not the real ones.
-        let names: Vec<&str> = settings.config_map().into_keys().filter(|name| !own(name)).collect();
-        Secrets::among(names.into_iter().filter_map(|name| Some((name, settings.get(name)?))))
     }
 
     fn among<'a>(properties: impl Iterator<Item = (&'a str, &'a str)>) -> Secrets {
@@ -140,8 +130,8 @@ mod tests {
             [("client.id", "kafka"), ("security.protocol", "sasl_ssl"), ("ssl.ca.location", "ca.pem"), ("sasl.password", "")];
         let says = "sasl_ssl://kafka:9093: no CA in ca.pem for PLAIN";
         assert_eq!(hide(&values, says), says);
-        let mut settings = ClientConfig::new();
-        settings.set("bootstrap.servers", "kafka:9093").set("group.id", "CA").set("sasl.password", "hunter2");
-        assert_eq!(Secrets::in_settings(&settings).hide(&format!("{says}: hunter2")), format!("{says}: …"));
+        let properties = [("client.id".into(), "CA".into()), ("sasl.password".into(), "hunter2".into())].into();
+        let kafka = config::Kafka { properties, ..config::Config::default().kafka };
+        assert_eq!(Secrets::of(&kafka).hide(&format!("{says}: hunter2")), format!("{says}: …"));
     }
 }

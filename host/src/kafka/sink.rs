@@ -146,17 +146,22 @@ impl Sink {
             let timestamp = work.batch.records()[output.record as usize].timestamp;
             rules.refuse(work.batch.key(output.record as usize), timestamp, work.batch.processed_at)
         };
-        let (bad, mut good): (Vec<&Output>, Vec<&Output>) = outputs.iter().partition(|output| refused(output).is_some());
-        good.retain(|output| self.writer.output_at_most(work, output) > rules.largest());
-        let written = good.iter().map(|output| self.writer.output(work, output)).collect();
+        let (mut bad, mut suspects) = (Vec::new(), Vec::new());
+        for output in outputs {
+            match refused(output) {
+                Some(code) => bad.push((output, code)),
+                None if self.writer.output_at_most(work, output) > rules.largest() => suspects.push(output),
+                None => {}
+            }
+        }
+        let written = suspects.iter().map(|output| self.writer.output(work, output)).collect();
         let large = self.scale.larger(self.outbox.client_settings(), written, rules.largest());
-        let large = good.into_iter().zip(large).filter_map(|(output, large)| large.then_some(output));
-        let bad = bad.into_iter().filter_map(|output| Some((output, refused(output)?)));
-        let all: Vec<_> = bad.chain(large.map(|output| (output, RDKafkaErrorCode::MessageSizeTooLarge))).collect();
-        for (output, code) in &all {
+        let large = suspects.into_iter().zip(large).filter(|(_, large)| *large);
+        bad.extend(large.map(|(output, _)| (output, RDKafkaErrorCode::MessageSizeTooLarge)));
+        for (output, code) in &bad {
             self.note(place(work.batch, output.record), *code);
         }
-        !all.is_empty()
+        !bad.is_empty()
     }
 
     /// Holds the dead letters about a batch against what their topic takes.

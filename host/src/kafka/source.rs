@@ -171,7 +171,10 @@ impl Source {
             if let Some(change) = change {
                 batch.clear();
                 self.new_ends.clear();
-                return Ok(self.change(change));
+                if let Polled::Assigned(partitions) = &change {
+                    self.take(partitions);
+                }
+                return Ok(change);
             }
             // Once the time is up all is still taken that is there: a rebalance may be behind many events about an outage.
             rest = until.saturating_duration_since(Instant::now());
@@ -186,16 +189,14 @@ impl Source {
         self.ends.iter().filter(move |(partition, end)| next(partition).is_some_and(|next| *end > next)).map(|(known, _)| *known)
     }
 
-    fn change(&mut self, change: Polled) -> Polled {
-        if let Polled::Assigned(partitions) = &change {
-            self.forget();
-            self.assigned.clone_from(partitions);
-            self.reading = false;
-            let membership = self.consumer.group_metadata().filter(|_| native::generation(&self.consumer).is_some());
-            self.membership = membership.map(Arc::new);
-            self.answer();
-        }
-        change
+    /// Takes part in the group with these partitions from now on.
+    fn take(&mut self, partitions: &[i32]) {
+        self.forget();
+        self.assigned = partitions.to_vec();
+        self.reading = false;
+        let membership = self.consumer.group_metadata().filter(|_| native::generation(&self.consumer).is_some());
+        self.membership = membership.map(Arc::new);
+        self.answer();
     }
 
     /// Answers an assignment at once, by reading nothing of it yet: that takes the offsets, which may take long to be had. As long
@@ -433,10 +434,7 @@ mod tests {
         settings.topics.partitions = 8;
         let broker = Broker::start(settings);
         let (mut source, mut batch) = (Source::open(&broker.config, &broker.address, Arc::default()).unwrap(), Batch::default());
-        eventually(
-            "partitions are assigned",
-            || matches!(source.poll(&mut batch, Duration::from_millis(100)).unwrap(), Polled::Assigned(partitions) if partitions.len() == 8),
-        );
+        assert_eq!(assigned(&mut source).len(), 8);
         source.restore().unwrap();
         eventually("the end of each partition is told", || source.lag().len() == 8 && source.events.len() >= 8);
         assert_eq!(source.poll(&mut batch, Duration::ZERO).unwrap(), Polled::Nothing);

@@ -120,7 +120,7 @@ impl ConsumerContext for Quiet {}
 impl Clients {
     fn open(kafka: &config::Kafka, brokers: &str) -> anyhow::Result<Clients> {
         let settings = client::settings(kafka, brokers)?;
-        let troubles = Arc::new(Troubles::silent_with(settings.clone()));
+        let troubles = Arc::new(Troubles::silent_with(kafka, settings.clone()));
         let refused = |error| client::refused(&error);
         Ok(Clients {
             brokers: brokers.to_string(),

@@ -83,8 +83,8 @@ impl Troubles {
     }
 
     /// The same for clients that connect by `settings`. Why a certificate is not accepted is asked for.
-    pub fn silent_with(settings: ClientConfig) -> Troubles {
-        Troubles { secrets: Secrets::in_settings(&settings), settings: Some(settings), ..Troubles::silent() }
+    pub fn silent_with(kafka: &config::Kafka, settings: ClientConfig) -> Troubles {
+        Troubles { settings: Some(settings), ..Troubles::silent_of(kafka) }
     }
 
     /// The words for the broker at `address`, with the reason if its certificate is not accepted.

@@ -8,7 +8,7 @@
 //! named, a dead letter that is produced to the input again and rejected again has each of them once, and nobody can forge one.
 //! All other headers stay where they are, and ours follow. Only where outputs get no headers of ours do they keep all they have.
 
-use super::native::{Headers, LENGTH_BYTES};
+use super::native::{Headers, header_bytes};
 use super::outbox::Outgoing;
 use crate::config::{self, Config};
 use crate::counts::Window;
@@ -131,8 +131,7 @@ impl Writer {
     pub(super) fn output_at_most(&self, work: Work<'_>, output: &Output) -> usize {
         let Work { batch, step, .. } = work;
         let index = output.record as usize;
-        let header = |(name, value): (&str, Option<&[u8]>)| name.len() + value.map_or(0, <[u8]>::len) + 2 * LENGTH_BYTES;
-        let headers: usize = batch.headers(index).map(header).sum();
+        let headers: usize = batch.headers(index).map(|(name, value)| header_bytes(name, value)).sum();
         step.value(output, batch).len() + batch.key(index).map_or(0, <[u8]>::len) + headers + ADDED
     }
 

@@ -21,6 +21,8 @@ use tempfile::TempDir;
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a process may take to end once it is asked to.
 pub const GRACE: Duration = Duration::from_secs(10);
+/// How many lines of a program a test that fails shows.
+const LAST_LINES: usize = 30;
 /// How often [`eventually`] looks.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -200,7 +202,12 @@ impl Weir {
 }
 
 impl Drop for Weir {
+    /// Where a test fails it shows what this wrote last: the files of a machine that runs tests may be gone with it.
     fn drop(&mut self) {
+        if thread::panicking() {
+            let lines = self.lines();
+            eprintln!("weir wrote last:\n{}", lines[lines.len().saturating_sub(LAST_LINES)..].join("\n"));
+        }
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();

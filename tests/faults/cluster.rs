@@ -198,9 +198,15 @@ impl Cluster {
         results.into_iter().for_each(|result| drop(result.unwrap()));
     }
 
+    /// Deletes a topic, and waits until the brokers have heard of it: the controller answers before that.
     pub fn delete_topic(&self, name: &str) {
-        let results = block_on(self.admin().delete_topics(&[name], &options())).unwrap();
+        let admin = self.admin();
+        let results = block_on(admin.delete_topics(&[name], &options())).unwrap();
         results.into_iter().for_each(|result| drop(result.unwrap()));
+        within(STARTING, format_args!("{name} is deleted"), || {
+            let metadata = admin.inner().fetch_metadata(None, ANSWER).ok()?;
+            metadata.topics().iter().all(|topic| topic.name() != name).then_some(())
+        });
     }
 
     /// Creates a topic that was deleted, as soon as the cluster has forgotten it.

@@ -105,9 +105,10 @@ fn a_transaction_that_the_coordinator_gives_up_is_done_again() {
     for api in [Api::TxnOffsetCommit, Api::EndTxn, Api::AddOffsetsToTxn, Api::Produce] {
         job.goes_on(SETTLING);
         let held = proxy.hold(Side::Request, api, usize::MAX);
-        // Nor has the engine a way to end the transaction, by itself or by a new producer.
-        let _ends = [Api::EndTxn, Api::InitProducerId].map(|api| proxy.hold(Side::Request, api, usize::MAX));
         held.wait();
+        // Nor has the engine a way to end the transaction, by itself or by a new producer. Held before, the end of a transaction
+        // whose `api` has gone through would be caught, and no `api` would follow.
+        let _ends = [Api::EndTxn, Api::InitProducerId].map(|api| proxy.hold(Side::Request, api, usize::MAX));
         job.is_given_up();
     }
     job.finish(load, engine);

@@ -183,6 +183,7 @@ fn a_topic_that_is_made_anew_while_it_is_read_is_noticed() {
     job.load(24, 1_000, 500).finish();
     let engine = job.engine("a");
     job.settle();
+    let committed = job.committed().unwrap();
     let written = || (job.outputs.all(), job.letters.all());
     let before = written();
     shared().delete_topic(&job.topic("in"));
@@ -191,7 +192,10 @@ fn a_topic_that_is_made_anew_while_it_is_read_is_noticed() {
     let ended = engine.end();
     let error = assert_refused(&ended, &[&job.topic("in"), "was deleted and created anew"]);
     assert_eq!(written(), before, "nothing of the new topic was taken for what comes next in the old one");
-    assert!(job.committed().unwrap().is_empty(), "nothing of it is passed over: {:?}", job.committed());
+    // The cluster forgets offsets with their topic; a window that ends at that moment commits those of the old topic once more.
+    let since = job.committed().unwrap();
+    let is_old = |(partition, (offset, _)): (&i32, &(i64, String))| committed[partition].0 == *offset;
+    assert!(since.iter().all(is_old), "nothing of it is passed over: {since:?} after {committed:?}");
     begin_anew(job, error, "1,500");
 }
 

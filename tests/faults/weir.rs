@@ -385,6 +385,8 @@ impl Engine {
         let ended = weir.stop();
         self.save(&ended.lines);
         assert_eq!(ended.code, Some(0), "{:#?}", ended.lines);
+        // That all is read is no trouble.
+        assert!(!ended.lines.iter().any(|line| line.contains("_PARTITION_EOF")), "{:#?}", ended.lines);
     }
 
     /// Waits until it ends by itself.

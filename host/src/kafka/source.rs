@@ -283,11 +283,16 @@ impl Source {
         beginning::partitions(&self.consumer, &self.topic).map(drop)
     }
 
-    /// Reads from `positions` on. What is read already is not assigned anew, which would give up all that was fetched ahead.
+    /// Reads from `positions` on. What is read already is not assigned anew, which would give up all that was fetched ahead;
+    /// but where an offset was not there the client has stopped reading, and can only begin anew.
     fn read_from(&self, positions: &TopicPartitionList) -> Result<(), KafkaError> {
-        if !self.reading {
-            return self.consumer.assign(positions);
+        if self.reading && self.seek(positions).is_ok() {
+            return Ok(());
         }
+        self.consumer.assign(positions)
+    }
+
+    fn seek(&self, positions: &TopicPartitionList) -> Result<(), KafkaError> {
         let sought = self.consumer.seek_partitions(positions.clone(), beginning::ANSWER)?;
         sought.elements().iter().try_for_each(|element| element.error())
     }
@@ -495,6 +500,31 @@ mod tests {
         assert_eq!(assigned(&mut source).len(), 3);
         broker.fail(Request::Heartbeat, &[Code::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION]);
         assert_eq!(assigned(&mut source).len(), 3);
+    }
+
+    #[test]
+    fn an_offset_that_was_not_there_for_a_moment_is_read() {
+        let broker = Broker::start(config());
+        let mut source = Source::open(&broker.config, &broker.address, Arc::default()).unwrap();
+        assert_eq!(assigned(&mut source).len(), 3);
+        let ahead = source.list([(0, 1, "")].into_iter()).unwrap();
+        source.commit(&ahead, &mut || false).unwrap();
+        source.restore().unwrap();
+        eventually("an error and two ends are told", || source.events.len() >= 3);
+        // As a broker that has just taken over a partition: by and by it learns how far that goes.
+        (0..3).for_each(|partition| broker.produce(&[(partition, None, Some(b"{}")), (partition, None, Some(b"{}"))]));
+        let mut batch = Batch::default();
+        let failed = source.poll(&mut batch, Duration::ZERO);
+        assert!(matches!(failed, Err(Failure::Wait(_))), "{failed:?}");
+        source.restore().unwrap();
+        let mut read = Vec::new();
+        eventually("all partitions are read", || {
+            source.poll(&mut batch, Duration::from_millis(20)).unwrap();
+            read.extend(batch.records().iter().map(|record| (record.partition, record.offset)));
+            read.len() == 5
+        });
+        read.sort_unstable();
+        assert_eq!(read, [(0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]);
     }
 
     #[test]

@@ -146,7 +146,10 @@ impl Troubles {
             self.down.store(true, Ordering::Relaxed);
             return;
         }
-        self.note(code, reason);
+        // That all of a partition is read is no trouble. The Rust client passes it on while a consumer leaves its group.
+        if code != RDKafkaErrorCode::PartitionEOF {
+            self.note(code, reason);
+        }
     }
 
     fn note(&self, code: RDKafkaErrorCode, raw: &str) {
@@ -312,6 +315,14 @@ mod tests {
         let closed = "web:80/bootstrap: Disconnected (after 1ms in state APIVERSION_QUERY)";
         troubles.log(RDKafkaLogLevel::Info, "FAIL", &format!("[thrd:web:80/bootstrap]: {closed}"));
         assert!(matches!(troubles.unreachable("web:80"), Some(Failure::Stop(_))), "it is sure what answers there: {troubles:?}");
+    }
+
+    #[test]
+    fn that_all_of_a_partition_is_read_is_no_trouble() {
+        let troubles = Troubles::silent();
+        let reason = "Fetch from broker 1 reached end of partition at offset 2 (HighwaterMark 2)";
+        troubles.hear(&KafkaError::Global(RDKafkaErrorCode::PartitionEOF), reason);
+        assert!(troubles.last().is_none(), "{troubles:?}");
     }
 
     #[test]

@@ -16,14 +16,14 @@ use crate::kafka::{Record, write};
 use crate::poisons::{self, poisons};
 use crate::program::within;
 use crate::proxy::{Api, Proxy, Side};
-use crate::weir::{Engine, Job, SETTLING};
+use crate::weir::{Engine, Job, PARTITIONS, SETTLING};
 
 /// Rounds where none are asked for.
 const ROUNDS: usize = 5;
 /// Logins a second.
 const RATE: u32 = 300;
 /// Engines at most at a time.
-const CROWD: usize = 3;
+const CROWD: usize = PARTITIONS as usize;
 /// How long a fault lasts, in milliseconds.
 const SPELL: std::ops::Range<u64> = 200..3_000;
 /// Topics that take the largest of the poisons.
@@ -89,7 +89,7 @@ fn whatever_is_broken_nothing_is_lost_or_repeated() {
     let cluster = Cluster::start(&Shape { brokers: 3, proxies: 1, settings: &[], listeners: &[] });
     let job = job(&cluster, "chaos");
     let load = job.load(seed, RATE, usize::MAX);
-    let mut chaos = Chaos::new(seed, &cluster, &job);
+    let mut chaos = Chaos::new(seed, &cluster, &job, CROWD);
     chaos.crowd.insert("a".to_owned(), job.engine_through(chaos.proxy, "a").assigned());
     for round in 1..=rounds {
         chaos.round(round);
@@ -109,11 +109,13 @@ pub struct Chaos<'a> {
     job: &'a Job,
     /// The engines by their instance: those that may be killed.
     pub crowd: BTreeMap<String, Engine>,
+    /// Of them at most at a time.
+    most: usize,
 }
 
 impl<'a> Chaos<'a> {
-    pub fn new(seed: u64, cluster: &'a Cluster, job: &'a Job) -> Chaos<'a> {
-        Chaos { random: Rng::with_seed(seed), proxy: cluster.proxy(), cluster, job, crowd: BTreeMap::new() }
+    pub fn new(seed: u64, cluster: &'a Cluster, job: &'a Job, most: usize) -> Chaos<'a> {
+        Chaos { random: Rng::with_seed(seed), proxy: cluster.proxy(), cluster, job, crowd: BTreeMap::new(), most }
     }
 
     /// Breaks one thing, mends it, and sees that messages flow again.
@@ -184,7 +186,7 @@ impl<'a> Chaos<'a> {
     }
 
     fn join(&mut self) {
-        let free = ["a", "b", "c"][..CROWD].iter().find(|name| !self.crowd.contains_key(**name));
+        let free = ["a", "b", "c"][..self.most].iter().find(|name| !self.crowd.contains_key(**name));
         if let Some(name) = free {
             self.crowd.insert((*name).to_owned(), self.job.engine_through(self.proxy, name));
         }

@@ -33,8 +33,6 @@ const MANY_ROWS: &str = "20000";
 const TOLD: Duration = Duration::from_secs(20);
 const REFUSED: &str = "records are refused and become dead letters";
 const DELIVERIES: [&str; 2] = ["exactly-once", "at-least-once"];
-/// How many times longer records may take of which some are refused.
-const SLOWER: u32 = 10;
 /// How long a timestamp may lie back in a test, in milliseconds, and a timestamp that lies further back.
 const RECENT_MILLIS: &str = "3600000";
 const OLD: i64 = 1_700_000_000_000;
@@ -254,8 +252,9 @@ const TIMES: Refused = Refused {
     expected: recent,
 };
 
-/// Has `MANY` records worked off, of which one in `share` is refused, none if that is 0. Returns the job, and how long it takes.
-fn time(refused: &Refused, delivery: &str, share: i32) -> (Job, Duration) {
+/// Has `MANY` records worked off, of which one in `share` is refused, none if that is 0, and sees that it takes a few rounds. How
+/// long it takes is told, not judged.
+fn work_off_with(refused: &Refused, delivery: &str, share: i32) -> Job {
     let kind = format!("{}-{delivery}", refused.kind);
     let rows = if delivery == "exactly-once" { ROWS } else { MANY_ROWS };
     let job = with_output(&format!("{kind}-1-in-{share}"), &[refused.setting]).with("batch.rows", rows);
@@ -280,20 +279,15 @@ fn time(refused: &Refused, delivery: &str, share: i32) -> (Job, Duration) {
     let log = engine.weir().lines().join("\n");
     engine.stop();
     eprintln!("{kind}: one in {share} is refused: {took:?}, {rounds} rounds");
-    assert!(rounds <= UNTIL_KNOWN, "{rounds} rounds:\n{log}");
+    assert!(rounds <= if share > 0 { UNTIL_KNOWN } else { 0 }, "{rounds} rounds:\n{log}");
     assert_eq!(log.contains(REFUSED), share > 0, "{log}");
-    (job, took)
+    job
 }
 
-/// Sees that it takes a few rounds, and not much longer, whatever share of the records is refused.
+/// Sees that it takes a few rounds, whatever share of the records is refused, and none where none is.
 fn any_share(refused: &Refused, delivery: &str, shares: &[i32]) -> Vec<Job> {
-    let (_, none) = time(refused, delivery, 0);
-    let sees = |share: &i32| {
-        let (job, took) = time(refused, delivery, *share);
-        assert!(took < SLOWER * none, "{}: {took:?} where one in {share} is refused, and {none:?} without them", job.group());
-        job
-    };
-    shares.iter().map(sees).collect()
+    work_off_with(refused, delivery, 0);
+    shares.iter().map(|share| work_off_with(refused, delivery, *share)).collect()
 }
 
 #[test]

@@ -332,11 +332,14 @@ impl Source {
         self.next.extend(native::elements(offsets).map(|element| (element.partition, element.offset)));
     }
 
-    /// What to say when the topic does not have the offset that is to be read next.
+    /// What to say when the topic does not have the offset that is to be read next. Asking about all partitions takes no longer
+    /// than [`beginning::ANSWER`], as the group would not wait.
     fn lost_position(&self) -> Failure {
         let (mut lost, mut expired, mut shortened) = (Vec::new(), Vec::new(), Vec::new());
+        let until = Instant::now() + beginning::ANSWER;
         for (partition, next) in &self.next {
-            let Ok((low, high)) = self.consumer.fetch_watermarks(&self.topic, *partition, beginning::ANSWER) else { continue };
+            let rest = until.saturating_duration_since(Instant::now());
+            let Ok((low, high)) = self.consumer.fetch_watermarks(&self.topic, *partition, rest) else { continue };
             if (low..=high).contains(next) {
                 continue;
             }

@@ -22,7 +22,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a process may take to end once it is asked to.
 pub const GRACE: Duration = Duration::from_secs(10);
 /// How many lines of a program a test that fails shows.
-const LAST_LINES: usize = 30;
+pub const LAST_LINES: usize = 30;
 /// How often [`eventually`] looks.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 

@@ -77,6 +77,8 @@ pub fn number(name: &str) -> Option<u64> {
 pub fn job(cluster: &Cluster, name: &str) -> Job {
     Job::with_topics(cluster, name, |_| vec![LARGE])
         .with("kafka.properties.session.timeout.ms", "3000")
+        // So long a client waits for the answer to its JoinGroup, which the proxy may swallow.
+        .with("kafka.properties.max.poll.interval.ms", "20000")
         .with("kafka.properties.socket.timeout.ms", "4000")
         .with("kafka.properties.transaction.timeout.ms", "8000")
 }

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
+use std::thread;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
@@ -23,7 +24,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use crate::kafka::settings;
-use crate::program::within;
+use crate::program::{LAST_LINES, within};
 use crate::proxy::Proxy;
 
 /// How long brokers may take to start or to answer, on a busy machine.
@@ -90,6 +91,15 @@ struct Node {
     address: SocketAddr,
     /// The shell around the broker, while it runs.
     shell: Option<Child>,
+}
+
+impl Node {
+    fn show_groups(&self) {
+        let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains("[GroupCoordinator")).collect();
+        let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+        eprintln!("the broker at {} wrote last of groups:\n{}", self.address, last.join("\n"));
+    }
 }
 
 /// The single broker that tests share. It lives as long as the process.
@@ -267,7 +277,11 @@ impl Cluster {
 }
 
 impl Drop for Cluster {
+    /// Where a test fails it shows what the brokers wrote last about groups: with these files goes the only trace of them.
     fn drop(&mut self) {
+        if thread::panicking() {
+            self.nodes.iter_mut().for_each(|node| node.get_mut().unwrap().show_groups());
+        }
         for node in &mut self.nodes {
             if let Some(mut shell) = node.get_mut().unwrap().shell.take() {
                 drop(shell.stdin.take());

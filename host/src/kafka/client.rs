@@ -63,7 +63,8 @@ pub(super) const BATCH_BYTES: u32 = 1_000_000;
 pub fn settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result<ClientConfig> {
     properties::reserved(&kafka.properties).map_err(|unusable| anyhow!("{unusable}"))?;
     let mut settings = ClientConfig::new();
-    settings.set_log_level(RDKafkaLogLevel::Info);
+    let is_debugged = kafka.properties.contains_key("debug");
+    settings.set_log_level(if is_debugged { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Info });
     settings.set("client.id", "weir");
     settings.set("socket.keepalive.enable", "true");
     settings.set("topic.metadata.refresh.interval.ms", "60000");
@@ -197,6 +198,13 @@ mod tests {
         assert_eq!(settings.get("linger.ms"), Some("50"));
         assert_eq!(settings.get("compression.type"), None, "it would compete with its alias");
         assert_eq!(settings.get("enable.idempotence"), Some("true"));
+    }
+
+    #[test]
+    fn what_is_asked_to_be_debugged_is_told() {
+        let level = |properties: &[(&str, &str)]| settings(&kafka(properties), "broker:9092").unwrap().log_level;
+        assert!(matches!(level(&[("debug", "cgrp")]), RDKafkaLogLevel::Debug));
+        assert!(matches!(level(&[]), RDKafkaLogLevel::Info));
     }
 
     #[test]

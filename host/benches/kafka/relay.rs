@@ -84,6 +84,7 @@ impl Relay {
         while rows < self.config.batch.rows && bytes < self.config.batch.bytes {
             let rest = until.saturating_duration_since(Instant::now());
             match self.consumer.poll(Duration::from_millis(rest.as_micros().div_ceil(1_000) as u64)) {
+                Some(Err(KafkaError::PartitionEOF(_))) => {}
                 Some(message) => {
                     let message = message?;
                     if rows == 0 {

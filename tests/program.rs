@@ -22,7 +22,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a process may take to end once it is asked to.
 pub const GRACE: Duration = Duration::from_secs(10);
 /// How many lines of a program a test that fails shows.
-pub const LAST_LINES: usize = 30;
+const LAST_LINES: usize = 30;
 /// How often [`eventually`] looks.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -63,6 +63,11 @@ pub fn checkout() -> TempDir {
     let dist = built("validation").canonicalize().unwrap();
     symlink(dist.parent().unwrap(), folder.path().join("rules/dist")).unwrap();
     folder
+}
+
+/// Shows the last of the `lines` that somebody wrote.
+pub fn show_last(who: impl fmt::Display, lines: &[String]) {
+    eprintln!("{who} wrote last:\n{}", lines[lines.len().saturating_sub(LAST_LINES)..].join("\n"));
 }
 
 /// `program`, to be started in `folder` with a clean environment. `weir` is found on its path.
@@ -205,8 +210,7 @@ impl Drop for Weir {
     /// Where a test fails it shows what this wrote last: the files of a machine that runs tests may be gone with it.
     fn drop(&mut self) {
         if thread::panicking() {
-            let lines = self.lines();
-            eprintln!("weir wrote last:\n{}", lines[lines.len().saturating_sub(LAST_LINES)..].join("\n"));
+            show_last("weir", &self.lines());
         }
         // It may have ended by itself.
         let _ = self.child.kill();

@@ -12,12 +12,7 @@ use weir::wasm::{Bounds, Refused, compile_standard_input};
 /// Exit code for bad usage or configuration; clap uses it as well.
 const BAD_USAGE: u8 = 2;
 
-/// Heaps of glibc at most. It gives threads up to eight for each processor, and each keeps the most that its threads ever held.
-#[cfg(target_env = "gnu")]
-const HEAPS: i32 = 2;
-
 fn main() -> ExitCode {
-    #[cfg(target_env = "gnu")]
     bound_heaps();
     let done = match Compile::of_process() {
         Some(Compile { memory, seconds }) => compile_standard_input(Bounds { memory, seconds }),
@@ -38,13 +33,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Bounds what the C library keeps for threads. Those of the Kafka client come and go with its connections, and each time brokers
-/// failed resident memory grew. `MALLOC_ARENA_MAX` in the environment wins.
-#[cfg(target_env = "gnu")]
+/// Lets all threads share two heaps. glibc gives them up to eight for each processor, and each keeps the most that its threads ever
+/// held: those of the Kafka client come and go with its connections. `MALLOC_ARENA_MAX` in the environment wins.
 fn bound_heaps() {
+    #[cfg(target_env = "gnu")]
     if std::env::var_os("MALLOC_ARENA_MAX").is_none() {
         // SAFETY: the call sets a number, before there are other threads.
-        unsafe { libc::mallopt(libc::M_ARENA_MAX, HEAPS) };
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, 2) };
     }
 }
 

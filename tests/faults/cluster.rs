@@ -24,7 +24,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use crate::kafka::settings;
-use crate::program::{LAST_LINES, within};
+use crate::program::{show_last, within};
 use crate::proxy::Proxy;
 
 /// How long brokers may take to start or to answer, on a busy machine.
@@ -96,9 +96,8 @@ struct Node {
 impl Node {
     fn show_groups(&self) {
         let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().filter(|line| line.contains("[GroupCoordinator")).collect();
-        let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
-        eprintln!("the broker at {} wrote last of groups:\n{}", self.address, last.join("\n"));
+        let lines: Vec<String> = log.lines().filter(|line| line.contains("[GroupCoordinator")).map(str::to_owned).collect();
+        show_last(format_args!("of groups, the broker at {}", self.address), &lines);
     }
 }
 
@@ -208,7 +207,7 @@ impl Cluster {
         results.into_iter().for_each(|result| drop(result.unwrap()));
     }
 
-    /// Deletes a topic, and waits until the brokers have heard of it: the controller answers before that.
+    /// Deletes a topic, and waits until a broker that is asked has heard of it: the controller answers before that.
     pub fn delete_topic(&self, name: &str) {
         let admin = self.admin();
         let results = block_on(admin.delete_topics(&[name], &options())).unwrap();
@@ -279,11 +278,12 @@ impl Cluster {
 impl Drop for Cluster {
     /// Where a test fails it shows what the brokers wrote last about groups: with these files goes the only trace of them.
     fn drop(&mut self) {
-        if thread::panicking() {
-            self.nodes.iter_mut().for_each(|node| node.get_mut().unwrap().show_groups());
-        }
         for node in &mut self.nodes {
-            if let Some(mut shell) = node.get_mut().unwrap().shell.take() {
+            let node = node.get_mut().unwrap();
+            if thread::panicking() {
+                node.show_groups();
+            }
+            if let Some(mut shell) = node.shell.take() {
                 drop(shell.stdin.take());
                 // There is nobody left to tell.
                 let _ = shell.wait();

@@ -63,10 +63,15 @@ fn rounds(engine: &mut Engine) -> usize {
 
 /// Has everything worked off, and returns how many rounds were lost, and the log.
 fn work_off(job: &Job) -> (usize, String) {
-    let (mut engine, begun) = (job.engine("a").assigned(), Instant::now());
+    finish(job, job.engine("a").assigned(), Instant::now())
+}
+
+/// The same by an `engine` that has `begun`.
+fn finish(job: &Job, mut engine: Engine, begun: Instant) -> (usize, String) {
     job.settle();
-    eprintln!("{}: worked off after {:?}", job.group(), begun.elapsed());
-    let (rounds, log) = (rounds(&mut engine), engine.weir().lines().join("\n"));
+    let (took, rounds) = (begun.elapsed(), rounds(&mut engine));
+    eprintln!("{}: worked off after {took:?}, {rounds} rounds", job.group());
+    let log = engine.weir().lines().join("\n");
     engine.stop();
     (rounds, log)
 }
@@ -254,7 +259,7 @@ const TIMES: Refused = Refused {
 
 /// Has `MANY` records worked off, of which one in `share` is refused, none if that is 0, and sees that it takes a few rounds. How
 /// long it takes is told, not judged.
-fn work_off_with(refused: &Refused, delivery: &str, share: i32) -> Job {
+fn work_off_share(refused: &Refused, delivery: &str, share: i32) -> Job {
     let kind = format!("{}-{delivery}", refused.kind);
     let rows = if delivery == "exactly-once" { ROWS } else { MANY_ROWS };
     let job = with_output(&format!("{kind}-1-in-{share}"), &[refused.setting]).with("batch.rows", rows);
@@ -274,11 +279,7 @@ fn work_off_with(refused: &Refused, delivery: &str, share: i32) -> Job {
         let is_told = |engine: &mut Engine| engine.weir().lines().iter().any(|line| line.contains(REFUSED));
         within(TOLD, format_args!("{} is told of what is refused", job.group()), || is_told(&mut engine).then_some(()));
     }
-    job.settle();
-    let (took, rounds) = (begun.elapsed(), rounds(&mut engine));
-    let log = engine.weir().lines().join("\n");
-    engine.stop();
-    eprintln!("{kind}: one in {share} is refused: {took:?}, {rounds} rounds");
+    let (rounds, log) = finish(&job, engine, begun);
     assert!(rounds <= if share > 0 { UNTIL_KNOWN } else { 0 }, "{rounds} rounds:\n{log}");
     assert_eq!(log.contains(REFUSED), share > 0, "{log}");
     job
@@ -286,8 +287,8 @@ fn work_off_with(refused: &Refused, delivery: &str, share: i32) -> Job {
 
 /// Sees that it takes a few rounds, whatever share of the records is refused, and none where none is.
 fn any_share(refused: &Refused, delivery: &str, shares: &[i32]) -> Vec<Job> {
-    work_off_with(refused, delivery, 0);
-    shares.iter().map(|share| work_off_with(refused, delivery, *share)).collect()
+    work_off_share(refused, delivery, 0);
+    shares.iter().map(|share| work_off_share(refused, delivery, *share)).collect()
 }
 
 #[test]

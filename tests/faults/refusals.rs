@@ -15,8 +15,11 @@ use crate::weir::{Engine, Job, PARTITIONS, SETTLING};
 const COUNT: i32 = 3_000;
 /// One in so many has no key.
 const KEYLESS: i32 = 10;
-/// What a topic takes in a test of sizes, in bytes.
-const LARGEST: &str = "700";
+/// What a topic takes in a test of sizes, in bytes: a request for each partition carries no more, so less than this makes a broker
+/// answer thousands of requests.
+const LARGEST: &str = "4000";
+/// Bytes of a record that is larger.
+const LARGER: usize = 5_000;
 /// One in so many is larger than that.
 const TOO_LARGE: i32 = 10;
 /// How many rounds may be lost before a topic's rule is known: partitions are written at the same time.
@@ -142,12 +145,12 @@ fn small(record: &Record) -> Result<Passed, Rejected> {
 
 /// Makes a record too large: more than a topic takes, however it is compressed.
 fn inflate(index: i32, record: &mut Record) {
-    (record.key, record.value) = (Some(format!("{NOISE}-{index}").into_bytes()), Some(login(1_000)));
+    (record.key, record.value) = (Some(format!("{NOISE}-{index}").into_bytes()), Some(login(LARGER)));
 }
 
 /// Makes a record as large, of which little is left when it is compressed.
 fn pad(index: i32, record: &mut Record) {
-    let padded = format!(r#"{{"app_version":"2.3.0","device_type":"iOS","timestamp":0,"x":"{}"}}"#, "x".repeat(1_000));
+    let padded = format!(r#"{{"app_version":"2.3.0","device_type":"iOS","timestamp":0,"x":"{}"}}"#, "x".repeat(LARGER));
     (record.key, record.value) = (Some(format!("{HOLLOW}-{index}").into_bytes()), Some(padded.into_bytes()));
 }
 

@@ -193,7 +193,7 @@ struct Engine<'a, C> {
     held: usize,
     /// Since when it is sent again.
     resending: Option<Instant>,
-    /// The end of the last part was cut off, and is to be read again.
+    /// Something that was read is in none of these parts, and is to be read again.
     behind: bool,
     /// By partition, the state that was committed last.
     committed: BTreeMap<i32, String>,
@@ -223,7 +223,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
             match failure {
                 Failure::Stop(error) => return Err(error),
                 Failure::Missing(error) if self.missing.get_or_insert(begun).elapsed() >= MISSING => {
-                    return Err(error);
+                    return Err(self.or_input_is_gone(error));
                 }
                 Failure::Missing(error) => self.pause(&error, inbox),
                 // The shutdown itself is in the inbox.
@@ -334,6 +334,8 @@ impl<C: Fn() -> i64> Engine<'_, C> {
             self.parts.push(Part { batch, step: Step::default() });
         }
         let polled = self.source.poll(&mut self.parts[self.filled].batch, patience);
+        // A poll that fails may have taken messages as well.
+        self.behind = !matches!(polled, Ok(Polled::Nothing));
         polled.map_err(|failure| self.or_another_topic(failure))
     }
 
@@ -388,6 +390,18 @@ impl<C: Fn() -> i64> Engine<'_, C> {
             Failure::Stop(_) => self.is_same_topic().err().unwrap_or(failure),
             failure => failure,
         }
+    }
+
+    /// Why a topic that stays missing ends the process, with what has to be known where that is the input.
+    fn or_input_is_gone(&self, error: anyhow::Error) -> anyhow::Error {
+        if !matches!(self.source.find_topic(), Err(Failure::Missing(_))) {
+            return error;
+        }
+        let fresh_start = self.source.reset().fresh_start();
+        anyhow!(
+            "{error:#}; once it is created anew, stop all other processes of the group and {fresh_start}: headers of what was \
+             written name records of the topic that is gone"
+        )
     }
 
     /// Asks for the id of the input topic, and stops if it is not the one that was read before.
@@ -476,10 +490,11 @@ impl<C: Fn() -> i64> Engine<'_, C> {
             self.introduce();
             return Err(Failure::Wait(anyhow!(reason)));
         }
+        self.behind = step.judged.is_some();
         let Some(judged) = step.judged else { return self.send(inbox) };
         // What was not judged is read again after what was.
         batch.truncate(judged);
-        self.behind = true;
+        self.source.cut();
         self.send(inbox)?;
         self.commit(inbox)?;
         self.phase = Phase::Recovering;

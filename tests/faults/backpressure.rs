@@ -61,7 +61,8 @@ fn ends_without_its_input(name: &str, refresh_millis: &str) {
     let ended = engine.end();
     assert_eq!(ended.code, Some(1), "{:#?}", ended.lines);
     let error = ended.lines.iter().find(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("{:#?}", ended.lines));
-    assert!(error.contains(&job.topic("in")) && error.contains("create the topic"), "{error}");
+    let words = [&job.topic("in"), "create the topic", "with new topics for outputs, dead letters and counts"];
+    words.iter().for_each(|word| assert!(error.contains(word), "`{word}` is not in {error}"));
 }
 
 #[test]
@@ -91,7 +92,7 @@ fn dead_letters_wait_for_their_topic_to_be_there_again() {
     let engine = job.engine("a").assigned();
     shared().delete_topic(&job.topic("rejected"));
     job.load(20, 500, 1_000).finish();
-    shared().create_topic_again(&job.topic("rejected"), PARTITIONS);
+    shared().create_topic(&job.topic("rejected"), PARTITIONS, &[]);
     // Where it has given up meanwhile, it is started again, as a supervisor would.
     let job = job.reattached();
     let (mut engine, again) = (engine, job.engine("b"));

@@ -218,15 +218,6 @@ impl Cluster {
         });
     }
 
-    /// Creates a topic that was deleted, as soon as the cluster has forgotten it.
-    pub fn create_topic_again(&self, name: &str, partitions: i32) {
-        within(STARTING, format_args!("{name} is created again"), || {
-            let new = NewTopic::new(name, partitions, TopicReplication::Fixed(self.brokers() as i32));
-            let results = block_on(self.admin().create_topics([&new], &options())).ok()?;
-            results.iter().all(Result::is_ok).then_some(())
-        });
-    }
-
     /// Lets the topic have `count` partitions.
     pub fn add_partitions(&self, name: &str, count: usize) {
         let new = NewPartitions::new(name, count);
@@ -252,7 +243,8 @@ impl Cluster {
 
     /// Runs a command line as a person does who copies it: by a shell that finds Kafka's scripts. Returns what it writes.
     pub fn shell(&self, line: &str) -> String {
-        let scripts = self.folder.join("scripts");
+        // A broker's folder goes with the broker, that of a cluster that tests share too.
+        let scripts = self.nodes[0].lock().unwrap().folder.join("scripts");
         fs::create_dir_all(&scripts).unwrap();
         for (script, class) in SCRIPTS {
             let text = format!("#!/bin/sh\nexec java -XX:TieredStopAtLevel=1 -cp '{}' {class} \"$@\"\n", classpath());

@@ -131,7 +131,7 @@ fn made_anew(name: &str) -> Job {
     let job = paused(name);
     let committed = job.committed().unwrap();
     shared().delete_topic(&job.topic("in"));
-    shared().create_topic_again(&job.topic("in"), PARTITIONS);
+    shared().create_topic(&job.topic("in"), PARTITIONS, &[]);
     // As many as before and more: the offsets alone tell nothing.
     job.load(21, 1_000, 1_500).finish();
     committed.iter().for_each(|(partition, (offset, metadata))| job.commit(*partition, *offset, metadata));
@@ -162,6 +162,19 @@ fn the_remedy_for_a_topic_that_was_made_anew_leads_to_a_verdict() {
 }
 
 #[test]
+fn the_warning_about_offsets_that_a_broker_forgot_with_their_topic_leads_to_a_verdict() {
+    let job = paused("anew-forgotten");
+    shared().delete_topic(&job.topic("in"));
+    shared().create_topic(&job.topic("in"), PARTITIONS, &[]);
+    within(SETTLING, "the offsets are forgotten", || job.committed()?.is_empty().then_some(()));
+    job.load(32, 1_000, 1_500).finish();
+    let mut engine = job.engine("a");
+    let warning = engine.weir().line("has no offset in topic");
+    engine.stop();
+    begin_anew(job, &warning, "1,500");
+}
+
+#[test]
 fn offsets_of_a_topic_that_was_made_anew_since_are_not_taken() {
     let job = made_anew("anew");
     let committed = job.committed().unwrap();
@@ -187,7 +200,7 @@ fn a_topic_that_is_made_anew_while_it_is_read_is_noticed() {
     let written = || (job.outputs.all(), job.letters.all());
     let before = written();
     shared().delete_topic(&job.topic("in"));
-    shared().create_topic_again(&job.topic("in"), PARTITIONS);
+    shared().create_topic(&job.topic("in"), PARTITIONS, &[]);
     job.load(25, 1_000, 1_500).finish();
     let ended = engine.end();
     let error = assert_refused(&ended, &[&job.topic("in"), "was deleted and created anew"]);

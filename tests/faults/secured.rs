@@ -207,16 +207,26 @@ fn each_trouble_of_connecting_has_words_of_its_own_in_every_command() {
     let other = Server::start(folder.path(), "other", &[]);
     let good = Server::start(folder.path(), "good", &[]);
     let client = Server::start(folder.path(), "good", &["-Verify", "1", "-CAfile", "ca.pem", "-verify_return_error"]);
+    let named = ["-servername", "elsewhere.example", "-servername_fatal", "-cert2", "other.pem", "-key2", "other.key"];
+    let unnamed = Server::start(folder.path(), "good", &named);
     let (web, nobody) = (web(), port());
     let (cluster, kafka, sasl) = encrypted(folder.path());
     let at = |address: SocketAddr| format!("localhost:{}", address.port());
     let none: &[(&str, &str)] = &[];
+    let login = [
+        ("WEIR_KAFKA_PROPERTIES_SECURITY_PROTOCOL", "SASL_PLAINTEXT"),
+        ("WEIR_KAFKA_PROPERTIES_SASL_MECHANISM", "PLAIN"),
+        ("WEIR_KAFKA_PROPERTIES_SASL_USERNAME", "weir"),
+        ("WEIR_KAFKA_PROPERTIES_SASL_PASSWORD", PASSWORD),
+    ];
     let cases = [
         ("a web server", at(web), none, "no Kafka but a web server"),
         ("TLS is wanted by Kafka", at(kafka), none, "wants TLS"),
         ("TLS is wanted by another", at(good.1), none, "wants TLS"),
         ("a password is wanted", at(sasl), none, "wants SASL"),
-        ("no TLS is spoken", cluster.address(), &tls[..], "speaks no TLS"),
+        ("no TLS is spoken", cluster.address(), &tls[..], "without backends, or by a listener that speaks no TLS"),
+        ("no SASL is spoken", cluster.address(), &login[..], "the listener may speak no SASL"),
+        ("another name is asked for", at(unnamed.1), &tls[..], "it knows no host of the name localhost"),
         ("an expired certificate", at(expired.1), &tls[..], "its certificate has expired: have it renewed"),
         (
             "another host's certificate",

@@ -83,7 +83,7 @@ impl Relay {
         let mut until = Instant::now() + IDLE;
         while rows < self.config.batch.rows && bytes < self.config.batch.bytes {
             let rest = until.saturating_duration_since(Instant::now());
-            match self.consumer.poll(Duration::from_millis(rest.as_micros().div_ceil(1_000) as u64)) {
+            match self.consumer.poll(client::whole_millis(rest)) {
                 Some(Err(KafkaError::PartitionEOF(_))) => {}
                 Some(message) => {
                     let message = message?;

@@ -93,10 +93,11 @@ fn doubt<C: ConsumerContext>(consumer: &BaseConsumer<C>, beginning: &Beginning, 
         if was_written_to(consumer, topic)? {
             tracing::warn!(
                 "{}, though topic {topic} was written to before: if this group has done so, its offsets were deleted or have \
-                 expired, and {}; {}",
+                 expired, and {}; {}. But where the input was deleted and created anew, {}",
                 reset.absence(),
                 consequence(beginning.start),
-                reset.resumption(&beginning.written, beginning.headers)
+                reset.resumption(&beginning.written, beginning.headers),
+                reset.renewal()
             );
             break;
         }

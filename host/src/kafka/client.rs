@@ -4,7 +4,8 @@
 //! engine's promises rest on. Of the last nothing may be overridden: [`super::properties`] refuses it with the reason.
 //!
 //! Memory is bounded here: what is fetched ahead by [`FETCHED_AHEAD_KIB`], but for what a fetch unpacks to (see [`FETCH_BYTES`]), and
-//! what waits to be sent by [`UNSENT_KIB`].
+//! what waits to be sent by [`UNSENT_KIB`]. A larger record that people allow (`message.max.bytes`) raises what a fetch may bring
+//! and what may wait.
 
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ const HEARTBEAT_MILLIS: &str = "2000";
 /// The largest answer to a fetch, in bytes, with at most 1 MiB for each partition (`fetch.message.max.bytes`, librdkafka's default).
 /// It is held beside what was fetched before. All its batches are unpacked together, whatever they unpack to: no bound on memory holds
 /// for them. README.md says how people get one.
-const FETCH_BYTES: &str = "8388608";
+const FETCH_BYTES: usize = 8_388_608;
 /// The largest answer of a broker, and the most that a batch compressed with zstd may unpack to, in bytes: the most that
 /// librdkafka can be told. It takes no memory by itself. Its default of 100 MB would call a batch damaged that a broker takes.
 const RECEIVED_BYTES: &str = "2147483647";
@@ -76,28 +77,36 @@ pub fn settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result<ClientCo
     Ok(settings)
 }
 
-/// What a client has on top of [`settings`] that only asks: it soon says so where a connection is accepted and nothing is answered.
+/// What every kind of consumer has on top of [`settings`]: what librdkafka holds against properties that people may give.
+fn reading_settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result<ClientConfig> {
+    let mut settings = settings(kafka, brokers)?;
+    let fetched = FETCH_BYTES.max(largest_record(kafka)).to_string();
+    set_unless_given(&mut settings, kafka, "fetch.max.bytes", &fetched);
+    set_unless_given(&mut settings, kafka, "session.timeout.ms", SESSION_MILLIS);
+    Ok(settings)
+}
+
+/// What a consumer has on top of [`reading_settings`] that only asks: it soon says so where a connection is accepted and nothing is
+/// answered.
 ///
 /// # Errors
 /// If a property is not to be overridden.
 pub fn probe_settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result<ClientConfig> {
-    let mut settings = settings(kafka, brokers)?;
+    let mut settings = reading_settings(kafka, brokers)?;
     set_unless_given(&mut settings, kafka, "api.version.request.timeout.ms", ANSWER_MILLIS);
     set_unless_given(&mut settings, kafka, "socket.connection.setup.timeout.ms", SETUP_MILLIS);
     Ok(settings)
 }
 
-/// What the consumer has on top of [`settings`].
+/// What the consumer has on top of [`reading_settings`].
 pub fn consumer_settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result<ClientConfig> {
-    let mut settings = settings(kafka, brokers)?;
+    let mut settings = reading_settings(kafka, brokers)?;
     for (name, value) in [
         ("queued.max.messages.kbytes", FETCHED_AHEAD_KIB),
-        ("fetch.max.bytes", FETCH_BYTES),
         ("receive.message.max.bytes", RECEIVED_BYTES),
         // Once the bound is met the next fetch waits this long; the default of a second would starve the loop.
         ("fetch.queue.backoff.ms", "10"),
         ("queued.min.messages", FETCHED_AHEAD),
-        ("session.timeout.ms", SESSION_MILLIS),
         ("heartbeat.interval.ms", HEARTBEAT_MILLIS),
     ] {
         set_unless_given(&mut settings, kafka, name, value);
@@ -121,8 +130,9 @@ pub fn consumer_settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result
 /// What a producer has on top of [`settings`].
 pub fn producer_settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result<ClientConfig> {
     let mut settings = settings(kafka, brokers)?;
+    let unsent = UNSENT_KIB.parse::<usize>()?.max(largest_record(kafka).div_ceil(1 << 10)).to_string();
     for (name, value) in [
-        ("queue.buffering.max.kbytes", UNSENT_KIB),
+        ("queue.buffering.max.kbytes", unsent.as_str()),
         ("message.max.bytes", LARGEST_RECORD),
         ("delivery.timeout.ms", DELIVERY_MILLIS),
         // A batch is handed over in one go; waiting longer than it takes to do so only adds latency.
@@ -169,8 +179,14 @@ pub(super) fn refused(error: &KafkaError) -> anyhow::Error {
 }
 
 /// `wait` in whole milliseconds, rounded up. The client waits for whole ones only and spends the rest asking without a pause.
-pub(super) fn whole_millis(wait: Duration) -> Duration {
+pub fn whole_millis(wait: Duration) -> Duration {
     Duration::from_millis(wait.as_micros().div_ceil(1_000) as u64)
+}
+
+/// The largest record that people allow, in bytes; 0 if they leave it to the clients.
+fn largest_record(kafka: &config::Kafka) -> usize {
+    let given = kafka.properties.get("message.max.bytes");
+    given.and_then(|bytes| bytes.reveal().parse().ok()).unwrap_or_default()
 }
 
 fn set_unless_given(settings: &mut ClientConfig, kafka: &config::Kafka, name: &str, value: &str) {
@@ -205,6 +221,24 @@ mod tests {
         let level = |properties: &[(&str, &str)]| settings(&kafka(properties), "broker:9092").unwrap().log_level;
         assert!(matches!(level(&[("debug", "cgrp")]), RDKafkaLogLevel::Debug));
         assert!(matches!(level(&[]), RDKafkaLogLevel::Info));
+    }
+
+    #[test]
+    fn a_record_that_people_allow_fits_into_a_fetch_and_into_the_queue_unless_they_bound_these_as_well() {
+        let bounds = |properties: &[(&str, &str)]| {
+            let (kafka, all) = (kafka(properties), [probe_settings, consumer_settings, producer_settings]);
+            let [probe, consumer, producer] = all.map(|settings| settings(&kafka, "broker:9092").unwrap());
+            let get = |settings: &ClientConfig, name: &str| settings.get(name).unwrap().to_owned();
+            assert_eq!(get(&probe, "fetch.max.bytes"), get(&consumer, "fetch.max.bytes"));
+            [get(&consumer, "fetch.max.bytes"), get(&producer, "queue.buffering.max.kbytes")]
+        };
+        let largest = |bytes: &str| bounds(&[("message.max.bytes", bytes)]);
+        assert_eq!(bounds(&[]), ["8388608", UNSENT_KIB]);
+        assert_eq!(largest("20000"), bounds(&[]));
+        assert_eq!(largest("33554432"), ["33554432", UNSENT_KIB]);
+        assert_eq!(largest("67108865"), ["67108865", "65537"]);
+        let given = [("message.max.bytes", "67108864"), ("fetch.max.bytes", "70000000"), ("queue.buffering.max.kbytes", "7")];
+        assert_eq!(bounds(&given), ["70000000", "7"]);
     }
 
     #[test]

@@ -4,9 +4,12 @@
 //! not accepted can be asked for.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use super::native::Unaccepted;
 
+/// From here on a size may be a text that was read as a number: its first byte is a printable one.
+const TEXT: i32 = 0x2000_0000;
 /// Whoever closes a connection sooner than this after it was established does so because of what was asked.
 const AT_ONCE_MILLIS: u32 = 2_000;
 
@@ -56,9 +59,18 @@ fn silent(reason: &str) -> Option<u32> {
 /// about how to speak with the broker at `address`.
 pub(super) fn diagnose(reason: &str, address: &str) -> Option<Diagnosis> {
     let is = |words: &dyn fmt::Display, lasting| Some(Diagnosis { words: words.to_string(), lasting, certificate: false });
-    if let Some(size) = reason.split("Invalid response size ").nth(1) {
-        let size = size.split(' ').next().and_then(|size| size.parse::<i32>().ok()).unwrap_or_default();
-        return is(&format_args!("{}: {WHERE}", no_kafka(size)), true);
+    if let Some((size, most)) = oversized(reason) {
+        // Before a connection is up, a broker has said which versions it speaks. What has not said so is not asked again.
+        return match no_kafka(size) {
+            None if reason.contains("in state UP") && (most..TEXT).contains(&size) => is(
+                &format_args!(
+                    "it answers with {size} bytes, {TOO_LARGE} ({most}): raise that under `[kafka.properties]`, to at most \
+                     2147483647, the default of Weir: it has to be larger than `fetch.max.bytes`, and than the largest batch"
+                ),
+                true,
+            ),
+            known => is(&format_args!("{}: {WHERE}", known.unwrap_or("what answers there is no Kafka, or wants TLS")), true),
+        };
     }
     let known = |texts: &[&str]| texts.iter().any(|text| reason.contains(text));
     if let Some(state) = closed(reason) {
@@ -84,32 +96,95 @@ pub(super) fn diagnose(reason: &str, address: &str) -> Option<Diagnosis> {
             false,
         );
     }
-    if known(&["connecting to a PLAINTEXT broker listener?", "wrong version number", "record overflow", "packet length too long"])
-    {
+    if let Some(number) = alert(reason) {
+        let (words, lasting) = of_alert(number, address);
+        return is(&words, lasting);
+    }
+    if known(&["connecting to a PLAINTEXT broker listener?", "during SSL connection handshake"]) {
         return is(
-            &"what answers there speaks no TLS: set `security.protocol` to PLAINTEXT or SASL_PLAINTEXT under `[kafka.properties]`, \
-              or take the address of a listener with TLS",
+            &format_args!(
+                "the connection is closed in the TLS handshake, as by a broker that ends, by a load balancer without backends, \
+                 or by a listener that speaks no TLS: if it stays so, {PROTOCOL}"
+            ),
             false,
         );
     }
+    if known(&["wrong version number", "record overflow", "packet length too long"]) {
+        return is(&format_args!("what answers there speaks no TLS: {PROTOCOL}, or take the address of one with TLS"), false);
+    }
+    if known(&["Request not valid in current SASL state"]) {
+        return is(&format_args!("it takes no login, so the listener may speak no SASL: {PROTOCOL}"), true);
+    }
     if known(&["certificate verify failed", "could not be verified", "Failed to verify broker certificate"]) {
         let host = host(address);
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let check = match bare.parse::<IpAddr>() {
+            Ok(ip) => format!("-verify_ip {ip}"),
+            Err(_) => format!("-verify_hostname {host}"),
+        };
         let words = format!(
-            "its certificate is not accepted: it has expired, or names another host than {host}, or no CA in `ssl.ca.location` \
-             has signed it; to see which, run `openssl s_client -connect {address} -verify_hostname {host} -CAfile FILE \
-             </dev/null`, with the file of `ssl.ca.location`"
+            "its certificate is not accepted, for example because it has expired, names another host than {host}, or was signed \
+             by no CA in `ssl.ca.location`; to see why, run `openssl s_client -connect {address} {check} -CAfile FILE \
+             </dev/null`, with the file of `ssl.ca.location`, and with `-crl_check -CRL FILE` for that of `ssl.crl.location`, if \
+             there is one"
         );
         return Some(Diagnosis { words, lasting: true, certificate: true });
     }
-    if known(&["SSL alert number"]) {
-        return is(
-            &"it refuses this client's certificate, or misses one: check `ssl.certificate.location` and `ssl.key.location`, or \
-              `ssl.keystore.location`, under `[kafka.properties]`: the certificate has to be valid now, and of a CA that the \
-              broker trusts",
-            true,
-        );
-    }
     None
+}
+
+/// The size of an answer that the client does not take, and the most that it takes.
+fn oversized(reason: &str) -> Option<(i32, i32)> {
+    let (_, rest) = reason.split_once("Invalid response size ")?;
+    let (size, rest) = rest.split_once(" (0..")?;
+    let (most, _) = rest.split_once(')')?;
+    Some((size.parse().ok()?, most.parse().ok()?))
+}
+
+/// Whether `error` tells of an answer that the client does not take for its size: it does not take the next one either.
+pub(super) fn is_too_large(error: &anyhow::Error) -> bool {
+    error.to_string().contains(TOO_LARGE)
+}
+
+/// The number of the alert that was sent to end the handshake of TLS.
+fn alert(reason: &str) -> Option<u8> {
+    let (_, rest) = reason.split_once("SSL alert number ")?;
+    rest.split(|char: char| !char.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// What the alert of this number tells, which TLS keeps, and whether waiting does not help.
+fn of_alert(number: u8, address: &str) -> (String, bool) {
+    match number {
+        42..=46 | 48 | 116 => (
+            format!(
+                "it refuses this client's certificate, or misses one: check {CERTIFICATE}: the certificate has to be valid now, \
+                 and of a CA that the broker trusts"
+            ),
+            true,
+        ),
+        40 => (
+            format!(
+                "it refuses the TLS handshake: it may miss a certificate of this client, or refuse it (check {CERTIFICATE}), or \
+                 both have no cipher in common (`ssl.cipher.suites`)"
+            ),
+            true,
+        ),
+        70 => (
+            "it speaks no version of TLS that this client does: have TLSv1.2 or later in its `ssl.enabled.protocols`".to_owned(),
+            true,
+        ),
+        // A proxy may not have learned of its brokers yet.
+        112 => (
+            format!(
+                "it knows no host of the name {} (SNI): take an address that it knows, in `kafka.brokers` and in \
+                 `advertised.listeners` of the broker, or have the proxy before the broker know this one",
+                host(address)
+            ),
+            false,
+        ),
+        80 => ("it has met an error of its own in the TLS handshake: its log says which".to_owned(), false),
+        _ => (format!("it ends the TLS handshake with alert {number} of TLS: its log says why"), false),
+    }
 }
 
 /// Why the certificate of the broker at `address` is not accepted, where the reason has words of its own. The numbers are
@@ -125,6 +200,9 @@ pub(super) fn of_certificate(unaccepted: Unaccepted, address: &str) -> Option<St
             host(address)
         ),
         18..=21 => UNSIGNED.to_owned(),
+        3 => format!("`ssl.crl.location` has no list of what was revoked by the CA that has signed {whose}: add it to the file"),
+        11 => "the list in `ssl.crl.location` is not valid yet: check the clocks of this machine and of the CA".to_owned(),
+        12 => "the list in `ssl.crl.location` has expired: get the next one from the CA".to_owned(),
         23 => format!("{whose} was revoked: have it issued anew"),
         _ => return None,
     })
@@ -138,21 +216,38 @@ fn host(address: &str) -> &str {
 const UNSIGNED: &str = "no CA in `ssl.ca.location` has signed its certificate: name the file with the CA of the brokers there, \
     under `[kafka.properties]`";
 
+/// What has to agree where the two sides don't speak alike.
+const PROTOCOL: &str = "check which protocol the listener of this port has (the broker's `listeners` and \
+    `listener.security.protocol.map`): `security.protocol` under `[kafka.properties]` has to be the same";
+
+const CERTIFICATE: &str =
+    "`ssl.certificate.location` and `ssl.key.location`, or `ssl.keystore.location`, under `[kafka.properties]`";
+
+/// By these words an answer that is too large is known.
+const TOO_LARGE: &str = "more than `receive.message.max.bytes`";
+
 const WHERE: &str = "check the address in `kafka.brokers`, and `security.protocol` under `[kafka.properties]`";
 
-/// What an answer tells that begins with `size`, where Kafka has its length.
-fn no_kafka(size: i32) -> &'static str {
+/// What an answer tells that begins with `size`, where Kafka has its length, if that is none.
+fn no_kafka(size: i32) -> Option<&'static str> {
     match size.to_be_bytes() {
-        [b'H', b'T', b'T', b'P'] => "what answers there is no Kafka but a web server",
+        [b'H', b'T', b'T', b'P'] => Some("what answers there is no Kafka but a web server"),
         // A record of TLS: an alert, or a handshake, of version 3.x.
-        [0x15 | 0x16, 3, ..] => "what answers there wants TLS",
-        _ => "what answers there is no Kafka, or wants TLS",
+        [0x15 | 0x16, 3, ..] => Some("what answers there wants TLS"),
+        _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use super::*;
+    use crate::kafka::testing::{Broker, config, eventually};
+    use crate::kafka::troubles::Troubles;
+    use crate::kafka::{Failure, Polled, Source};
+    use crate::record::Batch;
 
     #[test]
     fn each_trouble_of_connecting_has_words_of_its_own() {
@@ -197,7 +292,18 @@ mod tests {
                 "nothing was answered within 5 s",
                 false,
             ),
-            ("SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?", "speaks no TLS", false),
+            (
+                "SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?",
+                "a broker that ends, by a load balancer without backends, or by a listener that speaks no TLS",
+                false,
+            ),
+            ("SSL handshake failed: error:0A00010B:SSL routines::wrong version number", "speaks no TLS", false),
+            (
+                "SASL PLAIN mechanism handshake failed: Broker: Request not valid in current SASL state: broker's supported \
+                 mechanisms: ",
+                "may speak no SASL",
+                true,
+            ),
             (
                 "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker",
                 "-connect kafka:9093 ",
@@ -208,12 +314,15 @@ mod tests {
             let found = diagnose(reason, "kafka:9093").unwrap_or_else(|| panic!("{reason}"));
             assert!(found.words.contains(words) && found.lasting == lasting, "{reason}: {found:?}");
             assert!(!found.words.contains("receive.message.max.bytes"), "it would not help: {found:?}");
+            assert!(!found.words.contains("to PLAINTEXT"), "passwords are not to be sent in clear: {found:?}");
         }
         for (code, depth, words) in [
             (10, 0, "its certificate has expired"),
             (10, 1, "of the CA that has signed its own has expired"),
             (62, 0, "another host than kafka:"),
             (20, 0, "no CA in"),
+            (3, 0, "add it to the file"),
+            (12, 0, "the list in `ssl.crl.location` has expired"),
         ] {
             let found = of_certificate(Unaccepted { code, depth }, "kafka:9093").unwrap();
             assert!(found.contains(words), "{code}: {found}");
@@ -227,5 +336,83 @@ mod tests {
         ] {
             assert_eq!(diagnose(reason, "kafka:9092"), None, "{reason}");
         }
+    }
+
+    #[test]
+    fn only_alerts_that_waiting_does_not_help_are_lasting_and_only_some_are_about_a_certificate_of_this_client() {
+        for (number, words, lasting) in [
+            (22, "alert 22", false),
+            (40, "no cipher in common", true),
+            (42, "refuses this client's certificate", true),
+            (48, "refuses this client's certificate", true),
+            (70, "version of TLS", true),
+            (80, "an error of its own", false),
+            (112, "no host of the name kafka (SNI)", false),
+            (116, "misses one", true),
+        ] {
+            // The name of the 22nd is that of what is no TLS at all.
+            let reason = format!("SSL handshake failed: error:0A000001:SSL routines::record overflow: SSL alert number {number}");
+            let found = diagnose(&reason, "kafka:9093").unwrap();
+            assert!(found.words.contains(words) && found.lasting == lasting, "{number}: {found:?}");
+            let of_certificate = found.words.contains("ssl.certificate.location");
+            assert_eq!(of_certificate, matches!(number, 40..=48 | 116), "{number}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn the_command_that_tells_why_a_certificate_is_not_accepted_is_for_a_name_or_for_an_ip_address() {
+        for (address, check) in [
+            ("kafka:9093", "-connect kafka:9093 -verify_hostname kafka "),
+            ("10.0.0.7:9093", "-connect 10.0.0.7:9093 -verify_ip 10.0.0.7 "),
+            ("[fd00::7]:9093", "-connect [fd00::7]:9093 -verify_ip fd00::7 "),
+        ] {
+            let found = diagnose("error:0A000086:SSL routines::certificate verify failed", address).unwrap();
+            assert!(found.words.contains(check), "{found:?}");
+            assert!(found.words.contains("for example") && found.words.contains("ssl.crl.location"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_size_that_a_broker_may_answer_with_names_the_bound_and_others_do_not() {
+        let at = |size: &str, state: &str| {
+            let reason = format!(
+                "kafka:9092/1: Receive failed: Invalid response size {size} (0..8389120): increase receive.message.max.bytes \
+                 (after 12ms in state {state})"
+            );
+            diagnose(&reason, "kafka:9092").unwrap()
+        };
+        let found = at("9000100", "UP");
+        let words = ["9000100 bytes", "`receive.message.max.bytes` (8389120)", "`fetch.max.bytes`"];
+        assert!(words.iter().all(|word| found.words.contains(word)) && found.lasting, "{found:?}");
+        // What did not say its versions is asked something else on the next connection, and gives the same answer.
+        for (size, state) in [("1213486160", "UP"), ("1397966893", "UP"), ("2", "UP"), ("9000100", "APIVERSION_QUERY")] {
+            let found = at(size, state);
+            assert!(found.words.contains("is no Kafka") && found.lasting, "{size} {state}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_too_large_stops_the_input_and_names_the_bound() {
+        let mut settings = config();
+        for (name, value) in [("fetch.max.bytes", "2000"), ("message.max.bytes", "2000"), ("receive.message.max.bytes", "20000")]
+        {
+            settings.kafka.properties.insert(name.into(), value.into());
+        }
+        let broker = Broker::start(settings);
+        let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(100_000).collect();
+        broker.produce(&[(0, None, Some(noise.as_slice()))]);
+        let troubles = Arc::new(Troubles::of(&broker.config.kafka));
+        let mut source = Source::open(&broker.config, &broker.address, troubles).unwrap();
+        let (mut batch, mut stopped) = (Batch::default(), None);
+        eventually("it stops", || {
+            match source.poll(&mut batch, Duration::from_millis(20)) {
+                Ok(Polled::Assigned(_)) => drop(source.restore().unwrap()),
+                Ok(_) | Err(Failure::Wait(_)) => {}
+                Err(failure) => stopped = Some(failure),
+            }
+            stopped.is_some()
+        });
+        let Some(Failure::Stop(error)) = &stopped else { panic!("{stopped:?}") };
+        assert!(is_too_large(error) && error.to_string().contains("`receive.message.max.bytes` (20000)"), "{error}");
     }
 }

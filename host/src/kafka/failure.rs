@@ -27,7 +27,7 @@ impl Failure {
         match (code, remedy(code)) {
             (Code::UnknownTopic | Code::UnknownTopicOrPartition, Some(remedy)) => Failure::Missing(error(remedy)),
             (_, Some(remedy)) => Failure::Stop(error(remedy)),
-            (_, None) => Failure::Wait(anyhow!("failed to {what}: {}", describe(code))),
+            (_, None) => Failure::Wait(anyhow!("failed to {what}: {}{}", describe(code), likely_cause(code))),
         }
     }
 
@@ -129,14 +129,22 @@ fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
         Code::ClusterAuthorizationFailed => {
             "grant this client IDEMPOTENT_WRITE on the cluster (an ACL), which brokers before Apache Kafka 2.8 ask for"
         }
-        Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism | Code::Authentication => {
-            "check the `sasl.*` settings under `[kafka.properties]`"
+        Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism | Code::IllegalSASLState | Code::Authentication => {
+            "check the `sasl.*` settings under `[kafka.properties]`, and `security.protocol`: the listener may not speak SASL"
         }
         Code::UnknownTopic | Code::UnknownTopicOrPartition => "create the topic, or start again with `topics.create = true`",
         Code::InvalidTopic => "choose a legal name: letters, digits, `.`, `_` and `-`, at most 249 of them",
         Code::InvalidReplicationFactor => "set `topics.replication` to at most the number of brokers",
         Code::InvalidPartitions => "set `topics.partitions` to a number of 1 or more",
-        Code::InvalidConfig | Code::PolicyViolation => "check `[topics.settings]` against what the cluster allows",
+        Code::InvalidConfig => "check `[topics.settings]` against what the cluster allows",
+        Code::PolicyViolation => {
+            "check `topics.replication`, `topics.partitions` and `[topics.settings]` against the cluster's policy for new topics \
+             (`create.topic.policy.class.name`), or create the topic yourself"
+        }
+        Code::UnsupportedForMessageFormat => {
+            "raise the topic's `message.format.version`, or the brokers' `log.message.format.version`, to 0.11.0 or later: older \
+             formats have no headers and no transactions"
+        }
         Code::UnsupportedVersion | Code::UnsupportedFeature => "the broker is too old: Apache Kafka 0.11 or later is needed",
         Code::InconsistentGroupProtocol => "another kind of consumer uses this group: set another `kafka.group`",
         Code::TransactionalIdAuthorizationFailed => {
@@ -161,13 +169,27 @@ fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
             "the log of the topic is damaged there: mend it from a replica, or set the group's offset to after the batch"
         }
         Code::BadCompression => {
-            "the batch there unpacks to more than `receive.message.max.bytes`: raise it under `[kafka.properties]`, to at most \
-             2147483647, which is the default; if it has this value, the batch is larger still, or its bytes were damaged: mend the \
-             log from a replica, or set the group's offset to after the batch"
+            "the batch there can't be unpacked: it unpacks to more than `receive.message.max.bytes`, or its bytes were damaged. \
+             Where that is lower under `[kafka.properties]`, raise it to 2147483647, the default and the most. A batch of zstd that \
+             does not say its size may be too large for that from 700 MB on: set the group's offset to after the batch. If the log \
+             is damaged, mend it from a replica"
         }
         _ => return None,
     };
     Some(remedy)
+}
+
+/// What may be in the way where waiting can help, and where the code alone does not tell; with what goes before it.
+fn likely_cause(code: RDKafkaErrorCode) -> &'static str {
+    use RDKafkaErrorCode as Code;
+    match code {
+        // The client sends again what lacks replicas, until its time is up.
+        Code::MessageTimedOut | Code::NotEnoughReplicas | Code::NotEnoughReplicasAfterAppend => {
+            ": the partition may have no leader, or fewer replicas in sync than the topic's `min.insync.replicas` (topics that \
+             Weir creates have `topics.replication` replicas)"
+        }
+        _ => "",
+    }
 }
 
 /// The failure for `topics` that this client may not write to; none if there are none.
@@ -195,9 +217,12 @@ pub(super) fn refused(code: RDKafkaErrorCode) -> Option<(Reason, &'static str)> 
             Reason::TimestampRefused,
             "check the topic's `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms`, and this machine's clock",
         )),
-        Code::InvalidRecord => {
-            Some((Reason::RecordRefused, "check the topic's `cleanup.policy`: with `compact` it takes no message without a key"))
-        }
+        Code::InvalidRecord => Some((
+            Reason::RecordRefused,
+            "check the topic's `cleanup.policy` (with `compact` it takes no message without a key), its \
+             `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms`, and whether the broker holds messages \
+             against a schema",
+        )),
         _ => None,
     }
 }
@@ -272,6 +297,39 @@ mod tests {
             [RDKafkaErrorCode::BrokerTransportFailure, RDKafkaErrorCode::MessageTimedOut, RDKafkaErrorCode::NotEnoughReplicas]
         {
             assert!(matches!(Failure::of(code, "write"), Failure::Wait(_)), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_acknowledged_in_time_is_waited_for_and_may_lack_replicas() {
+        for code in [RDKafkaErrorCode::MessageTimedOut, RDKafkaErrorCode::NotEnoughReplicas] {
+            let Failure::Wait(error) = Failure::of_writing(code, "out") else { panic!("{code:?}") };
+            for words in ["write to topic out: ", "no leader", "`min.insync.replicas`", "`topics.replication`"] {
+                assert!(error.to_string().contains(words), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_only_people_can_mend_stops_with_every_key_that_may_be_at_fault() {
+        use RDKafkaErrorCode as Code;
+        for (code, keys) in [
+            (Code::UnsupportedForMessageFormat, ["topic out: ", "`message.format.version`", "`log.message.format.version`"]),
+            (Code::PolicyViolation, ["`topics.replication`", "`topics.partitions`", "`[topics.settings]`"]),
+            (Code::IllegalSASLState, ["`sasl.*`", "`security.protocol`", "may not speak SASL"]),
+            (Code::Authentication, ["`sasl.*`", "`security.protocol`", "may not speak SASL"]),
+        ] {
+            let Failure::Stop(error) = Failure::of_topic(code, Operation::Create, "out") else { panic!("{code:?}") };
+            assert!(keys.iter().all(|key| error.to_string().contains(key)), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_refused_without_a_reason_names_all_that_may_refuse_it() {
+        let (reason, remedy) = refused(RDKafkaErrorCode::InvalidRecord).unwrap();
+        assert_eq!(reason, Reason::RecordRefused);
+        for words in ["`cleanup.policy`", "`message.timestamp.before.max.ms`", "`message.timestamp.after.max.ms`", "schema"] {
+            assert!(remedy.contains(words), "{remedy}");
         }
     }
 }

@@ -160,9 +160,9 @@ impl Outbox {
         self.serve();
     }
 
-    /// How many partitions `topic` has.
-    pub(super) fn partitions(&self, topic: &str) -> Result<i32, Failure> {
-        let found = super::topics::partitions(self.producer.client(), topic, Operation::Write)?;
+    /// How many partitions `topic` has, on which `operation` is to be done.
+    pub(super) fn partitions(&self, topic: &str, operation: Operation) -> Result<i32, Failure> {
+        let found = super::topics::partitions(self.producer.client(), topic, operation)?;
         found.ok_or_else(|| Failure::of_topic(RDKafkaErrorCode::UnknownTopicOrPartition, Operation::Describe, topic))
     }
 

@@ -17,7 +17,7 @@ use rdkafka::types::RDKafkaConfRes;
 use super::secrets::Secrets;
 use super::troubles::{Quiet, Troubles};
 use super::{client, native};
-use crate::config::{self, Secret};
+use crate::config::{self, Delivery, Secret};
 
 /// Properties that cannot be passed through, and why.
 const RESERVED: &[(&str, &str)] = &[
@@ -126,7 +126,7 @@ pub fn prove(kafka: &config::Kafka) -> Result<(), Unusable> {
 
 /// Every name that librdkafka knows.
 pub fn names() -> Vec<String> {
-    rows().into_iter().map(|(name, _)| name).collect()
+    rows().into_iter().map(|row| row.name).collect()
 }
 
 /// That librdkafka knows the property, and takes its value.
@@ -142,7 +142,7 @@ fn known(name: &str, value: &str) -> Result<(), Unusable> {
             Err(Unusable { name: Some(name.to_owned()), problem: Problem::Unknown })
         }
         Some(_) => {
-            let range = rows().into_iter().find(|(known, _)| known == name).map(|(_, range)| range).unwrap_or_default();
+            let range = rows().into_iter().find(|row| row.name == name).map(|row| row.range).unwrap_or_default();
             let expected = if range.is_empty() { String::new() } else { format!("; expected {}", range.replace(" .. ", " to ")) };
             Err(Unusable::wrong(name, format!("has a value that librdkafka does not take{expected}")))
         }
@@ -163,31 +163,52 @@ fn readable(name: &str, file: &str) -> Result<(), Unusable> {
         .map_err(|error| Unusable::wrong(name, format!("names the file {file}, which cannot be read: {error}")))
 }
 
-/// That clients can be made with all of them.
+/// That clients can be made with all of them: each kind of client that any command makes.
 fn together(kafka: &config::Kafka) -> Result<(), Unusable> {
-    let failed = |error: KafkaError| {
-        let says = shown(&error, kafka);
-        // librdkafka names what is at fault, if it is a single one.
-        let named =
-            |name: &&String| says.contains(name.as_str()) || name.starts_with("sasl.mech") && says.contains("SASL mechanism");
-        let named = kafka.properties.keys().filter(named).max_by_key(|name| name.len());
-        Unusable { name: named.cloned(), problem: Problem::Wrong(format!("cannot be used: {says}")) }
-    };
-    let settings = |settings: anyhow::Result<ClientConfig>| {
+    let alone = |settings: anyhow::Result<ClientConfig>| {
         let mut settings = settings.map_err(|error| Unusable { name: None, problem: Problem::Wrong(format!("{error:#}")) })?;
         // Nobody is to be reached by these clients.
         settings.remove("bootstrap.servers");
         Ok::<_, Unusable>(settings)
     };
     let quiet = || Quiet(Arc::new(Troubles::silent_of(kafka)));
-    let consumer = settings(client::consumer_settings(kafka, ""))?;
-    consumer.create_with_context::<_, BaseConsumer<Quiet>>(quiet()).map_err(failed)?;
-    let producer = match kafka.delivery {
-        config::Delivery::ExactlyOnce => client::transactional_settings(kafka, "", "proof"),
-        config::Delivery::AtLeastOnce => client::producer_settings(kafka, ""),
-    };
-    settings(producer)?.create_with_context::<_, BaseProducer<Quiet>>(quiet()).map_err(failed)?;
+    for settings in [client::consumer_settings(kafka, ""), client::probe_settings(kafka, "")] {
+        let settings = alone(settings)?;
+        let made = settings.create_with_context::<_, BaseConsumer<Quiet>>(quiet());
+        made.map_err(|error| unusable(&error, &settings, kafka))?;
+    }
+    let transactional = (kafka.delivery == Delivery::ExactlyOnce).then(|| client::transactional_settings(kafka, "", "proof"));
+    for settings in [client::settings(kafka, ""), client::producer_settings(kafka, "")].into_iter().chain(transactional) {
+        let settings = alone(settings)?;
+        let made = settings.create_with_context::<_, BaseProducer<Quiet>>(quiet());
+        made.map_err(|error| unusable(&error, &settings, kafka))?;
+    }
     Ok(())
+}
+
+/// Why no client can be made with `settings`. Each property has the name by which people have given it. A number that they have not
+/// given stands beside its name.
+fn unusable(error: &KafkaError, settings: &ClientConfig, kafka: &config::Kafka) -> Unusable {
+    let (mut says, rows) = (shown(error, kafka), rows());
+    let has_mechanism = ["sasl.mechanism", "sasl.mechanisms"].iter().any(|name| kafka.properties.contains_key(*name));
+    if says.contains("SASL mechanism") && !has_mechanism {
+        let mechanism =
+            "lacks `sasl.mechanism`: set it to PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER, as the listener has it";
+        return Unusable { name: None, problem: Problem::Wrong(mechanism.to_owned()) };
+    }
+    for (name, value) in settings.config_map() {
+        let is_same = |row: &&Row| proper(&rows, &row.name) == proper(&rows, name);
+        let mut same = rows.iter().filter(is_same).map(|row| format!("`{}`", row.name));
+        if let Some(said) = same.find(|said| says.contains(said)) {
+            let is_own_number = !kafka.properties.contains_key(name) && value.bytes().all(|byte| byte.is_ascii_digit());
+            let beside = if is_own_number { format!(" ({value})") } else { String::new() };
+            says = says.replace(&said, &format!("`{name}`{beside}"));
+        }
+    }
+    // librdkafka names what is at fault, if it is a single one.
+    let named = |name: &&String| says.contains(name.as_str()) || name.starts_with("sasl.mech") && says.contains("SASL mechanism");
+    let named = kafka.properties.keys().filter(named).max_by_key(|name| name.len());
+    Unusable { name: named.cloned(), problem: Problem::Wrong(format!("cannot be used: {says}")) }
 }
 
 /// What librdkafka says, without any value that may be a secret.
@@ -201,18 +222,32 @@ fn shown(error: &KafkaError, kafka: &config::Kafka) -> String {
 
 /// The names of the properties that may have any value.
 pub(super) fn free() -> Vec<String> {
-    rows().into_iter().filter(|(_, range)| range.is_empty()).map(|(name, _)| name).collect()
+    rows().into_iter().filter(|row| row.range.is_empty()).map(|row| row.name).collect()
 }
 
-/// Name and range of each property, as librdkafka lists them.
-fn rows() -> Vec<(String, String)> {
+/// A property, as librdkafka lists it.
+struct Row {
+    name: String,
+    /// Its values; empty if it may have any.
+    range: String,
+    /// The property that this is another name of.
+    alias: Option<String>,
+}
+
+fn rows() -> Vec<Row> {
     let row = |line: &str| {
         let mut cells = line.split('|').map(str::trim);
         let (name, _, range) = (cells.next()?, cells.next()?, cells.next()?);
+        let alias = line.split_once("Alias for `").and_then(|(_, rest)| rest.split_once('`')).map(|(name, _)| name.to_owned());
         let is_name = name != "Property" && !name.starts_with('-') && !name.is_empty();
-        is_name.then(|| (name.to_owned(), range.to_owned()))
+        is_name.then(|| Row { name: name.to_owned(), range: range.to_owned(), alias })
     };
     native::properties().lines().filter_map(row).collect()
+}
+
+/// The property that `name` stands for, which may be an alias.
+fn proper<'a>(rows: &'a [Row], name: &'a str) -> &'a str {
+    rows.iter().find(|row| row.name == name).and_then(|row| row.alias.as_deref()).unwrap_or(name)
 }
 
 #[cfg(test)]
@@ -220,9 +255,13 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    fn refusal(properties: &[(&str, &str)]) -> Unusable {
+    fn proven(properties: &[(&str, &str)]) -> Result<(), Unusable> {
         let properties = properties.iter().map(|(name, value)| (name.to_string(), (*value).into())).collect();
-        prove(&config::Kafka { properties, ..Config::default().kafka }).unwrap_err()
+        prove(&config::Kafka { properties, ..Config::default().kafka })
+    }
+
+    fn refusal(properties: &[(&str, &str)]) -> Unusable {
+        proven(properties).unwrap_err()
     }
 
     #[test]
@@ -258,6 +297,42 @@ mod tests {
             assert!(said.contains(name) && said.contains("no/such.pem") && said.contains("No such file"), "{said}");
             let said = refusal(&[(name, "-----BEGIN PRIVATE KEY-----\nhunter2")]).to_string();
             assert!(said.contains(".pem`") && !said.contains("hunter2"), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_suits_the_consumer_and_what_a_remedy_says_suits_every_kind_of_client() {
+        for (name, value) in [
+            ("receive.message.max.bytes", "9000000"),
+            ("max.poll.interval.ms", "10000"),
+            ("message.max.bytes", "33554432"),
+            ("message.max.bytes", "1000000000"),
+            ("fetch.max.bytes", "2147483135"),
+        ] {
+            assert_eq!(proven(&[(name, value)]), Ok(()), "{name} = {value}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_named_as_it_was_written_with_the_value_of_what_was_not() {
+        for (name, value, says) in [
+            ("receive.message.max.bytes", "8000000", "must be >= `fetch.max.bytes` (8388608)"),
+            ("max.poll.interval.ms", "5000", "must be >= `session.timeout.ms` (6000)"),
+            ("delivery.timeout.ms", "60000", "`delivery.timeout.ms` must be set <= `transaction.timeout.ms` (15000)"),
+            ("message.timeout.ms", "60000", "`message.timeout.ms` must be set <= `transaction.timeout.ms` (15000)"),
+            ("max.in.flight.requests.per.connection", "7", "`max.in.flight.requests.per.connection` must be set"),
+        ] {
+            let refused = refusal(&[(name, value)]);
+            assert_eq!(refused.name.as_deref(), Some(name), "{refused}");
+            assert!(refused.to_string().contains(says), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_mechanism_that_is_missing_is_named() {
+        for protocol in ["SASL_SSL", "SASL_PLAINTEXT"] {
+            let said = refusal(&[("security.protocol", protocol), ("sasl.username", "weir"), ("sasl.password", "hunter2")]);
+            assert!(said.to_string().starts_with("`[kafka.properties]` lacks `sasl.mechanism`: set it to PLAIN, "), "{said}");
         }
     }
 

@@ -225,7 +225,7 @@ impl Reader {
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => Some(partition),
                 Some(Err(error)) => match failed(&error) {
-                    stop @ Failure::Stop(_) => return Err(stop),
+                    stop @ Failure::Stop(_) => return Err(self.troubles.too_large_an_answer().unwrap_or(stop)),
                     Failure::Wait(_) | Failure::Missing(_) | Failure::GaveUp => None,
                 },
                 None => None,

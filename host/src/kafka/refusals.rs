@@ -45,15 +45,20 @@ impl Known {
     fn new(settings: &BTreeMap<String, String>) -> Known {
         let get = |name| settings.get(name).map(String::as_str);
         let times = get("message.timestamp.type") != Some("LogAppendTime");
-        // Before Kafka 3.6 one setting was for both.
-        let either = get("message.timestamp.difference.max.ms");
-        let bound = |name| get(name).or(either).and_then(|value| value.parse().ok()).filter(|_| times).unwrap_or(i64::MAX);
+        let given = |name| get(name).and_then(|value| value.parse::<i64>().ok()).filter(|bound| times && *bound != i64::MAX);
+        // Before Kafka 3.6 one setting was for both. Until 4.0 it holds where the others are not set.
+        let either = given("message.timestamp.difference.max.ms");
+        let bound = |name| given(name).or(either).unwrap_or(i64::MAX);
         Known {
             compacted: get("cleanup.policy").is_some_and(|policy| policy.contains("compact")),
             before: bound("message.timestamp.before.max.ms"),
             after: bound("message.timestamp.after.max.ms"),
             largest: get("max.message.bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(usize::MAX),
         }
+    }
+
+    fn bounds_time(&self) -> bool {
+        self.before.min(self.after) < i64::MAX
     }
 
     fn refuses_time(&self, timestamp: i64, now: i64) -> bool {
@@ -97,12 +102,14 @@ impl Rules {
         self.refuses_time(timestamp, now).then_some(RDKafkaErrorCode::InvalidTimestamp)
     }
 
-    /// What `code` means for a record with `key`: if several records of a batch are refused, they all have the same code. A broker
-    /// has two reasons to refuse a single one but for its size, and a record with a key gives it only the other one.
+    /// What `code` means for a record with `key`: if several records of a batch are refused, they all have the same code. It is
+    /// the timestamp only if the key is not at fault, and if the topic bounds timestamps, as far as that is known. Else the broker
+    /// has another reason, such as a schema.
     pub(super) fn meaning(&self, code: RDKafkaErrorCode, key: Option<&[u8]>) -> RDKafkaErrorCode {
-        let compacted = self.known.is_none_or(|known| known.compacted);
+        let may_be_key = key.is_none() && self.known.is_none_or(|known| known.compacted);
+        let may_be_time = self.known.is_none_or(|known| known.bounds_time());
         match code {
-            RDKafkaErrorCode::InvalidRecord if key.is_some() || !compacted => RDKafkaErrorCode::InvalidTimestamp,
+            RDKafkaErrorCode::InvalidRecord if may_be_time && !may_be_key => RDKafkaErrorCode::InvalidTimestamp,
             code => code,
         }
     }
@@ -124,9 +131,10 @@ pub(super) struct Refused {
 pub(super) struct Refusals {
     /// By partition and offset of the input.
     records: BTreeMap<(i32, i64), Refused>,
-    /// The rules of the topic of outputs, and of that of dead letters.
+    /// The rules of the topic of outputs, of that of dead letters, and of that of counts.
     pub(super) outputs: Rules,
     pub(super) letters: Rules,
+    pub(super) windows: Rules,
     /// Whether the topic of counts has refused a window for its timestamp, which it then does without.
     pub(super) timed_window: bool,
 }
@@ -218,17 +226,33 @@ mod tests {
         assert!(!rules(&[bound, logged]).refuses_time(Some(1), NOW));
         let older = rules(&[("message.timestamp.difference.max.ms", "1000")]);
         assert!(older.refuses_time(Some(1), NOW) && older.refuses_time(Some(2 * NOW), NOW));
+        let (unset, both) = ("9223372036854775807", ("message.timestamp.difference.max.ms", "1000"));
+        let between = rules(&[("message.timestamp.before.max.ms", unset), ("message.timestamp.after.max.ms", unset), both]);
+        assert!(between.refuses_time(Some(1), NOW) && between.refuses_time(Some(2 * NOW), NOW), "as brokers from 3.6 to 3.9");
         assert!(!rules(&[]).refuses_time(Some(1), NOW) && !rules(&[]).refuses_time(Some(i64::MAX), NOW));
     }
 
     #[test]
     fn what_is_held_against_a_record_among_several_follows_from_its_key_and_the_topic() {
-        let (compacted, plain) = (rules(&[("cleanup.policy", "compact")]), rules(&[]));
+        let bound = ("message.timestamp.after.max.ms", "3600000");
+        let (compacted, plain) = (rules(&[("cleanup.policy", "compact"), bound]), rules(&[bound]));
         assert_eq!(compacted.meaning(Code::InvalidRecord, None), Code::InvalidRecord);
         assert_eq!(compacted.meaning(Code::InvalidRecord, Some(b"k")), Code::InvalidTimestamp);
         assert_eq!(plain.meaning(Code::InvalidRecord, None), Code::InvalidTimestamp);
         assert_eq!(plain.meaning(Code::InvalidTimestamp, None), Code::InvalidTimestamp);
         assert_eq!(Rules::default().meaning(Code::InvalidRecord, None), Code::InvalidRecord, "nothing is known");
+    }
+
+    #[test]
+    fn a_topic_that_bounds_no_timestamps_refuses_none_for_its_timestamp() {
+        let unbound = [
+            rules(&[]),
+            rules(&[("cleanup.policy", "compact"), ("message.timestamp.before.max.ms", "9223372036854775807")]),
+            rules(&[("message.timestamp.type", "LogAppendTime"), ("message.timestamp.after.max.ms", "3600000")]),
+        ];
+        for rules in unbound {
+            assert_eq!(rules.meaning(Code::InvalidRecord, Some(b"k")), Code::InvalidRecord, "{rules:?}");
+        }
     }
 
     #[test]

@@ -64,13 +64,13 @@ impl Reset {
         if headers {
             return format!(
                 "{}; P is each partition of the input, one command each, and N is one more than the highest offset that header \
-                 weir-source has for P in topics {outputs} and {letters}",
+                 weir-source has for P in topics {outputs} and {letters}, read with `isolation.level=read_committed`",
                 self.remedy(&[], Position::Next)
             );
         }
         format!(
             "{}; TIME, in UTC as in 2026-11-26T10:34:25.000, is the earliest of the last timestamps in the partitions of topic \
-             {outputs}, or before that: what was done since then is written a second time, and what was not done before it is \
+             {outputs}, read with `isolation.level=read_committed`, or before that: what was done since then is written a second time, and what was not done before it is \
              skipped",
             self.remedy(&[], Position::Time)
         )
@@ -99,16 +99,22 @@ impl Reset {
     /// The remedy where the topic was deleted and created anew. Offsets, and the places that are named in what was written, are of
     /// the topic that is gone.
     pub fn renewal(&self) -> String {
+        format!(
+            "its offsets and headers name records of the topic that is gone: stop every process of the group, run \
+             `{} --delete-offsets`{}, and {}",
+            self.of_topic(),
+            self.secured(),
+            self.fresh_start()
+        )
+    }
+
+    /// How to begin with a topic that was created anew, once there are no offsets of the former one.
+    pub fn fresh_start(&self) -> String {
         let start = match self.start {
             Start::Earliest => "",
             Start::Latest | Start::At(_) => ", and `kafka.start = \"earliest\"`, or else what is there already is not all read",
         };
-        format!(
-            "its offsets and headers name records of the topic that is gone: stop every process of the group, run \
-             `{} --delete-offsets`{}, and start them again with new topics for outputs, dead letters and counts in `[topics]`{start}",
-            self.of_topic(),
-            self.secured()
-        )
+        format!("start them again with new topics for outputs, dead letters and counts in `[topics]`{start}")
     }
 
     fn command(&self, partitions: &[i32], to: Position) -> String {
@@ -133,7 +139,8 @@ impl Reset {
     fn of_topic(&self) -> String {
         let Reset { brokers, group, topic, secured, .. } = self;
         let config = if *secured { " --command-config client.properties" } else { "" };
-        format!("kafka-consumer-groups.sh --bootstrap-server {brokers}{config} --group {} --topic {topic}", quoted(group))
+        let (brokers, group) = (quoted(brokers), quoted(group));
+        format!("kafka-consumer-groups.sh --bootstrap-server {brokers}{config} --group {group} --topic {topic}")
     }
 
     fn secured(&self) -> &'static str {
@@ -143,7 +150,7 @@ impl Reset {
 
 /// `text` as a word of a shell.
 fn quoted(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b',');
     if text.bytes().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
@@ -171,6 +178,13 @@ mod tests {
         let renewal = |start| Reset { start, ..reset("weir", &[]) }.renewal();
         assert!(!renewal(Start::Earliest).contains("kafka.start"));
         assert!(renewal(Start::Latest).contains("`kafka.start = \"earliest\"`"));
+    }
+
+    #[test]
+    fn several_brokers_are_one_word_of_the_command() {
+        let reset = |brokers: &str| Reset { brokers: brokers.into(), ..reset("weir", &[]) }.remedy(&[1], Position::Earliest);
+        assert!(reset("a:9092,b:9092").contains("--bootstrap-server a:9092,b:9092 --group weir"));
+        assert!(reset("a:9092, b:9092").contains("--bootstrap-server 'a:9092, b:9092' --group weir"));
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //! its bound, so what is too large here is refused there; what is not is still for the broker to judge. So are records that are
 //! larger than what the client sends at all.
 //!
-//! That broker listens on loopback. It refuses what it gets, so that nothing is kept there that somebody could read.
+//! That broker listens on loopback, and knows no users. It refuses what Weir sends, so that nothing is kept there that somebody could
+//! read. What others send it may keep, within the memory of this process: so it ends when it has not been needed for a while.
 //!
 //! What this module leaves out: what topics take, and what becomes of records that are too large.
 
@@ -34,6 +35,8 @@ const TOPIC: &str = "scale";
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait for room in the queue before looking again.
 const PAUSE: Duration = Duration::from_micros(200);
+/// How long the broker is there after it was needed.
+const REST: Duration = Duration::from_secs(5);
 /// How long nothing is weighed after that has failed.
 const BROKEN_FOR: Duration = Duration::from_secs(60);
 /// The largest record that the client sends unless it is told otherwise, in bytes.
@@ -56,7 +59,8 @@ const FLEXIBLE: i16 = 9;
 pub(super) enum Scale {
     #[default]
     Unused,
-    Works(Box<Weigher>),
+    /// Since when it was not needed.
+    Works(Box<Weigher>, Instant),
     /// Since when.
     Broken(Instant),
 }
@@ -79,14 +83,23 @@ impl Scale {
     fn weigh(&mut self, settings: &ClientConfig, records: Vec<Outgoing<'_>>) -> Option<Vec<usize>> {
         let is_due = match self {
             Scale::Unused => true,
-            Scale::Works(_) => false,
+            Scale::Works(..) => false,
             Scale::Broken(since) => since.elapsed() >= BROKEN_FOR,
         };
         if is_due {
-            *self = Weigher::open(settings).map_or_else(Scale::give_up, |weigher| Scale::Works(Box::new(weigher)));
+            *self =
+                Weigher::open(settings).map_or_else(Scale::give_up, |weigher| Scale::Works(Box::new(weigher), Instant::now()));
         }
-        let Scale::Works(weigher) = self else { return None };
+        let Scale::Works(weigher, used) = self else { return None };
+        *used = Instant::now();
         weigher.weigh(records).map_err(|error| *self = Scale::give_up(error)).ok()
+    }
+
+    /// Puts away a scale that was not needed for a while. To be called now and then.
+    pub(super) fn rest(&mut self) {
+        if matches!(self, Scale::Works(_, used) if used.elapsed() >= REST) {
+            *self = Scale::Unused;
+        }
     }
 
     fn give_up(error: anyhow::Error) -> Scale {
@@ -247,6 +260,19 @@ mod tests {
     }
 
     #[test]
+    fn a_scale_that_was_not_needed_for_a_while_is_put_away_and_had_again() {
+        let mut scale = Scale::default();
+        let larger = |scale: &mut Scale| scale.larger(&settings("lz4"), vec![alone(HOLLOW)], 1);
+        assert_eq!(larger(&mut scale), [true]);
+        scale.rest();
+        let Scale::Works(_, used) = &mut scale else { panic!("it was needed a moment ago") };
+        *used -= REST;
+        scale.rest();
+        assert!(matches!(scale, Scale::Unused));
+        assert_eq!(larger(&mut scale), [true]);
+    }
+
+    #[test]
     fn a_scale_that_can_t_be_had_finds_nothing_too_large() {
         let mut scale = Scale::default();
         let large = vec![b'x'; 10_000];
@@ -263,7 +289,7 @@ mod tests {
             settings.set("message.max.bytes", most);
             let records = vec![alone(&huge), alone(&larger), alone(&noise)];
             assert_eq!(scale.larger(&settings, records, 1_000)[1..], [false, true], "{most}");
-            assert!(matches!(scale, Scale::Works(_)));
+            assert!(matches!(scale, Scale::Works(..)));
         }
     }
 

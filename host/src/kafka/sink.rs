@@ -21,7 +21,7 @@ use anyhow::anyhow;
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::client;
-use super::failure::{self, Failure};
+use super::failure::{self, Failure, Operation};
 use super::identity::Identity;
 use super::outbox::{Outbox, Undelivered};
 use super::refusals::{Refusals, Tally};
@@ -103,12 +103,12 @@ impl Sink {
             }
             failure => failure,
         };
-        let count = |topic| self.outbox.partitions(topic).map_err(denied);
+        let count = |topic, operation| self.outbox.partitions(topic, operation).map_err(denied);
         self.writer.partitions = Partitions {
-            input: count(&topics.input)?,
-            output: count(&topics.output)?,
-            rejected: count(&topics.rejected)?,
-            counts: count(&topics.counts)?,
+            input: count(&topics.input, Operation::Read)?,
+            output: count(&topics.output, Operation::Write)?,
+            rejected: count(&topics.rejected, Operation::Write)?,
+            counts: count(&topics.counts, Operation::Write)?,
         };
         Ok(())
     }
@@ -217,6 +217,7 @@ impl Sink {
         }
         source.advance(&offsets);
         self.refusals.forget(parts);
+        self.scale.rest();
         Ok(())
     }
 
@@ -237,6 +238,7 @@ impl Sink {
     /// Serves the producer's events, and tells what is left to be told. To be called now and then while there is nothing to commit.
     pub fn serve(&mut self) {
         self.outbox.serve();
+        self.scale.rest();
         self.tell();
     }
 
@@ -345,9 +347,16 @@ impl Sink {
         let place = || place(&parts[part].batch, record);
         let key = || parts[part].batch.key(record as usize);
         let code = match kind {
-            Kind::Output => self.refusals.outputs.meaning(bad.code, key()),
+            // What the topic is known to refuse; else nobody but the broker knows why.
+            Kind::Output if bad.code == RDKafkaErrorCode::InvalidRecord => {
+                let (batch, index) = (&parts[part].batch, record as usize);
+                let refused = self.refusals.outputs.refuse(key(), batch.records()[index].timestamp, batch.processed_at);
+                refused.unwrap_or(bad.code)
+            }
+            Kind::Output => bad.code,
             Kind::Letter => self.refusals.letters.meaning(bad.code, key()),
-            Kind::Shortened | Kind::Window => bad.code,
+            Kind::Window => self.refusals.windows.meaning(bad.code, None),
+            Kind::Shortened => bad.code,
         };
         let is_time = code == RDKafkaErrorCode::InvalidTimestamp;
         match kind {
@@ -369,7 +378,8 @@ impl Sink {
         let (rules, now) = match kind {
             Kind::Output => (&mut self.refusals.outputs, Instant::now()),
             Kind::Letter => (&mut self.refusals.letters, Instant::now()),
-            Kind::Shortened | Kind::Window => return,
+            Kind::Window => (&mut self.refusals.windows, Instant::now()),
+            Kind::Shortened => return,
         };
         if self.is_real && rules.is_due(now) {
             rules.learn(self.outbox.settings(topic).as_ref(), now);

@@ -189,6 +189,13 @@ impl Source {
         self.ends.iter().filter(move |(partition, end)| next(partition).is_some_and(|next| *end > next)).map(|(known, _)| *known)
     }
 
+    /// Takes note that something which was read will not be sent, and is read again from what is committed: no end that was told
+    /// is reached before that.
+    pub fn cut(&mut self) {
+        self.ends.clear();
+        self.new_ends.clear();
+    }
+
     /// Takes part in the group with these partitions from now on.
     fn take(&mut self, partitions: &[i32]) {
         self.forget();
@@ -219,8 +226,7 @@ impl Source {
 
     fn forget(&mut self) {
         self.next.clear();
-        self.ends.clear();
-        self.new_ends.clear();
+        self.cut();
     }
 
     /// Most errors of a consumer are news of brokers, which its context has told of and which it gets over by itself.
@@ -237,11 +243,11 @@ impl Source {
             return Err(Failure::of_topic_from_client(error, Operation::Read, &self.topic));
         }
         match Failure::from_client(error, &what) {
-            // An answer that is none of Kafka's, which the context has told of.
+            // An answer that is none of Kafka's, which the context has told of. One that is only too large would come for ever.
             Failure::Stop(_)
                 if error.rdkafka_error_code() == Some(RDKafkaErrorCode::BadMessage) && self.troubles.is_of_connection() =>
             {
-                Ok(())
+                self.troubles.too_large_an_answer().map_or(Ok(()), Err)
             }
             Failure::Stop(unreadable) if let Some((partition, offset)) = unread => {
                 Err(Failure::Stop(anyhow!("{unreadable}; {}", self.reset.passing(partition, offset))))
@@ -448,6 +454,34 @@ mod tests {
         assert_eq!(source.poll(&mut batch, Duration::ZERO).unwrap(), Polled::Nothing);
         assert_eq!(source.events.len(), 0, "what is behind them, such as a rebalance, would wait for the next polls");
         assert_eq!(source.new_ends.len(), 8);
+    }
+
+    #[test]
+    fn an_end_that_was_told_does_not_hold_for_what_was_cut_off_before_it() {
+        let broker = Broker::start(config());
+        let mut source = Source::open(&broker.config, &broker.address, Arc::default()).unwrap();
+        let (mut part, mut next) = (Part::default(), Batch::default());
+        assigned(&mut source);
+        source.restore().unwrap();
+        broker.produce(&[(0, None, Some(&b"{}"[..])); 3]);
+        eventually("three messages are read", || {
+            if part.batch.len() < 3 {
+                source.poll(&mut part.batch, Duration::from_millis(20)).unwrap();
+            }
+            part.batch.len() == 3
+        });
+        eventually("their end is told", || {
+            assert_eq!(source.poll(&mut next, Duration::from_millis(20)).unwrap(), Polled::Nothing);
+            source.ends.get(&0) == Some(&3)
+        });
+        let next_offset = |source: &Source, part: &Part| {
+            let states = [(0, String::new())];
+            source.offsets(std::slice::from_ref(part), &states).unwrap().elements()[0].offset()
+        };
+        assert_eq!(next_offset(&source, &part), Offset::Offset(3));
+        part.batch.truncate(1);
+        source.cut();
+        assert_eq!(next_offset(&source, &part), Offset::Offset(1));
     }
 
     /// Polls `source` until it is told what is its own.

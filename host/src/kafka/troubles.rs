@@ -116,6 +116,14 @@ impl Troubles {
         })
     }
 
+    /// That an answer was larger than the client takes, where that was heard last: the same answer would come for ever.
+    pub(super) fn too_large_an_answer(&self) -> Option<Failure> {
+        match self.unreachable("a broker") {
+            Some(Failure::Stop(error)) if connection::is_too_large(&error) => Some(Failure::Stop(error)),
+            _ => None,
+        }
+    }
+
     /// Whether the group's coordinator may not be asked for.
     pub(super) fn group_is_denied(&self) -> bool {
         self.last().is_some_and(|heard| heard.code == RDKafkaErrorCode::GroupAuthorizationFailed)

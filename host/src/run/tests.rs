@@ -7,7 +7,7 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
 
 use super::*;
-use crate::kafka::testing::{Broker, Code, Received, Request, config, eventually};
+use crate::kafka::testing::{Broker, Code, Input, Received, Request, config, eventually};
 use crate::kafka::writer;
 use crate::pipeline::Manifest;
 use crate::record::{Cause, Rejection};
@@ -19,6 +19,11 @@ use crate::swap::{self, Prepared, Taken};
 /// as it is. What passes is counted under its first word. `slow…` takes all the time that there is, so what comes after it is
 /// left for later.
 fn judge(counts: &Counts, batch: &Batch, step: &mut Step) {
+    judge_with(["stop", "slow"], counts, batch, step);
+}
+
+/// The same with other words for what stops and for what takes all the time.
+fn judge_with([stop, slow]: [&str; 2], counts: &Counts, batch: &Batch, step: &mut Step) {
     step.clear();
     let mut passed = Vec::new();
     for record in 0..batch.len() as u32 {
@@ -35,13 +40,13 @@ fn judge(counts: &Counts, batch: &Batch, step: &mut Step) {
         match value {
             Some(value) if value.starts_with("bad") => step.rejections.push(reject(false)),
             Some(value) if value.starts_with("drop") => step.rejections.push(reject(true)),
-            Some(value) if value.starts_with("stop") => {
+            Some(value) if value.starts_with(stop) => {
                 step.stop = Some(format!("a rule failed on {}", batch.place(record as usize)));
             }
             None => step.rejections.push(Rejection { cause: Cause::Engine(Reason::Tombstone), ..reject(false) }),
             Some(value) => {
                 passed.push((batch.records()[record as usize].partition, value.split(' ').next()));
-                if value.starts_with("slow") {
+                if value.starts_with(slow) {
                     step.pass(record);
                     step.judged = Some(record as usize + 1);
                     break;
@@ -63,8 +68,55 @@ fn judge(counts: &Counts, batch: &Batch, step: &mut Step) {
 
 /// A set of such rules.
 fn rules(hash: &str) -> Judge {
+    rules_that(hash, judge)
+}
+
+fn rules_that(hash: &str, process: impl FnMut(&Counts, &Batch, &mut Step) + Send + 'static) -> Judge {
     let manifest = Manifest { name: "rule".into(), version: "1.2.3".into(), reasons: vec!["bad".into()], ..Manifest::default() };
-    Judge { process: Box::new(judge), manifests: vec![manifest], hash: hash.into() }
+    Judge { process: Box::new(process), manifests: vec![manifest], hash: hash.into() }
+}
+
+/// Where rules wait until the test has done something.
+struct Gate {
+    reached: mpsc::Sender<()>,
+    open: mpsc::Receiver<()>,
+}
+
+/// The same for the test.
+struct Keeper {
+    reached: mpsc::Receiver<()>,
+    open: mpsc::Sender<()>,
+}
+
+fn gate() -> (Gate, Keeper) {
+    let ((reached, is_reached), (open, is_open)) = (mpsc::channel(), mpsc::channel());
+    (Gate { reached, open: is_open }, Keeper { reached: is_reached, open })
+}
+
+impl Gate {
+    fn wait(&self) {
+        self.reached.send(()).unwrap();
+        self.open.recv_timeout(Duration::from_secs(30)).unwrap();
+    }
+}
+
+impl Keeper {
+    /// Has `message` come while the rules judge the first part of a transaction, and the output of that part refused once.
+    fn let_come(&self, broker: &Broker, message: Input<'_>) {
+        self.reached.recv_timeout(Duration::from_secs(30)).unwrap();
+        broker.produce(&[message]);
+        broker.fail(Request::Produce, &[Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
+        // A fetch takes 10 ms. The next poll has to find the message there, or else it is of the next transaction.
+        thread::sleep(Duration::from_millis(300));
+        self.open.send(()).unwrap();
+    }
+}
+
+/// A broker that is asked for messages all the time.
+fn quick_broker() -> Broker {
+    let mut config = config();
+    config.kafka.properties.insert("fetch.wait.max.ms".into(), "10".into());
+    Broker::start(config)
 }
 
 /// A run in a thread of its own. It is asked to stop when this is dropped, so that a failed test ends.
@@ -83,18 +135,36 @@ impl<'scope> Running<'scope> {
         Running::at(scope, &broker.config, &broker.address, clock)
     }
 
+    fn with<'env>(
+        scope: &'scope thread::Scope<'scope, 'env>,
+        broker: &'env Broker,
+        clock: &'env AtomicI64,
+        rules: Judge,
+    ) -> Running<'scope> {
+        Running::judging(scope, &broker.config, &broker.address, clock, rules)
+    }
+
     fn at<'env>(
         scope: &'scope thread::Scope<'scope, 'env>,
         config: &'env Config,
         address: &'env str,
         clock: &'env AtomicI64,
     ) -> Running<'scope> {
+        Running::judging(scope, config, address, clock, rules("cafe"))
+    }
+
+    fn judging<'env>(
+        scope: &'scope thread::Scope<'scope, 'env>,
+        config: &'env Config,
+        address: &'env str,
+        clock: &'env AtomicI64,
+        rules: Judge,
+    ) -> Running<'scope> {
         let (events, receiver) = mpsc::channel();
         let snapshot = Shared::default();
         let shared = snapshot.clone();
-        let thread = scope.spawn(move || {
-            serve(config, rules("cafe"), address, &mut Inbox::new(receiver), &shared, || clock.load(Ordering::Relaxed))
-        });
+        let thread = scope
+            .spawn(move || serve(config, rules, address, &mut Inbox::new(receiver), &shared, || clock.load(Ordering::Relaxed)));
         Running { events, snapshot, thread: Some(thread) }
     }
 
@@ -104,8 +174,12 @@ impl<'scope> Running<'scope> {
 
     /// Hands a set over, and waits until it is live.
     fn swap(&self, hash: &str, trial: Option<config::Trial>, usual: swap::Record, status: &swap::SharedStatus) -> Taken {
+        self.swap_to(rules(hash), trial, usual, status)
+    }
+
+    fn swap_to(&self, judge: Judge, trial: Option<config::Trial>, usual: swap::Record, status: &swap::SharedStatus) -> Taken {
         let (taken, live) = mpsc::channel();
-        let next = Prepared { judge: rules(hash), trial, usual, taken, notes: mpsc::channel().0, status: status.clone() };
+        let next = Prepared { judge, trial, usual, taken, notes: mpsc::channel().0, status: status.clone() };
         self.events.send(Event::Swap(Box::new(next))).unwrap();
         live.recv_timeout(Duration::from_secs(30)).unwrap()
     }
@@ -219,6 +293,61 @@ fn what_rules_had_no_time_for_is_judged_again_in_order() {
         assert_eq!(found, sent.map(|(_, word)| word.as_str()).collect::<Vec<_>>());
     }
     assert_eq!(broker.read("user-login-rejected", 13).len(), 13);
+}
+
+/// Whether one of a batch has this text.
+fn contains(batch: &Batch, text: &str) -> bool {
+    (0..batch.len()).any(|record| batch.value(record) == Some(text.as_bytes()))
+}
+
+#[test]
+fn what_rules_have_no_time_for_when_it_is_sent_again_is_read_again_as_well() {
+    let broker = quick_broker();
+    let clock = AtomicI64::new(60_000);
+    let (gate, keeper) = gate();
+    let mut judged = 0;
+    let slow_at_the_second_time = rules_that("cafe", move |counts, batch, step| {
+        judged += usize::from(contains(batch, "late"));
+        match judged {
+            1 if contains(batch, "late") => gate.wait(),
+            2 if contains(batch, "late") => return judge_with(["stop", "late"], counts, batch, step),
+            _ => {}
+        }
+        judge(counts, batch, step);
+    });
+    broker.produce(&[(0, None, Some(b"late")), (0, None, Some(b"after it"))]);
+    thread::scope(|scope| {
+        let running = Running::with(scope, &broker, &clock, slow_at_the_second_time);
+        // With it comes the end of partition 0.
+        keeper.let_come(&broker, (1, None, Some(b"beside it")));
+        running.until("all three are committed", |snapshot| snapshot.read == 3);
+        let snapshot = running.stop().unwrap();
+        assert_eq!((snapshot.written, snapshot.totals["after"]), (3, 1));
+    });
+}
+
+#[test]
+fn what_was_read_when_a_set_is_taken_back_is_read_again_though_something_was_refused_before() {
+    let broker = quick_broker();
+    let clock = AtomicI64::new(60_000);
+    let (gate, keeper) = gate();
+    let harmless = |counts: &Counts, batch: &Batch, step: &mut Step| judge_with(["none", "none"], counts, batch, step);
+    let stops = move |counts: &Counts, batch: &Batch, step: &mut Step| {
+        if contains(batch, "first") {
+            gate.wait();
+        }
+        judge(counts, batch, step);
+    };
+    thread::scope(|scope| {
+        let running = Running::with(scope, &broker, &clock, rules_that("cafe", harmless));
+        let (trial, status) = (Some(Config::default().trial), swap::SharedStatus::default());
+        running.swap_to(rules_that("beef", stops), trial, swap::Record::default(), &status);
+        broker.produce(&[(0, None, Some(b"first"))]);
+        keeper.let_come(&broker, (1, None, Some(b"stop")));
+        running.until("both are committed by the set before", |snapshot| snapshot.read == 2 && snapshot.ruleset == "cafe");
+        running.stop().unwrap();
+    });
+    assert!(broker.read("processed-user-login", 2).iter().any(|output| output.text() == "stop"));
 }
 
 #[test]

@@ -1,18 +1,19 @@
 //! The bodies of changes: read within bounds of size and time, and what they hold in memory together is bounded too.
 //!
-//! A small body is read before its request gets a turn with the loader: those who send slowly keep nobody from a turn. Of bodies with
-//! components, which may have megabytes, a few are in memory at a time. Where all these places are taken, a body that has been
-//! arriving for long gives its place to a newer one.
+//! A small body is read before its request gets a turn with the loader: those who send slowly keep nobody from a turn. Of bodies
+//! with components, which may have megabytes, a few are in memory at a time. Requests wait for these places, and get them in the
+//! order in which they came. While others wait, a body has to arrive fast to keep its place, and the faster the more there are:
+//! however many send slowly, whoever sends at once gets a place soon, and keeps it.
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, StatusCode, header};
-use tokio::sync::Notify;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::routes::Problem;
 use crate::wasm::MAX_COMPONENT_BYTES;
@@ -27,8 +28,14 @@ const MAX_FILES_BYTES: usize = 64 << 20;
 pub(super) const FILES_TIME: Duration = Duration::from_secs(30);
 /// Bodies with components in memory at a time.
 pub(super) const PLACES: usize = 2;
-/// A body that has been arriving for longer gives way where another one wants its place.
-const YIELDS_AFTER: Duration = Duration::from_secs(2);
+/// How long a request may wait for a place. Where every connection but one sends nothing, it gets one in 25 s.
+const PLACE_TIME: Duration = Duration::from_secs(30);
+/// How long a body keeps its place though nothing of it arrives and others wait.
+const HEAD_START: Duration = Duration::from_millis(200);
+/// How much of a body has to arrive in a second for each request that waits, bytes.
+const PACE: usize = 1 << 20;
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Size of a body with components for a pipeline of `rules` rules, bytes: each may be of the largest size, in base64, and one more rule
 /// may be new.
@@ -38,78 +45,95 @@ pub(super) fn max_files_bytes(rules: usize) -> usize {
 }
 
 /// Where bodies with components are while they are in memory.
-#[derive(Debug, Default)]
-pub(super) struct Places(Mutex<Vec<Arc<Place>>>);
-
 #[derive(Debug)]
-struct Place {
-    since: Instant,
-    wanted: Notify,
-    complete: AtomicBool,
+pub(super) struct Places {
+    free: Arc<Semaphore>,
+    waiting: AtomicUsize,
 }
 
-/// A place, until this goes.
+/// A place, until this goes. It goes after what was read into it.
 #[derive(Debug)]
 pub(super) struct Taken {
     places: Arc<Places>,
-    place: Arc<Place>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// One of those that wait for a place, until this goes.
+struct Waiter<'a>(&'a AtomicUsize);
+
+impl Default for Places {
+    fn default() -> Places {
+        Places { free: Arc::new(Semaphore::new(PLACES)), waiting: AtomicUsize::new(0) }
+    }
 }
 
 impl Places {
-    /// A place, if there is one or one gives way.
-    pub(super) fn take(self: &Arc<Places>) -> Option<Taken> {
-        let mut all = self.all();
-        if all.len() == PLACES {
-            let late = |place: &&Arc<Place>| !place.is_complete() && place.since.elapsed() >= YIELDS_AFTER;
-            let oldest = all.iter().filter(late).min_by_key(|place| place.since)?.clone();
-            all.retain(|place| !Arc::ptr_eq(place, &oldest));
-            oldest.wanted.notify_one();
-        }
-        let place = Arc::new(Place { since: Instant::now(), wanted: Notify::new(), complete: false.into() });
-        all.push(place.clone());
-        Some(Taken { places: self.clone(), place })
-    }
-
-    fn all(&self) -> MutexGuard<'_, Vec<Arc<Place>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A place, once those who came before have had theirs. None where that takes too long.
+    pub(super) async fn take(self: &Arc<Places>) -> Option<Taken> {
+        let waiter = Waiter::new(&self.waiting);
+        // The semaphore is fair.
+        let permit = tokio::time::timeout(PLACE_TIME, self.free.clone().acquire_owned()).await.ok()?.ok()?;
+        drop(waiter);
+        Some(Taken { places: self.clone(), _permit: permit })
     }
 }
 
-impl Place {
-    fn is_complete(&self) -> bool {
-        self.complete.load(Ordering::Relaxed)
+impl Waiter<'_> {
+    fn new(waiting: &AtomicUsize) -> Waiter<'_> {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Waiter(waiting)
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Taken {
     /// Reads a body of at most `most` bytes into this place.
     pub(super) async fn read(&self, headers: &HeaderMap, body: Body, most: usize) -> Result<Vec<u8>, Problem> {
-        let read = tokio::select! {
-            read = read(headers, body, most, FILES_TIME) => read?,
-            () = self.place.wanted.notified() => {
+        let arrived = AtomicUsize::new(0);
+        tokio::select! {
+            // One that is complete gives way to nobody.
+            biased;
+            read = within(FILES_TIME, collect(headers, body, most, &arrived)) => read,
+            () = self.is_wanted(&arrived) => {
                 let text = "the body can't be read: it arrives slowly, and another request has taken its place; try again later";
-                return Err(Problem(StatusCode::TOO_MANY_REQUESTS, text.into()));
+                Err(Problem(StatusCode::TOO_MANY_REQUESTS, text.into()))
             }
-        };
-        self.place.complete.store(true, Ordering::Relaxed);
-        Ok(read)
+        }
+    }
+
+    /// Comes back once a body of which so much has `arrived` has to give its place to those who wait.
+    async fn is_wanted(&self, arrived: &AtomicUsize) {
+        let began = Instant::now();
+        while !is_slow(began.elapsed(), arrived.load(Ordering::Relaxed), self.places.waiting.load(Ordering::Relaxed)) {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }
 
-impl Drop for Taken {
-    fn drop(&mut self) {
-        self.places.all().retain(|place| !Arc::ptr_eq(place, &self.place));
-    }
+/// Whether a body of which `arrived` bytes have come in `time` is too slow for so many who are `waiting`.
+fn is_slow(time: Duration, arrived: usize, waiting: usize) -> bool {
+    waiting > 0 && time >= HEAD_START + Duration::from_secs_f64(arrived as f64 / (waiting * PACE) as f64)
 }
 
 /// Reads a body of at most `most` bytes within `time`.
 pub(super) async fn read(headers: &HeaderMap, body: Body, most: usize, time: Duration) -> Result<Vec<u8>, Problem> {
-    let late = |_| Problem(StatusCode::REQUEST_TIMEOUT, format!("the body can't be read: it took longer than {time:?}"));
-    tokio::time::timeout(time, collect(headers, body, most)).await.map_err(late)?
+    let arrived = AtomicUsize::new(0);
+    within(time, collect(headers, body, most, &arrived)).await
 }
 
-/// What is too large is still taken from the connection, and not kept: a client that sends before it reads would see no answer.
-async fn collect(headers: &HeaderMap, mut body: Body, most: usize) -> Result<Vec<u8>, Problem> {
+async fn within(time: Duration, read: impl Future<Output = Result<Vec<u8>, Problem>>) -> Result<Vec<u8>, Problem> {
+    let late = |_| Problem(StatusCode::REQUEST_TIMEOUT, format!("the body can't be read: it took longer than {time:?}"));
+    tokio::time::timeout(time, read).await.map_err(late)?
+}
+
+/// Counts what has `arrived`. What is too large is still taken from the connection, and neither kept nor counted: a client that
+/// sends before it reads would see no answer.
+async fn collect(headers: &HeaderMap, mut body: Body, most: usize, arrived: &AtomicUsize) -> Result<Vec<u8>, Problem> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     let mut fits = announced.is_none_or(|length| length <= most);
     // What is only announced takes no memory: pages that nobody has written to are not there.
@@ -120,6 +144,7 @@ async fn collect(headers: &HeaderMap, mut body: Body, most: usize) -> Result<Vec
         fits = fits && bytes.len() + data.len() <= most;
         if fits {
             bytes.extend_from_slice(&data);
+            arrived.store(bytes.len(), Ordering::Relaxed);
         } else {
             bytes = Vec::new();
         }
@@ -130,7 +155,25 @@ async fn collect(headers: &HeaderMap, mut body: Body, most: usize) -> Result<Vec
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::task::{Context, Poll};
+
+    use axum::body::Bytes;
+    use hyper::body::Frame;
+
     use super::*;
+
+    /// A body of which nothing arrives.
+    struct Silence;
+
+    impl HttpBody for Silence {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+    }
 
     #[test]
     fn a_body_may_have_what_the_rules_may_have_and_no_more_than_a_bound() {
@@ -139,11 +182,38 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_was_just_taken_is_kept_and_one_that_is_free_is_given() {
-        let places = Arc::new(Places::default());
-        let taken: Vec<Taken> = (0..PLACES).map(|_| places.take().expect("it is free")).collect();
-        assert!(places.take().is_none());
-        drop(taken);
-        assert!(places.take().is_some());
+    fn a_body_has_to_arrive_the_faster_the_more_wait_for_its_place() {
+        let second = Duration::from_secs(1);
+        assert!(!is_slow(FILES_TIME, 0, 0), "nobody wants its place");
+        assert!(!is_slow(HEAD_START / 2, 0, 200) && is_slow(HEAD_START, 0, 1), "nothing has arrived");
+        assert!(!is_slow(second, PACE, 1) && is_slow(second, PACE, 2));
+        assert!(!is_slow(second, 200 * PACE, 200), "it arrives at once");
+    }
+
+    #[test]
+    fn a_body_that_does_not_arrive_gives_its_place_to_the_request_that_has_waited_longest() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let places = Arc::new(Places::default());
+            let (silent, other) = (places.take().await.unwrap(), places.take().await.unwrap());
+            let waits = || {
+                let places = places.clone();
+                tokio::spawn(async move { places.take().await })
+            };
+            let (first, second) = (waits(), waits());
+            while places.waiting.load(Ordering::Relaxed) < 2 {
+                tokio::task::yield_now().await;
+            }
+            let Problem(status, _) = silent.read(&HeaderMap::new(), Body::new(Silence), 1).await.unwrap_err();
+            assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+            tokio::task::yield_now().await;
+            assert!(!first.is_finished(), "the place is its own until it is gone");
+            drop(silent);
+            let first = first.await.unwrap();
+            assert!(first.is_some() && !second.is_finished(), "there are {PLACES} places, and no more");
+            drop(other);
+            assert!(second.await.unwrap().is_some());
+            assert_eq!(places.waiting.load(Ordering::Relaxed), 0);
+        });
     }
 }

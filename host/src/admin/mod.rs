@@ -1,8 +1,9 @@
 //! The admin interface: health, metrics, and everything about rules, over HTTP.
 //!
 //! It has a thread of its own. It reads the snapshot and asks the loader; the data loop never waits for it. Each connection
-//! carries one request and has an end: nobody who is slow or many takes more than what is listed here, in [`crowd`] and in
-//! [`body`]. Who may change something is for [`guard`] to say. Left out on purpose: TLS. On other addresses than loopback a proxy in front has it.
+//! carries one request and has an end: nobody who is slow or many takes more than what is listed here, in [`crowd`], in [`body`]
+//! and in [`routes`]. Who may change something is for [`guard`] to say. Left out on purpose: TLS. On other addresses than
+//! loopback a proxy in front has it.
 
 mod body;
 mod crowd;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -33,6 +35,8 @@ use routes::Context;
 
 /// How long a client may take to send the head of its request.
 const HEAD_TIME: Duration = Duration::from_secs(2);
+/// How long a client may take to read its answer.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// How long a connection may take in all. A deployment compiles, and waits for the data loop.
 const CONNECTION_TIME: Duration = Duration::from_secs(100);
 /// Size of the head of a request, bytes.
@@ -58,7 +62,7 @@ pub fn serve(config: &config::Admin, snapshot: Shared, rules: Handle) -> anyhow:
     // It is read anew for each change. That it can't be read should be known now.
     config.token.as_ref().map(config::Token::read).transpose()?;
     let mut runtime = tokio::runtime::Builder::new_current_thread();
-    runtime.enable_all().max_blocking_threads(routes::MAX_WAITING + 1);
+    runtime.enable_all().max_blocking_threads(routes::MAX_WAITING + routes::MAX_LOOKING);
     let runtime = runtime.build().context("failed to start the admin interface")?;
     let listener = match runtime.block_on(TcpListener::bind(listen)) {
         Ok(listener) => listener,
@@ -111,14 +115,27 @@ async fn accept(listener: TcpListener, router: Router, mut stopped: oneshot::Rec
 async fn answer(stream: TcpStream, router: Router, guest: Arc<Guest>) -> hyper::Result<()> {
     let mut connection = http1::Builder::new();
     connection.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(MAX_HEAD_BYTES);
-    let router = TowerToHyperService::new(router);
+    let (router, asking) = (TowerToHyperService::new(router), guest.clone());
     // It is called once the head of a request is complete.
-    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        guest.asks();
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        let guest = asking.clone();
+        guest.asks(request.body().is_end_stream());
         request.extensions_mut().insert(guest.clone());
-        router.call(request)
+        let answer = router.call(request);
+        async move {
+            let answer = answer.await;
+            guest.answers();
+            answer
+        }
     });
-    connection.serve_connection(TokioIo::new(stream), service).await
+    let late = async {
+        guest.until_answered().await;
+        tokio::time::sleep(ANSWER_TIME).await;
+    };
+    tokio::select! {
+        served = connection.serve_connection(TokioIo::new(stream), service) => served,
+        () = late => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! What can be asked for, and how it is answered.
 //!
 //! Whoever asks the loader for something gets a turn once the body is there, and whatever takes longer than a moment (decoding
-//! components, reading the state folder, the loader's answer) happens on threads for that. Health and metrics come from this one, and
-//! wait for none of it.
+//! components, reading the state folder, the loader's answer) happens on threads for that. There is one for each turn, and a few
+//! for the state folder: where many look at that, or it does not answer, changes do not wait for it. Health and metrics need none
+//! of these threads.
 
 use std::borrow::Cow;
+use std::fmt::{self, Display, Write as _};
 use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
@@ -32,6 +34,14 @@ use crate::swap::{self, Answer, Handle};
 
 /// Requests that wait for the loader at a time: it does one after the other.
 pub(super) const MAX_WAITING: usize = 8;
+/// Requests for which the state folder is read at a time. Others wait.
+pub(super) const MAX_LOOKING: usize = 4;
+/// Components in a body: as many as `weir rules` hands in at once.
+const MAX_FILES: usize = 64;
+/// Size of the name of a rule, bytes. A refusal repeats it.
+const MAX_NAME_BYTES: usize = 1_024;
+/// What is told of what is wrong with a body, bytes. It may quote all of the body.
+const MAX_WORDS: usize = 1_024;
 /// After so long without a sign of life the data loop counts as stuck, in milliseconds: longer than it waits for anything.
 const STUCK: i64 = 120_000;
 
@@ -60,13 +70,14 @@ pub(super) struct Context {
     rules: Handle,
     guard: Arc<Guard>,
     waiting: Arc<Semaphore>,
+    looking: Arc<Semaphore>,
     places: Arc<Places>,
 }
 
 impl Context {
     pub(super) fn new(snapshot: Shared, rules: Handle, guard: Guard) -> Context {
-        let waiting = Arc::new(Semaphore::new(MAX_WAITING));
-        Context { snapshot, rules, guard: Arc::new(guard), waiting, places: Arc::default() }
+        let [waiting, looking] = [MAX_WAITING, MAX_LOOKING].map(|most| Arc::new(Semaphore::new(most)));
+        Context { snapshot, rules, guard: Arc::new(guard), waiting, looking, places: Arc::default() }
     }
 
     /// A turn with the loader, where there is one.
@@ -103,6 +114,7 @@ pub(super) fn router(context: Context) -> Router {
 }
 
 /// An answer that tells what is wrong.
+#[derive(Debug)]
 pub(super) struct Problem(pub(super) StatusCode, pub(super) String);
 
 impl IntoResponse for Problem {
@@ -145,7 +157,7 @@ impl FromRequest<Context> for Upload {
 
     async fn from_request(request: Request, context: &Context) -> Result<Upload, Problem> {
         let (head, body) = request.into_parts();
-        let place = context.places.take().ok_or_else(busy)?;
+        let place = context.places.take().await.ok_or_else(busy)?;
         let most = body::max_files_bytes(context.rules.status().live.rules.len());
         let body = place.read(&head.headers, body, most).await?;
         let turn = context.turn(head.extensions.get().cloned())?;
@@ -201,7 +213,7 @@ async fn status(State(context): State<Context>) -> Result<impl IntoResponse, Pro
     let (mut status, live) = (context.rules.status(), context.snapshot.get().ruleset);
     if !live.is_empty()
         && live != status.live.hash
-        && let Ok(set) = apart(move || context.rules.find(&live)).await?
+        && let Ok(set) = look(context, move |rules| rules.find(&live)).await?
     {
         status.live = set;
     }
@@ -214,7 +226,8 @@ async fn shadow(State(context): State<Context>) -> Result<impl IntoResponse, Pro
 }
 
 async fn history(State(context): State<Context>) -> Result<impl IntoResponse, Problem> {
-    apart(move || context.rules.history(&context.snapshot.get().ruleset)).await.map(Json)
+    let live = context.snapshot.get().ruleset;
+    look(context, move |rules| rules.history(&live)).await.map(Json)
 }
 
 #[derive(Deserialize)]
@@ -226,8 +239,8 @@ struct Two {
 async fn diff(State(context): State<Context>, query: Result<Query<Two>, QueryRejection>) -> Result<impl IntoResponse, Problem> {
     let unreadable = |rejection: QueryRejection| Problem(StatusCode::BAD_REQUEST, rejection.body_text());
     let Query(Two { a, b }) = query.map_err(unreadable)?;
-    let find = move || anyhow::Ok(swap::changes(&context.rules.find(&a)?, &context.rules.find(&b)?));
-    apart(find).await?.map(Json).map_err(|error| Problem(StatusCode::CONFLICT, format!("{error:#}")))
+    let found = look(context, move |rules| anyhow::Ok(swap::changes(&rules.find(&a)?, &rules.find(&b)?))).await?;
+    found.map(Json).map_err(|error| Problem(StatusCode::CONFLICT, format!("{error:#}")))
 }
 
 /// A body with components.
@@ -243,7 +256,8 @@ struct Files<'a> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File<'a> {
-    rule: String,
+    #[serde(borrow)]
+    rule: Cow<'a, str>,
     /// Base64, of megabytes: where it is in the body.
     #[serde(borrow)]
     wasm: Cow<'a, str>,
@@ -285,19 +299,58 @@ async fn promote(State(context): State<Context>, Change { body, turn }: Change) 
 }
 
 fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| Problem(StatusCode::BAD_REQUEST, format!("the body can't be read: {error}")))
+    serde_json::from_slice(body).map_err(|error| {
+        let mut why = Beginning(String::new());
+        // It fails where the words are more than what is kept of them.
+        let _ = write!(why, "{error}");
+        unreadable(why.0)
+    })
+}
+
+fn unreadable(why: impl Display) -> Problem {
+    Problem(StatusCode::BAD_REQUEST, format!("the body can't be read: {why}"))
+}
+
+/// Takes words while there is room, and fails then, which ends whoever writes.
+struct Beginning(String);
+
+impl fmt::Write for Beginning {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = text.floor_char_boundary(MAX_WORDS - self.0.len());
+        self.0.push_str(&text[..room]);
+        if room == text.len() { Ok(()) } else { Err(fmt::Error) }
+    }
 }
 
 fn files(body: &[u8]) -> Result<(Vec<swap::File>, bool), Problem> {
+    check_cost(body)?;
     let Files { files, dry_run } = read(body)?;
-    let decode = |File { rule, wasm }: File<'_>| match BASE64_STANDARD.decode(&*wasm) {
-        Ok(bytes) => Ok(swap::File { rule, bytes }),
-        Err(error) => {
-            let rule = rule.escape_debug();
-            Err(Problem(StatusCode::BAD_REQUEST, format!("the component of the rule `{rule}` is no base64: {error}")))
+    let decode = |File { rule, wasm }: File<'_>| {
+        if rule.len() > MAX_NAME_BYTES {
+            return Err(unreadable(format_args!("the name of a rule has more than {MAX_NAME_BYTES} bytes")));
+        }
+        match BASE64_STANDARD.decode(&*wasm) {
+            Ok(bytes) => Ok(swap::File { rule: rule.into_owned(), bytes }),
+            Err(error) => {
+                let rule = rule.escape_debug();
+                Err(Problem(StatusCode::BAD_REQUEST, format!("the component of the rule `{rule}` is no base64: {error}")))
+            }
         }
     };
     Ok((files.into_iter().map(decode).collect::<Result<_, _>>()?, dry_run))
+}
+
+/// Refuses what would take much more memory than the body and its components, before it is read: a text with an escape is copied,
+/// and each object or list takes more than its brackets.
+fn check_cost(body: &[u8]) -> Result<(), Problem> {
+    if memchr::memchr(b'\\', body).is_some() {
+        return Err(unreadable("it has a backslash; write base64 and the names of rules without escapes, `/` and not `\\/`"));
+    }
+    // One object and one list are around those of the components.
+    match memchr::memchr2_iter(b'{', b'[', body).nth(MAX_FILES + 2) {
+        Some(_) => Err(unreadable(format_args!("it has more than {MAX_FILES} components; hand in fewer at once"))),
+        None => Ok(()),
+    }
 }
 
 /// Asks the loader for what `request` makes of a body, which it lets go of then. That may take a while.
@@ -317,6 +370,17 @@ async fn ask(
         Ok(Answer::Shadow(shadow)) => Ok(Json(shadow).into_response()),
         Err(refusal) => Err(Problem(StatusCode::CONFLICT, refusal.message)),
     }
+}
+
+/// Looks for something in the state folder. Those who go before it is their turn leave nothing to do behind.
+async fn look<T: Send + 'static>(context: Context, find: impl FnOnce(&Handle) -> T + Send + 'static) -> Result<T, Problem> {
+    let permit = context.looking.acquire_owned().await;
+    apart(move || {
+        let found = find(&context.rules);
+        drop(permit);
+        found
+    })
+    .await
 }
 
 /// Does what takes longer than a moment on a thread for that.

@@ -1,10 +1,15 @@
 //! The interface over real sockets.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::sync::mpsc;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, Mode, mkfifoat};
 
 use super::*;
 use crate::snapshot;
@@ -13,8 +18,12 @@ use crate::swap::{self, Answer, Asked, Request, SharedStatus};
 
 /// A handle, and what is asked by it. The state folder is empty, and gone when the test is over.
 fn handle() -> (Handle, mpsc::Receiver<Asked>, SharedStatus) {
-    let folder = tempfile::tempdir().unwrap();
-    let config = config::Swap { state: Some(folder.path().to_owned()), ..config::Config::default().swap };
+    handle_in(tempfile::tempdir().unwrap().path())
+}
+
+/// The same with a state folder that stays.
+fn handle_in(folder: &Path) -> (Handle, mpsc::Receiver<Asked>, SharedStatus) {
+    let config = config::Swap { state: Some(folder.to_owned()), ..config::Config::default().swap };
     let (status, store) = (SharedStatus::default(), swap::Store::open(&config, "group").unwrap());
     swap::update(&status, |status| status.live.hash = "cafe".into());
     let (handle, asked) = Handle::new(status.clone(), store);
@@ -23,7 +32,11 @@ fn handle() -> (Handle, mpsc::Receiver<Asked>, SharedStatus) {
 
 /// An interface whose loader answers deployments of the rule `a`, keeps those of `b` waiting, and refuses all else.
 fn start(config: &config::Admin) -> (Server, Shared) {
-    let (snapshot, (handle, asked, _)) = (Shared::default(), handle());
+    start_with(config, handle())
+}
+
+fn start_with(config: &config::Admin, (handle, asked, _): (Handle, mpsc::Receiver<Asked>, SharedStatus)) -> (Server, Shared) {
+    let snapshot = Shared::default();
     snapshot.sign(crate::start::now());
     snapshot.update(|snapshot| snapshot.ruleset = "cafe".into());
     thread::spawn(move || {
@@ -65,6 +78,20 @@ fn ask(server: &Server, request: &str, lines: &[&str], body: &str) -> (u16, Stri
 }
 
 const JSON: &str = "content-type: application/json";
+const DEPLOY: &str = r#"{"files":[{"rule":"a","wasm":"AQI="}]}"#;
+
+/// Has so `many` attack until `test` is over.
+fn beside(many: usize, attack: impl Fn(&AtomicBool) + Sync, test: impl FnOnce()) {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        (0..many).for_each(|_| drop(scope.spawn(|| attack(&over))));
+        let tested = panic::catch_unwind(AssertUnwindSafe(test));
+        over.store(true, Ordering::Relaxed);
+        if let Err(failed) = tested {
+            panic::resume_unwind(failed);
+        }
+    });
+}
 
 #[test]
 fn health_and_readiness_are_told_apart() {
@@ -84,7 +111,7 @@ fn rules_are_shown_and_deployed() {
     let (server, _) = start(&loopback());
     let (code, body) = ask(&server, "GET /api/rules", &[], "");
     assert!(code == 200 && body.contains("\"hash\":\"cafe\""), "{body}");
-    let (code, body) = ask(&server, "POST /api/rules/deploy", &[JSON], r#"{"files":[{"rule":"a","wasm":"AQI="}]}"#);
+    let (code, body) = ask(&server, "POST /api/rules/deploy", &[JSON], DEPLOY);
     assert!(code == 200 && body.contains("\"new\":\"[1, 2]\"") && body.contains("\"live\":true"), "{body}");
     let (code, body) = ask(&server, "POST /api/rules/deploy", &[JSON], r#"{"files":[{"rule":"b","wasm":""}]}"#);
     assert!(code == 202 && body.contains("\"live\":false"), "{body}");
@@ -101,6 +128,7 @@ fn what_makes_no_sense_is_answered_with_the_reason() {
         ("{", "can't be read"),
         (r#"{"files":[{"rule":"a","wasm":"*"}]}"#, "no base64"),
         (r#"{"files":[],"force":true}"#, "unknown field `force`"),
+        (r#"{"files":[{"rule":"a","wasm":"AQ\/="}]}"#, "without escapes"),
     ] {
         let (code, answer) = ask(&server, "POST /api/rules/deploy", &[JSON], body);
         assert!(code == 400 && answer.contains(said), "{body}: {answer}");
@@ -146,22 +174,70 @@ fn begin(server: &Server, path: &str, length: usize) -> TcpStream {
 }
 
 #[test]
-fn components_are_read_of_no_more_than_have_a_place_and_whoever_is_slow_gives_way() {
+fn bodies_that_would_take_much_more_memory_than_they_have_bytes_are_refused_in_few_words() {
     let (server, _) = start(&loopback());
-    let deploy = || ask(&server, "POST /api/rules/deploy", &[JSON], r#"{"files":[{"rule":"a","wasm":"AQI="}]}"#).0;
+    let long = "A".repeat(1 << 20);
+    let file = r#"{"rule":"a","wasm":""}"#;
+    for (body, said) in [
+        (format!(r#"{{"files":[{{"rule":"a","wasm":"{long}\u0041"}}]}}"#), "without escapes"),
+        (format!(r#"{{"files":[{{"rule":"{long}","wasm":""}}]}}"#), "the name of a rule"),
+        (format!(r#"{{"{long}":1}}"#), "unknown field"),
+        (format!(r#"{{"files":"{long}"}}"#), "invalid type"),
+        (format!(r#"{{"files":[{file}{}]}}"#, format!(",{file}").repeat(64)), "more than 64"),
+        (format!(r#"{{"files":[{}[]]}}"#, "[],".repeat(64)), "more than 64"),
+    ] {
+        let (code, answer) = ask(&server, "POST /api/rules/deploy", &[JSON], &body);
+        assert!(code == 400 && answer.contains(said) && answer.len() < 3_000, "{said}: {code} {answer:.300}");
+    }
+    let most = format!(r#"{{"files":[{file}{}]}}"#, format!(",{file}").repeat(63));
+    assert_eq!(ask(&server, "POST /api/rules/deploy", &[JSON], &most).0, 200);
+}
+
+/// Sends the head of a deployment, and nothing else, again and again.
+fn occupy(address: SocketAddr, over: &AtomicBool) {
+    while !over.load(Ordering::Relaxed) {
+        let Ok(mut stream) = TcpStream::connect(address) else { continue };
+        let head = format!("POST /api/rules/deploy HTTP/1.1\r\nhost: localhost\r\n{JSON}\r\ncontent-length: 10000000\r\n\r\n");
+        let _ = stream.write_all(head.as_bytes());
+        // Until it is sent away.
+        let _ = stream.set_read_timeout(Some(Duration::from_secs(5))).and_then(|()| stream.read(&mut [0]));
+    }
+}
+
+#[test]
+fn a_deployment_that_is_sent_at_once_gets_through_among_many_that_send_nothing() {
+    let (server, _) = start(&loopback());
+    let body = format!(r#"{{"files":[{{"rule":"a","wasm":"{}"}}]}}"#, "AAAA".repeat(250_000));
+    let address = server.address;
+    beside(
+        12,
+        |over| occupy(address, over),
+        || {
+            for _ in 0..5 {
+                let (code, said) = ask(&server, "POST /api/rules/deploy", &[JSON], &body);
+                assert_eq!(code, 200, "{said}");
+                for looking in ["/healthz", "/metrics", "/api/rules", "/api/rules/history"] {
+                    assert_eq!(ask(&server, &format!("GET {looking}"), &[], "").0, 200, "{looking}");
+                }
+            }
+        },
+    );
+}
+
+#[test]
+fn a_body_that_arrives_slowly_gives_its_place_to_whoever_waits_and_its_client_is_told() {
+    let (server, _) = start(&loopback());
     let began = Instant::now();
-    let slow: Vec<TcpStream> = (0..body::PLACES).map(|_| begin(&server, "/api/rules/deploy", 10_000_000)).collect();
-    while deploy() != 429 {
-        assert!(began.elapsed() < body::FILES_TIME, "their bodies have the places");
-    }
-    for looking in ["/healthz", "/metrics", "/api/rules", "/api/rules/history"] {
-        assert_eq!(ask(&server, &format!("GET {looking}"), &[], "").0, 200, "{looking}");
-    }
-    while deploy() == 429 {
-        assert!(began.elapsed() < body::FILES_TIME, "one of them gives way long before its time is up");
-    }
-    assert_eq!(deploy(), 200, "and the place is free again");
-    drop(slow);
+    let mut slow: Vec<TcpStream> = (0..body::PLACES).map(|_| begin(&server, "/api/rules/deploy", 10_000_000)).collect();
+    assert_eq!(ask(&server, "POST /api/rules/deploy", &[JSON], DEPLOY).0, 200);
+    assert!(began.elapsed() < body::FILES_TIME, "one of them gives way long before its time is up");
+    let told = slow.iter_mut().any(|stream| {
+        let mut answer = String::new();
+        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let _ = stream.read_to_string(&mut answer);
+        answer.contains(" 429 ") && answer.contains("it arrives slowly")
+    });
+    assert!(told);
 }
 
 #[test]
@@ -209,31 +285,104 @@ fn who_sends_nothing_is_sent_away() {
 }
 
 #[test]
-fn silent_connections_that_always_come_back_keep_no_probe_waiting() {
+fn who_does_not_read_its_answer_is_sent_away() {
+    let (handle, _asked, status) = handle();
+    // Far more than the buffers on the way take.
+    swap::update(&status, |status| status.live.hash = "a".repeat(64 << 20));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = routes::router(Context::new(Shared::default(), handle, Guard::new("127.0.0.1:0", address, None)));
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(b"GET /api/rules HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let (mut served, began) = (None, Instant::now());
+        Arc::new(Crowd::default()).admit(|guest| {
+            let task = tokio::spawn(answer(stream, router, guest));
+            served.insert(task).abort_handle()
+        });
+        let ended = tokio::time::timeout(3 * ANSWER_TIME, served.expect("it is let in")).await;
+        ended.expect("the connection is closed").unwrap().unwrap();
+        assert!(began.elapsed() >= ANSWER_TIME, "it was to be read for {ANSWER_TIME:?}");
+        drop(client);
+    });
+}
+
+#[test]
+fn many_who_look_at_a_state_folder_that_does_not_answer_keep_nobody_from_a_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, _) = start_with(&loopback(), handle_in(folder.path()));
+    // Whoever reads it waits for somebody to write.
+    mkfifoat(CWD, folder.path().join("sets/cafe.json"), Mode::RUSR | Mode::WUSR).unwrap();
+    let look = |_| {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.write_all(b"GET /api/rules/history HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+        stream
+    };
+    let looking: Vec<TcpStream> = (0..4 * routes::MAX_WAITING).map(look).collect();
+    assert_eq!(ask(&server, "GET /healthz", &[], "").0, 200);
+    let (code, said) = ask(&server, "POST /api/rules/rollback", &[JSON], "{}");
+    assert!(code == 409 && said.contains("refused Rollback"), "{code} {said}");
+    assert_eq!(ask(&server, "POST /api/rules/deploy", &[JSON], DEPLOY).0, 200);
+    drop(looking);
+}
+
+/// Holds so `many` connections open, each of which says no more than its `greeting`, and opens those again that are closed.
+/// `open` is how many there are.
+fn flood(address: SocketAddr, many: usize, greeting: &str, open: &AtomicUsize, over: &AtomicBool) {
+    let connect = |_| {
+        let mut stream = TcpStream::connect(address).ok()?;
+        stream.write_all(greeting.as_bytes()).and_then(|()| stream.set_nonblocking(true)).ok()?;
+        Some(stream)
+    };
+    let mut all: Vec<TcpStream> = Vec::new();
+    while !over.load(Ordering::Relaxed) {
+        all.retain(|stream| stream.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock));
+        all.extend((all.len()..many).filter_map(connect));
+        open.store(all.len(), Ordering::Relaxed);
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Has the process probed, many times, beside such a flood.
+fn probe_beside_a_flood(many: usize, greeting: &str) {
     /// A probe of liveness gives up after a second, as those of Kubernetes do.
     const PROBE: Duration = Duration::from_secs(1);
+    /// One flood at a time: a process may often have no more than 1,024 files open.
+    static FLOOD: Mutex<()> = Mutex::new(());
+    let _alone = FLOOD.lock().unwrap_or_else(PoisonError::into_inner);
     let (server, _) = start(&loopback());
-    let (address, enough) = (server.address, std::sync::atomic::AtomicBool::new(false));
-    let relaxed = std::sync::atomic::Ordering::Relaxed;
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let connect = || TcpStream::connect(address).ok().filter(|stream| stream.set_nonblocking(true).is_ok());
-            let mut silent: Vec<TcpStream> = Vec::new();
-            while !enough.load(relaxed) {
-                silent.retain(|stream| stream.peek(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
-                silent.extend(std::iter::repeat_with(connect).flatten().take(2 * crowd::MAX_CONNECTIONS - silent.len()));
-                thread::sleep(Duration::from_millis(1));
+    let (address, open, began) = (server.address, AtomicUsize::new(0), Instant::now());
+    beside(
+        1,
+        |over| flood(address, many, greeting, &open, over),
+        || {
+            while open.load(Ordering::Relaxed) < crowd::MAX_CONNECTIONS {
+                assert!(began.elapsed() < Duration::from_secs(30), "there are {open:?} connections");
+                thread::yield_now();
             }
-        });
-        let answered: Vec<(u16, Duration)> = (0..40)
-            .map(|_| {
+            let probe = |_| {
                 let asked = Instant::now();
                 (ask(&server, "GET /healthz", &[], "").0, asked.elapsed())
-            })
-            .collect();
-        enough.store(true, relaxed);
-        assert!(answered.iter().all(|(code, took)| *code == 200 && *took < PROBE), "{answered:?}");
-    });
+            };
+            let answered: Vec<(u16, Duration)> = (0..40).map(probe).collect();
+            assert!(answered.iter().all(|(code, took)| *code == 200 && *took < PROBE), "{greeting}: {answered:?}");
+        },
+    );
+}
+
+#[test]
+fn silent_connections_that_always_come_back_keep_no_probe_waiting() {
+    probe_beside_a_flood(2 * crowd::MAX_CONNECTIONS, "");
+}
+
+#[test]
+fn requests_whose_bodies_never_come_and_that_always_come_back_keep_no_probe_waiting() {
+    for path in ["/api/rules/resume", "/api/rules/deploy"] {
+        let head = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\n{JSON}\r\ncontent-length: 60000\r\n\r\n");
+        probe_beside_a_flood(crowd::MAX_CONNECTIONS, &head);
+    }
 }
 
 #[test]

@@ -45,6 +45,14 @@ impl Cause<'_> {
             Cause::RolledBack => Why::Pinned,
         }
     }
+
+    /// Tells an operator where the set that they have made live is not `kept`. Where nobody has asked, the status alone says so.
+    fn told(&self, kept: anyhow::Result<()>, hash: &str) -> anyhow::Result<()> {
+        match self {
+            Cause::Found(_) => Ok(()),
+            _ => kept.with_context(|| format!("failed to keep the set {hash}, which is live all the same")),
+        }
+    }
 }
 
 impl Loader {
@@ -55,7 +63,7 @@ impl Loader {
     /// bears its hash. It is in the history once the data loop has taken it. So a process that ends in between, or is refused,
     /// leaves the set from before in force, or this one on trial. What an operator hands in is refused where it can't be kept.
     /// What is decided otherwise happens all the same, since refusing it would make nothing better, and the status says that it
-    /// is not kept.
+    /// is not kept. So does a set that is in force already, or that can't be kept in the last step: an operator is told that too.
     pub(super) fn go_live(&mut self, rules: &RuleSet, cause: Cause<'_>, began: Instant) -> anyhow::Result<Deployed> {
         ensure!(self.pending.is_none(), "another set waits for the data loop, which waits for Kafka; try again later");
         let next = Live::of(rules, cause.why());
@@ -64,8 +72,8 @@ impl Loader {
         let trial_ends = next.why == Why::Pinned && self.before.is_some();
         if next.set.hash == self.live.set.hash && !trial_ends {
             self.carry_out(&cause, &next.set.hash)?;
-            self.is_live(next, None);
-            self.save(&self.live);
+            let kept = self.is_live(next, None);
+            cause.told(kept, &self.live.set.hash)?;
             return Ok(deployed);
         }
         let judge = Judge::new(rules, Occasion::Live)?;
@@ -87,14 +95,14 @@ impl Loader {
             Err(error) if matches!(cause, Cause::Deployed(_) | Cause::Resumed) => {
                 return Err(error.context(format!("failed to keep the set {hash}, so it does not go live")));
             }
-            kept => self.tell_kept(kept),
+            kept => self.tell_kept(&kept),
         }
         self.carry_out(&cause, &hash).inspect_err(|_| undo(&self.store))?;
         self.again = None;
         let (taken, live) = mpsc::channel();
         let (notes, status) = (self.notes.0.clone(), self.status.clone());
         self.send(Event::Swap(Box::new(Prepared { judge, trial, usual, taken, notes, status })))?;
-        self.wait(next, live, Deployed { took: began.elapsed().as_millis() as u64, ..deployed }, began)
+        self.wait(next, live, &cause, Deployed { took: began.elapsed().as_millis() as u64, ..deployed }, began)
     }
 
     /// Does what an operator has decided besides: pins, unpins, puts files in place. If it fails, nothing of it was done.
@@ -122,11 +130,19 @@ impl Loader {
     }
 
     /// Waits until the data loop has taken a set, for as long as whoever asked can be kept waiting.
-    fn wait(&mut self, next: Live, live: Receiver<Taken>, deployed: Deployed, began: Instant) -> anyhow::Result<Deployed> {
+    fn wait(
+        &mut self,
+        next: Live,
+        live: Receiver<Taken>,
+        cause: &Cause<'_>,
+        deployed: Deployed,
+        began: Instant,
+    ) -> anyhow::Result<Deployed> {
         match live.recv_timeout(self.patience) {
             Ok(taken) => {
                 let from = taken.from.clone();
-                self.is_live(next, Some(taken));
+                let kept = self.is_live(next, Some(taken));
+                cause.told(kept, &self.live.set.hash)?;
                 Ok(Deployed { from, took: began.elapsed().as_millis() as u64, ..deployed })
             }
             Err(RecvTimeoutError::Timeout) => {
@@ -143,22 +159,38 @@ impl Loader {
         }
     }
 
-    /// Takes note that a set is live.
-    fn is_live(&mut self, next: Live, taken: Option<Taken>) {
+    /// Takes note that a set is live, and keeps that. An error says why it is not kept, as the status does then.
+    fn is_live(&mut self, next: Live, taken: Option<Taken>) -> anyhow::Result<()> {
         let swapped = next.set.hash != self.live.set.hash;
         let last = std::mem::replace(&mut self.live, next);
         let (set, why) = (self.live.set.clone(), self.live.why);
-        if let Some(Taken { from, trial, replaced, .. }) = taken {
-            // The data loop knows which ones it has kept.
-            let mut known: Vec<Live> = [Some(last), self.before.take(), self.replaced.take()].into_iter().flatten().collect();
-            let mut kept = |hash: Option<&String>| {
-                let index = known.iter().position(|known| Some(&known.set.hash) == hash)?;
-                Some(known.swap_remove(index))
-            };
-            self.before = kept(trial.as_ref().map(|trial| &trial.before));
-            self.replaced = kept(replaced.as_ref());
-            let kept = restore(&self.store, &set.hash, trial.as_ref()).and_then(|()| self.keep(&self.live, true, None));
-            self.tell_kept(kept);
+        let (from, trial) = match taken {
+            Some(Taken { from, trial, replaced, .. }) => {
+                // The data loop knows which ones it has kept.
+                let mut known: Vec<Live> = [Some(last), self.before.take(), self.replaced.take()].into_iter().flatten().collect();
+                let mut kept = |hash: Option<&String>| {
+                    let index = known.iter().position(|known| Some(&known.set.hash) == hash)?;
+                    Some(known.swap_remove(index))
+                };
+                self.before = kept(trial.as_ref().map(|trial| &trial.before));
+                self.replaced = kept(replaced.as_ref());
+                if trial.is_none() {
+                    self.store.end_trial(&set.hash);
+                }
+                (Some(from), trial)
+            }
+            // It may be on trial still. What the set before usually does is not known any more where that was not kept.
+            None => {
+                let trial = self.before.as_ref().map(|before| OnTrial {
+                    before: before.set.hash.clone(),
+                    usual: self.store.on_trial(&set.hash).unwrap_or_default().usual,
+                });
+                (None, trial)
+            }
+        };
+        let kept = self.keep(&self.live, true, trial.as_ref());
+        self.tell_kept(&kept);
+        if let Some(from) = from {
             tracing::info!(ruleset = set.hash, %why, ?from, "rules are live");
         }
         update(&self.status, |status| {
@@ -172,13 +204,15 @@ impl Loader {
                 (status.refusal, status.folder) = (None, None);
             }
         });
+        kept
     }
 
     /// Hears what the data loop has to say.
     pub(super) fn listen(&mut self) {
         if let Some(Pending { next, taken }) = self.pending.take() {
             match taken.try_recv() {
-                Ok(taken) => self.is_live(next, Some(taken)),
+                // Whoever asked for it has been answered.
+                Ok(taken) => drop(self.is_live(next, Some(taken))),
                 Err(mpsc::TryRecvError::Empty) => self.pending = Some(Pending { next, taken }),
                 Err(mpsc::TryRecvError::Disconnected) => {}
             }
@@ -211,7 +245,7 @@ impl Loader {
                     }
                 });
             }
-            Err(error) => self.tell_kept(Err(error.context("failed to keep the verdict of a trial"))),
+            Err(error) => self.tell_kept(&Err(error.context("failed to keep the verdict of a trial"))),
         }
         update(&self.status, |status| {
             status.swaps.live += 1;
@@ -238,12 +272,12 @@ impl Loader {
 
     /// Keeps the set in force in the history. Where that fails, the status says so.
     pub(super) fn save(&self, live: &Live) {
-        self.tell_kept(self.keep(live, true, None));
+        self.tell_kept(&self.keep(live, true, None));
     }
 
     /// Says whether what happens is kept.
-    fn tell_kept(&self, kept: anyhow::Result<()>) {
-        let problem = kept.err().map(|error| format!("{error:#}"));
+    fn tell_kept(&self, kept: &anyhow::Result<()>) {
+        let problem = kept.as_ref().err().map(|error| format!("{error:#}"));
         if let Some(problem) = &problem {
             tracing::error!("what is decided about rules is not kept, and would be lost with this process: {problem}");
         }
@@ -252,7 +286,8 @@ impl Loader {
 
     /// Keeps that a set is on `trial`, if it is, and keeps the set: in the history, if it `was_live`.
     fn keep(&self, live: &Live, was_live: bool, trial: Option<&OnTrial>) -> anyhow::Result<()> {
-        const REMEDY: &str = "make room in the state folder, or let this process write there, and then deploy the rules again";
+        const REMEDY: &str = "make room in the state folder, or let this process write there; then repeat the command, or deploy \
+             the rules that are to be in force";
         let Live { definition, set, why } = live;
         if let Some(trial) = trial {
             self.store.put_on_trial(&set.hash, trial).context(REMEDY)?;

@@ -212,6 +212,12 @@ fn fill(part: PathBuf) {
     fs::write(part, "").unwrap();
 }
 
+/// There is room again.
+fn clear(part: PathBuf) {
+    fs::remove_file(&part).unwrap();
+    fs::create_dir(part).unwrap();
+}
+
 #[test]
 fn a_deployment_that_can_not_be_kept_changes_nothing() {
     for part in ["sets", "on-trial", "components"] {
@@ -222,8 +228,7 @@ fn a_deployment_that_can_not_be_kept_changes_nothing() {
         assert!(said.contains("so it does not go live") && said.contains("make room in the state folder"), "{said}");
         assert!(field.handed_over().is_none() && field.state("pin").metadata().is_err());
         assert_eq!((field.hash(), field.live().0), (first.clone(), first), "{part}");
-        fs::remove_file(field.state(part)).unwrap();
-        fs::create_dir(field.state(part)).unwrap();
+        clear(field.state(part));
         assert_eq!(fs::read_dir(field.state("on-trial")).unwrap().count(), 0, "{part}: no mark of a trial is left");
         assert!(field.loader.store.history().len() < 2, "{part}: nor is it in the history");
         let second = field.deploy(1);
@@ -240,10 +245,72 @@ fn what_changes_by_itself_and_can_not_be_kept_goes_live_and_is_told() {
     assert_eq!((field.take(), field.refusal()), (field.hash(), None));
     let told = field.unkept().expect("it is told");
     assert!(told.contains("sets") && told.contains("make room"), "{told}");
-    fs::remove_file(field.state("sets")).unwrap();
-    fs::create_dir(field.state("sets")).unwrap();
+    clear(field.state("sets"));
     field.ask(Request::Deploy { files: files(1), dry_run: false }).unwrap();
     assert_eq!((field.unkept(), field.loader.store.knows(&field.hash())), (None, true));
+}
+
+#[test]
+fn whoever_deploys_the_set_in_force_is_told_where_it_can_not_be_kept() {
+    for part in ["sets", "components"] {
+        let mut field = Field::new();
+        let first = field.hash();
+        fill(field.state(part));
+        for request in [Request::Deploy { files: files(0), dry_run: false }, Request::Resume] {
+            let said = field.is_refused(request);
+            assert!(said.contains(&format!("failed to keep the set {first}, which is live all the same")), "{part}: {said}");
+            assert!(said.contains("make room in the state folder"), "{part}: {said}");
+            assert!(field.unkept().is_some_and(|told| told.contains(part)), "{part}");
+        }
+        assert_eq!(field.live(), (first.clone(), Why::Folder), "{part}");
+        clear(field.state(part));
+        assert!(field.ask(Request::Deploy { files: files(0), dry_run: false }).unwrap().live);
+        assert_eq!((field.unkept(), field.loader.store.knows(&first)), (None, true), "{part}");
+    }
+}
+
+#[test]
+fn whoever_deploys_a_set_is_told_where_there_is_no_room_any_more_once_it_is_live() {
+    let field = Field::new();
+    let (first, sets) = (field.hash(), field.state("sets"));
+    let Field { mut loader, events, folder } = field;
+    loader.patience = TAKING;
+    let before = first.clone();
+    let (answer, events) = thread::scope(|scope| {
+        let data_loop = scope.spawn(move || {
+            let Ok(Event::Swap(next)) = events.recv_timeout(TAKING) else { panic!("a set is handed over") };
+            let trial = Some(OnTrial { before, usual: next.usual });
+            fill(sets);
+            next.taken.send(Taken { from: BTreeMap::new(), retired: Vec::new(), trial, replaced: None }).unwrap();
+            events
+        });
+        (loader.answer(Request::Deploy { files: files(1), dry_run: false }), data_loop.join().unwrap())
+    });
+    let mut field = Field { loader, events, folder };
+    let (second, said) = (field.hash(), format!("{:#}", answer.expect_err("that is no success")));
+    assert!(said.contains(&format!("failed to keep the set {second}, which is live all the same")), "{said}");
+    assert!(said.contains("make room in the state folder") && said.contains("sets"), "{said}");
+    assert_eq!((field.live(), field.loader.store.knows(&second)), ((second.clone(), Why::Folder), false));
+    assert!(field.unkept().is_some());
+    clear(field.state("sets"));
+    assert!(field.ask(Request::Deploy { files: files(1), dry_run: false }).unwrap().live);
+    assert_eq!((field.unkept(), field.loader.store.knows(&second)), (None, true));
+    assert_eq!(field.loader.store.on_trial(&second).map(|trial| trial.before), Some(first), "and its trial goes on");
+}
+
+#[test]
+fn to_deploy_a_set_again_keeps_that_it_is_on_trial_too() {
+    let mut field = Field::new();
+    let first = field.hash();
+    fill(field.state("on-trial"));
+    field.put(1);
+    field.look();
+    let second = field.take();
+    assert!(field.unkept().is_some_and(|told| told.contains("on-trial") && told.contains("make room")));
+    clear(field.state("on-trial"));
+    field.ask(Request::Deploy { files: files(1), dry_run: false }).unwrap();
+    assert_eq!((field.unkept(), field.loader.store.knows(&second)), (None, true));
+    assert_eq!(field.restart().live(), (first, Why::LastGood), "a restart does not end the trial");
 }
 
 #[test]

@@ -107,6 +107,51 @@ fn calls_that_a_rule_makes_in_vain_are_named_with_the_way_out() {
 }
 
 #[test]
+fn calls_that_trap_in_every_rule_are_all_named_and_a_name_of_the_rules_own_is_not() {
+    let action = "match row.text(\"x\").unwrap_or_default().len() {
+            0 => std::thread::sleep(std::time::Duration::ZERO),
+            1 => drop(std::env::vars()),
+            2 => drop(std::env::temp_dir()),
+            3 if std::process::id() == 7 => (),
+            4 => {
+                let (lock, bell) = (std::sync::Mutex::new(()), std::sync::Condvar::new());
+                drop(bell.wait(lock.lock().unwrap()));
+            }
+            5 => weir_rule::log::debug(format!(\"{:?}\", Seen::NotPresent)),
+            _ => (),
+        }";
+    let folder = tempfile::tempdir().unwrap();
+    write_crate(folder.path(), &sdk(), &format!("#[derive(Debug)] enum Seen {{ NotPresent }}\n{}", rule_that(action)));
+    fs::copy(Path::new(ROOT).join("Cargo.lock"), folder.path().join("Cargo.lock")).unwrap();
+    let built = weir_build(folder.path(), folder.path(), &Path::new(env!("CARGO_TARGET_TMPDIR")).join("vain"));
+    let said = String::from_utf8_lossy(&built.stderr).into_owned();
+    assert!(built.status.success(), "{said}");
+    for call in ["thread::sleep", "env::vars", "env::temp_dir", "process::id", "Condvar::wait"] {
+        assert!(said.contains(&format!("warning: a-rule: it seems to call {call}: a rule ")), "{call}: {said}");
+    }
+    assert!(!said.contains("env::var:"), "{said}");
+    let mut check = Command::new(env!("CARGO_BIN_EXE_weir"));
+    let checked = check.current_dir(folder.path()).args(["check", "a-rule.wasm"]).output().unwrap();
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(said.contains("refused") && said.contains("can't sleep, at ") && said.contains(": a rule can't wait"), "{said}");
+}
+
+#[test]
+fn a_reason_that_a_component_has_not_declared_is_reported_with_the_line_of_the_author() {
+    let folder = tempfile::tempdir().unwrap();
+    write_crate(folder.path(), &sdk(), &rule_that("if row.index() == 0 { return Verdict::reject(\"typo\"); }"));
+    fs::copy(Path::new(ROOT).join("Cargo.lock"), folder.path().join("Cargo.lock")).unwrap();
+    let built = weir_build(folder.path(), folder.path(), &Path::new(env!("CARGO_TARGET_TMPDIR")).join("vain"));
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let mut check = Command::new(env!("CARGO_BIN_EXE_weir"));
+    let checked = check.current_dir(folder.path()).args(["check", "a-rule.wasm"]).output().unwrap();
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    let line = 1 + rule_that("").lines().position(|line| line.contains("fn evaluate")).unwrap();
+    assert!(said.contains("`typo` is not declared") && said.contains(&format!("src/lib.rs:{line}:")), "{said}");
+    assert!(!said.contains("verdict.rs"), "{said}");
+}
+
+#[test]
 fn a_crate_that_exports_no_rule_is_told_how_to() {
     let folder = tempfile::tempdir().unwrap();
     write_crate(folder.path(), &sdk(), "pub fn evaluate() {}");

@@ -1,14 +1,20 @@
-//! The shipped rules as the components that they are: what they declare, and that they judge as their native tests say.
+//! The shipped rules as the components that they are: what they declare, and that they judge as their native tests say. And what
+//! the SDK knows of the engine, which it can't ask.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::{Value, json};
 use weir::config::{self, Config};
 use weir::counts::Counts;
+use weir::pipeline::{Manifest, check_manifest};
 use weir::record::{Batch, Step};
+use weir::reserved::{ENGINE, RULE_FAULT, Reason};
 use weir::ruleset::RuleSet;
 use weir::snapshot::reason_name;
 use weir::wasm::Runtime;
+use weir_rule::abi::{Loaded, RESERVED_NAME, RESERVED_REASONS};
+use weir_rule::{About, Row, Rule, Verdict};
 
 use crate::program::built;
 
@@ -143,4 +149,34 @@ fn the_hash_covers_order_bytes_and_configuration() {
     assert_ne!(plain, hash(|config| config.rules.swap(0, 1)));
     assert_ne!(plain, hash(|config| config.rules[2].config = json!({"normalise": true})));
     assert_ne!(plain, hash(|config| config.rules.truncate(2)));
+}
+
+/// A rule that declares the reason which it is configured with.
+struct Declares;
+
+impl Rule for Declares {
+    const ABOUT: About = About::new("declares", "1", "Declares a reason");
+    type Config = BTreeMap<String, String>;
+
+    fn configure(config: BTreeMap<String, String>, manifest: &mut weir_rule::Manifest) -> Result<Declares, String> {
+        config.values().for_each(|reason| _ = manifest.rejects(reason));
+        Ok(Declares)
+    }
+
+    fn evaluate(&self, _: &mut Row<'_>) -> Verdict {
+        Verdict::Keep
+    }
+}
+
+#[test]
+fn the_sdk_refuses_the_names_that_the_engine_has_for_itself_and_says_the_same() {
+    let own: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.name()).chain([RULE_FAULT]).collect();
+    assert_eq!((RESERVED_NAME, BTreeSet::from(RESERVED_REASONS)), (ENGINE, own.clone()));
+    let page = include_str!("../rules/sdk/README.md");
+    for reason in own {
+        assert!(page.contains(&format!("`{reason}`")), "the SDK's README does not name {reason}");
+        let manifest = Manifest { name: "declares".into(), reasons: vec![reason.into()], ..Manifest::default() };
+        let refused = Loaded::<Declares>::configure(&json!({ "reason": reason }).to_string()).err();
+        assert_eq!((refused.is_some(), refused), (true, check_manifest(&manifest).err()), "{reason}");
+    }
 }

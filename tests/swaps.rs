@@ -163,12 +163,12 @@ const HARMS: [Harm; 19] = [
     (
         "9 MiB",
         |folder| put(folder, &[&shipped(RULE)[..], &vec![0; 9 << 20]].concat()),
-        ["device-filter.wasm", "at most 8388608", "bytes"],
+        ["device-filter.wasm", "at most 8MiB", "bytes"],
     ),
     (
         "200 MB",
         |folder| File::create(folder.file(RULE)).unwrap().set_len(200_000_000).unwrap(),
-        ["device-filter.wasm", "200000000", "at most 8388608"],
+        ["device-filter.wasm", "200000000", "at most 8MiB"],
     ),
     ("folder", folder_in_its_place, ["device-filter.wasm", "must be a file", "weir build"]),
     (
@@ -536,7 +536,7 @@ fn rules_that_let_pass_what_those_before_reject_are_taken_back_unless_that_is_in
     log_in();
     let line = engine.line("rules are taken back");
     assert_eq!((self::field(&line, "failed"), self::field(&line, "back")), (lax, good));
-    for words in ["it let pass", "trial.fewer_rejections", "validation: old_app_version 1.0.0"] {
+    for words in ["rule validation rejected", "trial.fewer_rejections", "validation: old_app_version 1.0.0"] {
         assert!(line.contains(words), "{words}: {line}");
     }
     let intended = "[trial]\nrecords = 100\nfewer_rejections = 1.0\n[rule.validation.config]\nmin_app_version = \"0.0.2\"";
@@ -546,6 +546,25 @@ fn rules_that_let_pass_what_those_before_reject_are_taken_back_unless_that_is_in
     let line = engine.line("the set has passed its trial");
     assert_eq!(self::field(&line, "ruleset"), field.folder.hash());
     assert_eq!(engine.stop().code, Some(0));
+}
+
+#[test]
+fn a_rule_that_rejects_nothing_any_more_is_taken_back_though_the_others_reject_most() {
+    const LOGINS: usize = 4_000;
+    let field = Field::new();
+    let mut engine = field.engine();
+    let good = field.folder.hash();
+    field.folder.put(RULE, &Guest::default().component());
+    let empty = field.folder.hash();
+    live(&mut engine, &empty);
+    // Of the bad ones that the simulator makes up by itself, this rule rejects a fifth.
+    let simulator = Weir::start(&format!("simulate --brokers {} --count {LOGINS} --rate 3000", field.brokers()), &[]);
+    let line = engine.line("rules are taken back");
+    assert_eq!((self::field(&line, "failed"), self::field(&line, "back")), (empty, good));
+    for words in ["rule device-filter rejected", "trial.fewer_rejections", "device-filter: unsupported_device_type"] {
+        assert!(line.contains(words), "{words}: {line}");
+    }
+    assert_eq!((simulator.end().code, engine.stop().code), (Some(0), Some(0)));
 }
 
 #[test]

@@ -3,8 +3,12 @@
 //! Three things speak against a set: messages on which its rules fail, messages that it rejects beyond the share that the set
 //! before rejected, where that has judged any, and messages that it lets pass where the set before rejects them. For the last
 //! one the set before judges some of the same messages again: a share that falls says nothing by itself, since the messages may
-//! have got better. What the engine itself rejects is no rule's doing. Pure: the time comes from outside, and what follows from
-//! the verdict is for the data loop to do.
+//! have got better. It is looked at for each rule of the set before, since a rule that rejects little would not be missed among
+//! the others, and for all together. Which rule rejects a message now is of no account: an order that has changed harms nobody.
+//! What the engine itself rejects is no rule's doing. Pure: the time comes from outside, and what follows from the verdict is
+//! for the data loop to do.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,12 +16,12 @@ use super::judge::Judge;
 use crate::config;
 use crate::counts::Counts;
 use crate::pipeline::Manifest;
-use crate::record::{Part, Rejection, Step};
+use crate::record::{Cause, Part, Rejection, Step};
 use crate::snapshot::{reason_name, rule_name};
 
 /// Shares are taken of at least so many messages: one bad message among the first three says little.
 const FEWEST: u64 = 100;
-/// The share that is let pass is taken of at least so many messages that the set before rejects.
+/// The share that is let pass is taken of at least so many messages that the set before, or one of its rules, rejects.
 const FEWEST_REJECTED: u64 = 20;
 /// Messages of a part that the set before judges again: far more than it takes, and a few milliseconds.
 const COMPARED_ROWS: usize = 1_000;
@@ -76,32 +80,53 @@ pub struct Trial {
     until: i64,
     so_far: Record,
     compared: Compared,
-    /// Messages on which a rule failed, those that were let pass, and those that were rejected: some of each.
+    /// Messages on which a rule failed, and those that were rejected: some of each.
     faults: Vec<String>,
-    passes: Vec<String>,
     rejections: Vec<String>,
 }
 
 /// What has become of messages that the set before judged again.
 #[derive(Debug, Default)]
 struct Compared {
-    /// Those that it rejects.
-    rejected: u64,
-    /// Of these, those that the set on trial lets pass.
-    passed: u64,
+    /// How many it has judged.
+    records: u64,
+    /// By their index in the set before, its rules that reject some.
+    rules: BTreeMap<usize, Strictness>,
     /// What it took.
     nanos: u64,
     step: Step,
+}
+
+/// What a rule of the set before rejects, and what is left of that.
+#[derive(Debug)]
+struct Strictness {
+    rule: String,
+    rejected: u64,
+    /// Of these, those that the set on trial lets pass: nobody rejects them.
+    passed: u64,
+    /// Some of those.
+    passes: Vec<String>,
+}
+
+impl Strictness {
+    fn of(rule: &str) -> Strictness {
+        Strictness { rule: rule.to_owned(), rejected: 0, passed: 0, passes: Vec::new() }
+    }
+}
+
+/// Whether `passed` of `rejected` messages are more than the share `most`.
+fn is_lax(passed: u64, rejected: u64, most: f64) -> bool {
+    passed as f64 > most * rejected.max(FEWEST_REJECTED) as f64
 }
 
 impl Trial {
     /// A trial that begins `now`, against what the set before has done.
     pub fn new(bounds: config::Trial, before: Record, now: i64) -> Trial {
         let until = now.saturating_add(bounds.time.as_millis() as i64);
-        let (faults, passes, rejections) = Default::default();
+        let (faults, rejections) = Default::default();
         let mut compared = Compared::default();
         compared.step.compared = true;
-        Trial { bounds, before, until, so_far: Record::default(), compared, faults, passes, rejections }
+        Trial { bounds, before, until, so_far: Record::default(), compared, faults, rejections }
     }
 
     /// The bounds that it is held to.
@@ -115,16 +140,21 @@ impl Trial {
             return;
         }
         let some = (part.batch.len() > COMPARED_ROWS).then(|| part.batch.first(COMPARED_ROWS));
-        let step = &mut self.compared.step;
+        let batch = some.as_ref().unwrap_or(&part.batch);
+        let Compared { records, rules, nanos, step } = &mut self.compared;
         // What it counts is thrown away.
-        (before.process)(&Counts::new(60_000, false), some.as_ref().unwrap_or(&part.batch), step);
-        self.compared.nanos += step.rules.iter().map(|rule| rule.nanos).sum::<u64>();
-        for rejection in step.rejections.iter().filter(|rejection| rejection.is_decision()) {
-            self.compared.rejected += 1;
+        (before.process)(&Counts::new(60_000, false), batch, step);
+        *records += step.judged.unwrap_or(batch.len()) as u64;
+        *nanos += step.rules.iter().map(|rule| rule.nanos).sum::<u64>();
+        for rejection in &step.rejections {
+            let Cause::Rejected { rule, .. } = rejection.cause else { continue };
+            let name = rule_name(Some(rule), &before.manifests);
+            let strictness = rules.entry(rule).or_insert_with(|| Strictness::of(name));
+            strictness.rejected += 1;
             if part.step.outputs.binary_search_by_key(&rejection.record, |output| output.record).is_ok() {
-                self.compared.passed += 1;
-                if self.passes.len() < MAX_EVIDENCE {
-                    self.passes.push(describe(part, rejection, &before.manifests));
+                strictness.passed += 1;
+                if strictness.passes.len() < MAX_EVIDENCE {
+                    strictness.passes.push(describe(part, rejection, &before.manifests));
                 }
             }
         }
@@ -164,15 +194,31 @@ impl Trial {
                 percent(self.bounds.rejections)
             ));
         }
-        let Compared { rejected: usual, passed, .. } = self.compared;
-        if passed as f64 > self.bounds.fewer_rejections * usual.max(FEWEST_REJECTED) as f64 {
-            return Verdict::Failed(format!(
-                "it let pass {passed} of {usual} messages that the set before rejects, and at most {} % may be \
-                 (trial.fewer_rejections)",
-                percent(self.bounds.fewer_rejections)
-            ));
+        if let Some(reason) = self.laxity() {
+            return Verdict::Failed(reason);
         }
         if records >= self.bounds.records || now >= self.until { Verdict::Passed } else { Verdict::GoesOn }
+    }
+
+    /// What speaks against the set where it lets pass too much of what the set before rejects.
+    fn laxity(&self) -> Option<String> {
+        let Compared { records, rules, .. } = &self.compared;
+        let (bound, most) = (self.bounds.fewer_rejections, percent(self.bounds.fewer_rejections));
+        if let Some(lax) = rules.values().find(|rule| is_lax(rule.passed, rule.rejected, bound)) {
+            let Strictness { rule, rejected, passed, .. } = lax;
+            return Some(format!(
+                "rule {rule} rejected {rejected} of {records} messages before, and now {passed} of these {rejected} pass, where \
+                 at most {most} % may (trial.fewer_rejections)"
+            ));
+        }
+        let sum = |what: fn(&Strictness) -> u64| rules.values().map(what).sum::<u64>();
+        let (rejected, passed) = (sum(|rule| rule.rejected), sum(|rule| rule.passed));
+        is_lax(passed, rejected, bound).then(|| {
+            format!(
+                "it let pass {passed} of {rejected} messages that the set before rejects, and at most {most} % may be \
+                 (trial.fewer_rejections)"
+            )
+        })
     }
 
     /// What the set has done.
@@ -180,9 +226,13 @@ impl Trial {
         self.so_far
     }
 
-    /// Some of the messages that speak against the set. Faults first: they say more.
+    /// Some of the messages that speak against the set. Faults first: they say more. Then what is let pass, first of all where a
+    /// rule rejected it of which too little is left.
     pub fn evidence(self) -> Vec<String> {
-        self.faults.into_iter().chain(self.passes).chain(self.rejections).take(MAX_EVIDENCE).collect()
+        let mut rules: Vec<Strictness> = self.compared.rules.into_values().collect();
+        rules.sort_by_key(|rule| !is_lax(rule.passed, rule.rejected, self.bounds.fewer_rejections));
+        let passes = rules.into_iter().flat_map(|rule| rule.passes);
+        self.faults.into_iter().chain(passes).chain(self.rejections).take(MAX_EVIDENCE).collect()
     }
 
     /// What operators are told. `previous` is the set before.
@@ -215,7 +265,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::record::{Batch, Cause, RuleStats};
+    use crate::record::{Batch, RuleStats};
     use crate::reserved::RULE_FAULT;
 
     const BOUNDS: config::Trial =
@@ -267,42 +317,83 @@ mod tests {
         assert_eq!(verdict(Record::default(), &[part(500, 300, 0)], 0), Verdict::GoesOn, "nobody knows what is usual");
     }
 
-    /// A set that rejects every message whose offset is below `rejected`.
-    fn strict(rejected: i64) -> Judge {
-        let manifest = Manifest { name: "a".into(), reasons: vec!["bad".into()], ..Manifest::default() };
+    /// Rules, each of which rejects every message whose offset is below a number.
+    type Rules = &'static [(&'static str, i64)];
+
+    /// A set of `rules`, in this order: a message that one has rejected is not seen by the next.
+    fn strict(rules: Rules) -> Judge {
+        let manifest = |name: &str| Manifest { name: name.into(), reasons: vec!["bad".into()], ..Manifest::default() };
         let process = move |_: &Counts, batch: &Batch, step: &mut Step| {
             step.clear();
             for (record, found) in (0..).zip(batch.records()) {
-                let cause = Cause::Rejected { rule: 0, reason: 0 };
-                match found.offset < rejected {
-                    true => step.rejections.push(Rejection { record, cause, detail: None, drop: false }),
-                    false => step.pass(record),
+                match rules.iter().position(|(_, below)| found.offset < *below) {
+                    Some(rule) => {
+                        let cause = Cause::Rejected { rule, reason: 0 };
+                        step.rejections.push(Rejection { record, cause, detail: None, drop: false });
+                    }
+                    None => step.pass(record),
                 }
             }
         };
-        Judge { process: Box::new(process), manifests: vec![manifest], hash: "cafe".into() }
+        let manifests = rules.iter().map(|(name, _)| manifest(name)).collect();
+        Judge { process: Box::new(process), manifests, hash: "cafe".into() }
     }
 
-    /// How a set does that lets the messages from the `rejects`th on pass, where the one before lets those from the `usual`th on.
-    fn laxer(bounds: config::Trial, rejects: usize, usual: i64) -> (Verdict, Vec<String>) {
+    /// How the set `after` does on 600 messages, where `before` was in force.
+    fn replaced(bounds: config::Trial, before: Rules, after: Rules) -> (Verdict, Vec<String>) {
         let mut trial = Trial::new(bounds, Record { records: 1_000, rejected: 900, faults: 0 }, 0);
-        let mut part = part(600, rejects, 0);
-        (rejects..600).for_each(|record| part.step.pass(record as u32));
-        trial.add(&part, &[]);
-        trial.compare(&part, &mut strict(usual));
+        let mut part = part(600, 0, 0);
+        let mut after = strict(after);
+        (after.process)(&Counts::new(60_000, false), &part.batch, &mut part.step);
+        trial.add(&part, &after.manifests);
+        trial.compare(&part, &mut strict(before));
         (trial.verdict(0), trial.evidence())
     }
 
     #[test]
     fn a_set_that_lets_pass_what_the_set_before_rejects_fails() {
-        let (verdict, evidence) = laxer(BOUNDS, 0, 40);
+        let (verdict, evidence) = replaced(BOUNDS, &[("a", 40)], &[]);
         let Verdict::Failed(reason) = verdict else { panic!("it fails") };
-        assert!(reason.contains("let pass 40 of 40") && reason.contains("50 % may be (trial.fewer_rejections)"), "{reason}");
+        let expected = "rule a rejected 40 of 600 messages before, and now 40 of these 40 pass, where at most 50 % may \
+                        (trial.fewer_rejections)";
+        assert_eq!(reason, expected);
         assert_eq!((evidence.len(), evidence[0].as_str()), (MAX_EVIDENCE, "user-login/0/0 a: bad"));
-        assert!(matches!(laxer(BOUNDS, 19, 40).0, Verdict::Failed(_)));
-        assert_eq!(laxer(BOUNDS, 20, 40).0, Verdict::GoesOn, "half of them may be");
-        assert_eq!(laxer(BOUNDS, 0, 10).0, Verdict::GoesOn, "a few say little");
-        assert_eq!(laxer(config::Trial { fewer_rejections: 1.0, ..BOUNDS }, 0, 40).0, Verdict::GoesOn, "it is intended");
+        assert!(matches!(replaced(BOUNDS, &[("a", 40)], &[("a", 19)]).0, Verdict::Failed(_)));
+        assert_eq!(replaced(BOUNDS, &[("a", 40)], &[("a", 20)]).0, Verdict::GoesOn, "half of them may be");
+        assert_eq!(replaced(BOUNDS, &[("a", 10)], &[]).0, Verdict::GoesOn, "a few say little");
+        let intended = config::Trial { fewer_rejections: 1.0, ..BOUNDS };
+        assert_eq!(replaced(intended, &[("a", 40)], &[]).0, Verdict::GoesOn, "it is intended");
+    }
+
+    #[test]
+    fn a_rule_that_rejects_nothing_any_more_fails_the_set_however_much_the_others_reject() {
+        let (verdict, evidence) = replaced(BOUNDS, &[("a", 200), ("b", 240)], &[("a", 200), ("b", 0)]);
+        let Verdict::Failed(reason) = verdict else { panic!("it fails") };
+        assert!(reason.starts_with("rule b rejected 40 of 600 messages before, and now 40 of these 40 pass"), "{reason}");
+        assert!(evidence[0].ends_with("/200 b: bad"), "{evidence:?}");
+        assert!(matches!(replaced(BOUNDS, &[("a", 200), ("b", 240)], &[("b", 200)]).0, Verdict::Failed(_)), "it may be gone");
+        assert_eq!(replaced(BOUNDS, &[("a", 200), ("b", 210)], &[("a", 200)]).0, Verdict::GoesOn, "a few say little");
+    }
+
+    #[test]
+    fn rules_that_reject_a_few_each_fail_a_set_together() {
+        let Verdict::Failed(reason) = replaced(BOUNDS, &[("a", 10), ("b", 20), ("c", 30)], &[]).0 else { panic!("it fails") };
+        assert!(reason.contains("let pass 30 of 30") && reason.contains("50 % may be (trial.fewer_rejections)"), "{reason}");
+    }
+
+    #[test]
+    fn messages_that_speak_against_a_set_are_first_of_all_those_of_the_rule_that_fails_it() {
+        let (verdict, evidence) = replaced(BOUNDS, &[("a", 200), ("b", 240)], &[("a", 140)]);
+        assert!(matches!(&verdict, Verdict::Failed(reason) if reason.contains("rule b ")), "{verdict:?}");
+        assert!(evidence.iter().all(|message| message.ends_with(" b: bad")), "{evidence:?}");
+    }
+
+    #[test]
+    fn rules_in_another_order_reject_the_same_and_pass() {
+        let (before, after): (Rules, Rules) = (&[("a", 200), ("b", 240)], &[("b", 240), ("a", 200)]);
+        assert_eq!(replaced(BOUNDS, before, after).0, Verdict::GoesOn);
+        assert_eq!(replaced(BOUNDS, after, before).0, Verdict::GoesOn);
+        assert_eq!(replaced(BOUNDS, before, &[("one for both", 240)]).0, Verdict::GoesOn);
     }
 
     #[test]
@@ -323,7 +414,7 @@ mod tests {
     #[test]
     fn messages_that_have_got_better_are_not_held_against_a_set() {
         // The set before rejected nine of ten lately, and would not reject one of these.
-        assert_eq!(laxer(BOUNDS, 0, 0).0, Verdict::GoesOn);
+        assert_eq!(replaced(BOUNDS, &[("a", 0)], &[]).0, Verdict::GoesOn);
     }
 
     #[test]

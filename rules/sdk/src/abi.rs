@@ -3,7 +3,7 @@
 //! For the exports of a component, the harness and benchmarks. Rule authors need nothing of it, and it may change with any
 //! release. See `wit/rule.wit` for what every field means.
 
-pub use crate::manifest::Manifest;
+pub use crate::manifest::{Manifest, RESERVED_NAME, RESERVED_REASONS};
 
 use serde::de::DeserializeOwned;
 

@@ -6,6 +6,24 @@ use crate::About;
 
 /// How many entries `reads`, `writes` and `reasons` may have each: the contract's bound.
 const MAX_ENTRIES: usize = 64;
+/// What the engine calls itself: no rule can have this name.
+pub const RESERVED_NAME: &str = "weir";
+/// The engine's own reasons, as `host/src/reserved.rs` has them, which a test sees to: no rule can reject for one.
+pub const RESERVED_REASONS: [&str; 13] = [
+    "rule_fault",
+    "tombstone",
+    "empty_value",
+    "not_utf8",
+    "malformed_json",
+    "not_an_object",
+    "duplicate_member",
+    "too_deep",
+    "lone_surrogate",
+    "unwritable_member",
+    "message_too_large",
+    "timestamp_refused",
+    "record_refused",
+];
 
 /// What a rule reads, writes and rejects for. [`Rule::configure`](crate::Rule::configure) fills it.
 ///
@@ -61,16 +79,21 @@ impl Manifest {
         Output(declare(&mut self.writes, name))
     }
 
-    /// Declares a reason for rejections: lower-case letters, digits and underscores, because it labels metrics.
+    /// Declares a reason for rejections: lower-case letters, digits and underscores, because it labels metrics. The engine has
+    /// some of its own, such as `rule_fault` and `malformed_json`, which a rule can't have.
     pub fn rejects(&mut self, reason: &str) -> Reason {
         Reason(declare(&mut self.reasons, reason))
     }
 
-    /// Checks what the host would refuse, so that the harness refuses it too.
+    /// Checks what the host would refuse, so that the harness refuses it too. Left to the host, and so to `weir check`: how long
+    /// names are, that they are printable, and that no member is written inside another.
     ///
     /// # Errors
     /// Which declaration breaks which bound.
     pub(crate) fn check(&self) -> Result<(), String> {
+        if self.name == RESERVED_NAME {
+            return Err(format!("its name `{RESERVED_NAME}` is the engine's own; call it otherwise"));
+        }
         for (what, names) in [("reads", &self.reads), ("writes", &self.writes), ("reasons", &self.reasons)] {
             if names.len() > MAX_ENTRIES {
                 return Err(format!("the rule declares {} {what}, at most {MAX_ENTRIES} are allowed", names.len()));
@@ -85,6 +108,9 @@ impl Manifest {
         let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
         if let Some(reason) = self.reasons.iter().find(|reason| !reason.bytes().all(allowed)) {
             return Err(format!("the rule declares the reason `{reason}`, use lower-case letters, digits and underscores"));
+        }
+        if let Some(reason) = self.reasons.iter().find(|reason| RESERVED_REASONS.contains(&reason.as_str())) {
+            return Err(format!("its reason `{reason}` is one of the engine's own; call it otherwise"));
         }
         Ok(())
     }
@@ -144,12 +170,12 @@ pub(crate) fn find(method: &str, declared: &[String], name: &str) -> usize {
     // No closure stands in between: it would be taken for the caller.
     match declared.iter().position(|known| known == name) {
         Some(index) => index,
-        None => undeclared(method, declared, name),
+        None => panic!("{}", undeclared(method, declared, name)),
     }
 }
 
+/// That `name` is not among the names that were declared with `manifest.METHOD(..)`.
 #[cold]
-#[track_caller]
-fn undeclared(method: &str, declared: &[String], name: &str) -> ! {
-    panic!("`{name}` is not declared: call manifest.{method}(\"{name}\") in configure; declared are {declared:?}")
+pub(crate) fn undeclared(method: &str, declared: &[String], name: &str) -> String {
+    format!("`{name}` is not declared: call manifest.{method}(\"{name}\") in configure; declared are {declared:?}")
 }

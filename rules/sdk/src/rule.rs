@@ -39,6 +39,7 @@ impl About {
     ///
     /// # Panics
     /// When that is not so; in a `const`, as in [`Rule::ABOUT`], that is a compile error.
+    #[track_caller]
     pub const fn new(name: &'static str, version: &'static str, description: &'static str) -> About {
         assert!(!name.is_empty() && name.len() <= 64, "a rule's name has 1 to 64 bytes");
         assert!(!version.is_empty() && version.len() <= 64, "a rule's version has 1 to 64 bytes");

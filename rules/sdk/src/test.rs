@@ -45,6 +45,10 @@ impl<R: Rule> Harness<R> {
     }
 
     /// Judges one record.
+    ///
+    /// # Panics
+    /// When the rule does, or is not pure.
+    #[track_caller]
     pub fn judge(&self, record: impl Into<Record>) -> Judged {
         self.judge_all([record]).remove(0)
     }
@@ -53,6 +57,7 @@ impl<R: Rule> Harness<R> {
     ///
     /// # Panics
     /// When the rule does, or is not pure.
+    #[track_caller]
     pub fn judge_all(&self, records: impl IntoIterator<Item = impl Into<Record>>) -> Vec<Judged> {
         let records: Vec<Record> = records.into_iter().map(Into::into).collect();
         let batch = Batch {
@@ -80,7 +85,11 @@ impl Record {
     }
 
     /// Adds metadata: `.meta("@key", "abc")`. `@partition`, `@offset` and `@timestamp` are numbers, all else is text.
+    ///
+    /// # Panics
+    /// When the name does not begin with `@`.
     #[must_use]
+    #[track_caller]
     #[expect(clippy::needless_pass_by_value, reason = "so that tests can write `meta(\"@offset\", 7)`")]
     pub fn meta(mut self, name: &str, value: impl ToString) -> Record {
         assert!(name.starts_with('@'), "`{name}` is no metadata, their names begin with @");
@@ -95,13 +104,18 @@ impl Record {
     /// # Panics
     /// When the text is no JSON.
     #[must_use]
+    #[track_caller]
     pub fn raw(mut self, member: &str, json: &str) -> Record {
         let sound = match json.as_bytes().first() {
             Some(b'-' | b'0'..=b'9') => Ok((Kind::Number, json.to_owned())),
             Some(b'{' | b'[') => serde_json::from_str(json).map(|IgnoredAny| (Kind::Composite, json.to_owned())),
             _ => serde_json::from_str(json).map(|value| cell(&value)),
         };
-        let cell = sound.unwrap_or_else(|error| panic!("`{json}` is no JSON: {error}"));
+        // No closure: it would be taken for the caller.
+        let cell = match sound {
+            Ok(cell) => cell,
+            Err(error) => panic!("`{json}` is no JSON: {error}"),
+        };
         self.cells.insert(member.to_owned(), cell);
         self
     }
@@ -163,6 +177,7 @@ impl Judged {
     ///
     /// # Panics
     /// When the rule does not declare that it writes such a member.
+    #[track_caller]
     pub fn written(&self, member: &str) -> Option<Value> {
         self.values[find("writes", &self.names, member)].clone()
     }

@@ -1,15 +1,15 @@
 //! The crate as an author meets it: a rule that does what a configuration tells it, and what the harness makes of it.
 
+use std::cell::RefCell;
 use std::panic;
-use std::sync::Mutex;
-use std::thread::{self, ThreadId};
+use std::sync::Once;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::abi::{Batch, Column, Loaded};
 use crate::test::{Harness, Record};
-use crate::{About, Field, Kind, Manifest, NoConfig, Output, Row, Rule, Verdict};
+use crate::{About, Field, Kind, Manifest, NoConfig, Output, Row, Rule, Verdict, time};
 
 /// Writes down what it sees in `@key`, `x` and `/a/b`, in all the ways that there are.
 struct Mirror {
@@ -170,40 +170,102 @@ fn rejected_rows_are_named_in_order_and_write_nothing() {
     assert!(judged[1].is_kept());
 }
 
-/// Reads a member that it has not declared.
-struct Forgetful;
+/// Names what it has not declared, in each of the ways that there are.
+struct Careless;
 
-/// Where it does so.
-const FORGOTTEN: u32 = line!() + 11;
-
-impl Rule for Forgetful {
-    const ABOUT: About = About::new("forgetful", "1.0.0", "Reads what it has not declared");
+impl Rule for Careless {
+    const ABOUT: About = About::new("careless", "1.0.0", "Names what it has not declared");
     type Config = NoConfig;
 
-    fn configure(_: NoConfig, _: &mut Manifest) -> Result<Forgetful, String> {
-        Ok(Forgetful)
+    fn configure(_: NoConfig, manifest: &mut Manifest) -> Result<Careless, String> {
+        manifest.reads("how");
+        manifest.rejects("odd");
+        Ok(Careless)
     }
 
     fn evaluate(&self, row: &mut Row<'_>) -> Verdict {
-        row.text("x").map_or(Verdict::Keep, |_| Verdict::Keep)
+        match row.text("how") {
+            Some("text") => _ = row.text("typo"),
+            Some("json") => _ = row.json("typo"),
+            Some("set_json") => row.set_json("typo", &json!(1)),
+            Some("reject") => return Verdict::reject("typo"),
+            Some("reject_with") => return Verdict::reject_with("typo", "a detail"),
+            Some("row.reject") => return row.reject("typo", "how"),
+            Some("row.reject a member") => return row.reject("odd", "typo"),
+            Some("reject_seconds") => return time::reject_seconds(row, "typo", "how"),
+            _ => return Verdict::reject("odd"),
+        }
+        Verdict::Keep
+    }
+}
+
+/// The line of this file that has `code` first.
+fn line_of(code: &str) -> u32 {
+    1 + include_str!("tests.rs").lines().position(|line| line.contains(code)).expect("it is in this file") as u32
+}
+
+thread_local! {
+    /// What the last panic of this thread has said, and its place.
+    static REPORT: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// What is reported of a panic of `act`, as a host has it: the message and the place.
+fn report_of(act: impl FnOnce()) -> String {
+    static WATCHED: Once = Once::new();
+    WATCHED.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |panicked| {
+            let (what, place) = (panicked.payload_as_str().unwrap_or_default(), panicked.location());
+            REPORT.set(format!("{what}, at {}", place.expect("every panic has a place")));
+            usual(panicked);
+        }));
+    });
+    assert!(panic::catch_unwind(panic::AssertUnwindSafe(act)).is_err(), "it panics");
+    REPORT.take()
+}
+
+#[test]
+fn an_undeclared_name_is_reported_with_the_line_of_the_author() {
+    let rule = Harness::<Careless>::new(json!({})).unwrap();
+    let cases = [
+        ("text", "row.text(\"typo\")", "reads"),
+        ("json", "row.json(\"typo\")", "reads"),
+        ("set_json", "row.set_json(\"typo\"", "writes"),
+        ("reject", "Verdict::reject(\"typo\")", "rejects"),
+        ("reject_with", "Verdict::reject_with(\"typo\"", "rejects"),
+        ("row.reject", "row.reject(\"typo\"", "rejects"),
+        ("row.reject a member", "row.reject(\"odd\", \"typo\")", "reads"),
+        ("reject_seconds", "time::reject_seconds(row, \"typo\"", "rejects"),
+    ];
+    for (how, code, method) in cases {
+        let report = report_of(|| drop(rule.judge(json!({ "how": how }))));
+        assert!(report.contains(&format!("call manifest.{method}(\"typo\")")), "{how}: {report}");
+        assert!(report.contains(&format!("tests.rs:{}:", line_of(code))), "{how}: {report}");
+    }
+    assert_eq!(rule.judge(json!({})).reason(), Some("odd"));
+}
+
+#[test]
+fn what_a_test_says_wrongly_is_reported_with_the_line_of_the_test() {
+    let judged = mirror().judge(json!({}));
+    let impure = Harness::<Impure>::new(json!({})).unwrap();
+    let reports = [
+        (line!(), report_of(|| drop(judged.written("typo"))), "manifest.writes(\"typo\")"),
+        (line!(), report_of(|| drop(Record::new(json!({})).meta("key", "k"))), "`key` is no metadata"),
+        (line!(), report_of(|| drop(Record::new(json!({})).raw("x", "nonsense"))), "`nonsense` is no JSON"),
+        (line!(), report_of(|| drop(impure.judge(json!({})))), "the rule is not pure"),
+        (line!(), report_of(|| _ = About::new("Loud", "1", "")), "lower-case letters"),
+    ];
+    for (line, report, words) in reports {
+        assert!(report.contains(words) && report.contains(&format!("tests.rs:{line}:")), "{line}: {report}");
     }
 }
 
 #[test]
-fn an_undeclared_member_is_reported_with_the_line_of_the_author() {
-    static PLACES: Mutex<Vec<(ThreadId, u32)>> = Mutex::new(Vec::new());
-    let usual = panic::take_hook();
-    panic::set_hook(Box::new(move |panicked| {
-        let line = panicked.location().filter(|place| place.file().ends_with("tests.rs")).map_or(0, |place| place.line());
-        PLACES.lock().unwrap().push((thread::current().id(), line));
-        usual(panicked);
-    }));
-    let rule = Harness::<Forgetful>::new(json!({})).unwrap();
-    panic::catch_unwind(panic::AssertUnwindSafe(|| rule.judge(json!({ "x": 1 })))).unwrap_err();
-    let mine = thread::current().id();
-    // The lock is let go of before anything can panic again.
-    let places = PLACES.lock().unwrap().clone();
-    assert_eq!(places.iter().find(|(thread, _)| *thread == mine).map(|(_, line)| *line), Some(FORGOTTEN));
+fn verdicts_are_the_same_wherever_they_are_made() {
+    let (one, other) = (Verdict::reject("odd"), Verdict::reject("odd"));
+    assert_eq!(one, other);
+    assert_ne!(one, Verdict::reject("even"));
 }
 
 #[test]
@@ -217,6 +279,8 @@ fn declarations_that_the_host_would_refuse_are_refused() {
     let many: Vec<String> = (0..64).map(|number| format!("r{number}")).collect();
     let cases = [
         (json!({ "reasons": ["Odd"] }), "`Odd`"),
+        (json!({ "reasons": ["rule_fault"] }), "its reason `rule_fault` is one of the engine's own; call it otherwise"),
+        (json!({ "reasons": ["malformed_json"] }), "its reason `malformed_json` is one of the engine's own"),
         (json!({ "reasons": many }), "65 reasons"),
         (json!({ "writes": ["@key"] }), "`@key`"),
         (json!({ "writes": [""] }), "empty name"),
@@ -226,6 +290,28 @@ fn declarations_that_the_host_would_refuse_are_refused() {
         let error = Harness::<Refuse>::new(config).err().unwrap();
         assert!(error.contains(named), "{error}");
     }
+}
+
+/// Calls itself what the engine is called.
+struct Impostor;
+
+impl Rule for Impostor {
+    const ABOUT: About = About::new("weir", "1", "Has the engine's name");
+    type Config = NoConfig;
+
+    fn configure(_: NoConfig, _: &mut Manifest) -> Result<Impostor, String> {
+        Ok(Impostor)
+    }
+
+    fn evaluate(&self, _: &mut Row<'_>) -> Verdict {
+        Verdict::Keep
+    }
+}
+
+#[test]
+fn a_rule_with_the_name_of_the_engine_is_refused() {
+    let error = Harness::<Impostor>::new(json!({})).err().unwrap();
+    assert_eq!(error, "its name `weir` is the engine's own; call it otherwise");
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //! loaded rule, which never changes once it is configured.
 
 use std::cell::OnceCell;
-use std::panic;
+use std::panic::{self, Location};
+use std::process;
 
 use crate::Rule;
 use crate::abi::{Batch, Loaded, Manifest, Outcome};
@@ -50,11 +51,22 @@ pub fn evaluate<R: Rule>(slot: &Slot<R>, batch: &Batch) -> Outcome {
 /// Tells the host why the rule is about to trap.
 fn report(info: &panic::PanicHookInfo<'_>) {
     let what = info.payload_as_str().unwrap_or("a panic without a message");
-    let message = match info.location() {
-        Some(place) => format!("{what}, at {place}"),
-        None => what.to_owned(),
-    };
-    log(Level::Panic, &message);
+    match info.location() {
+        Some(place) => say(place, what),
+        None => log(Level::Panic, what),
+    }
+}
+
+/// Traps as a panic at `place` would, wherever it is called.
+#[cold]
+pub(crate) fn panic_at(place: &Location<'_>, what: &str) -> ! {
+    say(place, what);
+    process::abort()
+}
+
+/// The last words of a rule.
+fn say(place: &Location<'_>, what: &str) {
+    log(Level::Panic, &format!("{what}, at {place}"));
 }
 
 /// Hands a line to the host.

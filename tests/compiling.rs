@@ -128,7 +128,7 @@ fn the_size_of_a_component_obeyed_and_violated() {
         component
     };
     assert!(refusal(Bounds::default(), &sized(MAX_COMPONENT_BYTES)).contains("must export"));
-    assert!(refusal(Bounds::default(), &sized(MAX_COMPONENT_BYTES + 1)).contains("at most 8388608 are allowed"));
+    assert!(refusal(Bounds::default(), &sized(MAX_COMPONENT_BYTES + 1)).contains("at most 8MiB are allowed"));
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! A bad rule harms one record, not the stream: traps, loops, bombs and broken promises of guests.
 //!
-//! The guests are in `guests/`, one a file of WAT that goes into the prelude of [`crate::guest`]. Its first lines say what it
-//! does, and what is to come of it (see [`Hostile`]). All of them run in one process after another, which is a child of the
-//! test: that it is alive at the end, and how much memory it has, is then a matter of these guests alone.
+//! The guests are in `guests/`, one a file of WAT that goes into the prelude of [`crate::guest`], or that is a whole component.
+//! Its first lines say what it does, and what is to come of it (see [`Hostile`]). All of them run in one process after another,
+//! which is a child of the test: that it is alive at the end, and how much memory it has, is then a matter of these guests alone.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, panic};
 
 use serde::de::IgnoredAny;
+use weir::column::steers;
 use weir::config::Rule;
 use weir::counts::Counts;
 use weir::pipeline::{Evaluate, MAX_DETAIL_BYTES, Pipeline, View};
@@ -20,7 +22,7 @@ use weir::ruleset::{Defined, Definition, RuleSet};
 use weir::wasm::{Instance, Limits, Occasion, Runtime};
 
 use crate::guest::Guest;
-use crate::program::{built, command};
+use crate::program::{Weir, built, checkout, command};
 
 const LIMITS: Limits = Limits {
     memory: 4 << 20,
@@ -134,7 +136,7 @@ impl Hostile {
                 let refusal = format!("{refusal:#}");
                 assert!(!self.starts, "it starts, but: {refusal}");
                 assert!(!self.expect.is_empty() && refusal.contains(&self.expect), "it is refused in other words: {refusal}");
-                assert!(!refusal.contains(char::is_control), "its refusal is printable: {refusal:?}");
+                assert!(!refusal.contains(steers), "its refusal is printable: {refusal:?}");
                 assert!(refusal.len() < MOST_REFUSED, "its refusal has {} bytes", refusal.len());
             }
             Ok(mut pipeline) => {
@@ -205,7 +207,7 @@ impl Hostile {
             }
             assert!(rejection.is_fault(), "{rejection:?}");
             assert!(!detail.is_empty() && detail.contains(&self.expect), "row {row} is blamed in other words: {detail}");
-            assert!(!detail.contains(char::is_control), "the detail is printable: {detail:?}");
+            assert!(!detail.contains(steers), "the detail is printable: {detail:?}");
             assert!(
                 self.never.as_ref().is_none_or(|lie| !detail.contains(lie)),
                 "row {row} is blamed in words of others: {detail}"
@@ -304,7 +306,7 @@ impl Log {
         let text = self.take();
         assert!(text.len() < MOST_LOGGED, "{} bytes are logged", text.len());
         for line in text.lines() {
-            assert!(line.contains("rule=\"guest\"") && !line.contains(char::is_control), "a line is forged: {line:?}");
+            assert!(line.contains("rule=\"guest\"") && !line.contains(steers), "a line is forged: {line:?}");
         }
         text
     }
@@ -335,6 +337,50 @@ fn a_rule_forges_no_line_of_apply() {
     let ended = weir.args(["apply", "--input", "in"]).output().unwrap();
     let text = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
     assert_eq!(text.0, "{\"x\":null,\"y\":[ {\"user_id\":\"forged\"}  ]}\n", "{}", text.1);
+}
+
+/// A name that would clear a terminal, begin a line, and turn its direction; and how it is shown.
+const EVIL: &str = "x\x1b[2J\r\nerror: all is lost \u{61c}\u{202e}\u{9b}";
+const EVIL_SHOWN: &str = r"x\u{1b}[2J\r\nerror: all is lost \u{61c}\u{202e}\u{9b}";
+
+#[test]
+fn names_of_files_keys_and_variables_forge_no_line_of_a_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = r#""x\u001b[2J\r\nerror: all is lost \u061c\u202e\u009b" = 1"#;
+    fs::write(folder.path().join("evil.toml"), key).unwrap();
+    let (variable, rule) = (format!("WEIR_{EVIL}"), built("validation"));
+    let rules = rule.parent().unwrap().to_str().unwrap();
+    let cases: [(&str, &[&str], (&str, &str)); 5] = [
+        ("a rule", &["check", EVIL], ("WEIR_LOG_LEVEL", "info")),
+        ("the input", &["apply", EVIL], ("WEIR_RULES_FOLDER", rules)),
+        ("a folder", &["apply"], ("WEIR_RULES_FOLDER", EVIL)),
+        ("a variable", &["apply"], (variable.as_str(), "1")),
+        ("a key", &["apply", "--config", "evil.toml"], ("WEIR_LOG_LEVEL", "info")),
+    ];
+    for (what, arguments, (name, value)) in cases {
+        let mut weir = command(env!("CARGO_BIN_EXE_weir"), folder.path());
+        let ended = weir.args(arguments).env(name, value).output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(!ended.status.success() && said.contains(EVIL_SHOWN), "{what}: {said:?}");
+        assert!(!said.contains(|next: char| steers(next) && next != '\n'), "{what}: {said:?}");
+        let forged = said.lines().filter(|line| line.starts_with("error: all")).count();
+        assert_eq!(forged, 0, "{what}: {said:?}");
+    }
+}
+
+#[test]
+fn a_name_that_is_logged_forges_no_line_of_the_log() {
+    let folder = checkout();
+    let state = folder.path().join(EVIL);
+    fs::create_dir(&state).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).unwrap();
+    let variables = [("WEIR_KAFKA_BROKERS", "embedded"), ("WEIR_RULES_STATE", EVIL)];
+    let mut engine = Weir::start_in(folder.path(), "run", &variables);
+    let line = engine.line("closed the folder to other users");
+    assert!(line.contains(EVIL_SHOWN), "{line:?}");
+    engine.line("partitions assigned");
+    let ended = engine.stop();
+    assert!(!ended.lines.iter().any(|line| line.contains(steers)), "{:#?}", ended.lines);
 }
 
 #[test]

@@ -60,7 +60,7 @@ impl Operator<'_> {
     }
 }
 
-/// Lines of `weir.toml` with a password in the wrong place, or of the wrong type.
+/// Lines of `weir.toml` with a password or a token in the wrong place, or of the wrong type.
 const SLIPS: &[&str] = &[
     "kafka.properties.\"sasl.password\" = [\"hunter2\"]",
     "kafka.properties.\"sasl.password\" = 481516234200000000000000",
@@ -70,6 +70,12 @@ const SLIPS: &[&str] = &[
     "admin.token = [\"hunter2\"]",
     "admin.token = hunter2",
     "admin.tokn = \"hunter2\"",
+    "admin.tokn = 481516234248151623424815162342",
+    "kafka.\"sasl.password\" = 481516234248151623424815162342",
+    "kafka.propertis.\"sasl.password\" = 481516234248151623424815162342",
+    "admin.token_file = [\"hunter2\"]",
+    "admin.token_file = 4815162342",
+    "admin = { token = \"secret\", token_file = \"hunter2\" }",
 ];
 
 /// Makes the history useless: all its components are damaged.

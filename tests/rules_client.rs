@@ -262,6 +262,20 @@ fn where_the_address_itself_is_broken_no_other_one_is_asked() {
 }
 
 #[test]
+fn where_two_addresses_stand_in_a_broken_configuration_neither_is_asked() {
+    let servers = [Server::start(sensible), Server::start(sensible)];
+    let [ours, theirs] = servers.each_ref().map(|server| format!("listen = \"{}\"", server.address));
+    for admin in [format!("{ours}\n{theirs}"), format!("<<<<<<< HEAD\n{ours}\n=======\n{theirs}\n>>>>>>> theirs")] {
+        let folder = broken(&admin);
+        let mut weir = command(env!("CARGO_BIN_EXE_weir"), folder.path());
+        let ended = ended(weir.args(["rules", "rollback"]).env_remove("WEIR_ADMIN_LISTEN").output().unwrap());
+        assert_eq!(ended.code, 2, "{ended:?}");
+        assert!(ended.err.contains("give its address by --admin HOST:PORT"), "{}", ended.err);
+    }
+    servers.iter().for_each(|server| assert_eq!(server.routes(), [""; 0]));
+}
+
+#[test]
 fn refusals_are_told_and_fail() {
     let cases = [
         (409, "{\"error\":\"a.wasm can't be used\"}", "refused: a.wasm can't be used"),
@@ -362,6 +376,23 @@ fn a_candidate_is_started_watched_and_ended() {
     let (last, asked) = rest.split_last().unwrap();
     assert_eq!((first.as_str(), last.as_str()), ("POST /api/rules/shadow", "POST /api/rules/shadow/end"));
     assert!((2..=5).contains(&asked.len()) && asked.iter().all(|route| route == "GET /api/rules/shadow"), "{asked:?}");
+}
+
+#[test]
+fn progress_is_written_over_only_on_a_terminal_that_can_do_so() {
+    let server = Server::start(sensible);
+    let on = |terminal: &str| {
+        let folder = with_component();
+        let weir = format!("weir rules shadow a.wasm --seconds 2 --admin {}", server.address);
+        let mut script = command("script", folder.path());
+        script.args(["--quiet", "--return", "--command", &weir, "/dev/null"]);
+        let output = script.env("TERM", terminal).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (drawn, plain) = (on("xterm"), on("dumb"));
+    assert!(drawn.contains("\r\x1b[Kcafe beside the live rules"), "{drawn:?}");
+    assert!(plain.contains("cafe beside the live rules") && !plain.contains('\x1b'), "{plain:?}");
 }
 
 #[test]

@@ -80,7 +80,11 @@ impl<R: Evaluate> Run<'_, R> {
         let mut counts = Counts::new(every, false);
         let (mut batch, mut step) = (Batch::new(self.config.topics.input.as_str()), Step::default());
         let mut progress = Progress::new();
-        while input.fill(&mut batch, self.config.batch.rows, self.config.batch.bytes)? {
+        let (rows, bytes) = (self.config.batch.rows, self.config.batch.bytes);
+        let mut goes_on = input.fill(&mut batch, rows, bytes)?;
+        // Not before: an input that can't be read costs nobody a file.
+        outputs.begin()?;
+        while goes_on {
             while !batch.is_empty() {
                 batch.processed_at = self.processed_at.unwrap_or_else(now);
                 self.pipeline.process(&counts, &batch, &mut step);
@@ -93,6 +97,7 @@ impl<R: Evaluate> Run<'_, R> {
                 progress.show(self.totals.lines);
                 batch = rest;
             }
+            goes_on = input.fill(&mut batch, rows, bytes)?;
         }
         if let Some(file) = outputs.counts() {
             file.line(json!({ "device_type_counts": counts.totals() }).to_string().as_bytes())?;

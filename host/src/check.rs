@@ -10,6 +10,7 @@ use crate::cli;
 use crate::config::{self, Config};
 use crate::logging;
 use crate::pipeline::Manifest;
+use crate::printable::harmless;
 use crate::ruleset::{self, Defined, Proven};
 use crate::wasm::{Compiler, Runtime, lacking};
 
@@ -32,7 +33,7 @@ pub fn check(args: &cli::Check, config: &Config) -> anyhow::Result<()> {
             Ok(report) => cli::print(&report)?,
             Err(error) => {
                 refused += 1;
-                eprintln!("{}: refused: {error:#}", file.display());
+                tell(&file, &format!("refused: {error:#}"));
             }
         }
     }
@@ -54,13 +55,18 @@ fn prove(runtime: &Runtime, file: &Path, config: &Config) -> anyhow::Result<Stri
     let rule = configuration(file, config)?;
     let defined = Defined::new(rule, ruleset::read(file)?);
     for call in lacking(&defined.bytes) {
-        eprintln!("{}: warning: {call}", file.display());
+        tell(file, &format!("warning: {call}"));
     }
     let proven = ruleset::prove(runtime, &defined)?;
     if !proven.is_steady {
-        eprintln!("{}: warning: {UNSTEADY}", file.display());
+        tell(file, &format!("warning: {UNSTEADY}"));
     }
     Ok(report(file, &defined, &proven))
+}
+
+/// Says something of `file` in one line, whatever its name is and whatever it has put into the words.
+fn tell(file: &Path, words: &str) {
+    eprintln!("{}", harmless(&format!("{}: {words}", file.display())));
 }
 
 /// How the configuration would run `file`: as the rule whose file or name it is, else with the defaults.
@@ -78,13 +84,14 @@ fn report(file: &Path, Defined { config: rule, bytes, digest }: &Defined, proven
     let (config, memory, deadline) = (&rule.config, config::size(rule.limits.memory as u64), rule.limits.deadline);
     format!(
         "{}: ok\n  rule     {name} {version}: {}\n  bytes    {}, SHA-256 {}\n  reads    {}\n  writes   {}\n  rejects  {}\n  \
-         config   {config}\n  limits   {memory} of memory, {deadline:?} a batch\n",
-        file.display(),
+         config   {}\n  limits   {memory} of memory, {deadline:?} a batch\n",
+        harmless(&file.display().to_string()),
         description.escape_debug(),
         bytes.len(),
         crate::wasm::hex(digest),
         list(reads),
         list(writes),
         list(reasons),
+        harmless(&config.to_string()),
     )
 }

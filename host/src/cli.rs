@@ -4,6 +4,7 @@
 //! comes from the configuration ([`crate::config`]), which has every default.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Write};
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
@@ -168,7 +169,7 @@ pub struct Simulate {
     pub to_stdout: bool,
 
     /// Brokers to produce to, `host:port,…`
-    #[arg(long, value_name = "LIST")]
+    #[arg(long, value_name = "LIST", value_parser = brokers)]
     pub brokers: Option<String>,
 
     /// Topic to produce to
@@ -204,7 +205,7 @@ pub struct Verify {
     pub file: ConfigFile,
 
     /// Brokers to ask, `host:port,…`
-    #[arg(long, value_name = "LIST")]
+    #[arg(long, value_name = "LIST", value_parser = brokers)]
     pub brokers: Option<String>,
 
     /// The verdict as one JSON object; with --follow one a line for each cut, the last one for all
@@ -396,10 +397,10 @@ pub struct RulesDeploy {
 The set is pinned: changes of the folder wait until `weir rules resume`, or `weir rules deploy`.
 
 Examples:
-  weir rules rollback                               to the set before the live one
+  weir rules rollback                               to the newest other set that was not taken back
   weir rules rollback 5f2a9c                        to this one, see `weir rules history`")]
 pub struct RulesRollback {
-    /// Hash of the set, or its first digits; without it the one before the live one
+    /// Hash of the set, or its first digits; without it the newest other one that was not taken back
     #[arg(value_name = "HASH")]
     pub hash: Option<String>,
 
@@ -512,6 +513,18 @@ impl Compile {
     }
 }
 
+/// What was typed makes no sense, which only the command could tell: the exit code is the one for what clap refuses.
+#[derive(Debug)]
+pub struct BadUsage(pub String);
+
+impl fmt::Display for BadUsage {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadUsage {}
+
 /// Whether whoever reads our output has had enough, as `head` has. That is no failure.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
@@ -537,6 +550,11 @@ fn seconds(text: &str) -> Result<u32, String> {
     let with_unit = || config::millis(text).filter(|millis| millis.is_multiple_of(1_000)).map(|millis| millis / 1_000);
     let seconds = text.parse().ok().or_else(with_unit).filter(|seconds| (1..=86_400).contains(seconds));
     seconds.map(|seconds| seconds as u32).ok_or_else(|| "expected 1 to 86400 seconds, such as 90, 90s or 2m".to_owned())
+}
+
+/// A list of brokers, as in `kafka.brokers`.
+fn brokers(text: &str) -> Result<String, String> {
+    config::check_brokers(text).map(|()| text.to_owned()).map_err(|expected| format!("expected {expected}"))
 }
 
 /// A host and a port, as they stand in the address of a page.

@@ -58,7 +58,7 @@ pub fn demo(args: &cli::Demo) -> anyhow::Result<()> {
 }
 
 /// Whether a terminal that calls itself `term` can be drawn on.
-fn can_draw(term: Option<&OsStr>) -> bool {
+pub(crate) fn can_draw(term: Option<&OsStr>) -> bool {
     term.is_some_and(|term| !term.is_empty() && term != "dumb")
 }
 

@@ -5,16 +5,18 @@
 //!
 //! What is found in a folder is trusted differently. Machine code would run with the rights of this user, so a cache that was
 //! ever open to others is refused. Locks hold nothing, so their folder is closed and used. A state folder may be a mount that
-//! belongs to root, so it is closed where that is possible, and used in any case.
+//! belongs to root, which is used as it is. One of this user's is closed and used, unless it is a folder for all users, such as
+//! `/tmp`, which is not to be closed: that one is refused, and so is another user's.
+//!
+//! A link in the place of a folder is never followed; one above it is. What is looked at, closed and used is what was opened.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, File, Metadata};
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, fchmod, fstat, open, openat};
+use rustix::fs::{Mode, OFlags, fchmod, open, openat};
 use rustix::process::geteuid;
 
 /// The mode of a folder that is closed to others.
@@ -23,6 +25,12 @@ pub(crate) const CLOSED: u32 = 0o700;
 const OTHERS: u32 = 0o077;
 /// What lets others write, by a mode.
 const WRITABLE: u32 = 0o022;
+/// What lets everybody write.
+const WRITABLE_BY_ALL: u32 = 0o002;
+/// What keeps those who may write from removing what is not their own, as in `/tmp`.
+const STICKY: u32 = 0o1000;
+/// The user whose mounts a state folder may be.
+const ROOT: u32 = 0;
 
 /// `$XDG_CACHE_HOME/weir`, or `~/.cache/weir`.
 pub(crate) fn cache() -> Option<PathBuf> {
@@ -65,31 +73,46 @@ pub(crate) fn make(folder: &Path) -> io::Result<()> {
 /// # Errors
 /// If it can't be made or is refused.
 pub(crate) fn make_private(folder: &Path) -> anyhow::Result<()> {
-    use anyhow::{Context as _, ensure};
+    use anyhow::Context as _;
     make(folder).with_context(|| format!("failed to make the folder {}", folder.display()))?;
-    let metadata = fs::symlink_metadata(folder).with_context(|| format!("failed to look at {}", folder.display()))?;
-    let private = metadata.is_dir() && metadata.uid() == geteuid().as_raw() && metadata.mode() & OTHERS == 0;
-    ensure!(private, "{} must be a folder of this user's with mode 700; `chmod 700` it", folder.display());
-    Ok(())
+    let remedy = || format!("{} must be a folder of this user's with mode 700; `chmod 700` it", folder.display());
+    open_private(folder).map(drop).with_context(remedy)
 }
 
-/// Makes `folder` if it is missing, and closes it to others if it is this user's. One of another user's, such as a mount, is
-/// left as it is; the log says so where others may write to it.
+/// Makes `folder` if it is missing, and closes it to others if it is this user's. One of root's, such as a mount, is left as it
+/// is; the log says so where its group may write to it.
 ///
 /// # Errors
-/// If it can't be made or closed.
+/// If it can't be made, opened or closed, if it is a link, or if it is for all users or another one's.
 pub(crate) fn make_closed(folder: &Path) -> io::Result<()> {
     make(folder)?;
-    let metadata = fs::metadata(folder)?;
-    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o777);
-    if owner == geteuid().as_raw() && mode & OTHERS != 0 {
-        fs::set_permissions(folder, Permissions::from_mode(CLOSED))?;
+    let (opened, found) = open_folder(folder)?;
+    let (owner, mode, user) = (found.uid(), found.mode() & 0o7777, geteuid().as_raw());
+    if let Some(refusal) = refusal(owner, mode, user) {
+        return Err(io::Error::other(refusal));
+    }
+    if owner == user && mode & OTHERS != 0 {
+        fchmod(&opened, Mode::RWXU)?;
         tracing::info!(folder = %folder.display(), "closed the folder to other users: its mode was {mode:o} and is {CLOSED:o} now");
-    } else if owner != geteuid().as_raw() && mode & WRITABLE != 0 {
+    } else if owner != user && mode & WRITABLE != 0 {
         tracing::warn!(folder = %folder.display(), owner, mode = format_args!("{mode:o}"), "other users can write to this folder, \
             and so decide which rules run; name a folder below it instead, which is then made with mode {CLOSED:o}");
     }
     Ok(())
+}
+
+/// Why `user` can't keep its state in a folder with this owner and mode, if so.
+fn refusal(owner: u32, mode: u32, user: u32) -> Option<String> {
+    let is_shared = mode & WRITABLE_BY_ALL != 0 || mode & STICKY != 0 && mode & WRITABLE != 0;
+    if is_shared {
+        return Some(format!(
+            "it is a folder for several users (mode {mode:o}), who would decide which rules run; name a folder in it that is \
+             Weir's own, which is then made with mode {CLOSED:o}"
+        ));
+    }
+    (owner != user && owner != ROOT).then(|| {
+        format!("it belongs to the user with the id {owner}, who would decide which rules run; name a folder of this user's")
+    })
 }
 
 /// Opens a folder that is there, this user's and closed to others.
@@ -98,23 +121,36 @@ pub(crate) fn make_closed(folder: &Path) -> io::Result<()> {
 /// If it is a link, belongs to another user or is open to others, or can't be opened.
 pub(crate) fn open_private(folder: &Path) -> io::Result<File> {
     match open_own(folder)? {
-        (opened, mode) if mode & OTHERS == 0 => Ok(opened.into()),
+        (opened, mode) if mode & OTHERS == 0 => Ok(opened),
         _ => Err(io::Error::other("it is open to others")),
     }
 }
 
-/// Opens a folder of this user's, and follows no link. Returns its mode too.
-fn open_own(folder: &Path) -> io::Result<(OwnedFd, u32)> {
-    let opened = open(folder, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let found = fstat(&opened)?;
-    if found.st_uid != geteuid().as_raw() {
-        return Err(io::Error::other(format!("it belongs to the user with the id {}", found.st_uid)));
+/// Opens a folder of this user's. Returns its mode too.
+fn open_own(folder: &Path) -> io::Result<(File, u32)> {
+    let (opened, found) = open_folder(folder)?;
+    if found.uid() != geteuid().as_raw() {
+        return Err(io::Error::other(format!("it belongs to the user with the id {}", found.uid())));
     }
-    Ok((opened, found.st_mode))
+    Ok((opened, found.mode()))
+}
+
+/// Opens a folder, and follows no link in its place. Returns what is known of it too.
+fn open_folder(folder: &Path) -> io::Result<(File, Metadata)> {
+    // With a slash at its end a link would be followed; so it has none.
+    let folder: PathBuf = folder.components().collect();
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
+    let opened = open(&folder, flags, Mode::empty()).map_err(|error| match fs::read_link(&folder) {
+        Ok(target) => io::Error::other(format!("it is a link to {}; name that folder itself", target.display())),
+        Err(_) => error.into(),
+    })?;
+    let opened = File::from(opened);
+    let found = opened.metadata()?;
+    Ok((opened, found))
 }
 
 /// An open folder that only this user can reach into.
-pub(crate) struct Private(OwnedFd);
+pub(crate) struct Private(File);
 
 impl Private {
     /// Opens `folder`, which is made if it is missing, and closed to others if it is not.
@@ -150,17 +186,18 @@ impl Private {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
 
     fn mode(path: &Path) -> u32 {
-        fs::metadata(path).unwrap().mode() & 0o777
+        fs::metadata(path).unwrap().mode() & 0o7777
     }
 
-    fn open_to_all(folder: &Path) {
+    fn make_with_mode(folder: &Path, mode: u32) {
         fs::create_dir(folder).unwrap();
-        fs::set_permissions(folder, Permissions::from_mode(0o777)).unwrap();
+        fs::set_permissions(folder, Permissions::from_mode(mode)).unwrap();
     }
 
     #[test]
@@ -188,11 +225,59 @@ mod tests {
     fn a_folder_that_was_open_is_closed_and_used_or_refused() {
         let folder = tempfile::tempdir().unwrap();
         let [closed, locks, cache] = ["closed", "locks", "cache"].map(|name| folder.path().join(name));
-        [&closed, &locks, &cache].into_iter().for_each(|folder| open_to_all(folder));
+        make_with_mode(&closed, 0o775);
+        [&locks, &cache].into_iter().for_each(|folder| make_with_mode(folder, 0o777));
         make_closed(&closed).unwrap();
         drop(Private::open(&locks).unwrap());
         assert!(make_private(&cache).unwrap_err().to_string().contains("chmod 700"));
         assert_eq!([mode(&closed), mode(&locks), mode(&cache)], [0o700, 0o700, 0o777]);
+    }
+
+    #[test]
+    fn a_folder_for_all_users_is_no_state_folder_and_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        for shared in [0o777, 0o1777, 0o1770, 0o702] {
+            let state = folder.path().join(format!("{shared:o}"));
+            make_with_mode(&state, shared);
+            let error = make_closed(&state).unwrap_err().to_string();
+            assert!(error.contains("name a folder in it") && error.contains(&format!("mode {shared:o}")), "{error}");
+            assert_eq!(mode(&state), shared);
+            make_closed(&state.join("weir")).unwrap();
+            assert_eq!(mode(&state.join("weir")), 0o700, "what the message names helps");
+        }
+    }
+
+    #[test]
+    fn a_state_folder_is_this_users_or_roots() {
+        let (this, other) = (1_001, 1_002);
+        assert!(refusal(other, 0o700, this).unwrap().contains("the id 1002"));
+        assert!(refusal(other, 0o755, ROOT).is_some(), "for root as well");
+        for (owner, mode) in [(this, 0o755), (this, 0o2775), (ROOT, 0o755), (ROOT, 0o2775)] {
+            assert_eq!(refusal(owner, mode, this), None, "{owner} {mode:o}");
+        }
+        assert!(refusal(ROOT, 0o1777, this).is_some(), "as /tmp");
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_state_folder_is_refused_and_its_target_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("target");
+        make_with_mode(&target, 0o755);
+        symlink(&target, folder.path().join("link")).unwrap();
+        for name in ["link", "link/", "link/."] {
+            let error = make_closed(&folder.path().join(name)).unwrap_err().to_string();
+            assert_eq!(error, format!("it is a link to {}; name that folder itself", target.display()), "{name}");
+        }
+        assert_eq!(mode(&target), 0o755);
+    }
+
+    #[test]
+    fn a_link_above_the_state_folder_is_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        make_with_mode(&folder.path().join("target"), 0o755);
+        symlink("target", folder.path().join("link")).unwrap();
+        make_closed(&folder.path().join("link/state")).unwrap();
+        assert_eq!([mode(&folder.path().join("target")), mode(&folder.path().join("target/state"))], [0o755, 0o700]);
     }
 
     #[test]

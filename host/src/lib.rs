@@ -23,6 +23,8 @@ pub mod reserved;
 
 pub mod column;
 
+pub mod printable;
+
 pub mod json;
 
 pub mod counts;

@@ -1,21 +1,26 @@
 //! The log: plain lines on standard error, or, while a terminal view is on, the last of them in memory for it to show.
 //!
-//! A line is time (UTC), level, module, message and fields. Standard output is never written to: it belongs to results.
+//! A line is time (UTC), level, module, message and fields. An event is one line, whatever rules, brokers and names of files have
+//! put into it. Standard output is never written to: it belongs to results.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::format::Writer;
+use tracing::field::{Field, Visit};
+use tracing_subscriber::field::{RecordFields, VisitOutput as _};
+use tracing_subscriber::fmt::format::{DefaultVisitor, Writer};
 use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::fmt::{FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, filter::Targets};
 
 use crate::config::Log;
+use crate::printable::harmless;
 
 /// How many lines are kept for a view.
 const KEPT_LINES: usize = 64;
@@ -26,16 +31,22 @@ const QUIET: [&str; 5] = ["wasmtime", "cranelift_codegen", "cranelift_wasm", "re
 
 /// Logs to standard error from now on. Only the first call of a process has an effect.
 pub fn start(log: &Log) {
-    let ansi = io::stderr().is_terminal();
-    let layer = tracing_subscriber::fmt::layer().with_timer(Utc).with_ansi(ansi).with_writer(io::stderr);
+    let ansi = io::stderr().is_terminal() && is_colourful(|name| std::env::var_os(name));
+    let layer = tracing_subscriber::fmt::layer().fmt_fields(Fields).with_timer(Utc).with_ansi(ansi).with_writer(io::stderr);
     // Fails if something logs already, which is well.
     let _ = tracing_subscriber::registry().with(layer.with_filter(targets(log))).try_init();
+}
+
+/// Whether a terminal shows colours, and may, by what `variable` returns: TERM, and NO_COLOR (<https://no-color.org>).
+fn is_colourful(variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    let (term, no_color) = (variable("TERM"), variable("NO_COLOR"));
+    term.is_some_and(|term| !term.is_empty() && term != "dumb") && no_color.is_none_or(|no_color| no_color.is_empty())
 }
 
 /// Keeps the last lines for a view from now on. Only the first call of a process has an effect.
 pub fn start_in_memory(log: &Log) -> Lines {
     let lines = Lines::default();
-    let layer = tracing_subscriber::fmt::layer().with_timer(TimeOfDay).with_target(false).with_ansi(false);
+    let layer = tracing_subscriber::fmt::layer().fmt_fields(Fields).with_timer(TimeOfDay).with_target(false).with_ansi(false);
     let layer = layer.with_writer(lines.clone());
     let _ = tracing_subscriber::registry().with(layer.with_filter(targets(log))).try_init();
     lines
@@ -58,7 +69,8 @@ impl Lines {
 #[cfg(test)]
 pub(crate) fn recorded(work: impl FnOnce()) -> String {
     let lines = Lines::default();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::TRACE).with_writer(lines.clone());
+    let subscriber = tracing_subscriber::fmt().fmt_fields(Fields).with_ansi(false).with_max_level(tracing::Level::TRACE);
+    let subscriber = subscriber.with_writer(lines.clone());
     tracing::subscriber::with_default(subscriber.finish(), work);
     let kept = lines.0.lock().unwrap_or_else(PoisonError::into_inner);
     kept.iter().map(|(_, line)| line.as_str()).collect::<Vec<_>>().join("\n")
@@ -98,6 +110,36 @@ pub fn is_complaint(line: &str) -> bool {
     level.starts_with("WARN ") || level.starts_with("ERROR ")
 }
 
+/// The message and the fields of an event as they are written by default, but escaped: others have their say in them.
+struct Fields;
+
+impl<'writer> FormatFields<'writer> for Fields {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut escaped = Escaped(DefaultVisitor::new(writer, true));
+        fields.record(&mut escaped);
+        escaped.0.finish()
+    }
+}
+
+/// Hands on what is recorded, made harmless.
+struct Escaped<'a>(DefaultVisitor<'a>);
+
+impl Visit for Escaped<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            // It has no quotes.
+            "message" => self.record_debug(field, &format_args!("{value}")),
+            _ => self.record_debug(field, &value),
+        }
+    }
+
+    /// All other values come here as well.
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = format!("{value:?}");
+        self.0.record_debug(field, &format_args!("{}", harmless(&text)));
+    }
+}
+
 /// `12:00:00`, for a line that has little room.
 struct TimeOfDay;
 
@@ -119,6 +161,16 @@ impl FormatTime for Utc {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::column::steers;
+
+    #[test]
+    fn a_terminal_gets_colours_only_if_it_shows_them_and_nobody_minds() {
+        let is_colourful =
+            |term: &str, no_color: &str| is_colourful(|name| Some(OsString::from(if name == "TERM" { term } else { no_color })));
+        assert!(is_colourful("xterm-256color", ""));
+        assert!(!is_colourful("dumb", "") && !is_colourful("", "") && !is_colourful("xterm-256color", "1"));
+        assert!(!super::is_colourful(|_| None));
+    }
 
     #[test]
     fn only_the_last_lines_are_kept() {
@@ -136,6 +188,25 @@ mod tests {
             lines.write_all(format!("{line}\n").as_bytes()).unwrap();
         }
         assert_eq!(lines.notable(), "12:00:02  WARN three");
+    }
+
+    #[test]
+    fn nothing_that_is_logged_begins_a_line_or_steers_the_terminal() {
+        const EVIL: &str = "a\x1b[2J\r\n2026-01-01T00:00:00Z ERROR weir: all is lost\t\x7f\u{9b}\u{61c}\u{202e}\u{2028}";
+        const ESCAPED: &str = r"a\u{1b}[2J\r\n2026-01-01T00:00:00Z ERROR weir: all is lost\t\u{7f}\u{9b}\u{61c}\u{202e}\u{2028}";
+        let text = recorded(|| {
+            tracing::warn!("{EVIL}");
+            tracing::warn!(message = EVIL);
+            tracing::warn!(shown = %EVIL, "in a field");
+            tracing::warn!(quoted = EVIL, "in a field");
+            tracing::warn!(debugged = ?Some(EVIL), "in a field");
+            tracing::info_span!("work", of = %EVIL).in_scope(|| tracing::warn!("in a span"));
+        });
+        let lines: Vec<&str> = text.split('\n').collect();
+        assert_eq!(lines.len(), 6, "{lines:#?}");
+        for line in lines {
+            assert!(line.contains(ESCAPED) && !line.contains(steers), "{line:?}");
+        }
     }
 
     #[test]

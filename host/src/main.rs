@@ -4,8 +4,9 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use weir::cli::{self, Cli, Command, Compile};
+use weir::cli::{self, BadUsage, Cli, Command, Compile};
 use weir::config::Invalid;
+use weir::printable::harmless;
 use weir::verify::NotVerified;
 use weir::wasm::{Bounds, Refused, compile_standard_input};
 
@@ -25,10 +26,11 @@ fn main() -> ExitCode {
         // The verdict has said it all.
         Err(error) if error.is::<NotVerified>() => ExitCode::FAILURE,
         Err(error) => {
-            // Where standard error is closed there is nobody to tell.
-            let _ = writeln!(io::stderr(), "error: {error:#}");
-            let bad_config = error.is::<Invalid>() || error.is::<Refused>();
-            if bad_config { ExitCode::from(BAD_USAGE) } else { ExitCode::FAILURE }
+            // One line, whatever a rule, a broker or a name has put into it. Where standard error is closed there is nobody to
+            // tell.
+            let _ = writeln!(io::stderr(), "error: {}", harmless(&format!("{error:#}")));
+            let is_bad_usage = error.is::<BadUsage>() || error.is::<Invalid>() || error.is::<Refused>();
+            if is_bad_usage { ExitCode::from(BAD_USAGE) } else { ExitCode::FAILURE }
         }
     }
 }

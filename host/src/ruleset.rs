@@ -61,7 +61,8 @@ impl Definition {
     /// # Errors
     /// If one can't be read, or is too large. The message names it and the remedy.
     pub fn read(config: &Config) -> anyhow::Result<Definition> {
-        let rules = config.rules.iter().map(|rule| Ok(Defined::new(rule.clone(), read(&rule.file)?)));
+        let rules =
+            config.rules.iter().map(|rule| Ok(Defined::new(rule.clone(), read_or(&rule.file, Some(&place(rule, config)))?)));
         Ok(Definition { rules: rules.collect::<anyhow::Result<_>>()?, counted: config.counts.member.clone() })
     }
 
@@ -202,7 +203,7 @@ fn components(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     found.retain(|file| file.extension().is_some_and(|extension| extension == "wasm"));
     found.sort();
     if found.is_empty() {
-        bail!("failed to find a *.wasm in {}; `weir build CRATE` makes one", folder.display());
+        bail!("failed to find a *.wasm in {0}; `weir build CRATE --out {0}` makes one", folder.display());
     }
     Ok(found)
 }
@@ -212,19 +213,33 @@ fn components(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 /// # Errors
 /// If it can't be read, or is too large.
 pub fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
-    let metadata = fs::metadata(file).map_err(|error| unreadable(error, file))?;
-    let size = metadata.len();
+    read_or(file, None)
+}
+
+/// The same of a file that was looked for where `key` of the configuration says.
+fn read_or(file: &Path, key: Option<&str>) -> anyhow::Result<Vec<u8>> {
+    let metadata = fs::metadata(file).map_err(|error| unreadable(error, file, key))?;
+    let (size, max) = (metadata.len(), MAX_COMPONENT_BYTES as u64);
     ensure!(metadata.is_file(), "{} must be a file, a component as `weir build` makes it", file.display());
-    let max = MAX_COMPONENT_BYTES;
-    ensure!(size <= max as u64, "{} must be a file of at most {max} bytes, and has {size}", file.display());
-    fs::read(file).map_err(|error| unreadable(error, file))
+    ensure!(size <= max, "{} must be a file of at most {}, and has {size} bytes", file.display(), config::size(max));
+    fs::read(file).map_err(|error| unreadable(error, file, key))
+}
+
+/// The key that says where the file of `rule` is.
+fn place(rule: &config::Rule, config: &Config) -> String {
+    let is_in_folder = rule.file == config.swap.folder.join(format!("{}.wasm", rule.name));
+    if is_in_folder { "rules.folder".to_owned() } else { format!("rule.{}.file", rule.name) }
 }
 
 /// Why a rule's file can't be read, and what helps.
-fn unreadable(error: io::Error, file: &Path) -> anyhow::Error {
+fn unreadable(error: io::Error, file: &Path, key: Option<&str>) -> anyhow::Error {
     let (what, remedy) = match error.kind() {
-        io::ErrorKind::NotFound => ("find", "`weir build CRATE` makes one, or set rules.folder"),
-        _ => ("read", "let the user that weir runs as read it"),
+        io::ErrorKind::NotFound => {
+            let folder = file.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+            let other = key.map_or(String::new(), |key| format!(", or set {key}"));
+            ("find", format!("`weir build CRATE --out {}` makes one{other}", folder.display()))
+        }
+        _ => ("read", "let the user that weir runs as read it".to_owned()),
     };
     anyhow::Error::new(error).context(format!("failed to {what} the rule {}; {remedy}", file.display()))
 }

@@ -2,43 +2,131 @@
 
 use std::fmt;
 
-use crate::json::Foreign;
+use serde::de::IgnoredAny;
+use serde_json::Deserializer;
 
 /// What the input looks like by its beginning, and what makes lines of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hint {
-    Foreign(Foreign),
-    /// All of it is one array.
-    Array,
-    /// A message takes several lines.
-    PrettyPrinted,
+pub(super) struct Hint {
+    what: &'static str,
+    /// A command; none where nothing makes lines of it.
+    remedy: Option<&'static str>,
 }
+
+const fn hint(what: &'static str, remedy: &'static str) -> Hint {
+    Hint { what, remedy: Some(remedy) }
+}
+
+const BYTE_ORDER_MARK: Hint = hint("a byte order mark is in front of the first line", "tail --bytes +4 FILE");
+const UTF_16: Hint = hint("this looks like UTF-16", "iconv --from-code UTF-16 --to-code UTF-8 FILE");
+const UTF_16_BE: Hint = hint("this looks like UTF-16BE", "iconv --from-code UTF-16BE --to-code UTF-8 FILE");
+const UTF_16_LE: Hint = hint("this looks like UTF-16LE", "iconv --from-code UTF-16LE --to-code UTF-8 FILE");
+const UTF_32: Hint = hint("this looks like UTF-32", "iconv --from-code UTF-32 --to-code UTF-8 FILE");
+const UTF_32_BE: Hint = hint("this looks like UTF-32BE", "iconv --from-code UTF-32BE --to-code UTF-8 FILE");
+const UTF_32_LE: Hint = hint("this looks like UTF-32LE", "iconv --from-code UTF-32LE --to-code UTF-8 FILE");
+const GZIP: Hint = hint("this looks like gzip", "gunzip --stdout FILE");
+const ZSTD: Hint = hint("this looks like zstd", "zstd --decompress --stdout FILE");
+const BZIP2: Hint = hint("this looks like bzip2", "bunzip2 --stdout FILE");
+const XZ: Hint = hint("this looks like xz", "xz --decompress --stdout FILE");
+const ZIP: Hint = hint("this looks like zip", "unzip -p FILE");
+const COMPONENT: Hint = Hint { what: "this looks like a WebAssembly component, which `weir check FILE` proves", remedy: None };
+const FRAMED: Hint = Hint { what: "this looks framed for a schema registry", remedy: None };
+const ARRAY: Hint = hint("this looks like one JSON array", "jq --compact-output '.[]' FILE");
+const PRETTY_PRINTED: Hint = hint("this looks like JSON over several lines", "jq --compact-output . FILE");
+const JOINED: Hint = hint("this looks like JSON objects without line ends between them", "jq --compact-output . FILE");
+const COMMAS: Hint = hint("this looks like JSON objects with commas at the ends of lines", "sed 's/,[[:space:]]*$//' FILE");
+const CARRIAGE_RETURNS: Hint = hint("this looks like lines that end with a carriage return alone", r"tr '\r' '\n' < FILE");
+const QUOTED: Hint = hint("this looks like JSON objects quoted as JSON strings", "jq --raw-output . FILE");
+
+/// How files begin that are no plain text. The first that fits counts.
+const BEGINNINGS: [(&[u8], Hint); 11] = [
+    (b"\xef\xbb\xbf", BYTE_ORDER_MARK),
+    (b"\xff\xfe\0\0", UTF_32),
+    (b"\0\0\xfe\xff", UTF_32),
+    (b"\xff\xfe", UTF_16),
+    (b"\xfe\xff", UTF_16),
+    (b"\x1f\x8b", GZIP),
+    (b"\x28\xb5\x2f\xfd", ZSTD),
+    (b"BZh", BZIP2),
+    (b"\xfd7zXZ\0", XZ),
+    (b"PK\x03\x04", ZIP),
+    (b"\0asm", COMPONENT),
+];
+/// More schemas than any registry has. It counts them from 1.
+const MOST_SCHEMAS: u32 = 1 << 24;
 
 impl Hint {
     /// For an input that begins with `head`, and has `readable` lines that are messages. A byte order mark leaves sound lines
-    /// behind the first one, and an array with an object a line leaves its last one, which has no comma; anything else is of
+    /// behind the first one, and where a comma stands behind each object the last line may have none; anything else is of
     /// interest where no line can be read.
     pub(super) fn of(head: &[u8], readable: u64) -> Option<Hint> {
-        let hint = Foreign::of(head).map(Hint::Foreign).or_else(|| Hint::of_json(head))?;
-        let fits = match hint {
-            Hint::Foreign(Foreign::ByteOrderMark) => true,
-            Hint::Array if !first_line(head).ends_with(b"]") => readable <= 1,
-            _ => readable == 0,
+        let beginning = BEGINNINGS.iter().find(|(beginning, _)| head.starts_with(beginning)).map(|(_, hint)| *hint);
+        let hint = beginning.or_else(|| wide(head)).or_else(|| framed(head)).or_else(|| json(head))?;
+        let most = match hint {
+            BYTE_ORDER_MARK => u64::MAX,
+            ARRAY if first_line(head).ends_with(b"]") => 0,
+            ARRAY | COMMAS => 1,
+            _ => 0,
         };
-        fits.then_some(hint)
+        (readable <= most).then_some(hint)
     }
+}
 
-    fn of_json(head: &[u8]) -> Option<Hint> {
-        let text = head.trim_ascii_start();
+/// JSON in an encoding whose mark is missing: zeros are around its first character.
+fn wide(head: &[u8]) -> Option<Hint> {
+    let begins = |byte: u8| byte.is_ascii_whitespace() || b"{[\"".contains(&byte);
+    match head {
+        [first, 0, 0, 0, ..] if begins(*first) => Some(UTF_32_LE),
+        [0, 0, 0, first, 0, 0, 0, ..] if begins(*first) => Some(UTF_32_BE),
+        [first, 0, second, ..] if begins(*first) && *second != 0 => Some(UTF_16_LE),
+        [0, first, 0, ..] if begins(*first) => Some(UTF_16_BE),
+        _ => None,
+    }
+}
+
+/// A message as serialisers write it that use a schema registry: a zero, the id of the schema in four bytes, and what is JSON, or
+/// at least half text.
+fn framed(head: &[u8]) -> Option<Hint> {
+    let ([0, id @ ..], message) = head.split_first_chunk::<5>()? else { return None };
+    let is_id = (1..MOST_SCHEMAS).contains(&u32::from_be_bytes(*id));
+    let text = message.iter().filter(|byte| matches!(byte, b' '..=b'~')).count();
+    (is_id && text > 0 && 2 * text >= message.len()).then_some(FRAMED)
+}
+
+fn json(head: &[u8]) -> Option<Hint> {
+    let text = head.trim_ascii_start();
+    if text.starts_with(b"[") {
+        return Some(ARRAY);
+    }
+    let Some((value, rest)) = first_value(text) else {
         let first = first_line(head);
         // What is broken over lines ends its first one where more has to follow.
         let goes_on = [b'{', b'[', b','].iter().any(|last| first.last() == Some(last));
-        let begins_object = first.starts_with(b"{") && goes_on && first.len() < text.len();
-        match text.first() {
-            Some(b'[') => Some(Hint::Array),
-            _ => begins_object.then_some(Hint::PrettyPrinted),
-        }
+        return (first.starts_with(b"{") && goes_on && first.len() < text.len()).then_some(PRETTY_PRINTED);
+    };
+    if value.starts_with(b"\"") {
+        let quoted = serde_json::from_slice::<String>(value).ok()?;
+        return quoted.trim_start().starts_with('{').then_some(QUOTED);
     }
+    let next = rest.trim_ascii_start();
+    let gap = &rest[..rest.len() - next.len()];
+    let [is_broken, has_return, is_apart] = [value.contains(&b'\n'), value.contains(&b'\r'), gap.contains(&b'\n')];
+    match next.first() {
+        _ if !value.starts_with(b"{") => None,
+        Some(b',') => (!is_broken && !is_apart && first_line_is_blank(&next[1..])).then_some(COMMAS),
+        _ if is_broken => Some(PRETTY_PRINTED),
+        Some(b'{') if is_apart => None,
+        Some(b'{') if gap.contains(&b'\r') && !has_return => Some(CARRIAGE_RETURNS),
+        Some(b'{') => Some(JOINED),
+        _ => None,
+    }
+}
+
+/// The JSON value that `text` begins with, and what follows it. None where it is broken, or longer than `text`.
+fn first_value(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut values = Deserializer::from_slice(text).into_iter::<IgnoredAny>();
+    values.next()?.ok()?;
+    Some(text.split_at(values.byte_offset()))
 }
 
 /// The first line that is not empty, without what is blank around it.
@@ -46,20 +134,16 @@ fn first_line(head: &[u8]) -> &[u8] {
     head.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_end()
 }
 
+fn first_line_is_blank(text: &[u8]) -> bool {
+    text.split(|byte| *byte == b'\n').next().is_none_or(|line| line.trim_ascii().is_empty())
+}
+
 impl fmt::Display for Hint {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (what, remedy) = match self {
-            Hint::Foreign(Foreign::ByteOrderMark) => ("a byte order mark is in front of the first line", "tail --bytes +4 FILE"),
-            Hint::Foreign(Foreign::Utf16) => ("this looks like UTF-16", "iconv --from-code UTF-16 --to-code UTF-8 FILE"),
-            Hint::Foreign(Foreign::Gzip) => ("this looks like gzip", "gunzip --stdout FILE"),
-            Hint::Foreign(Foreign::Zstd) => ("this looks like zstd", "zstd --decompress --stdout FILE"),
-            Hint::Foreign(Foreign::Framed(_)) => {
-                return out.write_str("this looks framed for a schema registry, and Weir reads plain JSON, one message a line");
-            }
-            Hint::Array => ("this looks like one JSON array", "jq --compact-output '.[]' FILE"),
-            Hint::PrettyPrinted => ("this looks like JSON over several lines", "jq --compact-output . FILE"),
-        };
-        write!(out, "{what}; one message a line is expected: `{remedy} | weir apply`")
+        match self.remedy {
+            Some(remedy) => write!(out, "{}; one message a line is expected: `{remedy} | weir apply`", self.what),
+            None => write!(out, "{}, and Weir reads plain JSON, one message a line", self.what),
+        }
     }
 }
 
@@ -69,36 +153,99 @@ mod tests {
 
     #[test]
     fn an_input_without_a_message_is_told_for_what_it_is() {
-        let cases: [(&[u8], Hint); 8] = [
-            (b"\x1f\x8b\x08\0", Hint::Foreign(Foreign::Gzip)),
-            (b"\x28\xb5\x2f\xfd\x04", Hint::Foreign(Foreign::Zstd)),
-            (b"\xff\xfe{\0", Hint::Foreign(Foreign::Utf16)),
-            (b"{\0\"\0", Hint::Foreign(Foreign::Utf16)),
-            (b"\0\0\0\0\x07{", Hint::Foreign(Foreign::Framed(7))),
-            (b" [\n{}]", Hint::Array),
-            (b"{\n  \"a\": 1\n}\n", Hint::PrettyPrinted),
-            (b"\xef\xbb\xbf{}\n", Hint::Foreign(Foreign::ByteOrderMark)),
+        let cases: [(&[u8], Hint); 34] = [
+            (b"\xef\xbb\xbf{}\n", BYTE_ORDER_MARK),
+            (b"\x1f\x8b\x08\0", GZIP),
+            (b"\x28\xb5\x2f\xfd\x04", ZSTD),
+            (b"BZh91AY&SY", BZIP2),
+            (b"\xfd7zXZ\0\0", XZ),
+            (b"PK\x03\x04\x14\0", ZIP),
+            (b"\xff\xfe{\0", UTF_16),
+            (b"\xfe\xff\0{", UTF_16),
+            (b"{\0\"\0", UTF_16_LE),
+            (b"\0{\0\"", UTF_16_BE),
+            (b"\0\n\0{", UTF_16_BE),
+            (b"\xff\xfe\0\0{\0\0\0", UTF_32),
+            (b"\0\0\xfe\xff\0\0\0{", UTF_32),
+            (b"{\0\0\0\"\0\0\0", UTF_32_LE),
+            (b"\0\0\0{\0\0\0\"", UTF_32_BE),
+            (b"\0asm\x0d\0\x01\0\x07\x0d", COMPONENT),
+            (b"\0\0\0\0\x07{", FRAMED),
+            (b"\0\0\x01\x86\xa1\x0eandroid", FRAMED),
+            (b" [\n{}]", ARRAY),
+            (b"{\n  \"a\": 1\n}\n", PRETTY_PRINTED),
+            (b"{\n  \"a\": {\n", PRETTY_PRINTED),
+            (b"{\"a\": 1,\n\"b\": 2}\n", PRETTY_PRINTED),
+            (b"{\"a\":\"}{\"}{\"a\":2}", JOINED),
+            (b"{} {}\n", JOINED),
+            (b"{\r\"a\": 1\r}\r{\r\"a\": 2\r}\r", JOINED),
+            (b"{},\n{},\n{}\n", COMMAS),
+            (b"{} , \r\n{}\r\n", COMMAS),
+            (b"\n{},", COMMAS),
+            (b"{\"a\":[1,\"\\n\"]}\r{}\r", CARRIAGE_RETURNS),
+            (b"{}\r\r{}\r", CARRIAGE_RETURNS),
+            (b"\"{\\\"a\\\":1}\"\n", QUOTED),
+            (b"\" {}\"", QUOTED),
+            (b"\"{}\"\"{}\"", QUOTED),
+            (b"[\r{}\r]", ARRAY),
         ];
         for (head, hint) in cases {
-            assert_eq!(Hint::of(head, 0), Some(hint), "{head:?}");
-        }
-        for plain in [&b"not JSON\n"[..], b"", b"{\"a\":1}\n{\"a\":2}\n", b"{\"a\":", b"{} x\n"] {
-            assert_eq!(Hint::of(plain, 0), None, "{plain:?}");
+            assert_eq!(Hint::of(head, 0), Some(hint), "{}", head.escape_ascii());
         }
     }
 
     #[test]
-    fn an_array_with_an_object_a_line_is_told_though_its_last_object_is_a_message() {
-        for array in [&b"[\n{},\n{}\n]\n"[..], b"[\r\n{}\r\n]\r\n", b"[{},\n{}\n]"] {
-            assert_eq!(Hint::of(array, 1), Some(Hint::Array), "{array:?}");
+    fn what_is_only_broken_is_not_told_for_something_else() {
+        let cases: [&[u8]; 17] = [
+            b"not JSON\n",
+            b"",
+            b"{\"a\":1}\n{\"a\":2}\n",
+            b"{\"a\":1}\r\n{\"a\":2}\r\n",
+            b"{\"a\":",
+            b"{} x\n",
+            b"{},{}\n",
+            b"{\n},\n{\n}\n",
+            b"\"text\"\n\"text\"\n",
+            b"7\n8\n",
+            b"BZ",
+            &[0; 300],
+            b"\0\0\0\0\0{}",
+            b"\0\xff\xff\xff\xff{}",
+            b"\0\0\0\0\x07",
+            b"\0\0\0\x18\x66\x01\x02\x03\x04\x05",
+            b"\0\x01\x02",
+        ];
+        for head in cases {
+            assert_eq!(Hint::of(head, 0), None, "{}", head.escape_ascii());
         }
+    }
+
+    #[test]
+    fn the_last_line_behind_commas_may_be_a_message() {
+        for array in [&b"[\n{},\n{}\n]\n"[..], b"[\r\n{}\r\n]\r\n", b"[{},\n{}\n]"] {
+            assert_eq!(Hint::of(array, 1), Some(ARRAY), "{array:?}");
+        }
+        assert_eq!(Hint::of(b"{},\n{}\n", 1), Some(COMMAS));
         assert_eq!(Hint::of(b"[1]\n{}\n", 1), None, "the array ends where its line does");
     }
 
     #[test]
     fn where_lines_pass_only_a_byte_order_mark_is_worth_a_word() {
         assert_eq!(Hint::of(b"[\n", 2), None);
+        assert_eq!(Hint::of(b"{},\n", 2), None);
         assert_eq!(Hint::of(b"{\n", 1), None);
-        assert_eq!(Hint::of(b"\xef\xbb\xbf{}\n", 2), Some(Hint::Foreign(Foreign::ByteOrderMark)));
+        assert_eq!(Hint::of(b"\xef\xbb\xbf{}\n", 2), Some(BYTE_ORDER_MARK));
+    }
+
+    #[test]
+    fn a_hint_names_a_command_or_what_is_expected() {
+        let said = Hint::of(b"\0{\0\"", 0).unwrap().to_string();
+        let expected = "this looks like UTF-16BE; one message a line is expected: \
+                        `iconv --from-code UTF-16BE --to-code UTF-8 FILE | weir apply`";
+        assert_eq!(said, expected);
+        let said = Hint::of(b"\0asm\x0d", 0).unwrap().to_string();
+        let expected = "this looks like a WebAssembly component, which `weir check FILE` proves, and Weir reads plain JSON, one \
+                        message a line";
+        assert_eq!(said, expected);
     }
 }

@@ -7,12 +7,13 @@ use std::path::Path;
 use anyhow::{Context, bail};
 
 use super::{Identity, identity, is_standard, standard};
+use crate::config;
 use crate::record::Batch;
 
 /// Longest line that is read, in bytes. No broker takes messages of this size.
 const MAX_LINE_BYTES: usize = 64 << 20;
 /// How much of the beginning is remembered, in bytes.
-const HEAD: usize = 256;
+const HEAD: usize = 4 << 10;
 
 /// Lines of a file or of standard input.
 pub(super) struct Input {
@@ -62,7 +63,8 @@ impl Input {
                 self.line.pop();
             }
             if self.line.len() > MAX_LINE_BYTES {
-                bail!("line {} of {} is longer than {MAX_LINE_BYTES} bytes", self.lines + 1, self.name);
+                let max = config::size(MAX_LINE_BYTES as u64);
+                bail!("line {} of {} is longer than {max}", self.lines + 1, self.name);
             }
             batch.push(0, self.lines, None, None, Some(&self.line));
             self.lines += 1;

@@ -1,16 +1,17 @@
 //! The files that `weir apply` writes.
 //!
-//! All of them are opened and compared before any is emptied: what is refused has lost nothing. They are written by whole lines,
-//! so that several outputs on one pipe or terminal never share a line.
+//! All of them are opened and compared, and the input has given its first lines, before any is emptied: what is refused has lost
+//! nothing, and leaves no new file. They are written by whole lines, so that several outputs on one pipe or terminal never share
+//! a line.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
 use super::{Source, identity, is_standard, standard};
-use crate::cli;
+use crate::cli::{self, BadUsage};
 
 /// How much is collected before it is written, in bytes.
 const BUFFER: usize = 1 << 18;
@@ -24,7 +25,7 @@ pub(super) struct Outputs {
 }
 
 impl Outputs {
-    /// Opens them, and empties those that are files. `sources` are the files that are read.
+    /// Opens them as they are. `sources` are the files that are read.
     ///
     /// # Errors
     /// If one can't be opened, or would write over a source, another output, or what else goes to a standard stream.
@@ -35,8 +36,12 @@ impl Outputs {
         let counts = args.counts.as_deref().map(|path| open("--counts", path, &mut files)).transpose()?;
         let outputs = Outputs { files, output, rejected, counts };
         outputs.refuse_sharing(sources)?;
-        outputs.files.iter().try_for_each(Output::empty)?;
         Ok(outputs)
+    }
+
+    /// Empties those that are files. Those that are new are removed again if it does not come to this.
+    pub(super) fn begin(&mut self) -> anyhow::Result<()> {
+        self.files.iter_mut().try_for_each(Output::begin)
     }
 
     pub(super) fn output(&mut self) -> &mut Output {
@@ -61,16 +66,22 @@ impl Outputs {
         for (index, file) in self.files.iter().enumerate() {
             let Some(own) = identity(&file.file) else { continue };
             if let Some(source) = sources.iter().find(|source| source.identity == own) {
-                bail!("{} is {}; write the output to another file", file.name, source.words);
+                bail!(BadUsage(format!("{} is {}; write the output to another file", file.name, source.words)));
             }
             if file.is_standard {
                 continue;
             }
             let Output { name, option, .. } = file;
-            ensure!(out != Some(own), "{name} is the file of standard output; write `{option} -` for that, or name another file");
-            ensure!(err != Some(own), "{name} is the file of standard error, which gets the summary; write to another file");
+            ensure!(
+                out != Some(own),
+                BadUsage(format!("{name} is the file of standard output; write `{option} -` for that, or name another file"))
+            );
+            ensure!(
+                err != Some(own),
+                BadUsage(format!("{name} is the file of standard error, which gets the summary; write to another file"))
+            );
             if let Some(other) = self.files[..index].iter().find(|other| identity(&other.file) == Some(own)) {
-                bail!("{} and {name} are one file; write to different ones", other.name);
+                bail!(BadUsage(format!("{} and {name} are one file; write to different ones", other.name)));
             }
         }
         Ok(())
@@ -80,15 +91,18 @@ impl Outputs {
 /// Opens `path` as it is, adds it to `files`, and returns where it is there.
 fn open(option: &'static str, path: &Path, files: &mut Vec<Output>) -> anyhow::Result<usize> {
     if !is_standard(path) {
+        let is_new = fs::metadata(path).is_err();
         let opened = OpenOptions::new().write(true).create(true).truncate(false).open(path);
         let file = opened.with_context(|| format!("failed to create {}", path.display()))?;
+        // A link may have led to it.
+        let new = is_new.then(|| fs::canonicalize(path).ok()).flatten();
         let name = path.display().to_string();
-        files.push(Output { name, option, is_standard: false, file, buffer: Vec::new() });
+        files.push(Output { name, option, is_standard: false, file, new, buffer: Vec::new() });
     } else if let Some(shared) = files.iter().position(|file| file.is_standard) {
         return Ok(shared);
     } else {
         let (name, file) = ("standard output".to_owned(), standard(io::stdout())?);
-        files.push(Output { name, option, is_standard: true, file, buffer: Vec::new() });
+        files.push(Output { name, option, is_standard: true, file, new: None, buffer: Vec::new() });
     }
     Ok(files.len() - 1)
 }
@@ -99,6 +113,8 @@ pub(super) struct Output {
     option: &'static str,
     is_standard: bool,
     file: File,
+    /// Where it is, if it was not there before and nothing has begun.
+    new: Option<PathBuf>,
     buffer: Vec<u8>,
 }
 
@@ -117,17 +133,22 @@ impl Output {
     }
 
     /// Standard output belongs to whoever has opened it.
-    fn empty(&self) -> anyhow::Result<()> {
-        if self.is_standard || identity(&self.file).is_none() {
-            return Ok(());
+    fn begin(&mut self) -> anyhow::Result<()> {
+        if !self.is_standard && identity(&self.file).is_some() {
+            self.file.set_len(0).with_context(|| format!("failed to empty {}", self.name))?;
         }
-        self.file.set_len(0).with_context(|| format!("failed to empty {}", self.name))
+        self.new = None;
+        Ok(())
     }
 }
 
 impl Drop for Output {
-    /// What was judged before a failure is kept. That failure is told, and not this one.
+    /// What was judged before a failure is kept, and a file in which nothing has begun is not. That failure is told, and not one
+    /// of these.
     fn drop(&mut self) {
         let _ = self.flush();
+        if let Some(new) = &self.new {
+            let _ = fs::remove_file(new);
+        }
     }
 }

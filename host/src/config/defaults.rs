@@ -86,5 +86,5 @@ pub(super) const ALIASES: [(&str, &str, &str); 1] = [("trial.seconds", "trial.ti
 /// Tables whose keys are others' to define: librdkafka's and the broker's.
 pub(super) const OPEN_TABLES: [&str; 2] = ["kafka.properties", "topics.settings"];
 
-/// Keys and tables whose values are never shown.
-pub(super) const SECRETS: [&str; 2] = ["admin.token", "kafka.properties"];
+/// Keys and tables whose values are never shown: they are secrets, or in a place where one may be put by mistake.
+pub(super) const SECRETS: [&str; 3] = ["admin.token", "admin.token_file", "kafka.properties"];

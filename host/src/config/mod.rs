@@ -6,6 +6,7 @@
 //!
 //! Left out on purpose: what only rules know. `[rule.NAME.config]` is passed on as it is, for the rule itself to judge.
 
+mod brokers;
 mod defaults;
 mod environment;
 mod kubernetes;
@@ -29,6 +30,9 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
+use crate::printable::harmless;
+
+pub use brokers::check as check_brokers;
 pub use members::Members;
 pub use raw::suggestion;
 pub use read::{millis, size};
@@ -235,6 +239,9 @@ pub enum Token {
     Text(Secret),
     /// In this file, whose end of line does not belong to it.
     File(PathBuf),
+    /// In the file of this name, from `folder` on. It does not look like a path, so it may be the token itself, put into the
+    /// wrong place: it is shown only where there is such a file.
+    Named { folder: PathBuf, name: Secret },
 }
 
 /// What is logged. `[log]`
@@ -332,9 +339,9 @@ impl Rule {
         settings.map(|(key, value)| (key.to_owned(), value)).into()
     }
 
-    /// `words`, in which the rule refuses its configuration, with the key and the place of what it refuses.
+    /// `words`, in which the rule refuses its configuration, with the key and the place of what it refuses, in one line.
     pub fn explain(&self, words: &str) -> String {
-        self.members.explain(&self.name, &self.config, words)
+        harmless(&self.members.explain(&self.name, &self.config, words)).into_owned()
     }
 
     /// A rule by the name, with settings as [`Rule::settings`] gives them.
@@ -383,8 +390,9 @@ fn read(file: &Path) -> Result<String, Invalid> {
 }
 
 impl fmt::Display for Invalid {
+    /// One line, whatever keys, files and variables are called.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
+        out.write_str(&harmless(&self.0))
     }
 }
 

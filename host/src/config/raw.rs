@@ -15,7 +15,7 @@ use toml::de::{DeTable, DeValue};
 use super::Invalid;
 use super::defaults::{ALIASES, DEFAULTS, OPEN_TABLES, RULE_DEFAULTS};
 use super::members::{Member, Members};
-use super::read::{found, is_secret};
+use super::read::found;
 
 /// How alike two keys must be, from 0 to 1, for one to be suggested for the other.
 const ALIKE: f64 = 0.6;
@@ -193,9 +193,8 @@ impl Written {
                     if is_rule_config(&path) {
                         self.note_members(&value, &path, origin);
                     }
-                    let value = plain(value).map_err(|Unfit { number, expected }| {
-                        let found = if is_secret(&path) { "a number" } else { &number };
-                        Invalid(format!("`{path}` in {origin_here} is {found}; expected {expected}"))
+                    let value = plain(value).map_err(|Unfit(expected)| {
+                        Invalid(format!("`{path}` in {origin_here} has a number that can't be used; expected {expected}"))
                     })?;
                     let (key, value) = meant(&path, value);
                     let setting = Setting { value, origin: origin_here.clone() };
@@ -240,11 +239,9 @@ pub(super) fn parse_table(text: &str) -> Option<serde_json::Map<String, Value>> 
     }
 }
 
-/// A number that can't be used, as it was written.
-struct Unfit {
-    number: String,
-    expected: &'static str,
-}
+/// What is expected where a number can't be used. The number itself is never told: its key may be a secret's, in the wrong place
+/// or misspelt.
+struct Unfit(&'static str);
 
 /// A TOML value as JSON; dates become text.
 fn plain(value: DeValue<'_>) -> Result<Value, Unfit> {
@@ -255,11 +252,11 @@ fn plain(value: DeValue<'_>) -> Result<Value, Unfit> {
         DeValue::Datetime(time) => Value::String(time.to_string()),
         DeValue::Integer(number) => {
             let integer = i64::from_str_radix(number.as_str(), number.radix());
-            integer.map_err(|_| Unfit { number: number.to_string(), expected: "a number of at most 64 bits" })?.into()
+            integer.map_err(|_| Unfit("one of at most 64 bits"))?.into()
         }
         DeValue::Float(number) => {
             let finite = number.as_str().parse::<f64>().ok().and_then(serde_json::Number::from_f64);
-            Value::Number(finite.ok_or_else(|| Unfit { number: number.to_string(), expected: "a finite number" })?)
+            Value::Number(finite.ok_or(Unfit("a finite one"))?)
         }
         DeValue::Array(items) => Value::Array(items.into_iter().map(inner).collect::<Result<_, _>>()?),
         DeValue::Table(table) => {

@@ -133,10 +133,11 @@ pub fn size(bytes: u64) -> String {
     unit.map_or_else(|| format!("{bytes}B"), |(name, factor)| format!("{}{name}", bytes / factor))
 }
 
-/// What was found at `path`, for a complaint: of a secret its type alone.
+/// What was found at `path`, for a complaint: of a secret its type alone, and of what may have one before an `@`.
 pub(super) fn found(path: &str, value: &Value) -> String {
     match value {
         value if is_secret(path) => kind(value).to_owned(),
+        value if value.to_string().contains('@') => format!("{} with an `@`", kind(value)),
         Value::String(text) if text.chars().count() > MAX_QUOTED => {
             format!("{:?}…", text.chars().take(MAX_QUOTED).collect::<String>())
         }
@@ -158,7 +159,7 @@ fn kind(value: &Value) -> &'static str {
 }
 
 /// Whether a secret is at `path`, above or below it.
-pub(super) fn is_secret(path: &str) -> bool {
+fn is_secret(path: &str) -> bool {
     SECRETS.iter().any(|secret| path == *secret || below(path, secret).is_some() || below(secret, path).is_some())
 }
 

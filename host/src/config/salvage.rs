@@ -1,8 +1,8 @@
 //! What `weir rules` needs of a configuration that can't be used: the address and the token of the admin interface.
 //!
 //! Going back to sound rules must not wait until `weir.toml` is mended. The file is read line by line, so that what is wrong in
-//! one line hides no other. An address that may be in the file but can't be read is never replaced by the default: a change
-//! would then be asked of another process.
+//! one line hides no other. Where the file leaves any doubt about the address, as where it names two or may name one in a line
+//! that can't be read, there is none: a change would else be asked of another process.
 
 use std::path::Path;
 
@@ -26,37 +26,54 @@ pub struct Salvaged {
 pub fn salvage(file: Option<&Path>, variable: impl Fn(&str) -> Option<String>) -> Salvaged {
     let text = file.map_or(Some(String::new()), |file| read(file).ok());
     let mut raw = Raw::parse("", Path::new("")).expect("the defaults are valid");
-    let mut found = text.as_deref().map(lines).unwrap_or_default();
+    let Found { mut values, mut is_certain } = text.as_deref().map(find).unwrap_or_default();
     for key in KEYS {
         let name = environment::PREFIX.to_owned() + &environment::variable(&format!("admin.{key}"));
-        found.extend(variable(&name).map(|value| (key, value)));
+        if let Some(value) = variable(&name) {
+            is_certain |= key == "listen";
+            values.push((key, value));
+        }
     }
-    let has_listen = found.iter().any(|(key, _)| *key == "listen");
-    for (key, value) in found {
+    for (key, value) in values {
         raw.set(&format!("admin.{key}"), Value::String(value), Origin::Default);
     }
-    let is_default = || text.is_some_and(|text| !text.lines().any(mentions_listen));
     match validate::admin(&raw, file.and_then(Path::parent).unwrap_or(Path::new(""))) {
-        Ok(Admin { listen, token }) => Salvaged { listen: listen.filter(|_| has_listen || is_default()), token },
+        Ok(Admin { listen, token }) => Salvaged { listen: listen.filter(|_| is_certain), token },
         Err(_) => Salvaged { listen: None, token: None },
     }
 }
 
-/// The keys of `[admin]` and their values, from the lines that can be read.
-fn lines(text: &str) -> Vec<(&'static str, String)> {
-    let mut found = Vec::new();
-    let mut is_admin = false;
+/// What a text says of `[admin]`. The default is what is found where there is no text.
+#[derive(Default)]
+struct Found {
+    /// Keys and their values, from the lines that can be read.
+    values: Vec<(&'static str, String)>,
+    /// The address among them, or the default where there is none, is the only one that can be meant.
+    is_certain: bool,
+}
+
+fn find(text: &str) -> Found {
+    let (mut values, mut is_mentioned, mut is_doubtful) = (Vec::new(), false, false);
+    // Whether lines belong to `[admin]`; none below a header that can't be read.
+    let mut is_admin = Some(false);
     for line in text.lines() {
+        let table = parse_table(line);
         if line.trim_start().starts_with('[') {
-            is_admin = parse_table(line).is_some_and(|table| table.contains_key("admin"));
-            continue;
+            is_admin = table.as_ref().map(|table| table.contains_key("admin"));
         }
-        let Some(table) = parse_table(line) else { continue };
-        let admin = if is_admin { Some(&table) } else { table.get("admin").and_then(Value::as_object) };
-        let value = |key| Some((key, admin?.get(key)?.as_str()?.to_owned()));
-        found.extend(KEYS.into_iter().filter_map(value));
+        let admin =
+            table.as_ref().and_then(|table| if is_admin == Some(true) { Some(table) } else { table.get("admin")?.as_object() });
+        values.extend(KEYS.into_iter().filter_map(|key| Some((key, admin?.get(key)?.as_str()?.to_owned()))));
+        if mentions_listen(line) {
+            let is_no_text = admin.and_then(|admin| admin.get("listen")).is_some_and(|listen| !listen.is_string());
+            is_mentioned = true;
+            is_doubtful |= table.is_none() || is_admin.is_none() || is_no_text;
+        }
     }
-    found
+    let mut addresses: Vec<&str> = values.iter().filter(|(key, _)| *key == "listen").map(|(_, value)| value.as_str()).collect();
+    addresses.dedup();
+    let is_one = if is_mentioned { addresses.len() == 1 } else { addresses.is_empty() };
+    Found { is_certain: is_one && !is_doubtful, values }
 }
 
 /// Whether a line may be about `admin.listen`.
@@ -101,6 +118,23 @@ mod tests {
             assert_eq!(listen(text, &[]), None, "{text}");
         }
         assert_eq!(salvage(Some(Path::new("/nowhere/weir.toml")), |_| None).listen, None);
+    }
+
+    #[test]
+    fn where_more_than_one_address_can_be_meant_none_is_taken() {
+        let one = "listen = \"127.0.0.1:7\"";
+        for other in ["listen = \"127.0.0.1:8\"", "listen = \"127.0.0.1:8", "listen = 8", "[admin\nlisten = \"127.0.0.1:8\""] {
+            for lines in [format!("{one}\n{other}\n"), format!("{other}\n[admin]\n{one}\n")] {
+                assert_eq!(listen(&format!("[admin]\n{lines}"), &[]), None, "{lines}");
+            }
+        }
+        let conflict = format!("[admin]\n<<<<<<< HEAD\n{one}\n=======\nlisten = \"127.0.0.1:8\"\n>>>>>>> other\n");
+        assert_eq!(listen(&conflict, &[]), None, "both sides of a conflict can be meant");
+        let variable = [("WEIR_ADMIN_LISTEN", "127.0.0.1:9")];
+        assert_eq!(listen(&conflict, &variable).as_deref(), Some("127.0.0.1:9"), "the environment goes before both");
+        assert_eq!(listen(&format!("[admin]\n{one}\n{one}\n"), &[]).as_deref(), Some("127.0.0.1:7"), "twice the same is one");
+        let others = format!("[admin]\n{one}\n[topics]\ninput = \"listen\"\n");
+        assert_eq!(listen(&others, &[]).as_deref(), Some("127.0.0.1:7"), "another key is none");
     }
 
     #[test]

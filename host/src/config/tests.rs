@@ -176,7 +176,10 @@ fn complaints_name_the_key_the_place_and_the_remedy() {
             "`rule.validation.on_reject` in weir.toml line 1 is \"ignore\"; expected one of \"dead-letter\", \"drop\"",
         ),
         ("rule.validation.config = 3", "`rule.validation.config` in weir.toml line 1 is 3; expected a table"),
-        ("rule.validation.config.x = nan", "`rule.validation.config` in weir.toml line 1 is nan; expected a finite number"),
+        (
+            "rule.validation.config.x = nan",
+            "`rule.validation.config` in weir.toml line 1 has a number that can't be used; expected a finite one",
+        ),
         ("simulate.bad_share = 2", "`simulate.bad_share` in weir.toml line 1 is 2; expected a number from 0 to 1"),
         (
             "log.level = 'loud'",
@@ -348,7 +351,13 @@ fn a_complaint_about_a_secret_names_the_type_that_was_found_and_not_the_value() 
         ("admin.token = 4815162342", "`admin.token` in weir.toml line 1 is a number; expected a text"),
         (
             "admin.token = 48151623424815162342",
-            "`admin.token` in weir.toml line 1 is a number; expected a number of at most 64 bits",
+            "`admin.token` in weir.toml line 1 has a number that can't be used; expected one of at most 64 bits",
+        ),
+        ("admin.token_file = ['4815162342']", "`admin.token_file` in weir.toml line 1 is a list; expected a text"),
+        ("admin.token_file = 4815162342", "`admin.token_file` in weir.toml line 1 is a number; expected a text"),
+        (
+            "admin = { token = 'x', token_file = '4815162342' }",
+            "`admin.token_file` in weir.toml line 1 is a text; expected nothing, since `admin.token` is set too",
         ),
         ("admin.token = ['4815162342']", "`admin.token` in weir.toml line 1 is a list; expected a text"),
         ("admin = '4815162342'", "`admin` in weir.toml line 1 is a text; expected a table"),
@@ -364,5 +373,61 @@ fn a_complaint_about_a_secret_names_the_type_that_was_found_and_not_the_value() 
     ];
     for (text, expected) in cases {
         assert_eq!(complaint(parse(text)), expected);
+    }
+}
+
+#[test]
+fn a_number_that_can_not_be_used_is_not_shown_whatever_its_key_is() {
+    for key in ["admin.tokn", "kafka.'sasl.password'", "kafka.propertis.'sasl.password'", "kafka.brokers", "password"] {
+        for number in ["48151623424815162342", "[48151623424815162342]", "-48151623424815162342", "4815162342e4815162342"] {
+            let complaint = complaint(parse(&format!("{key} = {number}")));
+            assert!(!complaint.contains("4815162342") && complaint.contains("weir.toml line 1 has a number"), "{complaint}");
+        }
+    }
+}
+
+#[test]
+fn a_user_and_a_password_before_a_broker_are_refused_and_not_shown() {
+    let expected = "expected `host:port,…`, and user and password as `sasl.username` and `sasl.password` in `[kafka.properties]`";
+    for brokers in ["user:hunter2@kafka:9092", "kafka:9092,user:hunter2@kafka-2:9092", "SASL_SSL://user:hunter2@kafka:9092"] {
+        let complaint = complaint(parse(&format!("kafka.brokers = '{brokers}'")));
+        assert_eq!(complaint, format!("`kafka.brokers` in weir.toml line 1 is a text with an `@`; {expected}"));
+    }
+    let complaint = |text: &str, variables: &[(&str, &str)]| with(text, variables).expect_err("it is refused").to_string();
+    for said in [
+        complaint("", &[("WEIR_KAFKA_BROKERS", "user:hunter2@kafka:9092")]),
+        complaint("kafka.brokers = ['user:hunter2@kafka:9092']", &[]),
+        complaint("admin.listen = 'user:hunter2@kafka'", &[]),
+    ] {
+        assert!(said.contains("with an `@`; expected") && !said.contains("hunter2"), "{said}");
+    }
+}
+
+#[test]
+fn what_may_be_the_token_in_the_place_of_its_file_is_not_shown() {
+    let token = |text: &str| parse(&format!("admin.token_file = '{text}'")).unwrap().admin.token.unwrap();
+    let hidden = token("hunter2");
+    assert!(!format!("{hidden:?} {:#}", hidden.read().unwrap_err()).contains("hunter2"));
+    for path in ["/nowhere/hunter2", "./nowhere/hunter2", "../nowhere/hunter2"] {
+        assert!(format!("{:#}", token(path).read().unwrap_err()).contains(path), "{path}");
+    }
+}
+
+#[test]
+fn names_that_others_have_chosen_forge_no_line() {
+    let written = r#""a\u001b[2J\nerror: all is lost \u061c\u202e\u009b""#;
+    let (name, escaped) =
+        ("a\x1b[2J\nerror: all is lost \u{61c}\u{202e}\u{9b}", r"a\u{1b}[2J\nerror: all is lost \u{61c}\u{202e}\u{9b}");
+    let rule = parse(&format!("[rule.validation.config]\n{written} = 1")).unwrap().rules.swap_remove(0);
+    for said in [
+        complaint(parse(&format!("{written} = 1"))),
+        complaint(parse(&format!("[kafka.{written}]"))),
+        complaint(parse(&format!("kafka.properties = {{ {written} = [] }}"))),
+        complaint(with("", &[(format!("WEIR_{name}").as_str(), "1")])),
+        complaint(Config::parse("x = 1", Path::new(name), [])),
+        complaint(Config::load(Some(Path::new(name)), [])),
+        rule.explain("invalid type: integer `1`, expected a string at line 1 column 3"),
+    ] {
+        assert!(said.contains(escaped) && !said.contains(crate::column::steers), "{said:?}");
     }
 }

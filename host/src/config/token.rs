@@ -1,7 +1,8 @@
 //! The admin token: the server compares it, `weir rules` sends it, and both read it here.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
+use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 
@@ -9,6 +10,9 @@ use super::Token;
 
 /// Longest token, in bytes: it has to fit into a header of HTTP.
 const MAX_BYTES: u64 = 4_096;
+/// What is said of a file that is not there and whose name may be the token itself.
+const NOT_SHOWN: &str = "failed to read the admin token: the file that `admin.token_file` names is not there, and its name is not \
+    shown, since it may be the token itself; a token belongs in `admin.token`, and a path that begins with `/` or `./` is shown";
 
 impl Token {
     /// The token itself. A file is read anew each time, so that it may be replaced while the process runs.
@@ -18,11 +22,11 @@ impl Token {
     pub fn read(&self) -> anyhow::Result<String> {
         let (token, key) = match self {
             Token::Text(token) => (token.reveal().to_owned(), "admin.token"),
-            Token::File(file) => {
-                let mut text = Vec::new();
-                let read = File::open(file).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut text));
-                read.with_context(|| format!("failed to read the admin token from {} (admin.token_file)", file.display()))?;
-                (String::from_utf8_lossy(&text).trim_end_matches(['\r', '\n']).to_owned(), "admin.token_file")
+            Token::File(file) => (first_bytes(file).with_context(|| failed(file))?, "admin.token_file"),
+            Token::Named { folder, name } => {
+                let file = folder.join(name.reveal());
+                let words = || if file.exists() { failed(&file) } else { NOT_SHOWN.to_owned() };
+                (first_bytes(&file).with_context(words)?, "admin.token_file")
             }
         };
         let sendable = !token.is_empty() && token.len() as u64 <= MAX_BYTES && token.bytes().all(|byte| byte.is_ascii_graphic());
@@ -32,6 +36,17 @@ impl Token {
         );
         Ok(token)
     }
+}
+
+fn failed(file: &Path) -> String {
+    format!("failed to read the admin token from {} (admin.token_file)", file.display())
+}
+
+/// The text of `file` without the end of its line, as far as it is needed to see that it is too long.
+fn first_bytes(file: &Path) -> io::Result<String> {
+    let mut text = Vec::new();
+    File::open(file)?.take(MAX_BYTES + 1).read_to_end(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).trim_end_matches(['\r', '\n']).to_owned())
 }
 
 #[cfg(test)]
@@ -54,6 +69,20 @@ mod tests {
             assert!(error.contains("admin.token") && (bad.is_empty() || !error.contains(bad)), "{error}");
         }
         let missing = Token::File("/nowhere/token".into()).read().unwrap_err();
-        assert!(missing.to_string().contains("admin.token_file"), "{missing}");
+        assert!(missing.to_string().contains("from /nowhere/token (admin.token_file)"), "{missing}");
+    }
+
+    #[test]
+    fn the_name_of_a_file_that_may_be_the_token_itself_is_shown_only_where_there_is_such_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let token = Token::Named { folder: folder.path().to_owned(), name: "hunter2".into() };
+        let error = format!("{:#}", token.read().unwrap_err());
+        assert!(!error.contains("hunter2") && error.contains("admin.token_file"), "{error}");
+        std::fs::create_dir(folder.path().join("hunter2")).unwrap();
+        let error = format!("{:#}", token.read().unwrap_err());
+        assert!(error.contains("hunter2 (admin.token_file): Is a directory"), "{error}");
+        std::fs::remove_dir(folder.path().join("hunter2")).unwrap();
+        std::fs::write(folder.path().join("hunter2"), "secret\n").unwrap();
+        assert_eq!(token.read().unwrap(), "secret");
     }
 }

@@ -11,7 +11,7 @@ use tracing::level_filters::LevelFilter;
 use super::raw::Raw;
 use super::{
     Admin, Batch, Compile, Config, Counts, Delivery, Invalid, Kafka, Limits, Log, OnFault, Rule, Shadow, Simulate, Swap, Token,
-    Topics, Trial,
+    Topics, Trial, brokers,
 };
 
 /// What the deadlines of all rules may be together. A batch on which every rule runs out of time takes at most some ten times as
@@ -96,7 +96,9 @@ fn kafka(raw: &Raw) -> Result<Kafka, Invalid> {
     if let Some((path, own)) = OWN_KEYS.iter().find(|(path, _)| raw.paths().any(|written| written == *path)) {
         return Err(raw.complaint(path, format!("`{own}` in its place")));
     }
-    let brokers = Some(raw.text("kafka.brokers")?).filter(|brokers| brokers != EMBEDDED);
+    let brokers = raw.text("kafka.brokers")?;
+    brokers::check(&brokers).map_err(|expected| raw.complaint("kafka.brokers", expected))?;
+    let brokers = Some(brokers).filter(|brokers| brokers != EMBEDDED);
     let delivery = raw.choice("kafka.delivery", &DELIVERIES)?;
     Ok(Kafka {
         delivery: if brokers.is_some() { delivery } else { Delivery::AtLeastOnce },
@@ -118,7 +120,8 @@ pub(super) fn admin(raw: &Raw, folder: &Path) -> Result<Admin, Invalid> {
     let token = match (text("admin.token")?, text("admin.token_file")?) {
         (Some(_), Some(_)) => return Err(raw.complaint("admin.token_file", "nothing, since `admin.token` is set too")),
         (Some(token), None) => Some(Token::Text(token.into())),
-        (None, Some(file)) => Some(Token::File(folder.join(file))),
+        (None, Some(file)) if file.starts_with(['/', '.']) => Some(Token::File(folder.join(file))),
+        (None, Some(name)) => Some(Token::Named { folder: folder.to_owned(), name: name.into() }),
         (None, None) => None,
     };
     Ok(Admin { listen, token })

@@ -25,7 +25,8 @@ impl Foreign {
             [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'{' | b'[', 0, ..] | [0, b'{' | b'[', 0, ..] => Some(Foreign::Utf16),
             [0x1f, 0x8b, ..] => Some(Foreign::Gzip),
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Foreign::Zstd),
-            [0, a, b, c, d, _, ..] => Some(Foreign::Framed(u32::from_be_bytes([*a, *b, *c, *d]))),
+            // Ids are small; zeros, or the beginning of a WebAssembly module, are something else.
+            [0, 0, b, c, d, _, ..] if [*b, *c, *d] != [0; 3] => Some(Foreign::Framed(u32::from_be_bytes([0, *b, *c, *d]))),
             _ => None,
         }
     }
@@ -41,6 +42,19 @@ impl fmt::Display for Foreign {
             Foreign::Framed(id) => {
                 write!(out, "begins with 00 and the schema id {id}, as for a schema registry; send plain JSON")
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zero_byte_alone_is_no_frame_of_a_schema_registry() {
+        assert_eq!(Foreign::of(b"\0\0\0\x01\x02{}"), Some(Foreign::Framed(258)));
+        for other in [&b"\0asm\x01\0\0\0"[..], &[0; 16], &[0, 1]] {
+            assert_eq!(Foreign::of(other), None, "{other:?}");
         }
     }
 }

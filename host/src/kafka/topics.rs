@@ -29,6 +29,8 @@ const CREATION: Duration = Duration::from_secs(5);
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 /// How long to listen for what the client has to say about a failed attempt.
 const LISTEN: Duration = Duration::from_millis(20);
+/// How another input topic is named in the configuration.
+pub const SET_INPUT: &str = "set `topics.input`";
 
 /// What is known of the topics once they are all there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,24 +46,27 @@ pub struct Ready {
 pub fn prepare(config: &Config, brokers: &str, inbox: &mut Inbox) -> anyhow::Result<Option<Ready>> {
     let config::Topics { input, output, rejected, counts, .. } = &config.topics;
     let written = [output, rejected, counts].map(|topic| (topic.as_str(), Operation::Write));
-    prepare_these(config, &[&[(input.as_str(), Operation::Read)], &written[..]].concat(), brokers, inbox)
+    let clients = Clients::open(&config.kafka, brokers, SET_INPUT)?;
+    prepare_these(config, &[&[(input.as_str(), Operation::Read)], &written[..]].concat(), &clients, inbox)
 }
 
-/// The same for a producer to the input topic: it sees to that one alone, and needs no permission for others.
+/// The same for a producer to the input topic: it sees to that one alone, and needs no permission for others. `other` says how
+/// another one is named.
 ///
 /// # Errors
 /// As [`prepare`].
-pub fn prepare_input(config: &Config, brokers: &str, inbox: &mut Inbox) -> anyhow::Result<Option<Ready>> {
-    prepare_these(config, &[(&config.topics.input, Operation::Write)], brokers, inbox)
+pub fn prepare_input(config: &Config, brokers: &str, other: &'static str, inbox: &mut Inbox) -> anyhow::Result<Option<Ready>> {
+    let clients = Clients::open(&config.kafka, brokers, other)?;
+    prepare_these(config, &[(&config.topics.input, Operation::Write)], &clients, inbox)
 }
 
 fn prepare_these(
     config: &Config,
     wanted: &[(&str, Operation)],
-    brokers: &str,
+    clients: &Clients,
     inbox: &mut Inbox,
 ) -> anyhow::Result<Option<Ready>> {
-    let clients = Clients::open(&config.kafka, brokers)?;
+    let brokers = clients.brokers.as_str();
     let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
     let mut told = None;
     loop {
@@ -113,12 +118,14 @@ struct Clients {
     runtime: tokio::runtime::Runtime,
     /// The embedded broker never answers what it does not know.
     embedded: bool,
+    /// How another input topic is named.
+    other: &'static str,
 }
 
 impl ConsumerContext for Quiet {}
 
 impl Clients {
-    fn open(kafka: &config::Kafka, brokers: &str) -> anyhow::Result<Clients> {
+    fn open(kafka: &config::Kafka, brokers: &str, other: &'static str) -> anyhow::Result<Clients> {
         let settings = client::settings(kafka, brokers)?;
         let troubles = Arc::new(Troubles::silent_with(kafka, settings.clone()));
         let refused = |error| client::refused(&error);
@@ -129,6 +136,7 @@ impl Clients {
             troubles,
             runtime: tokio::runtime::Builder::new_current_thread().build().context("failed to start a runtime")?,
             embedded: kafka.brokers.is_none(),
+            other,
         })
     }
 
@@ -168,8 +176,7 @@ impl Clients {
 
     fn create(&self, topics: &config::Topics, missing: &[&str]) -> Result<(), Failure> {
         if !topics.create {
-            let names = missing.join(", ");
-            return Err(Failure::Stop(anyhow!("no such topic: {names}: create it, or start again with `topics.create = true`")));
+            return Err(Failure::Stop(anyhow!(self.refusal(topics, missing))));
         }
         let new: Vec<NewTopic<'_>> = missing.iter().map(|topic| new_topic(topic, topics)).collect();
         let options = AdminOptions::new().request_timeout(Some(CREATION)).operation_timeout(Some(CREATION));
@@ -180,7 +187,7 @@ impl Clients {
                     let config::Topics { partitions, replication, .. } = topics;
                     tracing::info!(topic, partitions, replication, "topic created");
                     if topic == topics.input && !self.embedded {
-                        self.doubt(topics);
+                        tracing::warn!(topic, "{}", self.doubt(topics));
                     }
                 }
                 // Another process was faster.
@@ -191,18 +198,37 @@ impl Clients {
         Ok(())
     }
 
-    /// Says that nobody has written to the input topic yet: its name may be misspelt.
-    fn doubt(&self, topics: &config::Topics) {
+    /// That topics are missing, and that their names may be misspelt.
+    fn refusal(&self, topics: &config::Topics, missing: &[&str]) -> String {
+        let mut remedy = "create it";
+        let named = |topic: &&str| match self.similar(topic, topics).strip_prefix("; ") {
+            Some(similar) => {
+                remedy = "correct its name, create it";
+                format!("{topic} ({similar})")
+            }
+            None => (*topic).to_owned(),
+        };
+        let names = missing.iter().map(named).collect::<Vec<_>>().join(", ");
+        format!("no such topic: {names}: {remedy}, or start again with `topics.create = true`")
+    }
+
+    /// That nobody has written to the input topic yet: its name may be misspelt.
+    fn doubt(&self, topics: &config::Topics) -> String {
+        format!(
+            "the input topic was not there and is created: nobody has written to it; if its name is misspelt, {} and delete this \
+             one{}",
+            self.other,
+            self.similar(&topics.input, topics)
+        )
+    }
+
+    /// "; did you mean `…`?" if the cluster has a topic of another use whose name is like `topic`.
+    fn similar(&self, topic: &str, topics: &config::Topics) -> String {
         let ours = [&topics.input, &topics.output, &topics.rejected, &topics.counts];
         let metadata = self.probe.client().fetch_metadata(None, ANSWER);
         let names = metadata.iter().flat_map(|metadata| metadata.topics()).map(|topic| topic.name());
         let others = names.filter(|name| !ours.iter().any(|our| our == name));
-        tracing::warn!(
-            topic = topics.input,
-            "the input topic was not there and is created: nobody has written to it; \
-             if its name is misspelt, set `topics.input` and delete this one{}",
-            config::suggestion(&topics.input, others)
-        );
+        config::suggestion(topic, others)
     }
 
     /// Waits until the brokers know the topics that their controller has created.
@@ -248,4 +274,43 @@ impl Clients {
 fn new_topic<'a>(name: &'a str, topics: &'a config::Topics) -> NewTopic<'a> {
     let new = NewTopic::new(name, topics.partitions, TopicReplication::Fixed(topics.replication));
     topics.settings.iter().fold(new, |new, (name, value)| new.set(name, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::testing::{self, Broker};
+
+    /// A cluster that has the default topics, and a configuration whose input topic is misspelt.
+    fn misspelt() -> (Broker, config::Topics) {
+        let broker = Broker::start(testing::config());
+        let topics = config::Topics { input: "user-logn".into(), create: false, ..broker.config.topics.clone() };
+        (broker, topics)
+    }
+
+    #[test]
+    fn a_missing_topic_is_refused_with_the_one_that_its_name_is_like() {
+        let (broker, topics) = misspelt();
+        let clients = Clients::open(&broker.config.kafka, &broker.address, SET_INPUT).unwrap();
+        let refused = |missing: &[&str]| match clients.create(&topics, missing) {
+            Err(Failure::Stop(error)) => error.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            refused(&["user-logn", "other"]),
+            "no such topic: user-logn (did you mean `user-login`?), other: correct its name, create it, or start again with \
+             `topics.create = true`"
+        );
+        assert_eq!(refused(&["other"]), "no such topic: other: create it, or start again with `topics.create = true`");
+    }
+
+    #[test]
+    fn whoever_named_the_input_topic_is_told_how_to_name_another() {
+        let (broker, topics) = misspelt();
+        for other in [SET_INPUT, "give another --topic"] {
+            let clients = Clients::open(&broker.config.kafka, &broker.address, other).unwrap();
+            let said = clients.doubt(&topics);
+            assert!(said.ends_with(&format!("misspelt, {other} and delete this one; did you mean `user-login`?")), "{said}");
+        }
+    }
 }

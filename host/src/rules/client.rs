@@ -7,12 +7,13 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{anyhow, bail};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ureq::{Agent, Error, Timeout};
 
+use crate::cli::BadUsage;
 use crate::config::Admin;
 use crate::view::harmless;
 
@@ -56,9 +57,13 @@ impl Client {
     /// If there is no address, or the token can't be read.
     pub fn new(named: Option<&str>, admin: &Admin) -> anyhow::Result<Client> {
         let listen = named.or(admin.listen.as_deref());
-        let listen = listen.context(
-            "failed to find the admin interface: `admin.listen` is empty; set it for `weir run`, or say by --admin where to ask",
-        )?;
+        let listen = listen.ok_or_else(|| {
+            BadUsage(
+                "failed to find the admin interface: `admin.listen` is empty; set it for `weir run`, or say by --admin where to \
+                 ask"
+                .to_owned(),
+            )
+        })?;
         let token = admin.token.as_ref().map(|token| token.read()).transpose()?;
         Ok(Client { address: reachable(listen)?, token })
     }
@@ -168,9 +173,10 @@ fn reachable(listen: &str) -> anyhow::Result<String> {
         return Ok(listen.to_owned());
     };
     if address.port() == 0 {
-        bail!(
-            "failed to find the admin interface: `admin.listen` leaves the port open ({listen}); `weir run` logs at its start which one it took: give it by --admin"
-        );
+        bail!(BadUsage(format!(
+            "failed to find the admin interface: `admin.listen` leaves the port open ({listen}); `weir run` logs at its start \
+             which one it took: give it by --admin"
+        )));
     }
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });

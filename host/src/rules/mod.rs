@@ -6,6 +6,7 @@
 mod client;
 mod show;
 
+use std::env;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{self, ConfigFile, Interface, RulesCommand, RulesShadow};
 use crate::config::{self, Admin, Invalid, Salvaged};
+use crate::demo::can_draw;
 use crate::events::{self, Inbox};
 use crate::ruleset;
 use crate::swap::report::{Change, Deployed, Entry, Shadow, Status};
@@ -70,7 +72,7 @@ fn client(interface: &Interface) -> anyhow::Result<Client> {
 /// A client where the configuration can't be used. Rules are changed all the same: that may be what is needed just then.
 fn client_without(named: Option<&str>, file: &ConfigFile, error: Invalid) -> anyhow::Result<Client> {
     let file = config::locate(file.config.as_deref());
-    let Salvaged { listen, token } = config::salvage(file.as_deref(), |name| std::env::var(name).ok());
+    let Salvaged { listen, token } = config::salvage(file.as_deref(), |name| env::var(name).ok());
     let Some(address) = named.or(listen.as_deref()) else {
         return Err(
             anyhow::Error::new(error).context("failed to find the admin interface: give its address by --admin HOST:PORT")
@@ -134,20 +136,21 @@ fn watch(client: &Client, started: &Shadow, seconds: Option<u32>, inbox: &mut In
     }
 }
 
-/// A line on standard error that is written over, or on anything but a terminal one now and then.
+/// A line on standard error that is written over, or on anything but a terminal that can do so one now and then.
 struct Progress {
-    terminal: bool,
+    rewrites: bool,
     told: Option<Instant>,
 }
 
 impl Progress {
     fn new() -> Progress {
-        Progress { terminal: io::stderr().is_terminal(), told: None }
+        let rewrites = io::stderr().is_terminal() && can_draw(env::var_os("TERM").as_deref());
+        Progress { rewrites, told: None }
     }
 
     // Where standard error is closed there is nobody to tell.
     fn tell(&mut self, line: &str) {
-        if self.terminal {
+        if self.rewrites {
             let _ = write!(io::stderr(), "\r\x1b[K{line}");
         } else if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
             let _ = writeln!(io::stderr(), "{line}");
@@ -161,7 +164,7 @@ impl Progress {
 impl Drop for Progress {
     /// Leaves an empty line to what comes next.
     fn drop(&mut self) {
-        if self.terminal && self.told.is_some() {
+        if self.rewrites && self.told.is_some() {
             let _ = write!(io::stderr(), "\r\x1b[K");
         }
     }

@@ -4,6 +4,8 @@
 
 use fastrand::Rng;
 
+use crate::config;
+
 /// How large a `huge-value` is, bytes: the default limit of a Kafka broker, less room for key and headers.
 const HUGE_BYTES: usize = 1_000_000;
 /// How deep `very-deep` is nested: far beyond any stack.
@@ -102,13 +104,12 @@ pub static KINDS: &[Kind] = &[
     kind(1, "tombstone", Tombstone, "no value at all; no line"),
 ];
 
-/// The kind of this name; otherwise a complaint with the nearest one.
+/// The kind of this name; otherwise a complaint, with a similar one if there is one.
 pub fn find(name: &str) -> Result<&'static Kind, String> {
-    let likeness = |kind: &&Kind| strsim::normalized_damerau_levenshtein(name, kind.name);
     KINDS.iter().find(|kind| kind.name == name).ok_or_else(|| {
-        let nearest = KINDS.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-        let nearest = nearest.map_or(String::new(), |kind| format!("did you mean `{}`? ", kind.name));
-        format!("{nearest}`weir simulate --list-kinds` lists them all")
+        let similar = config::suggestion(name, KINDS.iter().map(|kind| kind.name));
+        let similar = if similar.is_empty() { ";" } else { similar.as_str() };
+        format!("there is no such kind{similar} `weir simulate --list-kinds` lists them all")
     })
 }
 
@@ -170,4 +171,18 @@ fn before_end(value: &mut Vec<u8>, insert: &[u8]) {
     value.pop();
     value.extend_from_slice(insert);
     value.push(b'}');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_suggested_only_where_it_is_similar() {
+        assert_eq!(
+            find("tombston").unwrap_err(),
+            "there is no such kind; did you mean `tombstone`? `weir simulate --list-kinds` lists them all"
+        );
+        assert_eq!(find("nope").unwrap_err(), "there is no such kind; `weir simulate --list-kinds` lists them all");
+    }
 }

@@ -374,6 +374,7 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_is_refused_with_the_nearest() {
-        assert_eq!(find("tombston").unwrap_err(), "did you mean `tombstone`? `weir simulate --list-kinds` lists them all");
+        let refusal = "there is no such kind; did you mean `tombstone`? `weir simulate --list-kinds` lists them all";
+        assert_eq!(find("tombston").unwrap_err(), refusal);
     }
 }

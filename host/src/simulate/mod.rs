@@ -17,7 +17,7 @@ use anyhow::Context;
 pub use feed::Feed;
 pub use logins::{Logins, MEMBERS, Message, Options};
 
-use crate::cli;
+use crate::cli::{self, BadUsage};
 use crate::config::{self, Config};
 use crate::events::{self, Inbox};
 use crate::kafka::topics;
@@ -65,7 +65,9 @@ pub fn simulate(args: &cli::Simulate) -> anyhow::Result<()> {
     let produced = if args.to_stdout {
         produce(logins, &mut Lines::new(BufWriter::new(io::stdout().lock())), config.simulate.rate, &mut inbox)?
     } else {
-        let Some(mut feed) = feed(&config, &mut inbox)? else { return Ok(()) };
+        // How another input topic is named.
+        let other = if args.topic.is_some() { "give another --topic" } else { topics::SET_INPUT };
+        let Some(mut feed) = feed(&config, other, &mut inbox)? else { return Ok(()) };
         produce(logins, &mut feed, config.simulate.rate, &mut inbox)?
     };
     let Produced { messages, bad } = produced;
@@ -163,11 +165,15 @@ fn bound(count: u64) -> usize {
 }
 
 /// A way to the input topic, once the cluster is there. None if asked to stop before that.
-fn feed(config: &Config, inbox: &mut Inbox) -> anyhow::Result<Option<Feed>> {
-    let brokers = config.kafka.brokers.as_deref().context(
-        "failed to find a broker to produce to: the embedded one lives within `weir run` or `weir demo`; give --brokers or --to-stdout",
-    )?;
-    match topics::prepare_input(config, brokers, inbox)? {
+fn feed(config: &Config, other: &'static str, inbox: &mut Inbox) -> anyhow::Result<Option<Feed>> {
+    let brokers = config.kafka.brokers.as_deref().ok_or_else(|| {
+        BadUsage(
+            "failed to find a broker to produce to: the embedded one lives within `weir run` or `weir demo`; give --brokers or \
+             --to-stdout"
+                .to_owned(),
+        )
+    })?;
+    match topics::prepare_input(config, brokers, other, inbox)? {
         Some(_) => Feed::open(config, brokers).map(Some),
         None => Ok(None),
     }

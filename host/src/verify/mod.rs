@@ -81,10 +81,14 @@ fn check(config: &Config) -> anyhow::Result<String> {
     if topics.output == topics.rejected || topics.output == topics.counts || topics.rejected == topics.counts {
         bail!("failed to tell outputs, dead letters and counts apart: two of them go to the same topic");
     }
-    config.kafka.brokers.clone().context(
-        "failed to find a broker to ask: the embedded one lives within `weir run` or `weir demo`; give --brokers with its \
-         address, which is logged at the start",
-    )
+    let none = || {
+        cli::BadUsage(
+            "failed to find a broker to ask: the embedded one lives within `weir run` or `weir demo`; give --brokers with its \
+             address, which is logged at the start"
+                .to_owned(),
+        )
+    };
+    Ok(config.kafka.brokers.clone().ok_or_else(none)?)
 }
 
 fn once(args: &cli::Verify, config: &Config, brokers: &str) -> anyhow::Result<Verdict> {

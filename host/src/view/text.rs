@@ -1,4 +1,4 @@
-//! Text for people: numbers with separators, times, and data that cannot steer the terminal.
+//! Text for people: numbers with separators, times, and lines of a width.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -6,22 +6,7 @@ use std::time::Duration;
 use chrono::DateTime;
 use serde_json::{Map, Value};
 
-use crate::column::steers;
-
-/// Escapes what would steer a terminal or turn the direction of what follows. The rest stays as it is.
-pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(steers) {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len() + 8);
-    for next in text.chars() {
-        match next {
-            next if steers(next) => out.extend(next.escape_default()),
-            next => out.push(next),
-        }
-    }
-    Cow::Owned(out)
-}
+pub(crate) use crate::printable::harmless;
 
 /// `text` in at most `room` characters: what is too much is left out near the beginning, for rules write at the end.
 pub(crate) fn middle_out(text: &str, room: usize) -> String {
@@ -93,15 +78,6 @@ pub(super) fn time_of_day(millis: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn data_does_not_steer_the_terminal() {
-        assert_eq!(harmless("plain äöü 日本"), "plain äöü 日本");
-        assert_eq!(harmless("a\x1b[2Jb\0\r\n\u{9b}c"), r"a\u{1b}[2Jb\u{0}\r\n\u{9b}c");
-        for turns in ["\u{61c}", "\u{200e}", "\u{202e}", "\u{2066}"] {
-            assert_eq!(harmless(&format!("{turns}txt")), format!("{}txt", turns.escape_default()));
-        }
-    }
 
     #[test]
     fn beginning_and_end_stay() {

@@ -21,6 +21,7 @@ use wasmtime::Engine;
 use super::cgroup;
 use super::runtime::{MAX_COMPONENT_BYTES, engine_config};
 use crate::config::{Compile, size};
+use crate::printable::harmless;
 
 /// What compiling may take. A component of 100 KiB takes some 0.2 s and 60 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +43,9 @@ pub const COMPILING: &str = "-compile-one-component";
 
 impl Bounds {
     /// Those of the configuration. Where it leaves the memory open, half of what this process's cgroup may have is for the
-    /// compiler, so that it is not the stream that is ended.
+    /// compiler, so that it is not the stream that is ended. In a cgroup of less than 512 MiB it is more than half, and the
+    /// kernel may have to end a process: by its score that is the compiler, unless all of the cgroup ends together
+    /// (`memory.oom.group`).
     pub fn new(compile: &Compile) -> Bounds {
         Bounds { memory: compile.memory.unwrap_or_else(|| share(cgroup::memory_limit())), seconds: compile.time.as_secs() }
     }
@@ -54,7 +57,7 @@ fn share(limit: Option<u64>) -> u64 {
 }
 
 /// What compiling may take where nothing says otherwise, in bytes of address space: the most, and the least, without which no
-/// honest rule is compiled.
+/// honest rule is compiled. That is so even where it is more than half of the cgroup's.
 const MOST_MEMORY: u64 = 2 << 30;
 const LEAST_MEMORY: u64 = 256 << 20;
 /// How ready the kernel is to end the compiler rather than others when memory runs out. This is the most.
@@ -210,7 +213,7 @@ fn in_child(program: &PathBuf, bounds: Bounds, bytes: &[u8]) -> anyhow::Result<V
     if status.success() && !compiled.is_empty() {
         return Ok(compiled);
     }
-    match words.trim().strip_prefix("error: ").map(|words| words.escape_debug().to_string()) {
+    match words.trim().strip_prefix("error: ").map(|words| harmless(words).into_owned()) {
         Some(words) if status.code() == Some(1) => bail!("{words}"),
         _ => bail!(
             "compiling it takes more than {} of memory or {seconds} s ({status}); make it smaller, or raise rules.compile_memory \

@@ -16,6 +16,7 @@ use super::bindings::{Rule, RulePre};
 use super::cache::Cache;
 use super::compiler::Compiler;
 use super::guest::Guest;
+use crate::printable::harmless;
 
 /// Largest component that is compiled. Compilation takes time and memory in proportion; honest rules have some 100 KiB.
 pub const MAX_COMPONENT_BYTES: usize = 8 << 20;
@@ -132,7 +133,8 @@ impl Runtime {
         for (import, item) in component.component_type().imports(&engine) {
             let offered = matches!(self::import(import).map_err(anyhow::Error::msg)?, Import::Offered(_));
             let known = offered && matches!(item.ty, ComponentItem::ComponentInstance(_));
-            let (import, log) = (&import[..import.floor_char_boundary(MAX_IMPORT_BYTES)], OFFERED[0]);
+            // Almost anything is a name that begins with `url=`.
+            let (import, log) = (harmless(&import[..import.floor_char_boundary(MAX_IMPORT_BYTES)]), OFFERED[0]);
             ensure!(known, "it imports `{import}`, and a rule may import nothing but `{log}@{CONTRACT}`; remove what needs it");
         }
         let pre = linker.instantiate_pre(&component).context("its import `log` is not that of the contract wit/rule.wit")?;
@@ -205,7 +207,8 @@ impl Hasher for Sha256Hasher {
 fn check_bytes(bytes: &[u8]) -> anyhow::Result<()> {
     const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
     let size = bytes.len();
-    ensure!(size <= MAX_COMPONENT_BYTES, "it has {size} bytes, and at most {MAX_COMPONENT_BYTES} are allowed; make it smaller");
+    let max = crate::config::size(MAX_COMPONENT_BYTES as u64);
+    ensure!(size <= MAX_COMPONENT_BYTES, "it has {size} bytes, and at most {max} are allowed; make it smaller");
     ensure!(size > 0, "it is empty; copy it again, or build it with `weir build`");
     if Engine::detect_precompiled(bytes).is_some() {
         bail!("it is machine code that wasmtime compiled before, which is never trusted; hand in the .wasm component");

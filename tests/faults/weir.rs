@@ -381,6 +381,8 @@ impl Engine {
 
     /// Asks it to end, and sees that it does so well and in time.
     pub fn stop(mut self) {
+        // Before it listens to signals it ends as any process does.
+        self.weir().line("rules: ");
         let weir = self.weir.take().expect("it has not ended");
         let ended = weir.stop();
         self.save(&ended.lines);

@@ -69,7 +69,7 @@ pub(super) struct Outbox {
     topics: Vec<(String, Topic)>,
     producer: Arc<BaseProducer<Reports>>,
     troubles: Arc<Troubles>,
-    /// The settings have changed since the producer was made.
+    /// The settings have changed since the producer was made, or it reaches nobody.
     outdated: bool,
     /// When a broker was asked for a sign of life last.
     asked: Option<Instant>,
@@ -189,7 +189,12 @@ impl Outbox {
         bytes
     }
 
-    /// Replaces a producer that has outdated settings, has a gap among its messages, or has met a fatal error: until then sends would
+    /// Has the producer replaced before anything is sent again.
+    pub(super) fn replace_producer(&mut self) {
+        self.outdated = true;
+    }
+
+    /// Replaces a producer that has outdated settings, reaches nobody, has a gap among its messages, or has met a fatal error: until then sends would
     /// fail.
     pub(super) fn renew_if_dead(&mut self) -> anyhow::Result<()> {
         let fatal = self.producer.client().fatal_error();

@@ -94,7 +94,21 @@ impl Sink {
 
     /// Asks how many partitions the topics have. To be called with every assignment, which follows every change of the input.
     /// It asks as a producer, since on a consumer's connection the question would queue up behind a fetch that waits for data.
+    ///
+    /// Where nobody answers, the next attempt is that of a new producer, once [`Sink::prepare`] was called. After an outage a
+    /// client of librdkafka may reach no broker for minutes while others do, and a new one reaches it at once.
     pub fn learn_partitions(&mut self) -> Result<(), Failure> {
+        let learned = self.ask_for_partitions();
+        if let Err(Failure::Wait(_)) = &learned {
+            match &mut self.transactions {
+                Some(transactions) => transactions.replace_producer(),
+                None => self.outbox.replace_producer(),
+            }
+        }
+        learned
+    }
+
+    fn ask_for_partitions(&mut self) -> Result<(), Failure> {
         let topics = &self.writer.topics;
         let denied = |failure| match failure {
             Failure::Stop(_) if self.is_real => {
@@ -426,4 +440,33 @@ impl Sink {
 fn place(batch: &Batch, record: u32) -> (i32, i64) {
     let record = &batch.records()[record as usize];
     (record.partition, record.offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::testing::{Broker, config, eventually};
+
+    #[test]
+    fn a_producer_that_reaches_nobody_when_it_asks_for_partitions_is_replaced() {
+        for delivery in [Delivery::AtLeastOnce, Delivery::ExactlyOnce] {
+            let mut config = config();
+            config.kafka.delivery = delivery;
+            config.kafka.transactional_id = Some("reaches-nobody".into());
+            let broker = Broker::start(config);
+            let mut sink = Sink::open(&broker.config, &broker.address, None, Arc::default()).unwrap();
+            let prepare = |sink: &mut Sink| sink.prepare(&mut || false).unwrap();
+            prepare(&mut sink);
+            sink.learn_partitions().unwrap();
+            let first = sink.outbox.producer();
+            prepare(&mut sink);
+            assert!(Arc::ptr_eq(&first, &sink.outbox.producer()), "it is answered, and stays");
+            broker.cluster().broker_down(-1).unwrap();
+            assert!(matches!(sink.learn_partitions(), Err(Failure::Wait(_))));
+            broker.cluster().broker_up(-1).unwrap();
+            prepare(&mut sink);
+            assert!(!Arc::ptr_eq(&first, &sink.outbox.producer()));
+            eventually("the next one is answered", || sink.learn_partitions().is_ok());
+        }
+    }
 }

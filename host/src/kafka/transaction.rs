@@ -114,6 +114,11 @@ impl Transactions {
         Ok(())
     }
 
+    /// Has the next transaction begun by a new producer. To be called while none is open.
+    pub(super) fn replace_producer(&mut self) {
+        self.clean = false;
+    }
+
     /// Begins a transaction.
     pub(super) fn begin(&mut self, outbox: &mut Outbox, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         self.prepare(outbox, give_up)?;

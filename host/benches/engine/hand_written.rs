@@ -118,8 +118,12 @@ impl HandWritten {
             Kind::Text => integer(text(timestamp)),
             _ => None,
         };
-        let Some(seconds) = seconds.filter(|seconds| *seconds <= LAST_SECOND) else {
-            return Err(("malformed_timestamp", detail(timestamp)));
+        let seconds = match seconds {
+            Some(seconds) if seconds <= LAST_SECOND => seconds,
+            Some(_) => {
+                return Err(("malformed_timestamp", detail(timestamp) + ": seconds are expected; milliseconds?"));
+            }
+            None => return Err(("malformed_timestamp", detail(timestamp))),
         };
         let known = device_type.kind == Kind::Text
             && DEVICES.iter().any(|device| device.as_bytes().eq_ignore_ascii_case(text(device_type)));

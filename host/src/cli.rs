@@ -560,9 +560,8 @@ fn brokers(text: &str) -> Result<String, String> {
 /// A host and a port, as they stand in the address of a page.
 fn address(text: &str) -> Result<String, String> {
     let (host, port) = text.rsplit_once(':').unwrap_or_default();
-    let name = |host: &str| !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
     let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let is_host = bracketed.map_or_else(|| name(host), |host| host.parse::<Ipv6Addr>().is_ok());
+    let is_host = bracketed.map_or_else(|| config::is_host_name(host), |host| host.parse::<Ipv6Addr>().is_ok());
     let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
     (is_host && is_port).then(|| text.to_owned()).ok_or_else(|| "expected HOST:PORT, such as 127.0.0.1:8081".to_owned())
 }

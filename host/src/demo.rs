@@ -7,7 +7,6 @@ mod home;
 mod scratch;
 
 use std::env;
-use std::ffi::OsStr;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::sync::mpsc::{self, Sender};
@@ -20,6 +19,7 @@ use crate::admin;
 use crate::config::Config;
 use crate::events::{self, Event, Inbox};
 use crate::kafka::Embedded;
+use crate::printable::can_draw;
 use crate::simulate::{self, Feed, Logins, Options, Produced};
 use crate::snapshot::{Shared, Snapshot};
 use crate::start::{Rules, now};
@@ -55,11 +55,6 @@ pub fn demo(args: &cli::Demo) -> anyhow::Result<()> {
         play(&home, until, &mut |stage, watch| view::lines(&stage.snapshot, &mut io::stdout(), watch))?
     };
     view::farewell(&end, &mut io::stdout())
-}
-
-/// Whether a terminal that calls itself `term` can be drawn on.
-pub(crate) fn can_draw(term: Option<&OsStr>) -> bool {
-    term.is_some_and(|term| !term.is_empty() && term != "dumb")
 }
 
 /// What there is to be shown.
@@ -166,17 +161,4 @@ fn end(thread: ScopedJoinHandle<'_, anyhow::Result<()>>, stop: &Sender<Event>, n
     // A thread that has ended by itself does not listen; how it ended is seen below.
     let _ = stop.send(Event::Shutdown);
     thread.join().map_err(|_| anyhow!("the {name} panicked"))?.with_context(|| format!("the {name} stopped"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_no_screen_gets_plain_lines() {
-        assert!(can_draw(Some(OsStr::new("xterm-256color"))));
-        for other in [None, Some(""), Some("dumb")] {
-            assert!(!can_draw(other.map(OsStr::new)), "{other:?}");
-        }
-    }
 }

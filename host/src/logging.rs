@@ -20,7 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, filter::Targets};
 
 use crate::config::Log;
-use crate::printable::harmless;
+use crate::printable::{can_draw, harmless};
 
 /// How many lines are kept for a view.
 const KEPT_LINES: usize = 64;
@@ -40,7 +40,7 @@ pub fn start(log: &Log) {
 /// Whether a terminal shows colours, and may, by what `variable` returns: TERM, and NO_COLOR (<https://no-color.org>).
 fn is_colourful(variable: impl Fn(&str) -> Option<OsString>) -> bool {
     let (term, no_color) = (variable("TERM"), variable("NO_COLOR"));
-    term.is_some_and(|term| !term.is_empty() && term != "dumb") && no_color.is_none_or(|no_color| no_color.is_empty())
+    can_draw(term.as_deref()) && no_color.is_none_or(|no_color| no_color.is_empty())
 }
 
 /// Keeps the last lines for a view from now on. Only the first call of a process has an effect.

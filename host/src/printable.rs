@@ -2,9 +2,11 @@
 //!
 //! Rules, brokers, and whoever names files, keys and variables have their say in what people read. Where it leaves this program,
 //! as an error, an event of the log or a part of a report, it passes [`harmless`]: it can then neither begin a line, which would
-//! look like one of ours, nor steer the terminal. What modules hand each other need not be escaped before.
+//! look like one of ours, nor steer the terminal. What modules hand each other need not be escaped before. Which
+//! terminals can be drawn on is told here too.
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
 
 use crate::column::steers;
 
@@ -22,6 +24,11 @@ pub fn harmless(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(out)
+}
+
+/// Whether a terminal that calls itself `term` can be drawn on.
+pub(crate) fn can_draw(term: Option<&OsStr>) -> bool {
+    term.is_some_and(|term| !term.is_empty() && term != "dumb")
 }
 
 #[cfg(test)]
@@ -42,5 +49,13 @@ mod tests {
         let once = harmless("a\n\\n\u{202e}").into_owned();
         assert_eq!(once, r"a\n\n\u{202e}");
         assert_eq!(harmless(&once), once);
+    }
+
+    #[test]
+    fn what_is_no_screen_gets_plain_lines() {
+        assert!(can_draw(Some(OsStr::new("xterm-256color"))));
+        for other in [None, Some(""), Some("dumb")] {
+            assert!(!can_draw(other.map(OsStr::new)), "{other:?}");
+        }
     }
 }

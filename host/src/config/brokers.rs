@@ -21,15 +21,18 @@ pub fn check(text: &str) -> Result<(), &'static str> {
     }
 }
 
+/// Whether `text` may be the name of a host, or an address of IPv4.
+pub fn is_host_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+}
+
 fn is_broker(text: &str) -> bool {
     if text.parse::<Ipv6Addr>().is_ok() {
         return true;
     }
     let (host, port) = text.rsplit_once(':').filter(|_| !text.ends_with(']')).unwrap_or((text, "9092"));
-    let is_host =
-        |host: &str| !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
     let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let is_known = bracketed.map_or_else(|| is_host(host), |address| !address.is_empty());
+    let is_known = bracketed.map_or_else(|| is_host_name(host), |address| !address.is_empty());
     is_known && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 

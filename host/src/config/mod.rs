@@ -32,7 +32,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::printable::harmless;
 
-pub use brokers::check as check_brokers;
+pub use brokers::{check as check_brokers, is_host_name};
 pub use members::Members;
 pub use raw::suggestion;
 pub use read::{millis, size};

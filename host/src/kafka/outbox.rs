@@ -194,8 +194,8 @@ impl Outbox {
         self.outdated = true;
     }
 
-    /// Replaces a producer that has outdated settings, reaches nobody, has a gap among its messages, or has met a fatal error: until then sends would
-    /// fail.
+    /// Replaces a producer that has outdated settings, reaches nobody, has a gap among its messages, or has met a fatal error: until
+    /// then sends would fail.
     pub(super) fn renew_if_dead(&mut self) -> anyhow::Result<()> {
         let fatal = self.producer.client().fatal_error();
         if let Some((code, reason)) = &fatal {

@@ -20,8 +20,8 @@ use serde_json::{Value, json};
 
 use crate::cli::{self, ConfigFile, Interface, RulesCommand, RulesShadow};
 use crate::config::{self, Admin, Invalid, Salvaged};
-use crate::demo::can_draw;
 use crate::events::{self, Inbox};
+use crate::printable::can_draw;
 use crate::ruleset;
 use crate::swap::report::{Change, Deployed, Entry, Shadow, Status};
 use client::{Answer, Client};

@@ -35,13 +35,24 @@ fn main() -> ExitCode {
     }
 }
 
-/// Lets all threads share two heaps. glibc gives them up to eight for each processor, and each keeps the most that its threads ever
-/// held: those of the Kafka client come and go with its connections. `MALLOC_ARENA_MAX` in the environment wins.
+/// Bounds what the process keeps of memory that is free. Lets all threads share two heaps: glibc gives them up to eight for each
+/// processor, and each keeps the most that its threads ever held; those of the Kafka client come and go with its connections. Gives
+/// large blocks back to the system at once: glibc would take the next ones, up to 32 MiB each, from the heaps, and keep them there.
+/// What the environment says (`MALLOC_ARENA_MAX` and its like) wins.
 fn bound_heaps() {
+    /// Larger than what a batch takes, and smaller than a component with its base64.
     #[cfg(target_env = "gnu")]
-    if std::env::var_os("MALLOC_ARENA_MAX").is_none() {
-        // SAFETY: the call sets a number, before there are other threads.
-        unsafe { libc::mallopt(libc::M_ARENA_MAX, 2) };
+    const LARGE_BYTES: libc::c_int = 4 << 20;
+    #[cfg(target_env = "gnu")]
+    for (name, parameter, value) in [
+        ("MALLOC_ARENA_MAX", libc::M_ARENA_MAX, 2),
+        ("MALLOC_MMAP_THRESHOLD_", libc::M_MMAP_THRESHOLD, LARGE_BYTES),
+        ("MALLOC_TRIM_THRESHOLD_", libc::M_TRIM_THRESHOLD, LARGE_BYTES),
+    ] {
+        if std::env::var_os(name).is_none() {
+            // SAFETY: the call sets a number, before there are other threads.
+            unsafe { libc::mallopt(parameter, value) };
+        }
     }
 }
 

@@ -81,8 +81,3 @@ pub mod build;
 pub mod check;
 
 pub mod rules;
-
-/// The rule in the README is compiled as it stands there.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;

@@ -172,3 +172,8 @@ mod tests {
         }
     }
 }
+
+/// The rule in the README of the project is compiled and tested as it stands there, in a crate such as a rule has.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

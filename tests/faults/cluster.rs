@@ -338,6 +338,8 @@ controller.quorum.election.timeout.ms=500
 controller.quorum.fetch.timeout.ms=1000
 replica.lag.time.max.ms=5000
 log.segment.bytes=16777216
+# What tests write with old timestamps is not to go with the first look at what is too old.
+log.retention.ms=-1
 log.cleaner.dedupe.buffer.size=4194304
 {more}",
         id = index + 1,

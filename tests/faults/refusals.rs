@@ -36,6 +36,8 @@ const MANY_ROWS: &str = "20000";
 const TOLD: Duration = Duration::from_secs(20);
 const REFUSED: &str = "records are refused and become dead letters";
 const DELIVERIES: [&str; 2] = ["exactly-once", "at-least-once"];
+/// A window that ends while records are sent again without transactions is sent again as well: this one ends at midnight (UTC).
+const WINDOW: &str = "24h";
 /// How long a timestamp may lie back in a test, in milliseconds, and a timestamp that lies further back.
 const RECENT_MILLIS: &str = "3600000";
 const OLD: i64 = 1_700_000_000_000;
@@ -173,7 +175,7 @@ fn records_that_are_too_large_cost_a_few_rounds_and_not_one_each_and_those_that_
 fn the_log_counts_the_culprits_and_not_their_neighbours() {
     for delivery in DELIVERIES {
         let job = with_output(&format!("neighbours-{delivery}"), &[("cleanup.policy", "compact")]);
-        let job = job.with("kafka.properties.linger.ms", "100").with("kafka.delivery", delivery);
+        let job = job.with("kafka.properties.linger.ms", "100").with("kafka.delivery", delivery).with("counts.every", WINDOW);
         let record = |key: Option<&str>| Record { key: key.map(|key| key.into()), value: Some(login(20)), ..Record::default() };
         write(job.brokers(), &job.topic("in"), &[record(None), record(Some("k")), record(Some("l")), record(None)]);
         let (_, log) = work_off(&job);
@@ -266,8 +268,7 @@ fn work_off_share(refused: &Refused, delivery: &str, share: i32) -> Job {
     let kind = format!("{}-{delivery}", refused.kind);
     let rows = if delivery == "exactly-once" { ROWS } else { MANY_ROWS };
     let job = with_output(&format!("{kind}-1-in-{share}"), &[refused.setting]).with("batch.rows", rows);
-    // Where records are sent again, a window that ends meanwhile may be sent again as well.
-    let job = job.with("kafka.delivery", delivery).with("counts.every", "10m");
+    let job = job.with("kafka.delivery", delivery).with("counts.every", WINDOW);
     let record = |index: i32| {
         let key = Some(format!("user-{index}").into_bytes());
         let mut record = Record { partition: index % PARTITIONS, key, value: Some(login(20)), ..Record::default() };

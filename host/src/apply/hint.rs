@@ -5,6 +5,8 @@ use std::fmt;
 use serde::de::IgnoredAny;
 use serde_json::Deserializer;
 
+use crate::json::Foreign;
+
 /// What the input looks like by its beginning, and what makes lines of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Hint {
@@ -38,22 +40,19 @@ const COMMAS: Hint = hint("this looks like JSON objects with commas at the ends 
 const CARRIAGE_RETURNS: Hint = hint("this looks like lines that end with a carriage return alone", r"tr '\r' '\n' < FILE");
 const QUOTED: Hint = hint("this looks like JSON objects quoted as JSON strings", "jq --raw-output . FILE");
 
-/// How files begin that are no plain text. The first that fits counts.
-const BEGINNINGS: [(&[u8], Hint); 11] = [
-    (b"\xef\xbb\xbf", BYTE_ORDER_MARK),
+/// How files begin that are no plain text, besides what [`Foreign`] knows. The first that fits counts.
+const BEGINNINGS: [(&[u8], Hint); 8] = [
     (b"\xff\xfe\0\0", UTF_32),
     (b"\0\0\xfe\xff", UTF_32),
     (b"\xff\xfe", UTF_16),
     (b"\xfe\xff", UTF_16),
-    (b"\x1f\x8b", GZIP),
-    (b"\x28\xb5\x2f\xfd", ZSTD),
     (b"BZh", BZIP2),
     (b"\xfd7zXZ\0", XZ),
     (b"PK\x03\x04", ZIP),
     (b"\0asm", COMPONENT),
 ];
-/// More schemas than any registry has. It counts them from 1.
-const MOST_SCHEMAS: u32 = 1 << 24;
+/// Where the message begins behind the id of a schema, in bytes.
+const FRAME: usize = 5;
 
 impl Hint {
     /// For an input that begins with `head`, and has `readable` lines that are messages. A byte order mark leaves sound lines
@@ -61,7 +60,7 @@ impl Hint {
     /// interest where no line can be read.
     pub(super) fn of(head: &[u8], readable: u64) -> Option<Hint> {
         let beginning = BEGINNINGS.iter().find(|(beginning, _)| head.starts_with(beginning)).map(|(_, hint)| *hint);
-        let hint = beginning.or_else(|| wide(head)).or_else(|| framed(head)).or_else(|| json(head))?;
+        let hint = beginning.or_else(|| wide(head)).or_else(|| foreign(head)).or_else(|| json(head))?;
         let most = match hint {
             BYTE_ORDER_MARK => u64::MAX,
             ARRAY if first_line(head).ends_with(b"]") => 0,
@@ -84,13 +83,21 @@ fn wide(head: &[u8]) -> Option<Hint> {
     }
 }
 
-/// A message as serialisers write it that use a schema registry: a zero, the id of the schema in four bytes, and what is JSON, or
-/// at least half text.
-fn framed(head: &[u8]) -> Option<Hint> {
-    let ([0, id @ ..], message) = head.split_first_chunk::<5>()? else { return None };
-    let is_id = (1..MOST_SCHEMAS).contains(&u32::from_be_bytes(*id));
-    let text = message.iter().filter(|byte| matches!(byte, b' '..=b'~')).count();
-    (is_id && text > 0 && 2 * text >= message.len()).then_some(FRAMED)
+/// What the engine tells of a message as well. Only a file that is JSON behind the id of a schema, or at least half text, is taken
+/// for one that was framed: many others begin with zeros.
+fn foreign(head: &[u8]) -> Option<Hint> {
+    match Foreign::of(head)? {
+        Foreign::ByteOrderMark => Some(BYTE_ORDER_MARK),
+        Foreign::Gzip => Some(GZIP),
+        Foreign::Zstd => Some(ZSTD),
+        Foreign::Framed(_) => {
+            let message = &head[FRAME..];
+            let text = message.iter().filter(|byte| matches!(byte, b' '..=b'~')).count();
+            (text > 0 && 2 * text >= message.len()).then_some(FRAMED)
+        }
+        // Which kind of it was told before.
+        Foreign::Utf16 => None,
+    }
 }
 
 fn json(head: &[u8]) -> Option<Hint> {

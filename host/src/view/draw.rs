@@ -14,8 +14,9 @@ use ratatui::widgets::Paragraph;
 
 use super::panels;
 use super::rates::{Rates, Totals};
-use super::text::{harmless, number, uptime, wrap};
+use super::text::{number, uptime, wrap};
 use crate::logging::is_complaint;
+use crate::printable::harmless;
 use crate::snapshot::{Snapshot, State};
 use crate::swap::report::{Status, Trial};
 

@@ -15,7 +15,7 @@ use crate::snapshot::{Rejected, Snapshot};
 
 pub use plain::{farewell, lines};
 pub use screen::screen;
-pub(crate) use text::{harmless, middle_out, number};
+pub(crate) use text::{middle_out, number};
 
 /// Rejections, the most frequent first.
 fn by_frequency(snapshot: &Snapshot) -> Vec<&Rejected> {

@@ -13,7 +13,8 @@ use ratatui::widgets::{Block, BorderType, Paragraph, Sparkline};
 use super::by_frequency;
 use super::draw::{PASSED, QUIET, REJECTED, Scene, TITLE};
 use super::rates::Totals;
-use super::text::{harmless, members, middle_out, number};
+use super::text::{members, middle_out, number};
+use crate::printable::harmless;
 use crate::snapshot::{Message, Rejected, Snapshot, Verdict};
 
 /// Longest bar, in cells, and the shortest room for one.

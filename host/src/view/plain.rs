@@ -8,9 +8,10 @@ use anyhow::Context;
 
 use super::by_frequency;
 use super::rates::Rates;
-use super::text::{harmless, number, time_of_day};
+use super::text::{number, time_of_day};
 use crate::counts::Window;
 use crate::demo::Watch;
+use crate::printable::harmless;
 use crate::snapshot::{Shared, Snapshot};
 
 /// How often a line is printed.

@@ -6,8 +6,6 @@ use std::time::Duration;
 use chrono::DateTime;
 use serde_json::{Map, Value};
 
-pub(crate) use crate::printable::harmless;
-
 /// `text` in at most `room` characters: what is too much is left out near the beginning, for rules write at the end.
 pub(crate) fn middle_out(text: &str, room: usize) -> String {
     const HEAD: usize = 20;

@@ -21,6 +21,14 @@ pub(super) struct Diagnosis {
     pub(super) lasting: bool,
     /// A certificate is not accepted. [`of_certificate`] has the words for the reason, once that is asked for.
     pub(super) certificate: bool,
+    /// An answer is larger than the client takes, and so is the next one.
+    pub(super) too_large: bool,
+}
+
+impl Diagnosis {
+    fn new(words: impl fmt::Display, lasting: bool) -> Diagnosis {
+        Diagnosis { words: words.to_string(), lasting, certificate: false, too_large: false }
+    }
 }
 
 /// Where a connection was closed that a broker has accepted.
@@ -58,17 +66,18 @@ fn silent(reason: &str) -> Option<u32> {
 /// The diagnosis for a `reason` of librdkafka, with the broker's name before it and the state of the connection after it, if it is
 /// about how to speak with the broker at `address`.
 pub(super) fn diagnose(reason: &str, address: &str) -> Option<Diagnosis> {
-    let is = |words: &dyn fmt::Display, lasting| Some(Diagnosis { words: words.to_string(), lasting, certificate: false });
+    let is = |words: &dyn fmt::Display, lasting| Some(Diagnosis::new(words, lasting));
     if let Some((size, most)) = oversized(reason) {
         // Before a connection is up, a broker has said which versions it speaks. What has not said so is not asked again.
         return match no_kafka(size) {
-            None if reason.contains("in state UP") && (most..TEXT).contains(&size) => is(
-                &format_args!(
-                    "it answers with {size} bytes, {TOO_LARGE} ({most}): raise that under `[kafka.properties]`, to at most \
-                     2147483647, the default of Weir: it has to be larger than `fetch.max.bytes`, and than the largest batch"
-                ),
-                true,
-            ),
+            None if reason.contains("in state UP") && (most..TEXT).contains(&size) => {
+                let words = format_args!(
+                    "it answers with {size} bytes, more than `receive.message.max.bytes` ({most}): raise that under \
+                     `[kafka.properties]`, to at most 2147483647, the default of Weir: it has to be larger than \
+                     `fetch.max.bytes`, and than the largest batch"
+                );
+                Some(Diagnosis { too_large: true, ..Diagnosis::new(words, true) })
+            }
             known => is(&format_args!("{}: {WHERE}", known.unwrap_or("what answers there is no Kafka, or wants TLS")), true),
         };
     }
@@ -128,7 +137,7 @@ pub(super) fn diagnose(reason: &str, address: &str) -> Option<Diagnosis> {
              </dev/null`, with the file of `ssl.ca.location`, and with `-crl_check -CRL FILE` for that of `ssl.crl.location`, if \
              there is one"
         );
-        return Some(Diagnosis { words, lasting: true, certificate: true });
+        return Some(Diagnosis { certificate: true, ..Diagnosis::new(words, true) });
     }
     None
 }
@@ -139,11 +148,6 @@ fn oversized(reason: &str) -> Option<(i32, i32)> {
     let (size, rest) = rest.split_once(" (0..")?;
     let (most, _) = rest.split_once(')')?;
     Some((size.parse().ok()?, most.parse().ok()?))
-}
-
-/// Whether `error` tells of an answer that the client does not take for its size: it does not take the next one either.
-pub(super) fn is_too_large(error: &anyhow::Error) -> bool {
-    error.to_string().contains(TOO_LARGE)
 }
 
 /// The number of the alert that was sent to end the handshake of TLS.
@@ -222,9 +226,6 @@ const PROTOCOL: &str = "check which protocol the listener of this port has (the 
 
 const CERTIFICATE: &str =
     "`ssl.certificate.location` and `ssl.key.location`, or `ssl.keystore.location`, under `[kafka.properties]`";
-
-/// By these words an answer that is too large is known.
-const TOO_LARGE: &str = "more than `receive.message.max.bytes`";
 
 const WHERE: &str = "check the address in `kafka.brokers`, and `security.protocol` under `[kafka.properties]`";
 
@@ -383,11 +384,11 @@ mod tests {
         };
         let found = at("9000100", "UP");
         let words = ["9000100 bytes", "`receive.message.max.bytes` (8389120)", "`fetch.max.bytes`"];
-        assert!(words.iter().all(|word| found.words.contains(word)) && found.lasting, "{found:?}");
+        assert!(words.iter().all(|word| found.words.contains(word)) && found.lasting && found.too_large, "{found:?}");
         // What did not say its versions is asked something else on the next connection, and gives the same answer.
         for (size, state) in [("1213486160", "UP"), ("1397966893", "UP"), ("2", "UP"), ("9000100", "APIVERSION_QUERY")] {
             let found = at(size, state);
-            assert!(found.words.contains("is no Kafka") && found.lasting, "{size} {state}: {found:?}");
+            assert!(found.words.contains("is no Kafka") && found.lasting && !found.too_large, "{size} {state}: {found:?}");
         }
     }
 
@@ -413,6 +414,6 @@ mod tests {
             stopped.is_some()
         });
         let Some(Failure::Stop(error)) = &stopped else { panic!("{stopped:?}") };
-        assert!(is_too_large(error) && error.to_string().contains("`receive.message.max.bytes` (20000)"), "{error}");
+        assert!(error.to_string().contains("more than `receive.message.max.bytes` (20000)"), "{error}");
     }
 }

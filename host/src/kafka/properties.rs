@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::BaseConsumer;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::producer::BaseProducer;
 use rdkafka::types::RDKafkaConfRes;
 
@@ -165,25 +165,23 @@ fn readable(name: &str, file: &str) -> Result<(), Unusable> {
 
 /// That clients can be made with all of them: each kind of client that any command makes.
 fn together(kafka: &config::Kafka) -> Result<(), Unusable> {
-    let alone = |settings: anyhow::Result<ClientConfig>| {
+    let quiet = || Quiet(Arc::new(Troubles::silent_of(kafka)));
+    let consumer = |settings: &ClientConfig| settings.create_with_context::<_, BaseConsumer<Quiet>>(quiet()).map(drop);
+    let producer = |settings: &ClientConfig| settings.create_with_context::<_, BaseProducer<Quiet>>(quiet()).map(drop);
+    let prove = |settings: anyhow::Result<ClientConfig>, make: &dyn Fn(&ClientConfig) -> KafkaResult<()>| {
         let mut settings = settings.map_err(|error| Unusable { name: None, problem: Problem::Wrong(format!("{error:#}")) })?;
         // Nobody is to be reached by these clients.
         settings.remove("bootstrap.servers");
-        Ok::<_, Unusable>(settings)
+        make(&settings).map_err(|error| unusable(&error, &settings, kafka))
     };
-    let quiet = || Quiet(Arc::new(Troubles::silent_of(kafka)));
-    for settings in [client::consumer_settings(kafka, ""), client::probe_settings(kafka, "")] {
-        let settings = alone(settings)?;
-        let made = settings.create_with_context::<_, BaseConsumer<Quiet>>(quiet());
-        made.map_err(|error| unusable(&error, &settings, kafka))?;
+    prove(client::consumer_settings(kafka, ""), &consumer)?;
+    prove(client::probe_settings(kafka, ""), &consumer)?;
+    prove(client::settings(kafka, ""), &producer)?;
+    prove(client::producer_settings(kafka, ""), &producer)?;
+    match kafka.delivery {
+        Delivery::ExactlyOnce => prove(client::transactional_settings(kafka, "", "proof"), &producer),
+        Delivery::AtLeastOnce => Ok(()),
     }
-    let transactional = (kafka.delivery == Delivery::ExactlyOnce).then(|| client::transactional_settings(kafka, "", "proof"));
-    for settings in [client::settings(kafka, ""), client::producer_settings(kafka, "")].into_iter().chain(transactional) {
-        let settings = alone(settings)?;
-        let made = settings.create_with_context::<_, BaseProducer<Quiet>>(quiet());
-        made.map_err(|error| unusable(&error, &settings, kafka))?;
-    }
-    Ok(())
 }
 
 /// Why no client can be made with `settings`. Each property has the name by which people have given it. A number that they have not

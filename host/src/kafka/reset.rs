@@ -70,8 +70,8 @@ impl Reset {
         }
         format!(
             "{}; TIME, in UTC as in 2026-11-26T10:34:25.000, is the earliest of the last timestamps in the partitions of topic \
-             {outputs}, read with `isolation.level=read_committed`, or before that: what was done since then is written a second time, and what was not done before it is \
-             skipped",
+             {outputs}, read with `isolation.level=read_committed`, or before that: what was done since then is written a second \
+             time, and what was not done before it is skipped",
             self.remedy(&[], Position::Time)
         )
     }

@@ -389,12 +389,13 @@ impl Sink {
     /// Asks for the settings of the topic that messages of `kind` go to, if that is due.
     fn ask(&mut self, kind: Kind) {
         let topic = self.writer.topic(kind);
-        let (rules, now) = match kind {
-            Kind::Output => (&mut self.refusals.outputs, Instant::now()),
-            Kind::Letter => (&mut self.refusals.letters, Instant::now()),
-            Kind::Window => (&mut self.refusals.windows, Instant::now()),
+        let rules = match kind {
+            Kind::Output => &mut self.refusals.outputs,
+            Kind::Letter => &mut self.refusals.letters,
+            Kind::Window => &mut self.refusals.windows,
             Kind::Shortened => return,
         };
+        let now = Instant::now();
         if self.is_real && rules.is_due(now) {
             rules.learn(self.outbox.settings(topic).as_ref(), now);
         }

@@ -200,8 +200,8 @@ impl Clients {
 
     /// That topics are missing, and that their names may be misspelt.
     fn refusal(&self, topics: &config::Topics, missing: &[&str]) -> String {
-        let mut remedy = "create it";
-        let named = |topic: &&str| match self.similar(topic, topics).strip_prefix("; ") {
+        let (others, mut remedy) = (self.others(topics), "create it");
+        let named = |topic: &&str| match similar(topic, &others).strip_prefix("; ") {
             Some(similar) => {
                 remedy = "correct its name, create it";
                 format!("{topic} ({similar})")
@@ -218,17 +218,16 @@ impl Clients {
             "the input topic was not there and is created: nobody has written to it; if its name is misspelt, {} and delete this \
              one{}",
             self.other,
-            self.similar(&topics.input, topics)
+            similar(&topics.input, &self.others(topics))
         )
     }
 
-    /// "; did you mean `…`?" if the cluster has a topic of another use whose name is like `topic`.
-    fn similar(&self, topic: &str, topics: &config::Topics) -> String {
+    /// The names of the cluster's topics that are of another use.
+    fn others(&self, topics: &config::Topics) -> Vec<String> {
         let ours = [&topics.input, &topics.output, &topics.rejected, &topics.counts];
         let metadata = self.probe.client().fetch_metadata(None, ANSWER);
         let names = metadata.iter().flat_map(|metadata| metadata.topics()).map(|topic| topic.name());
-        let others = names.filter(|name| !ours.iter().any(|our| our == name));
-        config::suggestion(topic, others)
+        names.filter(|name| !ours.iter().any(|our| our == name)).map(str::to_owned).collect()
     }
 
     /// Waits until the brokers know the topics that their controller has created.
@@ -269,6 +268,11 @@ impl Clients {
     fn block_on<T>(&self, answer: impl Future<Output = KafkaResult<T>>) -> KafkaResult<T> {
         self.runtime.block_on(answer)
     }
+}
+
+/// "; did you mean `…`?" if the name of one of `others` is like `topic`.
+fn similar(topic: &str, others: &[String]) -> String {
+    config::suggestion(topic, others.iter().map(String::as_str))
 }
 
 fn new_topic<'a>(name: &'a str, topics: &'a config::Topics) -> NewTopic<'a> {

@@ -103,25 +103,27 @@ impl Troubles {
 
     /// Why none of `brokers` answers, if anything was heard of them.
     pub fn unreachable(&self, brokers: &str) -> Option<Failure> {
-        let Heard { code, broker, reason, diagnosis, .. } = self.last()?;
+        self.last().map(|heard| self.failure(heard, brokers))
+    }
+
+    fn failure(&self, heard: Heard, brokers: &str) -> Failure {
+        let Heard { code, broker, reason, diagnosis, .. } = heard;
         let address = broker.as_deref().unwrap_or(brokers);
         let what = format!("reach kafka at {address}");
-        Some(match (diagnosis, Failure::of(code, &what)) {
+        match (diagnosis, Failure::of(code, &what)) {
             (Some(known), _) => {
                 let (lasting, error) = (known.lasting, anyhow!("failed to {what}: {}", self.words(known, address)));
                 if lasting { Failure::Stop(error) } else { Failure::Wait(error) }
             }
             (None, Failure::Stop(error)) => Failure::Stop(error.context(reason)),
             (None, _) => Failure::Wait(anyhow!("failed to {what}: {reason}")),
-        })
+        }
     }
 
     /// That an answer was larger than the client takes, where that was heard last: the same answer would come for ever.
     pub(super) fn too_large_an_answer(&self) -> Option<Failure> {
-        match self.unreachable("a broker") {
-            Some(Failure::Stop(error)) if connection::is_too_large(&error) => Some(Failure::Stop(error)),
-            _ => None,
-        }
+        let is_too_large = |heard: &Heard| heard.diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.too_large);
+        self.last().filter(is_too_large).map(|heard| self.failure(heard, "a broker"))
     }
 
     /// Whether the group's coordinator may not be asked for.

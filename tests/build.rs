@@ -78,6 +78,19 @@ fn rule_that(action: &str) -> String {
     )
 }
 
+/// What `weir build` and then `weir check` say of a rule with this source. It is built.
+fn built_and_checked(source: &str) -> (String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    write_crate(folder.path(), &sdk(), source);
+    fs::copy(Path::new(ROOT).join("Cargo.lock"), folder.path().join("Cargo.lock")).unwrap();
+    let built = weir_build(folder.path(), folder.path(), &Path::new(env!("CARGO_TARGET_TMPDIR")).join("vain"));
+    let said = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(built.status.success(), "{source}: {}", said(&built));
+    let mut check = Command::new(env!("CARGO_BIN_EXE_weir"));
+    let checked = check.current_dir(folder.path()).args(["check", "a-rule.wasm"]).output().unwrap();
+    (said(&built), said(&checked))
+}
+
 #[test]
 fn calls_that_a_rule_makes_in_vain_are_named_with_the_way_out() {
     let cases = [
@@ -88,20 +101,12 @@ fn calls_that_a_rule_makes_in_vain_are_named_with_the_way_out() {
         ("std::thread::spawn(|| ());", "thread", "no threads"),
     ];
     for (action, call, remedy) in cases {
-        let folder = tempfile::tempdir().unwrap();
-        write_crate(folder.path(), &sdk(), &rule_that(action));
-        fs::copy(Path::new(ROOT).join("Cargo.lock"), folder.path().join("Cargo.lock")).unwrap();
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vain");
-        let built = weir_build(folder.path(), folder.path(), &target);
-        let said = String::from_utf8_lossy(&built.stderr).into_owned();
-        assert!(built.status.success() && said.contains("warning: a-rule: it seems to call"), "{action}: {said}");
-        assert!(said.contains(call) && said.contains(remedy), "{action}: {said}");
-        let mut check = Command::new(env!("CARGO_BIN_EXE_weir"));
-        let checked = check.current_dir(folder.path()).args(["check", "a-rule.wasm"]).output().unwrap();
-        let said = String::from_utf8_lossy(&checked.stderr).into_owned();
-        assert!(said.contains("a-rule.wasm: warning: ") && said.contains(remedy), "{action}: {said}");
+        let (built, checked) = built_and_checked(&rule_that(action));
+        assert!(built.contains("warning: a-rule: it seems to call"), "{action}: {built}");
+        assert!(built.contains(call) && built.contains(remedy), "{action}: {built}");
+        assert!(checked.contains("a-rule.wasm: warning: ") && checked.contains(remedy), "{action}: {checked}");
         if call == "SystemTime::now" {
-            assert!(said.contains("refused") && said.contains("called in "), "{said}");
+            assert!(checked.contains("refused") && checked.contains("called in "), "{checked}");
         }
     }
 }
@@ -120,35 +125,22 @@ fn calls_that_trap_in_every_rule_are_all_named_and_a_name_of_the_rules_own_is_no
             5 => weir_rule::log::debug(format!(\"{:?}\", Seen::NotPresent)),
             _ => (),
         }";
-    let folder = tempfile::tempdir().unwrap();
-    write_crate(folder.path(), &sdk(), &format!("#[derive(Debug)] enum Seen {{ NotPresent }}\n{}", rule_that(action)));
-    fs::copy(Path::new(ROOT).join("Cargo.lock"), folder.path().join("Cargo.lock")).unwrap();
-    let built = weir_build(folder.path(), folder.path(), &Path::new(env!("CARGO_TARGET_TMPDIR")).join("vain"));
-    let said = String::from_utf8_lossy(&built.stderr).into_owned();
-    assert!(built.status.success(), "{said}");
+    let source = format!("#[derive(Debug)] enum Seen {{ NotPresent }}\n{}", rule_that(action));
+    let (built, checked) = built_and_checked(&source);
     for call in ["thread::sleep", "env::vars", "env::temp_dir", "process::id", "Condvar::wait"] {
-        assert!(said.contains(&format!("warning: a-rule: it seems to call {call}: a rule ")), "{call}: {said}");
+        assert!(built.contains(&format!("warning: a-rule: it seems to call {call}: a rule ")), "{call}: {built}");
     }
-    assert!(!said.contains("env::var:"), "{said}");
-    let mut check = Command::new(env!("CARGO_BIN_EXE_weir"));
-    let checked = check.current_dir(folder.path()).args(["check", "a-rule.wasm"]).output().unwrap();
-    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
-    assert!(said.contains("refused") && said.contains("can't sleep, at ") && said.contains(": a rule can't wait"), "{said}");
+    assert!(!built.contains("env::var:"), "{built}");
+    let words = ["refused", "can't sleep, at ", ": a rule can't wait"];
+    assert!(words.iter().all(|words| checked.contains(words)), "{checked}");
 }
 
 #[test]
 fn a_reason_that_a_component_has_not_declared_is_reported_with_the_line_of_the_author() {
-    let folder = tempfile::tempdir().unwrap();
-    write_crate(folder.path(), &sdk(), &rule_that("if row.index() == 0 { return Verdict::reject(\"typo\"); }"));
-    fs::copy(Path::new(ROOT).join("Cargo.lock"), folder.path().join("Cargo.lock")).unwrap();
-    let built = weir_build(folder.path(), folder.path(), &Path::new(env!("CARGO_TARGET_TMPDIR")).join("vain"));
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let mut check = Command::new(env!("CARGO_BIN_EXE_weir"));
-    let checked = check.current_dir(folder.path()).args(["check", "a-rule.wasm"]).output().unwrap();
-    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    let (_, checked) = built_and_checked(&rule_that("if row.index() == 0 { return Verdict::reject(\"typo\"); }"));
     let line = 1 + rule_that("").lines().position(|line| line.contains("fn evaluate")).unwrap();
-    assert!(said.contains("`typo` is not declared") && said.contains(&format!("src/lib.rs:{line}:")), "{said}");
-    assert!(!said.contains("verdict.rs"), "{said}");
+    assert!(checked.contains("`typo` is not declared") && checked.contains(&format!("src/lib.rs:{line}:")), "{checked}");
+    assert!(!checked.contains("verdict.rs"), "{checked}");
 }
 
 #[test]

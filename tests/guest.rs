@@ -1,7 +1,7 @@
 //! Hostile rules, made from WAT: the smallest component that keeps the contract, `guest/prelude.wat`, but for what a test is
 //! about. The corpus of them is in `guests/`.
 
-use weir::config::OnFault;
+use weir::pipeline::OnFault;
 use weir::pipeline::{Pipeline, Stage};
 use weir::wasm::{Instance, Limits, Occasion, Runtime};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};

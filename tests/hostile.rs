@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use std::{env, fs, panic};
 
 use serde::de::IgnoredAny;
-use weir::column::steers;
 use weir::config::Rule;
 use weir::counts::Counts;
 use weir::pipeline::{Evaluate, MAX_DETAIL_BYTES, Pipeline, View};
+use weir::printable::steers;
 use weir::record::{Batch, Step};
 use weir::ruleset::{Defined, Definition, RuleSet};
 use weir::wasm::{Instance, Limits, Occasion, Runtime};

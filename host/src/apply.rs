@@ -21,14 +21,13 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::json;
 
 use crate::cli;
+use crate::clock::now;
 use crate::config::{self, Config};
 use crate::counts::Counts;
 use crate::logging;
-use crate::pipeline::{Evaluate, Pipeline};
+use crate::pipeline::{self, Evaluate, Pipeline};
 use crate::record::{Batch, Rejection, Step};
 use crate::ruleset::RuleSet;
-use crate::snapshot;
-use crate::start::now;
 use crate::wasm::{Cache, Compiler, Runtime};
 
 use hint::Hint;
@@ -110,8 +109,8 @@ impl<R: Evaluate> Run<'_, R> {
             outputs.output().line(step.value(output, batch))?;
         }
         for rejection in &step.rejections {
-            let rule = snapshot::rule_name(rejection.rule(), self.pipeline.manifests());
-            let reason = snapshot::reason_name(rejection, self.pipeline.manifests());
+            let rule = pipeline::rule_name(rejection.rule(), self.pipeline.manifests());
+            let reason = pipeline::reason_name(rejection, self.pipeline.manifests());
             if let Some(rejected) = outputs.rejected().filter(|_| !rejection.drop) {
                 rejected.line(rejection_line(batch, rejection, rule, reason).to_string().as_bytes())?;
             }
@@ -120,7 +119,7 @@ impl<R: Evaluate> Run<'_, R> {
             self.totals.faults += u64::from(rejection.is_fault());
         }
         for forgiven in &step.forgiven {
-            self.totals.forgive(snapshot::rule_name(forgiven.rule(), self.pipeline.manifests()));
+            self.totals.forgive(pipeline::rule_name(forgiven.rule(), self.pipeline.manifests()));
         }
         self.totals.faults += step.forgiven.len() as u64;
         self.totals.lines += batch.len() as u64;

@@ -3,7 +3,8 @@
 //! The host fills columns from messages and checks columns that come back from rules; [`Column::check`] is where nothing is
 //! believed. What this module leaves out: where cells come from ([`crate::json`]) and who reads them ([`crate::pipeline`]).
 
-use crate::json;
+mod check;
+
 use crate::record::MAX_KEPT_BYTES;
 
 /// What a cell holds. The bytes are those of the contract.
@@ -154,70 +155,6 @@ impl Column {
         self.ends.truncate(row);
         self.bytes.truncate(byte as usize);
     }
-
-    /// Checks a column that came from outside and must have `rows` cells. Every later access relies on this.
-    ///
-    /// # Errors
-    /// What is wrong, with the row where there is one.
-    pub fn check(&self, rows: usize) -> Result<(), String> {
-        if self.kinds.len() != rows || self.ends.len() != rows {
-            return Err(format!("it has {} kinds and {} ends for {rows} rows", self.kinds.len(), self.ends.len()));
-        }
-        let mut start = 0;
-        let text = std::str::from_utf8(&self.bytes);
-        for (row, (kind, end)) in self.kinds.iter().zip(&self.ends).enumerate() {
-            let end = *end as usize;
-            if end < start || end > self.bytes.len() {
-                return Err(format!("in row {row} the cell ends at {end}, after {start} and within {} bytes", self.bytes.len()));
-            }
-            let cell = &self.bytes[start..end];
-            let sound = match Kind::from_byte(*kind) {
-                None => return Err(format!("in row {row} the kind is {kind}, which is none")),
-                Some(Kind::Absent | Kind::Null) => cell.is_empty(),
-                Some(Kind::Boolean) => matches!(cell, b"true" | b"false"),
-                Some(Kind::Number) => json::is_number(cell),
-                Some(Kind::Composite) => json::is_composite(cell),
-                Some(Kind::Text) => match &text {
-                    Ok(text) => text.is_char_boundary(start) && text.is_char_boundary(end),
-                    Err(_) => std::str::from_utf8(cell).is_ok(),
-                },
-            };
-            if !sound {
-                let depth = if *kind == Kind::Composite as u8 { json::exceeded_depth(cell) } else { None };
-                let depth = depth.map_or_else(String::new, |levels| format!(" of at most {levels} levels"));
-                return Err(format!("in row {row} the cell is no {}{depth}: {}", name(*kind), excerpt(cell)));
-            }
-            start = end;
-        }
-        if start != self.bytes.len() {
-            return Err(format!("{} bytes follow the last cell", self.bytes.len() - start));
-        }
-        Ok(())
-    }
-}
-
-/// What a kind's cell must be, for a message.
-fn name(kind: u8) -> &'static str {
-    match Kind::from_byte(kind) {
-        Some(Kind::Boolean) => "`true` or `false`",
-        Some(Kind::Number) => "JSON number",
-        Some(Kind::Text) => "UTF-8 text",
-        Some(Kind::Composite) => "JSON object or array",
-        _ => "empty cell",
-    }
-}
-
-/// The beginning of `cell` in printable characters.
-fn excerpt(cell: &[u8]) -> String {
-    const MAX_EXCERPT_BYTES: usize = 64;
-    format!("`{}`", cell[..cell.len().min(MAX_EXCERPT_BYTES)].escape_ascii())
-}
-
-/// Whether `next` would do something else than stand in a line of text: move a cursor, end the line, or turn the direction of
-/// what follows. Names that have such a character are refused, and in whatever people read it is escaped.
-pub fn steers(next: char) -> bool {
-    let turns = matches!(next, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    turns || next.is_control()
 }
 
 #[cfg(test)]

@@ -9,22 +9,24 @@ mod scratch;
 use std::env;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 
 use crate::admin;
+use crate::clock::now;
 use crate::config::Config;
-use crate::events::{self, Event, Inbox};
+use crate::events::Event;
 use crate::kafka::Embedded;
-use crate::printable::can_draw;
+use crate::shutdown::Shutdown;
 use crate::simulate::{self, Feed, Logins, Options, Produced};
 use crate::snapshot::{Shared, Snapshot};
-use crate::start::{Rules, now};
-use crate::swap::{Handle, Judge};
-use crate::{cli, logging, run, view};
+use crate::start::Rules;
+use crate::swap::Judge;
+use crate::view::{self, Stage, Watch};
+use crate::{cli, logging, run};
 
 use home::Home;
 
@@ -47,7 +49,7 @@ pub fn demo(args: &cli::Demo) -> anyhow::Result<()> {
     home.config.simulate.rate = args.rate;
     let until = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
     let is_terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
-    let end = if is_terminal && can_draw(env::var_os("TERM").as_deref()) {
+    let end = if is_terminal && logging::can_draw(env::var_os("TERM").as_deref()) {
         let log = logging::start_in_memory(&home.config.log);
         play(&home, until, &mut |stage, watch| view::screen(stage, &log, watch))?
     } else {
@@ -57,39 +59,29 @@ pub fn demo(args: &cli::Demo) -> anyhow::Result<()> {
     view::farewell(&end, &mut io::stdout())
 }
 
-/// What there is to be shown.
-pub struct Stage {
-    /// What the engine does.
-    pub snapshot: Shared,
-    /// The rules that it judges by.
-    pub rules: Handle,
-    /// How to swap them while they run.
-    pub invitation: String,
-}
-
 /// When to end the show.
-pub struct Watch<'a> {
-    inbox: Inbox,
+struct Curtain<'a> {
+    shutdown: Shutdown,
     until: Option<Instant>,
     /// Whether engine and simulator are at work.
     players: [&'a dyn Fn() -> bool; 2],
 }
 
-impl Watch<'_> {
-    /// Waits for `time`. Returns whether to go on: no shutdown was asked for, time is left, and engine and simulator are at work.
-    pub fn wait(&mut self, time: Duration) -> bool {
+impl Watch for Curtain<'_> {
+    /// Goes on while no shutdown is requested, time is left, and engine and simulator are at work.
+    fn wait(&mut self, time: Duration) -> bool {
         let left = self.until.map_or(time, |until| until.saturating_duration_since(Instant::now()));
-        self.inbox.wait(time.min(left)) && time <= left && self.players.iter().all(|at_work| at_work())
+        self.shutdown.wait(time.min(left)) && time <= left && self.players.iter().all(|at_work| at_work())
     }
 }
 
-type Show<'a> = &'a mut dyn FnMut(&Stage, &mut Watch<'_>) -> anyhow::Result<()>;
+type Show<'a> = &'a mut dyn FnMut(&Stage, &mut dyn Watch) -> anyhow::Result<()>;
 
 /// Sets up the parts, lets `show` look at them until it returns, and ends them. Returns the last snapshot.
 fn play(home: &Home, until: Option<Instant>, show: Show<'_>) -> anyhow::Result<Snapshot> {
     let Home { config, file, .. } = home;
-    let (signals, stop) = mpsc::channel();
-    events::signals_and(signals, home.remover())?;
+    let stop = Shutdown::default();
+    stop.request_on_signals_and(home.remover())?;
     if home.own_rules {
         tracing::info!("{} lacks rules: those inside the program run", config.swap.folder.display());
     }
@@ -97,17 +89,17 @@ fn play(home: &Home, until: Option<Instant>, show: Show<'_>) -> anyhow::Result<S
     let broker = Embedded::start(&config.topics)?;
     let brokers = broker.bootstrap_servers()?;
     let snapshot = Shared::default();
-    let (stop_engine, events) = mpsc::channel();
-    let (judge, rules) = rules.start(stop_engine.clone())?;
+    let (sender, events) = mpsc::channel();
+    let (judge, rules) = rules.start(sender)?;
+    let (stop_engine, stop_simulator) = (Shutdown::default(), Shutdown::default());
     let admin = admin::serve(&config.admin, snapshot.clone(), rules.clone())?;
     let invitation = invitation(home, admin.map(|server| server.address));
     let stage = Stage { snapshot: snapshot.clone(), rules, invitation };
     thread::scope(|scope| {
-        let engine = scope.spawn(|| engine(config, judge, &brokers, Inbox::new(events), &snapshot));
-        let (stop_simulator, events) = mpsc::channel();
-        let simulator = scope.spawn(|| simulator(config, &brokers, Inbox::new(events), &snapshot));
+        let engine = scope.spawn(|| engine(config, judge, &brokers, &stop_engine, events, &snapshot));
+        let simulator = scope.spawn(|| simulator(config, &brokers, &stop_simulator, &snapshot));
         let players: [&dyn Fn() -> bool; 2] = [&|| !engine.is_finished(), &|| !simulator.is_finished()];
-        let shown = show(&stage, &mut Watch { inbox: Inbox::new(stop), until, players });
+        let shown = show(&stage, &mut Curtain { shutdown: stop, until, players });
         // The simulator first, so that the engine has a chance to read what was produced.
         let simulated = end(simulator, &stop_simulator, "simulator");
         end(engine, &stop_engine, "engine")?;
@@ -130,14 +122,21 @@ fn invitation(home: &Home, admin: Option<SocketAddr>) -> String {
     }
 }
 
-fn engine(config: &Config, rules: Judge, brokers: &str, mut inbox: Inbox, snapshot: &Shared) -> anyhow::Result<()> {
-    run::run(config, rules, brokers, &mut inbox, snapshot, now).map(drop)
+fn engine(
+    config: &Config,
+    rules: Judge,
+    brokers: &str,
+    shutdown: &Shutdown,
+    events: Receiver<Event>,
+    snapshot: &Shared,
+) -> anyhow::Result<()> {
+    run::run(config, rules, brokers, shutdown, events, snapshot, now).map(drop)
 }
 
-fn simulator(config: &Config, brokers: &str, mut inbox: Inbox, snapshot: &Shared) -> anyhow::Result<()> {
+fn simulator(config: &Config, brokers: &str, shutdown: &Shutdown, snapshot: &Shared) -> anyhow::Result<()> {
     // A backlog from before the engine was ready would dwarf every rate that is shown.
     while snapshot.get().partitions.is_empty() {
-        if !inbox.wait(READY_EVERY) {
+        if !shutdown.wait(READY_EVERY) {
             return Ok(());
         }
     }
@@ -151,14 +150,13 @@ fn simulator(config: &Config, brokers: &str, mut inbox: Inbox, snapshot: &Shared
         users: simulate.users,
     };
     let Produced { messages, bad } =
-        simulate::produce(Logins::new(&options), &mut Feed::open(config, brokers)?, simulate.rate, &mut inbox)?;
+        simulate::produce(Logins::new(&options), &mut Feed::open(config, brokers)?, simulate.rate, shutdown)?;
     tracing::debug!(messages, bad, "simulated");
     Ok(())
 }
 
 /// Asks a thread to stop, and waits for it.
-fn end(thread: ScopedJoinHandle<'_, anyhow::Result<()>>, stop: &Sender<Event>, name: &'static str) -> anyhow::Result<()> {
-    // A thread that has ended by itself does not listen; how it ended is seen below.
-    let _ = stop.send(Event::Shutdown);
+fn end(thread: ScopedJoinHandle<'_, anyhow::Result<()>>, stop: &Shutdown, name: &'static str) -> anyhow::Result<()> {
+    stop.request();
     thread.join().map_err(|_| anyhow!("the {name} panicked"))?.with_context(|| format!("the {name} stopped"))
 }

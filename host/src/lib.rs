@@ -39,9 +39,13 @@ pub mod wasm;
 pub mod ruleset;
 
 // The loop, and Kafka at its ends.
+pub mod clock;
+
 pub mod run;
 
 pub mod events;
+
+pub mod shutdown;
 
 pub mod backoff;
 

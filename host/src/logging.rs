@@ -4,7 +4,7 @@
 //! put into it. Standard output is never written to: it belongs to results.
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, filter::Targets};
 
 use crate::config::Log;
-use crate::printable::{can_draw, harmless};
+use crate::printable::harmless;
 
 /// How many lines are kept for a view.
 const KEPT_LINES: usize = 64;
@@ -35,6 +35,11 @@ pub fn start(log: &Log) {
     let layer = tracing_subscriber::fmt::layer().fmt_fields(Fields).with_timer(Utc).with_ansi(ansi).with_writer(io::stderr);
     // Fails if something logs already, which is well.
     let _ = tracing_subscriber::registry().with(layer.with_filter(targets(log))).try_init();
+}
+
+/// Whether a terminal that calls itself `term` can be drawn on.
+pub(crate) fn can_draw(term: Option<&OsStr>) -> bool {
+    term.is_some_and(|term| !term.is_empty() && term != "dumb")
 }
 
 /// Whether a terminal shows colours, and may, by what `variable` returns: TERM, and NO_COLOR (<https://no-color.org>).
@@ -161,7 +166,15 @@ impl FormatTime for Utc {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::column::steers;
+    use crate::printable::steers;
+
+    #[test]
+    fn what_is_no_screen_gets_plain_lines() {
+        assert!(can_draw(Some(OsStr::new("xterm-256color"))));
+        for other in [None, Some(""), Some("dumb")] {
+            assert!(!can_draw(other.map(OsStr::new)), "{other:?}");
+        }
+    }
 
     #[test]
     fn a_terminal_gets_colours_only_if_it_shows_them_and_nobody_minds() {

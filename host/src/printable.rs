@@ -2,13 +2,9 @@
 //!
 //! Rules, brokers, and whoever names files, keys and variables have their say in what people read. Where it leaves this program,
 //! as an error, an event of the log or a part of a report, it passes [`harmless`]: it can then neither begin a line, which would
-//! look like one of ours, nor steer the terminal. What modules hand each other need not be escaped before. Which
-//! terminals can be drawn on is told here too.
+//! look like one of ours, nor steer the terminal. What modules hand each other need not be escaped before.
 
 use std::borrow::Cow;
-use std::ffi::OsStr;
-
-use crate::column::steers;
 
 /// Escapes what would steer a terminal, end the line, or turn the direction of what follows. The rest stays as it is, so text
 /// may pass more than once.
@@ -26,9 +22,11 @@ pub fn harmless(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Whether a terminal that calls itself `term` can be drawn on.
-pub(crate) fn can_draw(term: Option<&OsStr>) -> bool {
-    term.is_some_and(|term| !term.is_empty() && term != "dumb")
+/// Whether `next` would do something else than stand in a line of text: move a cursor, end the line, or turn the direction of
+/// what follows. Names that have such a character are refused, and in whatever people read it is escaped.
+pub fn steers(next: char) -> bool {
+    let turns = matches!(next, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || next.is_control()
 }
 
 #[cfg(test)]
@@ -49,13 +47,5 @@ mod tests {
         let once = harmless("a\n\\n\u{202e}").into_owned();
         assert_eq!(once, r"a\n\n\u{202e}");
         assert_eq!(harmless(&once), once);
-    }
-
-    #[test]
-    fn what_is_no_screen_gets_plain_lines() {
-        assert!(can_draw(Some(OsStr::new("xterm-256color"))));
-        for other in [None, Some(""), Some("dumb")] {
-            assert!(!can_draw(other.map(OsStr::new)), "{other:?}");
-        }
     }
 }

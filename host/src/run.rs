@@ -15,6 +15,7 @@ mod sets;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -22,13 +23,14 @@ use anyhow::anyhow;
 use crate::backoff::Backoff;
 use crate::config::{self, Config};
 use crate::counts::Counts;
-use crate::events::{CLOSE_GRACE, Event, Inbox};
+use crate::events::Event;
 use crate::kafka::offsets::Committed;
 use crate::kafka::reset::Position;
 use crate::kafka::sink::Work;
 use crate::kafka::troubles::Troubles;
 use crate::kafka::{Failure, Polled, Sink, Source, topics};
 use crate::record::{Batch, Part, Step};
+use crate::shutdown::Shutdown;
 use crate::snapshot::{self, Shared};
 use crate::state::State;
 use crate::swap::{Judge, Tap};
@@ -38,6 +40,8 @@ use notices::Notices;
 use same_topic::SameTopic;
 use sets::Sets;
 
+/// How long leaving the consumer group may take.
+const CLOSE_GRACE: Duration = Duration::from_secs(2);
 /// The longest wait for a message: how soon an event is seen while there is nothing to do.
 const IDLE: Duration = Duration::from_millis(100);
 /// How long a transaction takes in new messages under lag: what it costs vanishes, and readers do not wait for long.
@@ -84,11 +88,12 @@ pub fn run(
     config: &Config,
     judge: Judge,
     brokers: &str,
-    inbox: &mut Inbox,
+    shutdown: &Shutdown,
+    events: Receiver<Event>,
     snapshot: &Shared,
     clock: impl Fn() -> i64,
 ) -> anyhow::Result<Summary> {
-    let outcome = serve(config, judge, brokers, inbox, snapshot, clock);
+    let outcome = serve(config, judge, brokers, shutdown, events, snapshot, clock);
     snapshot.update(|snapshot| snapshot.state = snapshot::State::Stopped);
     outcome?;
     let snapshot = snapshot.get();
@@ -99,13 +104,14 @@ fn serve(
     config: &Config,
     judge: Judge,
     brokers: &str,
-    inbox: &mut Inbox,
+    shutdown: &Shutdown,
+    events: Receiver<Event>,
     snapshot: &Shared,
     clock: impl Fn() -> i64,
 ) -> anyhow::Result<()> {
     snapshot.sign(clock());
     snapshot.update(|snapshot| judge.introduce(snapshot));
-    let Some(ready) = topics::prepare(config, brokers, inbox)? else { return Ok(()) };
+    let Some(ready) = topics::prepare(config, brokers, shutdown)? else { return Ok(()) };
     let troubles = Arc::new(Troubles::of(&config.kafka));
     let source = Source::open(config, brokers, troubles.clone())?;
     let mut engine = Engine {
@@ -135,10 +141,12 @@ fn serve(
         committed: BTreeMap::new(),
         reset_bad_state: config.counts.reset_bad_state,
         backoff: Backoff::new(PAUSES.0, PAUSES.1),
+        shutdown,
+        events,
         snapshot,
         clock,
     };
-    let outcome = engine.run(inbox);
+    let outcome = engine.run();
     snapshot.update(|snapshot| snapshot.state = snapshot::State::Stopping);
     if !engine.source.close(CLOSE_GRACE) {
         tracing::warn!("left without telling the group, whose coordinator does not answer");
@@ -199,37 +207,40 @@ struct Engine<'a, C> {
     committed: BTreeMap<i32, String>,
     reset_bad_state: bool,
     backoff: Backoff,
+    shutdown: &'a Shutdown,
+    events: Receiver<Event>,
     snapshot: &'a Shared,
     clock: C,
 }
 
 impl<C: Fn() -> i64> Engine<'_, C> {
-    fn run(&mut self, inbox: &mut Inbox) -> anyhow::Result<()> {
+    fn run(&mut self) -> anyhow::Result<()> {
         loop {
             self.show();
             // Events are for the time between two transactions.
             if self.begun.is_none() {
-                match inbox.pop() {
-                    // What is counted in the open window is committed with the offsets: whoever goes on there counts on.
-                    Some(Event::Shutdown) => return Ok(()),
-                    Some(Event::Swap(next)) => self.sets.propose(next),
-                    Some(Event::Shadow(tap)) => self.tap = tap,
-                    None => {}
+                // What is counted in the open window is committed with the offsets: whoever goes on there counts on.
+                if self.shutdown.is_requested() {
+                    return Ok(());
+                }
+                match self.events.try_recv() {
+                    Ok(Event::Swap(next)) => self.sets.propose(next),
+                    Ok(Event::Shadow(tap)) => self.tap = tap,
+                    Err(_) => {}
                 }
             }
-            let Err(failure) = self.turn(inbox) else { continue };
+            let Err(failure) = self.turn() else { continue };
             let begun = self.begun.unwrap_or_else(Instant::now);
-            self.abandon(inbox);
+            self.abandon();
             match failure {
                 Failure::Stop(error) => return Err(error),
                 Failure::Missing(error) if self.missing.get_or_insert(begun).elapsed() >= MISSING => {
                     return Err(self.or_input_is_gone(error));
                 }
-                Failure::Missing(error) => self.pause(&error, inbox),
-                // The shutdown itself is in the inbox.
+                Failure::Missing(error) => self.pause(&error),
                 Failure::GaveUp => return Ok(()),
-                Failure::Wait(error) if self.sink.has_learned() => self.again(&error, inbox),
-                Failure::Wait(error) => self.pause(&error, inbox),
+                Failure::Wait(error) if self.sink.has_learned() => self.again(&error),
+                Failure::Wait(error) => self.pause(&error),
             }
         }
     }
@@ -246,10 +257,10 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         }
     }
 
-    fn turn(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
+    fn turn(&mut self) -> Result<(), Failure> {
         if matches!(self.phase, Phase::Recovering) {
-            if let Err(failure) = self.recover(inbox) {
-                self.serve_group(inbox)?;
+            if let Err(failure) = self.recover() {
+                self.serve_group()?;
                 return Err(failure);
             }
             self.phase = Phase::Reading;
@@ -262,31 +273,31 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         }
         if matches!(self.phase, Phase::Resending) {
             self.phase = Phase::Reading;
-            return self.resend(inbox);
+            return self.resend();
         }
         if self.is_full() {
-            return self.commit(inbox);
+            return self.commit();
         }
         // An open transaction takes what is there, and does not wait for more.
         let patience = if self.begun.is_some() { Duration::ZERO } else { self.patience() };
         match self.poll(patience)? {
-            Polled::Messages => self.process(inbox),
-            Polled::Nothing if self.begun.is_some() => self.commit(inbox),
+            Polled::Messages => self.process(),
+            Polled::Nothing if self.begun.is_some() => self.commit(),
             Polled::Nothing => {
                 self.reach();
-                self.tick(inbox)
+                self.tick()
             }
             Polled::Revoked => {
                 // The group waits for this.
                 let committed = match self.begun {
-                    Some(_) => self.commit(inbox),
-                    None => self.catch_up(inbox),
+                    Some(_) => self.commit(),
+                    None => self.catch_up(),
                 };
                 self.revoked();
                 committed
             }
             Polled::Assigned(partitions) => {
-                self.assigned(partitions, inbox);
+                self.assigned(partitions);
                 Ok(())
             }
         }
@@ -294,11 +305,11 @@ impl<C: Fn() -> i64> Engine<'_, C> {
 
     /// Takes note of what the group gives and takes while nothing can be recovered: it waits for an answer. Messages are read
     /// again once all is recovered.
-    fn serve_group(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
+    fn serve_group(&mut self) -> Result<(), Failure> {
         self.held = 0;
         match self.poll(Duration::ZERO)? {
             Polled::Revoked => self.revoked(),
-            Polled::Assigned(partitions) => self.assigned(partitions, inbox),
+            Polled::Assigned(partitions) => self.assigned(partitions),
             Polled::Nothing | Polled::Messages => {}
         }
         Ok(())
@@ -313,9 +324,9 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         self.snapshot.update(|snapshot| snapshot.partitions.clear());
     }
 
-    fn assigned(&mut self, partitions: Vec<i32>, inbox: &mut Inbox) {
+    fn assigned(&mut self, partitions: Vec<i32>) {
         // What was assigned before may not have been revoked, if the topic has new partitions.
-        self.abandon(inbox);
+        self.abandon();
         tracing::info!(topic = %self.source.topic(), ?partitions, "partitions assigned");
         self.joined = true;
         self.snapshot.update(|snapshot| {
@@ -350,8 +361,8 @@ impl<C: Fn() -> i64> Engine<'_, C> {
 
     /// Begins anew with what is committed. The producer comes first: until a transaction of a former one is decided, it is not
     /// known what that is.
-    fn recover(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
-        self.sink.prepare(&mut waiting(inbox, &self.troubles, self.snapshot))?;
+    fn recover(&mut self) -> Result<(), Failure> {
+        self.sink.prepare(&mut waiting(self.shutdown, &self.troubles, self.snapshot))?;
         (self.held, self.resending, self.behind) = (0, None, false);
         self.committed.clear();
         let committed = self.source.restore()?;
@@ -471,7 +482,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         IDLE.min(Duration::from_millis(u64::try_from(left).unwrap_or_default()))
     }
 
-    fn process(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
+    fn process(&mut self) -> Result<(), Failure> {
         let Part { batch, step } = &mut self.parts[self.filled];
         batch.processed_at = (self.clock)();
         self.sink.refuse_known(batch);
@@ -491,12 +502,12 @@ impl<C: Fn() -> i64> Engine<'_, C> {
             return Err(Failure::Wait(anyhow!(reason)));
         }
         self.behind = step.judged.is_some();
-        let Some(judged) = step.judged else { return self.send(inbox) };
+        let Some(judged) = step.judged else { return self.send() };
         // What was not judged is read again after what was.
         batch.truncate(judged);
         self.source.cut();
-        self.send(inbox)?;
-        self.commit(inbox)?;
+        self.send()?;
+        self.commit()?;
         self.phase = Phase::Recovering;
         Ok(())
     }
@@ -518,27 +529,27 @@ impl<C: Fn() -> i64> Engine<'_, C> {
     }
 
     /// Lets time pass: a window that has ended is sent, in a transaction of its own.
-    fn tick(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
+    fn tick(&mut self) -> Result<(), Failure> {
         self.sink.serve();
         let now = (self.clock)();
         if self.counts.next_close().is_none_or(|close| now < close) {
-            return if self.caught_up.elapsed() >= CATCH_UP_EVERY { self.catch_up(inbox) } else { Ok(()) };
+            return if self.caught_up.elapsed() >= CATCH_UP_EVERY { self.catch_up() } else { Ok(()) };
         }
-        self.end_windows(inbox)?;
-        self.commit(inbox)
+        self.end_windows()?;
+        self.commit()
     }
 
     /// Sends the windows that have ended.
-    fn end_windows(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
+    fn end_windows(&mut self) -> Result<(), Failure> {
         let Part { step, .. } = &mut self.parts[self.filled];
         step.clear();
         step.counts = self.counts.tick((self.clock)());
-        self.send(inbox)
+        self.send()
     }
 
     /// Judges and sends what is in hand once more, on top of what is committed.
-    fn resend(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
-        self.sink.prepare(&mut waiting(inbox, &self.troubles, self.snapshot))?;
+    fn resend(&mut self) -> Result<(), Failure> {
+        self.sink.prepare(&mut waiting(self.shutdown, &self.troubles, self.snapshot))?;
         let now = (self.clock)();
         self.counts.clear();
         for (partition, state) in &self.committed {
@@ -548,38 +559,38 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         }
         while self.filled < self.held {
             match self.parts[self.filled].batch.is_empty() {
-                true => self.end_windows(inbox)?,
-                false => self.process(inbox)?,
+                true => self.end_windows()?,
+                false => self.process()?,
             }
             if self.begun.is_none() {
                 // It was committed early, and the rest is read again.
                 return Ok(());
             }
         }
-        self.commit(inbox)
+        self.commit()
     }
 
     /// Commits positions that have gone past what is no message, in a transaction of their own.
-    fn catch_up(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
+    fn catch_up(&mut self) -> Result<(), Failure> {
         if self.source.ahead().next().is_none() {
             return Ok(());
         }
         self.parts[self.filled].step.clear();
-        self.send(inbox)?;
-        self.commit(inbox)
+        self.send()?;
+        self.commit()
     }
 
     /// Sends the part that was filled last.
-    fn send(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
+    fn send(&mut self) -> Result<(), Failure> {
         if self.begun.is_none() {
             self.begun = Some(Instant::now());
-            self.sink.begin(&mut waiting(inbox, &self.troubles, self.snapshot))?;
+            self.sink.begin(&mut waiting(self.shutdown, &self.troubles, self.snapshot))?;
         }
         let part = self.filled;
         self.filled += 1;
         let Part { batch, step } = &self.parts[part];
         let Judge { manifests, hash, .. } = self.sets.judge();
-        let give_up = &mut waiting(inbox, &self.troubles, self.snapshot);
+        let give_up = &mut waiting(self.shutdown, &self.troubles, self.snapshot);
         self.held = self.held.max(self.filled);
         let sent = self.sink.send(Work { part, batch, step, manifests, ruleset: hash }, give_up);
         sent.map_err(|failure| self.sink.cause(&self.parts[..self.filled], failure, give_up))?;
@@ -588,13 +599,13 @@ impl<C: Fn() -> i64> Engine<'_, C> {
     }
 
     /// Commits what was sent, with the counts.
-    fn commit(&mut self, inbox: &mut Inbox) -> Result<(), Failure> {
+    fn commit(&mut self) -> Result<(), Failure> {
         let (parts, judge) = (&self.parts[..self.filled], self.sets.judge());
         let read = parts.iter().flat_map(|part| part.batch.records()).map(|record| record.partition);
         let sent = parts.iter().flat_map(|part| &part.step.counts.windows).flat_map(|window| window.partitions.iter().copied());
         let states = self.counts.states(read.chain(sent).chain(self.source.ahead()));
         self.caught_up = Instant::now();
-        self.sink.commit(parts, &states, &mut self.source, &mut waiting(inbox, &self.troubles, self.snapshot))?;
+        self.sink.commit(parts, &states, &mut self.source, &mut waiting(self.shutdown, &self.troubles, self.snapshot))?;
         self.committed.extend(states);
         (self.held, self.resending) = (0, None);
         self.backoff.reset();
@@ -618,34 +629,34 @@ impl<C: Fn() -> i64> Engine<'_, C> {
     }
 
     /// Gives up what was sent since the last commit.
-    fn abandon(&mut self, inbox: &mut Inbox) {
+    fn abandon(&mut self) {
         if self.begun.take().is_some() {
-            self.sink.abandon(&self.parts[..self.filled], &mut waiting(inbox, &self.troubles, self.snapshot));
+            self.sink.abandon(&self.parts[..self.filled], &mut waiting(self.shutdown, &self.troubles, self.snapshot));
             (self.filled, self.judging) = (0, Duration::ZERO);
         }
     }
 
     /// Sends what is not committed again at once: something was learned, and it goes further this time.
-    fn again(&mut self, error: &anyhow::Error, inbox: &mut Inbox) {
+    fn again(&mut self, error: &anyhow::Error) {
         let begun = self.resending.get_or_insert_with(Instant::now);
         let whole = self.held > 0 && !self.behind && begun.elapsed() < RESENDING;
         (self.phase, self.cautious) = (if whole { Phase::Resending } else { Phase::Recovering }, true);
         tracing::debug!("{error:#}; what is not committed is sent again");
-        inbox.wait(ENDING);
+        self.shutdown.wait(ENDING);
     }
 
     /// Waits before what is not committed is read again.
-    fn pause(&mut self, error: &anyhow::Error, inbox: &mut Inbox) {
+    fn pause(&mut self, error: &anyhow::Error) {
         (self.phase, self.cautious) = (Phase::Recovering, true);
         let pause = self.backoff.pause();
         tracing::warn!(pause_ms = pause.as_millis() as u64, "{error:#}; what is not committed will be read again");
         self.snapshot.update(|snapshot| snapshot.state = snapshot::State::Waiting(format!("{error:#}")));
-        inbox.wait(pause);
+        self.shutdown.wait(pause);
     }
 }
 
 /// Whether to give up waiting for a broker. Observers see meanwhile if none is there; a commit tells them when that is over.
-fn waiting(inbox: &mut Inbox, troubles: &Troubles, snapshot: &Shared) -> impl FnMut() -> bool {
+fn waiting(shutdown: &Shutdown, troubles: &Troubles, snapshot: &Shared) -> impl FnMut() -> bool {
     let (since, mut told) = (Instant::now(), 0);
     move || {
         let waited = since.elapsed().as_secs();
@@ -656,7 +667,7 @@ fn waiting(inbox: &mut Inbox, troubles: &Troubles, snapshot: &Shared) -> impl Fn
             told = waited;
             snapshot.update(|snapshot| snapshot.state = snapshot::State::Waiting(stalled()));
         }
-        inbox.overdue()
+        shutdown.is_overdue()
     }
 }
 

@@ -10,9 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::counts::{Counts, Window};
-use crate::pipeline::Manifest;
-use crate::record::{Batch, Cause, Rejection, RuleStats, Step};
-use crate::reserved::{ENGINE, RULE_FAULT};
+use crate::pipeline::{Manifest, reason_name, rule_name};
+use crate::record::{Batch, RuleStats, Step};
 
 /// How many of the last messages are kept.
 pub const LAST_MESSAGES: usize = 40;
@@ -299,22 +298,6 @@ impl Snapshot {
     }
 }
 
-/// The name of the rule at `index` of the pipeline, or the engine's.
-pub fn rule_name(index: Option<usize>, manifests: &[Manifest]) -> &str {
-    index.and_then(|index| manifests.get(index)).map_or(ENGINE, |manifest| manifest.name.as_str())
-}
-
-/// The reason of a rejection, as dead letters and metrics have it.
-pub fn reason_name<'a>(rejection: &Rejection, manifests: &'a [Manifest]) -> &'a str {
-    match rejection.cause {
-        Cause::Rejected { rule, reason } => {
-            manifests.get(rule).and_then(|manifest| manifest.reasons.get(reason)).map_or("", String::as_str)
-        }
-        Cause::Fault { .. } | Cause::Skipped { .. } => RULE_FAULT,
-        Cause::Engine(reason) => reason.name(),
-    }
-}
-
 /// The part of `after` that is not in `before`: what is left between their common beginning and end.
 fn changed<'a>(before: &[u8], after: &'a [u8]) -> &'a [u8] {
     let alike = |(one, other): &(&u8, &u8)| one == other;
@@ -339,7 +322,8 @@ mod tests {
         batch
     }
 
-    use crate::reserved::Reason;
+    use crate::record::{Cause, Rejection};
+    use crate::reserved::{ENGINE, Reason};
 
     fn rejection(record: u32, cause: Cause) -> Rejection {
         Rejection { record, cause, detail: None, drop: false }

@@ -6,11 +6,13 @@ use anyhow::Context;
 
 use crate::admin;
 use crate::cli;
+use crate::clock::now;
 use crate::config::{self, Config};
-use crate::events::{self, Event, Inbox};
+use crate::events::Event;
 use crate::kafka::Embedded;
 use crate::logging;
 use crate::run;
+use crate::shutdown::Shutdown;
 use crate::snapshot::Shared;
 use crate::swap::{First, Handle, Judge, Loader, Store};
 use crate::wasm::{Cache, Compiler, Occasion, Runtime};
@@ -26,9 +28,9 @@ pub fn start(args: &cli::Run) -> anyhow::Result<()> {
     if !links.is_empty() {
         tracing::info!("left aside, because Kubernetes sets them for Services: {}", links.join(", "));
     }
-    let (sender, receiver) = mpsc::channel();
     // Before what may take a while, so that a process which is asked to stop meanwhile ends well.
-    events::signals(sender.clone())?;
+    let shutdown = Shutdown::default();
+    shutdown.request_on_signals()?;
     let rules = Rules::load(&config, &args.file)?;
     let embedded = config.kafka.brokers.is_none().then(|| Embedded::start(&config.topics)).transpose()?;
     let brokers = match (&config.kafka.brokers, &embedded) {
@@ -36,9 +38,10 @@ pub fn start(args: &cli::Run) -> anyhow::Result<()> {
         (None, embedded) => embedded.as_ref().context("failed to start the embedded broker")?.bootstrap_servers()?,
     };
     tracing::info!(brokers, embedded = embedded.is_some(), input = config.topics.input, "starting");
-    let (snapshot, (judge, rules)) = (Shared::default(), rules.start(sender)?);
+    let (snapshot, (sender, events)) = (Shared::default(), mpsc::channel());
+    let (judge, rules) = rules.start(sender)?;
     let _admin = admin::serve(&config.admin, snapshot.clone(), rules.clone())?;
-    let done = run::run(&config, judge, &brokers, &mut Inbox::new(receiver), &snapshot, now)?;
+    let done = run::run(&config, judge, &brokers, &shutdown, events, &snapshot, now)?;
     tracing::info!(read = done.read, written = done.written, rejected = done.rejected, batches = done.batches, "stopped");
     Ok(())
 }
@@ -71,9 +74,4 @@ impl Rules {
     pub(crate) fn start(self, events: mpsc::Sender<Event>) -> anyhow::Result<(Judge, Handle)> {
         Ok((Judge::new(self.first.rules(), Occasion::Live)?, self.loader.start(events)?))
     }
-}
-
-/// Milliseconds since the epoch.
-pub(crate) fn now() -> i64 {
-    chrono::Utc::now().timestamp_millis()
 }

@@ -24,12 +24,12 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use weir::config::{self, Config};
 use weir::counts::Counts;
-use weir::pipeline::{Evaluate, Pipeline};
+use weir::pipeline::{Evaluate, Pipeline, reason_name};
 use weir::record::{Batch, Step};
 use weir::ruleset::RuleSet;
 use weir::simulate::bad;
 use weir::simulate::logins::{Logins, Options};
-use weir::snapshot::reason_name;
+
 use weir::wasm::Runtime;
 
 const RECORDS: usize = 100_000;

@@ -1,7 +1,7 @@
 //! The three rules compiled natively, behind the same engine: the price of the sandbox is the difference.
 
 use weir::column::Column;
-use weir::config::OnFault;
+use weir::pipeline::OnFault;
 use weir::pipeline::{Evaluate, Fault, Manifest, Outcome, Pipeline, Stage, View};
 use weir_rule::abi::{self, Loaded};
 

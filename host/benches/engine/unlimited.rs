@@ -10,7 +10,8 @@ use anyhow::Context as _;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Engine, OptLevel, Store};
 use weir::column::Column;
-use weir::config::{self, OnFault};
+use weir::config;
+use weir::pipeline::OnFault;
 use weir::pipeline::{Evaluate, Fault, Manifest, Outcome, Pipeline, Stage, View};
 
 use self::bindings::Rule;

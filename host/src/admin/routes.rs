@@ -27,9 +27,9 @@ use super::body::{self, BODY_TIME, MAX_BODY_BYTES, Places, Taken};
 use super::crowd::Guest;
 use super::guard::{Denied, Guard};
 use super::metrics;
+use crate::clock::now;
 use crate::counts::instant;
 use crate::snapshot::{self, Shared};
-use crate::start::now;
 use crate::swap::{self, Answer, Handle};
 
 /// Requests that wait for the loader at a time: it does one after the other.

@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
+use crate::pipeline::OnFault;
 use crate::printable::harmless;
 
 pub use brokers::{check as check_brokers, is_host_name};
@@ -150,17 +151,6 @@ pub struct Rule {
     pub config: serde_json::Value,
     /// Where that was written.
     pub members: Members,
-}
-
-/// What becomes of a message on which a rule fails. `on_fault`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnFault {
-    /// It is rejected with the reason `rule_fault`.
-    DeadLetter,
-    /// It goes on as if the rule were not there.
-    Pass,
-    /// The process stops, and the message is not committed.
-    Stop,
 }
 
 /// What a rule may use. `[rule.NAME]`

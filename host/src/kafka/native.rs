@@ -17,7 +17,6 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
-use super::outbox::Outgoing;
 use super::troubles::Quiet;
 
 /// The most that a length takes in a record.
@@ -399,6 +398,19 @@ impl Drop for Headers {
         // SAFETY: they are ours until a message takes them over, and then they are forgotten.
         unsafe { rd::rd_kafka_headers_destroy(self.list.as_ptr()) };
     }
+}
+
+/// A message to be sent.
+pub(super) struct Outgoing<'a> {
+    pub(super) topic: &'a str,
+    /// Where to; none leaves it to the partitioner.
+    pub(super) partition: Option<i32>,
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) value: Option<&'a [u8]>,
+    pub(super) timestamp: Option<i64>,
+    pub(super) headers: Option<Headers>,
+    /// Comes back with the delivery report if that is bad.
+    pub(super) tag: usize,
 }
 
 /// A topic as a producer knows it. It has to go before the producer does.

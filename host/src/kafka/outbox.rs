@@ -17,7 +17,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext, PurgeConfig};
 
 use super::failure::{Operation, refused};
-use super::native::{self, Headers, Topic};
+use super::native::{self, Outgoing, Topic};
 use super::troubles::Troubles;
 use super::{Failure, client};
 
@@ -39,19 +39,6 @@ const SHRINK: usize = 4;
 
 /// Under this name the client logs that a transaction, or the producer, has failed.
 const TRANSACTION_FAILED: &str = "TXNERR";
-
-/// A message to be sent.
-pub(super) struct Outgoing<'a> {
-    pub(super) topic: &'a str,
-    /// Where to; none leaves it to the partitioner.
-    pub(super) partition: Option<i32>,
-    pub(super) key: Option<&'a [u8]>,
-    pub(super) value: Option<&'a [u8]>,
-    pub(super) timestamp: Option<i64>,
-    pub(super) headers: Option<Headers>,
-    /// Comes back with the delivery report if that is bad.
-    pub(super) tag: usize,
-}
 
 /// A message that was not delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

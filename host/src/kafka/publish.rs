@@ -7,7 +7,8 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::Failure;
 use super::client;
 use super::failure::{Operation, refused};
-use super::outbox::{Outbox, Outgoing};
+use super::native::Outgoing;
+use super::outbox::Outbox;
 use super::troubles::Troubles;
 use crate::config;
 

@@ -22,8 +22,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::client;
-use super::native::{LENGTH_BYTES, Sent, Topic, Watched};
-use super::outbox::Outgoing;
+use super::native::{LENGTH_BYTES, Outgoing, Sent, Topic, Watched};
 use super::troubles::{Quiet, Troubles};
 
 /// What decides how large a record is once it is sent.

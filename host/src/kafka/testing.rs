@@ -13,7 +13,8 @@ pub(crate) use rdkafka::types::{RDKafkaApiKey as Request, RDKafkaRespErr as Code
 
 use super::Embedded;
 use super::client;
-use super::outbox::{Outbox, Outgoing};
+use super::native::Outgoing;
+use super::outbox::Outbox;
 use super::troubles::Quiet;
 use super::writer::header_list;
 use crate::config::{Config, Secret};

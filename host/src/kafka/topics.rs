@@ -19,7 +19,7 @@ use super::native;
 use super::troubles::{Quiet, Troubles};
 use crate::backoff::Backoff;
 use crate::config::{self, Config};
-use crate::events::Inbox;
+use crate::shutdown::Shutdown;
 
 /// How long a broker may take to answer one question.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -43,11 +43,11 @@ pub struct Ready {
 ///
 /// # Errors
 /// What waiting cannot help: a missing topic that is not to be created, a missing permission, settings that are refused.
-pub fn prepare(config: &Config, brokers: &str, inbox: &mut Inbox) -> anyhow::Result<Option<Ready>> {
+pub fn prepare(config: &Config, brokers: &str, shutdown: &Shutdown) -> anyhow::Result<Option<Ready>> {
     let config::Topics { input, output, rejected, counts, .. } = &config.topics;
     let written = [output, rejected, counts].map(|topic| (topic.as_str(), Operation::Write));
     let clients = Clients::open(&config.kafka, brokers, SET_INPUT)?;
-    prepare_these(config, &[&[(input.as_str(), Operation::Read)], &written[..]].concat(), &clients, inbox)
+    prepare_these(config, &[&[(input.as_str(), Operation::Read)], &written[..]].concat(), &clients, shutdown)
 }
 
 /// The same for a producer to the input topic: it sees to that one alone, and needs no permission for others. `other` says how
@@ -55,16 +55,16 @@ pub fn prepare(config: &Config, brokers: &str, inbox: &mut Inbox) -> anyhow::Res
 ///
 /// # Errors
 /// As [`prepare`].
-pub fn prepare_input(config: &Config, brokers: &str, other: &'static str, inbox: &mut Inbox) -> anyhow::Result<Option<Ready>> {
+pub fn prepare_input(config: &Config, brokers: &str, other: &'static str, shutdown: &Shutdown) -> anyhow::Result<Option<Ready>> {
     let clients = Clients::open(&config.kafka, brokers, other)?;
-    prepare_these(config, &[(&config.topics.input, Operation::Write)], &clients, inbox)
+    prepare_these(config, &[(&config.topics.input, Operation::Write)], &clients, shutdown)
 }
 
 fn prepare_these(
     config: &Config,
     wanted: &[(&str, Operation)],
     clients: &Clients,
-    inbox: &mut Inbox,
+    shutdown: &Shutdown,
 ) -> anyhow::Result<Option<Ready>> {
     let brokers = clients.brokers.as_str();
     let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
@@ -87,7 +87,7 @@ fn prepare_these(
                 }
             }
         }
-        if !inbox.wait(backoff.pause()) {
+        if !shutdown.wait(backoff.pause()) {
             return Ok(None);
         }
     }

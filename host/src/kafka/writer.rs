@@ -8,13 +8,11 @@
 //! named, a dead letter that is produced to the input again and rejected again has each of them once, and nobody can forge one.
 //! All other headers stay where they are, and ours follow. Only where outputs get no headers of ours do they keep all they have.
 
-use super::native::{Headers, header_bytes};
-use super::outbox::Outgoing;
+use super::native::{Headers, Outgoing, header_bytes};
 use crate::config::{self, Config};
 use crate::counts::Window;
-use crate::pipeline::Manifest;
+use crate::pipeline::{Manifest, reason_name, rule_name};
 use crate::record::{Batch, Output, Rejection, Step};
-use crate::snapshot::{reason_name, rule_name};
 
 /// Hash of the rules in force.
 pub const RULESET: &str = "weir-ruleset";

@@ -9,6 +9,7 @@
 
 mod isolate;
 mod metadata;
+mod names;
 mod plan;
 mod rows;
 
@@ -16,7 +17,6 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::column::Column;
-use crate::config::OnFault;
 use crate::counts::Counts;
 use crate::json::{Found, Node, Splicer, Unwritable, Writes};
 use crate::record::{Batch, Cause, Rejection, RuleStats, Step};
@@ -25,6 +25,7 @@ use isolate::{Breaker, Refusal};
 use plan::{Plan, Source};
 use rows::Rows;
 
+pub use names::{reason_name, rule_name};
 pub use plan::check_manifest;
 
 /// Of a rejection's detail, what is kept: bytes of UTF-8. It becomes a header of the dead letter.
@@ -217,6 +218,17 @@ pub struct Stage<R> {
     pub on_fault: OnFault,
     /// How it is run.
     pub rule: R,
+}
+
+/// What becomes of a message on which a rule fails. `on_fault`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFault {
+    /// It is rejected with the reason `rule_fault`.
+    DeadLetter,
+    /// It goes on as if the rule were not there.
+    Pass,
+    /// The process stops, and the message is not committed.
+    Stop,
 }
 
 /// What becomes of rows that a rule does not let pass.

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use super::Manifest;
 use super::metadata::Metadata;
-use crate::column::steers;
 use crate::json::{Node, Projection};
+use crate::printable::steers;
 use crate::reserved::{ENGINE, is_reserved};
 
 /// Members that a rule may read, that it may write, and reasons that it may have.

@@ -9,7 +9,6 @@ mod show;
 use std::env;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -20,9 +19,8 @@ use serde_json::{Value, json};
 
 use crate::cli::{self, ConfigFile, Interface, RulesCommand, RulesShadow};
 use crate::config::{self, Admin, Invalid, Salvaged};
-use crate::events::{self, Inbox};
-use crate::printable::can_draw;
 use crate::ruleset;
+use crate::shutdown::Shutdown;
 use crate::swap::report::{Change, Deployed, Entry, Shadow, Status};
 use client::{Answer, Client};
 
@@ -108,23 +106,22 @@ fn shadow(args: &RulesShadow) -> anyhow::Result<()> {
     let client = client(&args.interface)?;
     let files = files(&args.files)?;
     // From here on Ctrl-C ends the candidate, not only us.
-    let (sender, receiver) = mpsc::channel();
-    events::signals(sender)?;
-    let mut inbox = Inbox::new(receiver);
+    let shutdown = Shutdown::default();
+    shutdown.request_on_signals()?;
     let started = client.post::<Shadow>("/shadow", &json!({"files": files}))?.content;
-    let last = watch(&client, &started, args.seconds, &mut inbox)?;
+    let last = watch(&client, &started, args.seconds, &shutdown)?;
     let report = if args.keep { last } else { client.post("/shadow/end", &json!({}))? };
     print(&args.interface, &report, show::shadow)
 }
 
 /// Asks after a candidate until its time is over, or until a signal comes. Returns how it does then.
-fn watch(client: &Client, started: &Shadow, seconds: Option<u32>, inbox: &mut Inbox) -> anyhow::Result<Answer<Shadow>> {
+fn watch(client: &Client, started: &Shadow, seconds: Option<u32>, shutdown: &Shutdown) -> anyhow::Result<Answer<Shadow>> {
     let begun = Instant::now();
     let time = seconds.map(|seconds| Duration::from_secs(seconds.into()));
     let mut progress = Progress::new();
     loop {
         let rest = time.map_or(ASK_EVERY, |time| time.saturating_sub(begun.elapsed()).min(ASK_EVERY));
-        let go_on = inbox.wait(rest);
+        let go_on = shutdown.wait(rest);
         let now = client.get::<Shadow>("/shadow", &[]);
         let now = now.context("lost sight of the candidate; `weir rules status` tells whether it still runs")?;
         let same = (&now.content.candidate.hash, now.content.since) == (&started.candidate.hash, started.since);
@@ -144,7 +141,7 @@ struct Progress {
 
 impl Progress {
     fn new() -> Progress {
-        let rewrites = io::stderr().is_terminal() && can_draw(env::var_os("TERM").as_deref());
+        let rewrites = io::stderr().is_terminal() && crate::logging::can_draw(env::var_os("TERM").as_deref());
         Progress { rewrites, told: None }
     }
 

@@ -2,9 +2,8 @@
 //!
 //! A rule that fails on everything must not fill the log, so only some faults are named; the metrics have all.
 
-use crate::pipeline::Manifest;
+use crate::pipeline::{Manifest, rule_name};
 use crate::record::{Part, Rejection};
-use crate::snapshot::rule_name;
 use crate::swap::Judge;
 use crate::throttle::Throttle;
 

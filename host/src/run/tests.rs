@@ -122,6 +122,7 @@ fn quick_broker() -> Broker {
 /// A run in a thread of its own. It is asked to stop when this is dropped, so that a failed test ends.
 pub(super) struct Running<'scope> {
     events: Sender<Event>,
+    shutdown: Shutdown,
     pub(super) snapshot: Shared,
     thread: Option<ScopedJoinHandle<'scope, anyhow::Result<()>>>,
 }
@@ -160,12 +161,11 @@ impl<'scope> Running<'scope> {
         clock: &'env AtomicI64,
         rules: Judge,
     ) -> Running<'scope> {
-        let (events, receiver) = mpsc::channel();
-        let snapshot = Shared::default();
-        let shared = snapshot.clone();
-        let thread = scope
-            .spawn(move || serve(config, rules, address, &mut Inbox::new(receiver), &shared, || clock.load(Ordering::Relaxed)));
-        Running { events, snapshot, thread: Some(thread) }
+        let (sender, events) = mpsc::channel();
+        let (snapshot, shutdown) = (Shared::default(), Shutdown::default());
+        let (shared, stop) = (snapshot.clone(), shutdown.clone());
+        let thread = scope.spawn(move || serve(config, rules, address, &stop, events, &shared, || clock.load(Ordering::Relaxed)));
+        Running { events: sender, shutdown, snapshot, thread: Some(thread) }
     }
 
     pub(super) fn until(&self, what: &str, condition: impl Fn(&Snapshot) -> bool) {
@@ -185,7 +185,7 @@ impl<'scope> Running<'scope> {
     }
 
     pub(super) fn stop(mut self) -> anyhow::Result<Snapshot> {
-        self.events.send(Event::Shutdown).unwrap();
+        self.shutdown.request();
         self.join()
     }
 
@@ -198,7 +198,7 @@ impl<'scope> Running<'scope> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        let _ = self.events.send(Event::Shutdown);
+        self.shutdown.request();
     }
 }
 

@@ -6,8 +6,8 @@ use anyhow::bail;
 
 use super::{Message, Outlet};
 use crate::config::Config;
-use crate::events::Inbox;
 use crate::kafka::{Failure, Publisher, publish};
+use crate::shutdown::Shutdown;
 
 /// After so many messages their delivery reports are waited for, so that what failed is told and not only counted.
 const SETTLE_MESSAGES: u32 = 10_000;
@@ -32,10 +32,10 @@ impl Feed {
         Ok(Feed { publisher: Publisher::open(&config.kafka, brokers, &topic)?, topic, unsettled: 0, settled: Instant::now() })
     }
 
-    fn settle(&mut self, inbox: &mut Inbox) -> anyhow::Result<()> {
+    fn settle(&mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
         self.unsettled = 0;
         self.settled = Instant::now();
-        let outcome = self.publisher.finish(&mut || inbox.overdue());
+        let outcome = self.publisher.finish(&mut || shutdown.is_overdue());
         self.explain(outcome)
     }
 
@@ -51,13 +51,13 @@ impl Feed {
 }
 
 impl Outlet for Feed {
-    fn put(&mut self, message: &Message, inbox: &mut Inbox) -> anyhow::Result<()> {
+    fn put(&mut self, message: &Message, shutdown: &Shutdown) -> anyhow::Result<()> {
         let sent = publish::Message { key: Some(&message.key), value: message.value.as_deref(), timestamp: None };
-        let outcome = self.publisher.send(sent, &mut || inbox.overdue());
+        let outcome = self.publisher.send(sent, &mut || shutdown.is_overdue());
         self.explain(outcome)?;
         self.unsettled += 1;
         match self.unsettled >= SETTLE_MESSAGES || self.settled.elapsed() >= SETTLE_EVERY {
-            true => self.settle(inbox),
+            true => self.settle(shutdown),
             false => Ok(()),
         }
     }
@@ -67,7 +67,7 @@ impl Outlet for Feed {
         Ok(())
     }
 
-    fn finish(&mut self, inbox: &mut Inbox) -> anyhow::Result<()> {
-        self.settle(inbox)
+    fn finish(&mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        self.settle(shutdown)
     }
 }

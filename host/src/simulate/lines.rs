@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 
 use super::{Message, Outlet};
-use crate::events::Inbox;
+use crate::shutdown::Shutdown;
 
 /// Writes messages to `W`, which is best buffered.
 pub(super) struct Lines<W: Write> {
@@ -26,7 +26,7 @@ impl<W: Write> Lines<W> {
 }
 
 impl<W: Write> Outlet for Lines<W> {
-    fn put(&mut self, message: &Message, _: &mut Inbox) -> anyhow::Result<()> {
+    fn put(&mut self, message: &Message, _: &Shutdown) -> anyhow::Result<()> {
         match message.value.as_deref().filter(|value| memchr::memchr(b'\n', value).is_none()) {
             Some(value) => [value, b"\n"].iter().try_for_each(|bytes| self.out.write_all(bytes)).map_err(failed),
             None => {
@@ -40,7 +40,7 @@ impl<W: Write> Outlet for Lines<W> {
         self.out.flush().map_err(failed)
     }
 
-    fn finish(&mut self, _: &mut Inbox) -> anyhow::Result<()> {
+    fn finish(&mut self, _: &Shutdown) -> anyhow::Result<()> {
         if self.left_out > 0 {
             tracing::info!(messages = self.left_out, "left out what is no line");
         }

@@ -9,7 +9,6 @@ mod lines;
 pub mod logins;
 
 use std::io::{self, BufWriter, Write};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -19,9 +18,9 @@ pub use logins::{Logins, MEMBERS, Message, Options};
 
 use crate::cli::{self, BadUsage};
 use crate::config::{self, Config};
-use crate::events::{self, Inbox};
 use crate::kafka::topics;
 use crate::logging;
+use crate::shutdown::Shutdown;
 
 use lines::Lines;
 
@@ -29,17 +28,17 @@ use lines::Lines;
 const PROGRESS_EVERY: Duration = Duration::from_secs(30);
 /// Where there is no rate: after so many logins their timestamp is a second later.
 const UNPACED_PER_SECOND: u32 = 1_000;
-/// Where there is no rate: how many messages there are between two looks at clock and inbox.
+/// Where there is no rate: how many messages there are between two looks at clock and shutdown.
 const UNPACED_STRIDE: u64 = 256;
 
 /// Where messages go.
 pub trait Outlet {
-    /// Takes a message, and waits while it cannot, though not much longer than until `inbox` has a shutdown.
-    fn put(&mut self, message: &Message, inbox: &mut Inbox) -> anyhow::Result<()>;
+    /// Takes a message, and waits while it cannot, though not much longer than until `shutdown` has a shutdown.
+    fn put(&mut self, message: &Message, shutdown: &Shutdown) -> anyhow::Result<()>;
     /// Called before a pause: sends on what it has.
     fn idle(&mut self) -> anyhow::Result<()>;
     /// Sees everything off.
-    fn finish(&mut self, inbox: &mut Inbox) -> anyhow::Result<()>;
+    fn finish(&mut self, shutdown: &Shutdown) -> anyhow::Result<()>;
 }
 
 /// How many messages there were, and how many of them bad.
@@ -57,18 +56,17 @@ pub fn simulate(args: &cli::Simulate) -> anyhow::Result<()> {
     let mut config = if args.to_stdout { args.file.load()? } else { args.file.load_for_kafka()? };
     logging::start(&config.log);
     override_by(&mut config, args);
-    let (sender, receiver) = mpsc::channel();
-    events::signals(sender)?;
-    let mut inbox = Inbox::new(receiver);
+    let shutdown = Shutdown::default();
+    shutdown.request_on_signals()?;
     let logins = Logins::new(&options(&config.simulate, args)).take(bound(config.simulate.count));
     let begun = Instant::now();
     let produced = if args.to_stdout {
-        produce(logins, &mut Lines::new(BufWriter::new(io::stdout().lock())), config.simulate.rate, &mut inbox)?
+        produce(logins, &mut Lines::new(BufWriter::new(io::stdout().lock())), config.simulate.rate, &shutdown)?
     } else {
         // How another input topic is named.
         let other = if args.topic.is_some() { "give another --topic" } else { topics::SET_INPUT };
-        let Some(mut feed) = feed(&config, other, &mut inbox)? else { return Ok(()) };
-        produce(logins, &mut feed, config.simulate.rate, &mut inbox)?
+        let Some(mut feed) = feed(&config, other, &shutdown)? else { return Ok(()) };
+        produce(logins, &mut feed, config.simulate.rate, &shutdown)?
     };
     let Produced { messages, bad } = produced;
     tracing::info!(messages, bad, seconds = format_args!("{:.1}", begun.elapsed().as_secs_f64()), "simulated");
@@ -81,19 +79,19 @@ pub fn produce(
     logins: impl Iterator<Item = Message>,
     outlet: &mut dyn Outlet,
     rate: u32,
-    inbox: &mut Inbox,
+    shutdown: &Shutdown,
 ) -> anyhow::Result<Produced> {
     let mut produced = Produced::default();
     let mut pace = Pace::new(rate);
     for message in logins {
-        if !pace.wait(produced, outlet, inbox)? {
+        if !pace.wait(produced, outlet, shutdown)? {
             break;
         }
-        outlet.put(&message, inbox)?;
+        outlet.put(&message, shutdown)?;
         produced.messages += 1;
         produced.bad += u64::from(message.kind.is_some());
     }
-    outlet.finish(inbox)?;
+    outlet.finish(shutdown)?;
     Ok(produced)
 }
 
@@ -111,7 +109,7 @@ impl Pace {
     }
 
     /// Waits until the next message is due. Returns whether to go on.
-    fn wait(&mut self, produced: Produced, outlet: &mut dyn Outlet, inbox: &mut Inbox) -> anyhow::Result<bool> {
+    fn wait(&mut self, produced: Produced, outlet: &mut dyn Outlet, shutdown: &Shutdown) -> anyhow::Result<bool> {
         if self.rate == 0 && !produced.messages.is_multiple_of(UNPACED_STRIDE) {
             return Ok(true);
         }
@@ -121,10 +119,10 @@ impl Pace {
         }
         let early = self.due(produced.messages).saturating_sub(self.begun.elapsed());
         if early.is_zero() {
-            return Ok(!inbox.stopping());
+            return Ok(!shutdown.is_requested());
         }
         outlet.idle()?;
-        Ok(inbox.wait(early))
+        Ok(shutdown.wait(early))
     }
 
     /// When message `index` is due, after the beginning.
@@ -165,7 +163,7 @@ fn bound(count: u64) -> usize {
 }
 
 /// A way to the input topic, once the cluster is there. None if asked to stop before that.
-fn feed(config: &Config, other: &'static str, inbox: &mut Inbox) -> anyhow::Result<Option<Feed>> {
+fn feed(config: &Config, other: &'static str, shutdown: &Shutdown) -> anyhow::Result<Option<Feed>> {
     let brokers = config.kafka.brokers.as_deref().ok_or_else(|| {
         BadUsage(
             "failed to find a broker to produce to: the embedded one lives within `weir run` or `weir demo`; give --brokers or \
@@ -173,7 +171,7 @@ fn feed(config: &Config, other: &'static str, inbox: &mut Inbox) -> anyhow::Resu
                 .to_owned(),
         )
     })?;
-    match topics::prepare_input(config, brokers, other, inbox)? {
+    match topics::prepare_input(config, brokers, other, shutdown)? {
         Some(_) => Feed::open(config, brokers).map(Some),
         None => Ok(None),
     }
@@ -188,11 +186,6 @@ fn list(out: &mut dyn Write) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn inbox() -> (mpsc::Sender<events::Event>, Inbox) {
-        let (sender, receiver) = mpsc::channel();
-        (sender, Inbox::new(receiver))
-    }
-
     fn logins(kind: &str, count: usize) -> impl Iterator<Item = Message> {
         let kinds = vec![bad::find(kind).unwrap()];
         Logins::new(&Options { bad_share: 1.0, kinds, ..Options::default() }).take(count)
@@ -201,7 +194,7 @@ mod tests {
     #[test]
     fn a_message_is_a_line() {
         let mut lines = Lines::new(Vec::new());
-        let produced = produce(logins("old-version", 3), &mut lines, 0, &mut inbox().1).unwrap();
+        let produced = produce(logins("old-version", 3), &mut lines, 0, &Shutdown::default()).unwrap();
         assert_eq!(produced, Produced { messages: 3, bad: 3 });
         assert_eq!(String::from_utf8(lines.into_inner()).unwrap().lines().count(), 3);
     }
@@ -210,16 +203,16 @@ mod tests {
     fn what_is_no_line_is_left_out() {
         for (kind, expected) in [("tombstone", ""), ("raw-newline", ""), ("empty-value", "\n\n\n")] {
             let mut lines = Lines::new(Vec::new());
-            produce(logins(kind, 3), &mut lines, 0, &mut inbox().1).unwrap();
+            produce(logins(kind, 3), &mut lines, 0, &Shutdown::default()).unwrap();
             assert_eq!(String::from_utf8(lines.into_inner()).unwrap(), expected, "{kind}");
         }
     }
 
     #[test]
     fn a_shutdown_ends_it() {
-        let (sender, mut inbox) = inbox();
-        sender.send(events::Event::Shutdown).unwrap();
-        let produced = produce(logins("old-version", usize::MAX), &mut Lines::new(io::sink()), 1, &mut inbox).unwrap();
+        let shutdown = Shutdown::default();
+        shutdown.request();
+        let produced = produce(logins("old-version", usize::MAX), &mut Lines::new(io::sink()), 1, &shutdown).unwrap();
         assert_eq!(produced.messages, 0);
     }
 

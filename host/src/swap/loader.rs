@@ -32,10 +32,10 @@ use super::store::{Decisions, Store, describe};
 use super::trial::Record;
 use super::watch::Watch;
 use super::{Asked, File, Handle, SharedStatus, update};
+use crate::clock::now;
 use crate::config::{self, Config};
 use crate::events::Event;
 use crate::ruleset::{Definition, RuleSet};
-use crate::start::now;
 use crate::wasm::Runtime;
 use handover::{Cause, Pending};
 

@@ -17,9 +17,8 @@ use anyhow::Context as _;
 use super::judge::Judge;
 use super::report::{Difference, Set, Shadow};
 use crate::counts::Counts;
-use crate::pipeline::Manifest;
+use crate::pipeline::{Manifest, reason_name, rule_name};
 use crate::record::{Batch, Part, Step};
-use crate::snapshot::{reason_name, rule_name};
 
 /// Messages of a sample: what copying them takes is lost in what judging a batch takes.
 const SAMPLE_ROWS: usize = 250;

@@ -419,7 +419,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (store, mut set) = (store(folder.path(), 5), definition(b"wasm"));
         set.rules[0].config.config = serde_json::json!({"a": 1});
-        set.rules[0].config.on_fault = config::OnFault::Pass;
+        set.rules[0].config.on_fault = crate::pipeline::OnFault::Pass;
         store.save(&set, &saved(&set, 7), &[]).unwrap();
         let found = store.find(&set.hash()[..6]).unwrap();
         assert_eq!(found.at, 7);

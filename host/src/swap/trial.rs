@@ -15,9 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::judge::Judge;
 use crate::config;
 use crate::counts::Counts;
-use crate::pipeline::Manifest;
+use crate::pipeline::{Manifest, reason_name, rule_name};
 use crate::record::{Cause, Part, Rejection, Step};
-use crate::snapshot::{reason_name, rule_name};
 
 /// Shares are taken of at least so many messages: one bad message among the first three says little.
 const FEWEST: u64 = 100;

@@ -22,15 +22,14 @@ mod windows;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write as _};
-use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use chrono::{SecondsFormat, Utc};
 
 use crate::config::Config;
-use crate::events::{self, Inbox};
 use crate::kafka::Failure;
+use crate::shutdown::Shutdown;
 use crate::{cli, logging};
 
 use progress::Progress;
@@ -93,7 +92,7 @@ fn check(config: &Config) -> anyhow::Result<String> {
 
 fn once(args: &cli::Verify, config: &Config, brokers: &str) -> anyhow::Result<Verdict> {
     // Nothing is written, so a signal may end it anywhere.
-    let mut progress = Progress::new(Inbox::new(mpsc::channel().1));
+    let mut progress = Progress::new(Shutdown::default());
     let mut session = Session::open(config, brokers, patience(args), &mut progress).map_err(cause)?;
     session.round(&mut progress).map_err(cause)?.with_context(|| {
         let (group, topic) = (&config.kafka.group, &config.topics.input);
@@ -103,9 +102,9 @@ fn once(args: &cli::Verify, config: &Config, brokers: &str) -> anyhow::Result<Ve
 
 /// Takes one cut after the other until a signal comes. Returns the last verdict, with all that was wrong before.
 fn follow(args: &cli::Verify, config: &Config, brokers: &str) -> anyhow::Result<Verdict> {
-    let (sender, receiver) = mpsc::channel();
-    events::signals(sender)?;
-    let mut progress = Progress::new(Inbox::new(receiver));
+    let shutdown = Shutdown::default();
+    shutdown.request_on_signals()?;
+    let mut progress = Progress::new(shutdown);
     let mut session = Session::open(config, brokers, patience(args), &mut progress).map_err(cause)?;
     follow_rounds(args, &mut progress, |progress| session.round(progress), cli::print)
 }
@@ -192,7 +191,6 @@ mod tests {
     use super::audit::Audit;
     use super::violation::Names;
     use super::*;
-    use crate::events::Event;
 
     /// A verdict with something wrong in it, or with nothing.
     fn verdict(good: bool) -> Verdict {
@@ -208,17 +206,17 @@ mod tests {
         mut rounds: Vec<Result<Option<Verdict>, Failure>>,
         mut heard: impl FnMut() -> anyhow::Result<()>,
     ) -> (anyhow::Result<Verdict>, Vec<String>) {
-        let (sender, receiver) = mpsc::channel();
+        let shutdown = Shutdown::default();
         let args = cli::Verify { file: Default::default(), brokers: None, json: false, follow: true, every: 0, timeout: 60 };
         let mut said = Vec::new();
         rounds.reverse();
         let outcome = follow_rounds(
             &args,
-            &mut Progress::new(Inbox::new(receiver)),
+            &mut Progress::new(shutdown.clone()),
             |_| {
                 let round = rounds.pop().expect("it has stopped by now");
                 if rounds.is_empty() {
-                    sender.send(Event::Shutdown).unwrap();
+                    shutdown.request();
                 }
                 round
             },

@@ -3,8 +3,8 @@
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
-use crate::events::Inbox;
 use crate::kafka::reader::Watch;
+use crate::shutdown::Shutdown;
 use crate::view::number;
 
 /// How often there is a line.
@@ -12,7 +12,7 @@ const TELL_EVERY: Duration = Duration::from_secs(3);
 
 /// Watches a reader.
 pub(super) struct Progress {
-    inbox: Inbox,
+    shutdown: Shutdown,
     topic: String,
     told: Instant,
     /// What was read when it was told.
@@ -20,13 +20,13 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new(inbox: Inbox) -> Progress {
-        Progress { inbox, topic: String::new(), told: Instant::now(), before: 0 }
+    pub(super) fn new(shutdown: Shutdown) -> Progress {
+        Progress { shutdown, topic: String::new(), told: Instant::now(), before: 0 }
     }
 
     /// Waits for `time`, or until a signal comes. Returns whether to go on.
     pub(super) fn pause(&mut self, time: Duration) -> bool {
-        self.inbox.wait(time)
+        self.shutdown.wait(time)
     }
 }
 
@@ -50,10 +50,10 @@ impl Watch for Progress {
             );
             (self.before, self.told) = (read, Instant::now());
         }
-        !self.inbox.stopping()
+        !self.shutdown.is_requested()
     }
 
     fn wait(&mut self, time: Duration) -> bool {
-        self.inbox.wait(time)
+        self.shutdown.wait(time)
     }
 }

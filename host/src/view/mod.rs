@@ -11,11 +11,30 @@ mod rates;
 mod screen;
 mod text;
 
-use crate::snapshot::{Rejected, Snapshot};
+use std::time::Duration;
+
+use crate::snapshot::{Rejected, Shared, Snapshot};
+use crate::swap::Handle;
 
 pub use plain::{farewell, lines};
 pub use screen::screen;
 pub(crate) use text::{middle_out, number};
+
+/// What there is to be shown.
+pub struct Stage {
+    /// What the engine does.
+    pub snapshot: Shared,
+    /// The rules that it judges by.
+    pub rules: Handle,
+    /// How to swap them while they run.
+    pub invitation: String,
+}
+
+/// Says when to end the view.
+pub trait Watch {
+    /// Waits for `time`. Returns whether to go on.
+    fn wait(&mut self, time: Duration) -> bool;
+}
 
 /// Rejections, the most frequent first.
 fn by_frequency(snapshot: &Snapshot) -> Vec<&Rejected> {

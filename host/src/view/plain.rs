@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use super::by_frequency;
 use super::rates::Rates;
 use super::text::{number, time_of_day};
+use super::{Watch, by_frequency};
 use crate::counts::Window;
-use crate::demo::Watch;
 use crate::printable::harmless;
 use crate::snapshot::{Shared, Snapshot};
 
@@ -21,7 +20,7 @@ const EVERY: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// If `out` cannot be written.
-pub fn lines(shared: &Shared, out: &mut dyn Write, watch: &mut Watch<'_>) -> anyhow::Result<()> {
+pub fn lines(shared: &Shared, out: &mut dyn Write, watch: &mut dyn Watch) -> anyhow::Result<()> {
     let mut rates = Rates::default();
     let mut closed: Option<Window> = None;
     let mut last = Instant::now();

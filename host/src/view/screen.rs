@@ -9,9 +9,9 @@ use ratatui::DefaultTerminal;
 use super::ascii;
 use super::draw::{self, Scene};
 use super::rates::Rates;
-use crate::demo::{Stage, Watch};
+use super::{Stage, Watch};
+use crate::clock::now;
 use crate::logging::Lines;
-use crate::start::now;
 
 /// How often the screen is drawn. A person sees no more, and the engine is to have the processor.
 const FRAME: Duration = Duration::from_millis(200);
@@ -23,13 +23,13 @@ const RATE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// If the terminal cannot be used.
-pub fn screen(stage: &Stage, log: &Lines, watch: &mut Watch<'_>) -> anyhow::Result<()> {
+pub fn screen(stage: &Stage, log: &Lines, watch: &mut dyn Watch) -> anyhow::Result<()> {
     let outcome = ratatui::try_init().and_then(|mut terminal| show(&mut terminal, stage, log, watch));
     ratatui::restore();
     outcome.context("failed to use the terminal: pipe the output through `cat` for plain lines")
 }
 
-fn show(terminal: &mut DefaultTerminal, stage: &Stage, log: &Lines, watch: &mut Watch<'_>) -> std::io::Result<()> {
+fn show(terminal: &mut DefaultTerminal, stage: &Stage, log: &Lines, watch: &mut dyn Watch) -> std::io::Result<()> {
     let (begun, ascii) = (Instant::now(), ascii::is_wanted());
     let mut rates = Rates::default();
     let mut rated = begun;

@@ -7,10 +7,10 @@ use anyhow::{Context as _, ensure};
 
 use super::handover::Cause;
 use super::{Live, Loader};
+use crate::clock::now;
 use crate::config;
 use crate::events::Event;
 use crate::ruleset::{Defined, Definition, RuleSet, read};
-use crate::start::now;
 use crate::swap::first::{prove_folder, prove_kept};
 use crate::swap::judge::Judge;
 use crate::swap::report::{Deployed, Shadow, Why};

@@ -9,10 +9,10 @@ use std::time::Instant;
 use anyhow::{Context as _, anyhow, bail, ensure};
 
 use super::{Live, Loader};
+use crate::clock::now;
 use crate::events::Event;
 use crate::files;
 use crate::ruleset::RuleSet;
-use crate::start::now;
 use crate::swap::judge::{Judge, Note, Prepared, Taken};
 use crate::swap::report::{Deployed, Refusal, Set, TakenBack, Why};
 use crate::swap::store::{OnTrial, Saved, Store, changes};

@@ -1,0 +1,21 @@
+//! What rejections are called in dead letters, metrics and the log.
+
+use super::Manifest;
+use crate::record::{Cause, Rejection};
+use crate::reserved::{ENGINE, RULE_FAULT};
+
+/// The name of the rule at `index` of the pipeline, or the engine's.
+pub fn rule_name(index: Option<usize>, manifests: &[Manifest]) -> &str {
+    index.and_then(|index| manifests.get(index)).map_or(ENGINE, |manifest| manifest.name.as_str())
+}
+
+/// The reason of a rejection, as dead letters and metrics have it.
+pub fn reason_name<'a>(rejection: &Rejection, manifests: &'a [Manifest]) -> &'a str {
+    match rejection.cause {
+        Cause::Rejected { rule, reason } => {
+            manifests.get(rule).and_then(|manifest| manifest.reasons.get(reason)).map_or("", String::as_str)
+        }
+        Cause::Fault { .. } | Cause::Skipped { .. } => RULE_FAULT,
+        Cause::Engine(reason) => reason.name(),
+    }
+}

@@ -1,0 +1,113 @@
+//! How a process learns that it should stop: a flag that signals set, and whatever waits looks at.
+//!
+//! Whoever only waits for time to pass uses [`Shutdown::wait`]; whoever waits for a broker asks [`Shutdown::is_overdue`] now and
+//! then. What is left out: what there is to do before the end, which each command knows by itself.
+
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// How long a batch in hand may take to finish once a shutdown is requested. With the time for leaving the group and what
+/// librdkafka needs to let go of its threads this stays below the 10 s that a supervisor usually grants.
+pub const FINISH_GRACE: Duration = Duration::from_secs(2);
+
+/// A signal that comes again within this time is the same one: `timeout` signals its child and then its group, and so twice.
+const SAME_SIGNAL: Duration = Duration::from_millis(100);
+
+/// Whether a shutdown is requested, and since when. Clones are of the same.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown(Arc<Requested>);
+
+#[derive(Debug, Default)]
+struct Requested {
+    since: OnceLock<Instant>,
+    lock: Mutex<()>,
+    changed: Condvar,
+}
+
+impl Shutdown {
+    /// Requests it, and wakes whoever waits. A second request changes nothing.
+    pub fn request(&self) {
+        let _locked = self.0.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.since.get_or_init(Instant::now);
+        self.0.changed.notify_all();
+    }
+
+    /// Returns whether a shutdown is requested.
+    pub fn is_requested(&self) -> bool {
+        self.0.since.get().is_some()
+    }
+
+    /// Returns whether a shutdown was requested so long ago that waiting for a broker has to end.
+    pub fn is_overdue(&self) -> bool {
+        self.0.since.get().is_some_and(|since| since.elapsed() >= FINISH_GRACE)
+    }
+
+    /// Waits for `time`, or until a shutdown is requested. Returns whether to go on.
+    pub fn wait(&self, time: Duration) -> bool {
+        let locked = self.0.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.0.changed.wait_timeout_while(locked, time, |()| !self.is_requested());
+        drop(waited);
+        !self.is_requested()
+    }
+
+    /// Requests it on the first SIGTERM or SIGINT from now on. The next signal ends the process at once, unless it follows so
+    /// soon that it must be the same.
+    ///
+    /// # Errors
+    /// If the handlers cannot be installed.
+    pub fn request_on_signals(&self) -> anyhow::Result<()> {
+        self.request_on_signals_and(|| ())
+    }
+
+    /// [`Shutdown::request_on_signals`], with what is to be done before the process ends at once.
+    ///
+    /// # Errors
+    /// If the handlers cannot be installed.
+    pub fn request_on_signals_and(&self, last: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+        let signals = Signals::new([SIGTERM, SIGINT]).context("failed to watch for signals")?;
+        let shutdown = self.clone();
+        let watching = thread::Builder::new().name("signals".into()).spawn(move || shutdown.watch(signals, last));
+        watching.map(drop).context("failed to start the thread that watches for signals")
+    }
+
+    fn watch(&self, mut signals: Signals, last: impl FnOnce()) {
+        let mut first: Option<Instant> = None;
+        for number in signals.forever() {
+            match first {
+                None => {
+                    first = Some(Instant::now());
+                    tracing::info!(signal = number, "stopping after the batch in hand; a second signal stops at once");
+                    self.request();
+                }
+                Some(first) if first.elapsed() < SAME_SIGNAL => {}
+                Some(_) => {
+                    tracing::warn!(signal = number, "stopping at once");
+                    last();
+                    std::process::exit(128 + number);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shutdown_ends_every_wait() {
+        let shutdown = Shutdown::default();
+        assert!(shutdown.wait(Duration::from_millis(1)), "nobody has requested it");
+        let other = shutdown.clone();
+        let waiting = thread::spawn(move || other.wait(Duration::from_secs(3600)));
+        shutdown.request();
+        assert!(!waiting.join().unwrap());
+        assert!(!shutdown.wait(Duration::from_secs(3600)));
+        assert!(shutdown.is_requested() && !shutdown.is_overdue(), "the batch in hand has some time left");
+    }
+}

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use weir::config::{self, Config};
-use weir::counts::Counts;
-use weir::pipeline::reason_name;
-use weir::pipeline::{Manifest, check_manifest};
-use weir::record::{Batch, Step};
-use weir::reserved::{ENGINE, RULE_FAULT, Reason};
 use weir::ruleset::RuleSet;
 use weir::wasm::Runtime;
+use weir_core::counts::Counts;
+use weir_core::pipeline::reason_name;
+use weir_core::pipeline::{Manifest, check_manifest};
+use weir_core::record::{Batch, Step};
+use weir_core::reserved::{ENGINE, RULE_FAULT, Reason};
 use weir_rule::abi::{Loaded, RESERVED_NAME, RESERVED_REASONS};
 use weir_rule::{About, Row, Rule, Verdict};
 

@@ -14,12 +14,12 @@ use std::{env, fs, panic};
 
 use serde::de::IgnoredAny;
 use weir::config::Rule;
-use weir::counts::Counts;
-use weir::pipeline::{Evaluate, MAX_DETAIL_BYTES, Pipeline, View};
-use weir::printable::steers;
-use weir::record::{Batch, Step};
 use weir::ruleset::{Defined, Definition, RuleSet};
 use weir::wasm::{Instance, Limits, Occasion, Runtime};
+use weir_core::counts::Counts;
+use weir_core::pipeline::{Evaluate, MAX_DETAIL_BYTES, Pipeline, View};
+use weir_core::printable::steers;
+use weir_core::record::{Batch, Step};
 
 use crate::guest::Guest;
 use crate::program::{Weir, built, checkout, command};

@@ -3,8 +3,8 @@
 
 use proptest::prelude::*;
 use serde_json::{Map, Value};
-use weir::column::{Column, Kind};
-use weir::json::{Found, Projection, Splicer, Writes};
+use weir_core::column::{Column, Kind};
+use weir_core::json::{Found, Projection, Splicer, Writes};
 
 /// JSON values of every kind, nested a little.
 fn values() -> impl Strategy<Value = Value> {

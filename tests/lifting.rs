@@ -13,12 +13,12 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde::de::IgnoredAny;
-use weir::column::Column;
-use weir::counts::Counts;
-use weir::pipeline::OnFault;
-use weir::pipeline::{Evaluate, Fault, MAX_DETAIL_BYTES, Manifest, Outcome, Pipeline, Stage, View};
-use weir::record::{Batch, Cause, Part, Rejection, RuleStats, Step};
-use weir::reserved::RULE_FAULT;
+use weir_core::column::Column;
+use weir_core::counts::Counts;
+use weir_core::pipeline::OnFault;
+use weir_core::pipeline::{Evaluate, Fault, MAX_DETAIL_BYTES, Manifest, Outcome, Pipeline, Stage, View};
+use weir_core::record::{Batch, Cause, Part, Rejection, RuleStats, Step};
+use weir_core::reserved::RULE_FAULT;
 
 /// How many cases of a property are tried: a modest number, or `PROPTEST_CASES`.
 fn cases(modest: u32) -> ProptestConfig {

@@ -23,12 +23,12 @@ use serde_json::json;
 use crate::cli;
 use crate::clock::now;
 use crate::config::{self, Config};
-use crate::counts::Counts;
 use crate::logging;
-use crate::pipeline::{self, Evaluate, Pipeline};
-use crate::record::{Batch, Rejection, Step};
 use crate::ruleset::RuleSet;
 use crate::wasm::{Cache, Compiler, Runtime};
+use weir_core::counts::Counts;
+use weir_core::pipeline::{self, Evaluate, Pipeline};
+use weir_core::record::{Batch, Rejection, Step};
 
 use hint::Hint;
 use input::Input;

@@ -9,10 +9,10 @@ use anyhow::{Context, bail};
 use crate::cli;
 use crate::config::{self, Config};
 use crate::logging;
-use crate::pipeline::Manifest;
-use crate::printable::harmless;
 use crate::ruleset::{self, Defined, Proven};
 use crate::wasm::{Compiler, Runtime, lacking};
+use weir_core::pipeline::Manifest;
+use weir_core::printable::harmless;
 
 /// What is wrong with a rule that answers otherwise when it is asked the same again. It imports nothing, so this is what tells.
 const UNSTEADY: &str = "it answers the same rows otherwise when it is asked again: a rule has no randomness and no memory; likely \

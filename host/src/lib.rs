@@ -16,23 +16,6 @@
 pub mod cli;
 pub mod config;
 
-// The pure core: data in, data out.
-pub mod record;
-
-pub mod reserved;
-
-pub mod column;
-
-pub mod printable;
-
-pub mod json;
-
-pub mod counts;
-
-pub mod state;
-
-pub mod pipeline;
-
 // Rules as components, one and as a set.
 pub mod wasm;
 

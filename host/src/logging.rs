@@ -20,7 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, filter::Targets};
 
 use crate::config::Log;
-use crate::printable::harmless;
+use weir_core::printable::harmless;
 
 /// How many lines are kept for a view.
 const KEPT_LINES: usize = 64;
@@ -166,7 +166,7 @@ impl FormatTime for Utc {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::printable::steers;
+    use weir_core::printable::steers;
 
     #[test]
     fn what_is_no_screen_gets_plain_lines() {

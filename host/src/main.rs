@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use weir::cli::{self, BadUsage, Cli, Command, Compile};
 use weir::config::Invalid;
-use weir::printable::harmless;
 use weir::verify::NotVerified;
 use weir::wasm::{Bounds, Refused, compile_standard_input};
+use weir_core::printable::harmless;
 
 /// Exit code for bad usage or configuration; clap uses it as well.
 const BAD_USAGE: u8 = 2;

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use anyhow::{Context, bail, ensure};
 use sha2::{Digest, Sha256};
 
-use crate::column::{Column, Kind};
 use crate::config::{self, Config};
-use crate::pipeline::{Evaluate, Manifest, Pipeline, Stage, View};
 use crate::wasm::{Component, Instance, MAX_COMPONENT_BYTES, Occasion, Refused, Runtime};
+use weir_core::column::{Column, Kind};
+use weir_core::pipeline::{Evaluate, Manifest, Pipeline, Stage, View};
 
 /// What a set is made of: rules in their order, as somebody wrote them. Nothing in it has been proven.
 #[derive(Clone, Debug)]

@@ -22,18 +22,18 @@ use anyhow::anyhow;
 
 use crate::backoff::Backoff;
 use crate::config::{self, Config};
-use crate::counts::Counts;
 use crate::events::Event;
 use crate::kafka::offsets::Committed;
 use crate::kafka::reset::Position;
 use crate::kafka::sink::Work;
 use crate::kafka::troubles::Troubles;
 use crate::kafka::{Failure, Polled, Sink, Source, topics};
-use crate::record::{Batch, Part, Step};
 use crate::shutdown::Shutdown;
 use crate::snapshot::{self, Shared};
-use crate::state::State;
 use crate::swap::{Judge, Tap};
+use weir_core::counts::Counts;
+use weir_core::record::{Batch, Part, Step};
+use weir_core::state::State;
 
 use ahead::Ahead;
 use notices::Notices;

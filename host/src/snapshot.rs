@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::counts::{Counts, Window};
-use crate::pipeline::{Manifest, reason_name, rule_name};
-use crate::record::{Batch, RuleStats, Step};
+use weir_core::counts::{Counts, Window};
+use weir_core::pipeline::{Manifest, reason_name, rule_name};
+use weir_core::record::{Batch, RuleStats, Step};
 
 /// How many of the last messages are kept.
 pub const LAST_MESSAGES: usize = 40;
@@ -322,8 +322,8 @@ mod tests {
         batch
     }
 
-    use crate::record::{Cause, Rejection};
-    use crate::reserved::{ENGINE, Reason};
+    use weir_core::record::{Cause, Rejection};
+    use weir_core::reserved::{ENGINE, Reason};
 
     fn rejection(record: u32, cause: Cause) -> Rejection {
         Rejection { record, cause, detail: None, drop: false }

@@ -3,8 +3,8 @@
 //! the grammar and serde_json a value that it can hold.
 
 use serde::de::IgnoredAny;
-use weir::column::Column;
-use weir::pipeline::Outcome;
+use weir_core::column::Column;
+use weir_core::pipeline::Outcome;
 
 /// Whether `outcome` keeps the contract for a batch of `rows` rows and a manifest with so many writes and reasons.
 pub fn kept(outcome: &Outcome, rows: usize, writes: usize, reasons: usize) -> bool {

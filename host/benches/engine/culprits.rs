@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use weir::config::{self, Config};
-use weir::counts::Counts;
-use weir::record::{Batch, Step};
 use weir::ruleset::RuleSet;
 use weir::wasm::Runtime;
+use weir_core::counts::Counts;
+use weir_core::record::{Batch, Step};
 
 use crate::guest::Guest;
 

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use weir::column::Kind;
-use weir::counts::Counts;
-use weir::json::{Found, Node, Projection};
-use weir::record::Batch;
+use weir_core::column::Kind;
+use weir_core::counts::Counts;
+use weir_core::json::{Found, Node, Projection};
+use weir_core::record::Batch;
 
 use super::{Answers, Contender};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use chrono::DateTime;
 use serde_json::{Value, json};
-use weir::record::Batch;
+use weir_core::record::Batch;
 
 use super::{Answers, Contender};
 

@@ -23,12 +23,12 @@ use std::time::Instant;
 use anyhow::ensure;
 use serde_json::{Value, json};
 use weir::config::{self, Config};
-use weir::counts::Counts;
-use weir::pipeline::{Evaluate, Pipeline, reason_name};
-use weir::record::{Batch, Step};
 use weir::ruleset::RuleSet;
 use weir::simulate::bad;
 use weir::simulate::logins::{Logins, Options};
+use weir_core::counts::Counts;
+use weir_core::pipeline::{Evaluate, Pipeline, reason_name};
+use weir_core::record::{Batch, Step};
 
 use weir::wasm::Runtime;
 

@@ -1,8 +1,8 @@
 //! The three rules compiled natively, behind the same engine: the price of the sandbox is the difference.
 
-use weir::column::Column;
-use weir::pipeline::OnFault;
-use weir::pipeline::{Evaluate, Fault, Manifest, Outcome, Pipeline, Stage, View};
+use weir_core::column::Column;
+use weir_core::pipeline::OnFault;
+use weir_core::pipeline::{Evaluate, Fault, Manifest, Outcome, Pipeline, Stage, View};
 use weir_rule::abi::{self, Loaded};
 
 type Rule = Box<dyn Fn(&abi::Batch) -> abi::Outcome>;

@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use weir::config::{self, Config};
-use weir::counts::Counts;
 use weir::events::Event;
-use weir::record::{Batch, Step};
 use weir::swap::{First, Handle, Judge, Loader, Store, Taken};
 use weir::wasm::{Bounds, Cache, Compiler, Occasion, Runtime};
+use weir_core::counts::Counts;
+use weir_core::record::{Batch, Step};
 
 /// The rule that is replaced.
 const RULE: &str = "device-filter";

@@ -9,10 +9,10 @@ use std::fs;
 use anyhow::Context as _;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Engine, OptLevel, Store};
-use weir::column::Column;
 use weir::config;
-use weir::pipeline::OnFault;
-use weir::pipeline::{Evaluate, Fault, Manifest, Outcome, Pipeline, Stage, View};
+use weir_core::column::Column;
+use weir_core::pipeline::OnFault;
+use weir_core::pipeline::{Evaluate, Fault, Manifest, Outcome, Pipeline, Stage, View};
 
 use self::bindings::Rule;
 use self::bindings::weir::rule::log::{Host, Level};

@@ -160,8 +160,8 @@ fn resident_bytes() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::RuleStats;
     use crate::snapshot::Rejected;
+    use weir_core::record::RuleStats;
 
     #[test]
     fn numbers_are_in_the_format_of_prometheus() {

@@ -28,9 +28,9 @@ use super::crowd::Guest;
 use super::guard::{Denied, Guard};
 use super::metrics;
 use crate::clock::now;
-use crate::counts::instant;
 use crate::snapshot::{self, Shared};
 use crate::swap::{self, Answer, Handle};
+use weir_core::counts::instant;
 
 /// Requests that wait for the loader at a time: it does one after the other.
 pub(super) const MAX_WAITING: usize = 8;

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::IgnoredAny;
 use serde_json::Deserializer;
 
-use crate::json::Foreign;
+use weir_core::json::Foreign;
 
 /// What the input looks like by its beginning, and what makes lines of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

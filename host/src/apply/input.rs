@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 
 use super::{Identity, identity, is_standard, standard};
 use crate::config;
-use crate::record::Batch;
+use weir_core::record::Batch;
 
 /// Longest line that is read, in bytes. No broker takes messages of this size.
 const MAX_LINE_BYTES: usize = 64 << 20;

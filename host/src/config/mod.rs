@@ -30,8 +30,8 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use crate::pipeline::OnFault;
-use crate::printable::harmless;
+use weir_core::pipeline::OnFault;
+use weir_core::printable::harmless;
 
 pub use brokers::{check as check_brokers, is_host_name};
 pub use members::Members;

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::defaults::SECRETS;
 use super::raw::{Raw, below};
 use super::{Invalid, Start};
-use crate::reserved::ENGINE;
+use weir_core::reserved::ENGINE;
 
 /// Longest text that a complaint quotes, in characters.
 const MAX_QUOTED: usize = 60;

@@ -428,6 +428,6 @@ fn names_that_others_have_chosen_forge_no_line() {
         complaint(Config::load(Some(Path::new(name)), [])),
         rule.explain("invalid type: integer `1`, expected a string at line 1 column 3"),
     ] {
-        assert!(said.contains(escaped) && !said.contains(crate::printable::steers), "{said:?}");
+        assert!(said.contains(escaped) && !said.contains(weir_core::printable::steers), "{said:?}");
     }
 }

@@ -13,7 +13,7 @@ use super::{
     Admin, Batch, Compile, Config, Counts, Delivery, Invalid, Kafka, Limits, Log, Rule, Shadow, Simulate, Swap, Token, Topics,
     Trial, brokers,
 };
-use crate::pipeline::OnFault;
+use weir_core::pipeline::OnFault;
 
 /// What the deadlines of all rules may be together. A batch on which every rule runs out of time takes at most some ten times as
 /// much: once for all of it, four times for the search, and what was begun before that was over. That is less than

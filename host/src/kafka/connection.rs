@@ -248,7 +248,7 @@ mod tests {
     use crate::kafka::testing::{Broker, config, eventually};
     use crate::kafka::troubles::Troubles;
     use crate::kafka::{Failure, Polled, Source};
-    use crate::record::Batch;
+    use weir_core::record::Batch;
 
     #[test]
     fn each_trouble_of_connecting_has_words_of_its_own() {

@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::reserved::Reason;
+use weir_core::reserved::Reason;
 
 /// Why a step could not be committed, or the next batch not be read.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::source::extents;
-use crate::record::Part;
+use weir_core::record::Part;
 
 /// How long settings are taken to be what they were.
 const HOLDS: Duration = Duration::from_secs(60);

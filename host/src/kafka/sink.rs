@@ -32,8 +32,8 @@ use super::troubles::Troubles;
 pub use super::writer::Work;
 use super::writer::{Kind, Partitions, Writer, untag};
 use crate::config::{Config, Delivery};
-use crate::record::{Batch, Output, Part, Refusal, Rejection};
-use crate::reserved::Reason;
+use weir_core::record::{Batch, Output, Part, Refusal, Rejection};
+use weir_core::reserved::Reason;
 
 /// What a batch takes beside key, value and headers of its only record, at most as the client reckons it, in bytes. A record that
 /// leaves less room than this in a batch is alone in it.

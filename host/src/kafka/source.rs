@@ -34,7 +34,7 @@ use super::reset::{Position, Reset};
 use super::troubles::Troubles;
 use super::{Failure, beginning, client, native};
 use crate::config::{self, Config};
-use crate::record::{Batch, Part};
+use weir_core::record::{Batch, Part};
 
 /// Messages in a part of a transaction: so many that its overhead vanishes, so few that the broker has something to do while
 /// the next part is read.

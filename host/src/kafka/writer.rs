@@ -10,9 +10,9 @@
 
 use super::native::{Headers, Outgoing, header_bytes};
 use crate::config::{self, Config};
-use crate::counts::Window;
-use crate::pipeline::{Manifest, reason_name, rule_name};
-use crate::record::{Batch, Output, Rejection, Step};
+use weir_core::counts::Window;
+use weir_core::pipeline::{Manifest, reason_name, rule_name};
+use weir_core::record::{Batch, Output, Rejection, Step};
 
 /// Hash of the rules in force.
 pub const RULESET: &str = "weir-ruleset";

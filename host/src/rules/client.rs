@@ -15,7 +15,7 @@ use ureq::{Agent, Error, Timeout};
 
 use crate::cli::BadUsage;
 use crate::config::Admin;
-use crate::printable::harmless;
+use weir_core::printable::harmless;
 
 /// How long a connection may take: it is a machine nearby.
 const CONNECTING: Duration = Duration::from_secs(3);

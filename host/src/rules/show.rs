@@ -5,9 +5,9 @@
 
 use chrono::{DateTime, SecondsFormat};
 
-use crate::printable::harmless;
 use crate::swap::report::{Change, Deployed, Entry, Set, Shadow, Status, TakenBack, Trial, Why};
 use crate::view::{middle_out, number};
+use weir_core::printable::harmless;
 
 /// Digits of a component's SHA-256 that are shown. Nobody tells components apart by more.
 const DIGITS: usize = 12;

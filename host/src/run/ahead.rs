@@ -2,11 +2,11 @@
 //! until when counts wait, and how to end it.
 //!
 //! No partition may be in two messages of one window, so a window that was begun is never begun again, and none begins before an
-//! earlier one ends. What this module leaves out: the counting, in [`crate::counts`].
+//! earlier one ends. What this module leaves out: the counting, in [`weir_core::counts`].
 
 use std::time::{Duration, Instant};
 
-use crate::counts::{Counts, instant};
+use weir_core::counts::{Counts, instant};
 
 /// How often it is told.
 const TOLD_EVERY: Duration = Duration::from_secs(600);

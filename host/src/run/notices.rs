@@ -2,10 +2,10 @@
 //!
 //! A rule that fails on everything must not fill the log, so only some faults are named; the metrics have all.
 
-use crate::pipeline::{Manifest, rule_name};
-use crate::record::{Part, Rejection};
 use crate::swap::Judge;
 use crate::throttle::Throttle;
+use weir_core::pipeline::{Manifest, rule_name};
+use weir_core::record::{Part, Rejection};
 
 /// What has been said so far.
 #[derive(Debug, Default)]
@@ -62,7 +62,7 @@ fn own_function(backtrace: &str) -> Option<&str> {
 mod tests {
     use super::*;
     use crate::logging;
-    use crate::record::{Batch, Cause, RuleStats, Step};
+    use weir_core::record::{Batch, Cause, RuleStats, Step};
 
     #[test]
     fn a_rule_is_short_circuited_for_its_own_faults() {

@@ -9,9 +9,9 @@ use std::mem;
 use std::sync::mpsc::Sender;
 
 use crate::config;
-use crate::record::Part;
 use crate::swap::report::Why;
 use crate::swap::{self, Judge, Note, OnTrial, Prepared, Taken, Trial, Verdict};
+use weir_core::record::Part;
 
 /// The set in force, and those around it.
 pub(super) struct Sets {

@@ -9,11 +9,11 @@ use std::time::Instant;
 use super::*;
 use crate::kafka::testing::{Broker, Code, Input, Received, Request, config, eventually};
 use crate::kafka::writer;
-use crate::pipeline::Manifest;
-use crate::record::{Cause, Rejection};
-use crate::reserved::Reason;
 use crate::snapshot::Snapshot;
 use crate::swap::{self, Prepared, Taken};
+use weir_core::pipeline::Manifest;
+use weir_core::record::{Cause, Rejection};
+use weir_core::reserved::Reason;
 
 /// Stands in for the rules: `bad…` is rejected, `drop…` dropped, `stop…` stops, `+…` is written as `added…`, all else passes
 /// as it is. What passes is counted under its first word. `slow…` takes all the time that there is, so what comes after it is

@@ -10,12 +10,12 @@ use super::SharedStatus;
 use super::store::OnTrial;
 use super::trial::Record;
 use crate::config;
-use crate::counts::Counts;
-use crate::pipeline::Manifest;
-use crate::record::{Batch, Step};
 use crate::ruleset::RuleSet;
 use crate::snapshot::Snapshot;
 use crate::wasm::Occasion;
+use weir_core::counts::Counts;
+use weir_core::pipeline::Manifest;
+use weir_core::record::{Batch, Step};
 
 /// A set of rules at work, with what is said about it. Replaced as a whole.
 pub struct Judge {
@@ -27,7 +27,7 @@ pub struct Judge {
     pub hash: String,
 }
 
-/// See [`crate::pipeline::Pipeline::process`].
+/// See [`weir_core::pipeline::Pipeline::process`].
 pub type Process = dyn FnMut(&Counts, &Batch, &mut Step) + Send;
 
 impl Judge {

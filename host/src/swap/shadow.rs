@@ -16,9 +16,9 @@ use anyhow::Context as _;
 
 use super::judge::Judge;
 use super::report::{Difference, Set, Shadow};
-use crate::counts::Counts;
-use crate::pipeline::{Manifest, reason_name, rule_name};
-use crate::record::{Batch, Part, Step};
+use weir_core::counts::Counts;
+use weir_core::pipeline::{Manifest, reason_name, rule_name};
+use weir_core::record::{Batch, Part, Step};
 
 /// Messages of a sample: what copying them takes is lost in what judging a batch takes.
 const SAMPLE_ROWS: usize = 250;

@@ -346,7 +346,7 @@ fn folder_name(group: &str) -> String {
 }
 
 /// The parts of a set, for people and for the store.
-pub fn describe(definition: &Definition, manifests: &[&crate::pipeline::Manifest]) -> Set {
+pub fn describe(definition: &Definition, manifests: &[&weir_core::pipeline::Manifest]) -> Set {
     let rules = definition.rules.iter().zip(manifests).map(|(rule, manifest)| super::report::Rule {
         name: rule.config.name.clone(),
         version: manifest.version.clone(),
@@ -411,7 +411,7 @@ mod tests {
     }
 
     fn saved(definition: &Definition, at: i64) -> Saved {
-        Saved { set: describe(definition, &[&crate::pipeline::Manifest::default()]), at, why: Why::Folder, live: true }
+        Saved { set: describe(definition, &[&weir_core::pipeline::Manifest::default()]), at, why: Why::Folder, live: true }
     }
 
     #[test]
@@ -419,7 +419,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (store, mut set) = (store(folder.path(), 5), definition(b"wasm"));
         set.rules[0].config.config = serde_json::json!({"a": 1});
-        set.rules[0].config.on_fault = crate::pipeline::OnFault::Pass;
+        set.rules[0].config.on_fault = weir_core::pipeline::OnFault::Pass;
         store.save(&set, &saved(&set, 7), &[]).unwrap();
         let found = store.find(&set.hash()[..6]).unwrap();
         assert_eq!(found.at, 7);
@@ -584,7 +584,7 @@ mod tests {
 
     #[test]
     fn changes_name_what_is_different() {
-        let describe = |set: &Definition| describe(set, &[&crate::pipeline::Manifest::default()]);
+        let describe = |set: &Definition| describe(set, &[&weir_core::pipeline::Manifest::default()]);
         let (a, mut b) = (definition(b"a"), definition(b"b"));
         b.rules[0].config.limits.memory = 1 << 20;
         let found: Vec<String> = changes(&describe(&a), &describe(&b)).into_iter().map(|change| change.what).collect();

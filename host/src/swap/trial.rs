@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use super::judge::Judge;
 use crate::config;
-use crate::counts::Counts;
-use crate::pipeline::{Manifest, reason_name, rule_name};
-use crate::record::{Cause, Part, Rejection, Step};
+use weir_core::counts::Counts;
+use weir_core::pipeline::{Manifest, reason_name, rule_name};
+use weir_core::record::{Cause, Part, Rejection, Step};
 
 /// Shares are taken of at least so many messages: one bad message among the first three says little.
 const FEWEST: u64 = 100;
@@ -264,8 +264,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::record::{Batch, RuleStats};
-    use crate::reserved::RULE_FAULT;
+    use weir_core::record::{Batch, RuleStats};
+    use weir_core::reserved::RULE_FAULT;
 
     const BOUNDS: config::Trial =
         config::Trial { records: 1_000, time: Duration::from_secs(60), faults: 0.01, rejections: 0.2, fewer_rejections: 0.5 };

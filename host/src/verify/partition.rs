@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use roaring::RoaringTreemap;
 
-use crate::state::State;
+use weir_core::state::State;
 
 /// What the group has committed for a partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use crate::kafka::offsets::Committed;
 use crate::kafka::reader::{Extents, Seen};
 use crate::kafka::reset::Reset;
 use crate::kafka::{Failure, Reader};
-use crate::state::State;
+use weir_core::state::State;
 
 /// What the engine writes to.
 const WRITTEN: [Role; 3] = [Role::Outputs, Role::DeadLetters, Role::Counts];

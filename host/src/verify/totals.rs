@@ -200,7 +200,7 @@ fn violation(at: Place, words: String) -> Violation {
 mod tests {
     use super::super::windows::Pair;
     use super::*;
-    use crate::state::State;
+    use weir_core::state::State;
 
     /// A message of the partitions with (window, total) of one type.
     fn window(offset: i64, start: i64, partitions: &[i32], pair: Pair) -> Window {

@@ -15,8 +15,8 @@ use serde::Deserialize;
 use super::covered::Covered;
 use super::totals::Totals;
 use super::violation::{Kind, Place, Violation};
-use crate::counts::MAX_NAME_BYTES;
-use crate::state::State;
+use weir_core::counts::MAX_NAME_BYTES;
+use weir_core::state::State;
 
 /// After so many messages those before the cut are added up and forgotten. Where many are left, after twice as many as those,
 /// so that the whole of it takes no more than a few looks at each.
@@ -262,7 +262,7 @@ fn instant(text: &str, what: &str) -> Result<i64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::counts::Counts;
+    use weir_core::counts::Counts;
 
     fn at(offset: i64) -> Place {
         Place { topic: "counts".into(), partition: 0, offset }

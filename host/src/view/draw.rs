@@ -16,9 +16,9 @@ use super::panels;
 use super::rates::{Rates, Totals};
 use super::text::{number, uptime, wrap};
 use crate::logging::is_complaint;
-use crate::printable::harmless;
 use crate::snapshot::{Snapshot, State};
 use crate::swap::report::{Status, Trial};
+use weir_core::printable::harmless;
 
 pub(super) const PASSED: Color = Color::Green;
 pub(super) const REJECTED: Color = Color::Red;

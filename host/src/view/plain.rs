@@ -9,9 +9,9 @@ use anyhow::Context;
 use super::rates::Rates;
 use super::text::{number, time_of_day};
 use super::{Watch, by_frequency};
-use crate::counts::Window;
-use crate::printable::harmless;
 use crate::snapshot::{Shared, Snapshot};
+use weir_core::counts::Window;
+use weir_core::printable::harmless;
 
 /// How often a line is printed.
 const EVERY: Duration = Duration::from_secs(2);

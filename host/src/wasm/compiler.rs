@@ -21,7 +21,7 @@ use wasmtime::Engine;
 use super::cgroup;
 use super::runtime::{MAX_COMPONENT_BYTES, engine_config};
 use crate::config::{Compile, size};
-use crate::printable::harmless;
+use weir_core::printable::harmless;
 
 /// What compiling may take. A component of 100 KiB takes some 0.2 s and 60 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use super::bindings::weir::rule::log::{Host, Level};
 use super::bindings::weir::rule::types;
 use super::limits::Meter;
 use crate::config::Limits;
-use crate::pipeline::Origin;
 use crate::throttle::Throttle;
+use weir_core::pipeline::Origin;
 
 /// What is kept of a line that a rule logs, in bytes.
 const MAX_LINE_BYTES: usize = 1_024;

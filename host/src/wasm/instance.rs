@@ -17,10 +17,10 @@ use super::limits::Limit;
 use super::names::functions;
 use super::platform::remedy;
 use super::runtime::{Component, TICK, hex};
-use crate::column::Column;
 use crate::config::Limits;
-use crate::pipeline::{self, Evaluate, Fault, Manifest, Outcome, Patience, View};
 use crate::throttle::Throttle;
+use weir_core::column::Column;
+use weir_core::pipeline::{self, Evaluate, Fault, Manifest, Outcome, Patience, View};
 
 /// How much shorter the deadline of a part of a batch is of which another part takes long, and how much longer that of a row
 /// alone.

@@ -2,7 +2,7 @@
 //!
 //! [`Runtime`] compiles bytes into a [`Component`] and checks that it is a rule: imports nothing but `log`, exports
 //! `configure` and `evaluate`. [`Instance`] runs one, in a store of its own with limits on all that it can take. What is
-//! left out: whether a result keeps the contract, which is checked in [`crate::pipeline`] for every way to run a rule.
+//! left out: whether a result keeps the contract, which is checked in [`weir_core::pipeline`] for every way to run a rule.
 
 mod bindings;
 mod cache;

@@ -16,7 +16,7 @@ use super::bindings::{Rule, RulePre};
 use super::cache::Cache;
 use super::compiler::Compiler;
 use super::guest::Guest;
-use crate::printable::harmless;
+use weir_core::printable::harmless;
 
 /// Largest component that is compiled. Compilation takes time and memory in proportion; honest rules have some 100 KiB.
 pub const MAX_COMPONENT_BYTES: usize = 8 << 20;

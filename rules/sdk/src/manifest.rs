@@ -8,7 +8,7 @@ use crate::About;
 const MAX_ENTRIES: usize = 64;
 /// What the engine calls itself: no rule can have this name.
 pub const RESERVED_NAME: &str = "weir";
-/// The engine's own reasons, as `host/src/reserved.rs` has them, which a test sees to: no rule can reject for one.
+/// The engine's own reasons, as `host/crates/core/src/reserved.rs` has them, which a test sees to: no rule can reject for one.
 pub const RESERVED_REASONS: [&str; 13] = [
     "rule_fault",
     "tombstone",

@@ -525,7 +525,7 @@ fn whoever_leaves_a_set_that_was_taken_back_elsewhere_goes_on_with_one_that_is_n
     let third =
         Definition { rules: vec![crate::ruleset::Defined::new(rule, variant(3))], ..field.loader.live.definition.clone() };
     let store = &field.loader.store;
-    let set = describe(&third, &[&crate::pipeline::Manifest::default()]);
+    let set = describe(&third, &[&weir_core::pipeline::Manifest::default()]);
     store.save(&third, &Saved { set, at: now() + 1_000, why: Why::Folder, live: true }, &[]).unwrap();
     store.put_on_trial(&third.hash(), &OnTrial::default()).unwrap();
     let verdict = TakenBack { hash: second, at: 0, reason: "bad".into(), evidence: Vec::new(), back: None };

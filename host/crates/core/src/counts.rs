@@ -143,7 +143,7 @@ impl Window {
 }
 
 /// `millis` since the epoch as RFC 3339 in UTC.
-pub(crate) fn instant(millis: i64) -> String {
+pub fn instant(millis: i64) -> String {
     DateTime::from_timestamp_millis(millis)
         .map_or_else(|| millis.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }

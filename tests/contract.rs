@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::{Value, json};
-use weir::config::{self, Config};
+use weir::config::Config;
+use weir::rule;
 use weir::ruleset::RuleSet;
 use weir::wasm::Runtime;
 use weir_core::counts::Counts;
@@ -24,7 +25,7 @@ const NOW: i64 = 1_767_225_600_000;
 /// The default configuration with the shipped rules, and `change` made to it.
 fn configuration(change: impl FnOnce(&mut Config)) -> Config {
     let mut config = Config::parse("", Path::new("weir.toml"), []).unwrap();
-    config.rules.iter_mut().for_each(|rule: &mut config::Rule| rule.file = built(&rule.name));
+    config.rules.pipeline.iter_mut().for_each(|rule: &mut rule::Rule| rule.file = built(&rule.name));
     change(&mut config);
     config
 }
@@ -33,7 +34,7 @@ fn configuration(change: impl FnOnce(&mut Config)) -> Config {
 type Judged = (Vec<(u32, String)>, Vec<(u32, String, String, Option<String>)>);
 
 fn judge(config: &Config, messages: &[&[u8]]) -> Judged {
-    let rules = RuleSet::load(&Runtime::new(None).unwrap(), config).unwrap();
+    let rules = RuleSet::prove(&Runtime::new(None).unwrap(), config.rules.definition().unwrap()).unwrap();
     let mut pipeline = rules.instantiate().unwrap();
     let mut batch = Batch::new("user-login");
     batch.processed_at = NOW;
@@ -101,7 +102,7 @@ fn each_rule_rejects_for_its_reasons_and_the_others_go_on() {
 
 #[test]
 fn members_that_are_there_are_replaced_where_they_stand() {
-    let config = configuration(|config| config.rules[2].config = json!({"normalise": true}));
+    let config = configuration(|config| config.rules.pipeline[2].config = json!({"normalise": true}));
     let message = br#"{"processed_time":"old","device_type":"IOS","app_version":"3","timestamp":0,"timestamp_in_utc":null}"#;
     let (outputs, _) = judge(&config, &[message]);
     let expected = r#"{"processed_time":1767225600000,"device_type":"iOS","app_version":"3","timestamp":0,"timestamp_in_utc":"1970-01-01 00:00:00"}"#;
@@ -111,9 +112,9 @@ fn members_that_are_there_are_replaced_where_they_stand() {
 #[test]
 fn a_later_rule_sees_what_an_earlier_one_wrote() {
     let config = configuration(|config| {
-        let [validation, enrichment, _] = config.rules.clone().try_into().unwrap();
-        let required = config::Rule { config: json!({"required": ["timestamp_in_utc", "@header/trace", "@key"]}), ..validation };
-        config.rules = vec![enrichment, required];
+        let [validation, enrichment, _] = config.rules.pipeline.clone().try_into().unwrap();
+        let required = rule::Rule { config: json!({"required": ["timestamp_in_utc", "@header/trace", "@key"]}), ..validation };
+        config.rules.pipeline = vec![enrichment, required];
     });
     let (outputs, rejections) = judge(&config, &[br#"{"timestamp":0}"#]);
     assert_eq!((outputs.len(), rejections), (1, vec![]));
@@ -122,9 +123,9 @@ fn a_later_rule_sees_what_an_earlier_one_wrote() {
 #[test]
 fn members_inside_objects_are_read_and_written() {
     let config = configuration(|config| {
-        config.rules.truncate(2);
-        config.rules[0].config = json!({"required": ["/event/at"]});
-        config.rules[1].config =
+        config.rules.pipeline.truncate(2);
+        config.rules.pipeline[0].config = json!({"required": ["/event/at"]});
+        config.rules.pipeline[1].config =
             json!({"timestamp": "/event/at", "timestamp_in_utc": "/event/utc", "processed_time": "/weir/at"});
     });
     let (outputs, _) = judge(&config, &[br#"{"event":{"at":0}}"#]);
@@ -133,8 +134,9 @@ fn members_inside_objects_are_read_and_written() {
 
 #[test]
 fn a_configuration_that_a_rule_refuses_is_named() {
-    let config = configuration(|config| config.rules[0].config = json!({"min_app_version": "new"}));
-    let error = RuleSet::load(&Runtime::new(None).unwrap(), &config).err().expect("the configuration is bad");
+    let config = configuration(|config| config.rules.pipeline[0].config = json!({"min_app_version": "new"}));
+    let error =
+        RuleSet::prove(&Runtime::new(None).unwrap(), config.rules.definition().unwrap()).err().expect("the configuration is bad");
     let message = format!("{error:#}");
     assert!(message.contains("validation") && message.contains("min_app_version") && message.contains("new"), "{message}");
 }
@@ -142,13 +144,15 @@ fn a_configuration_that_a_rule_refuses_is_named() {
 #[test]
 fn the_hash_covers_order_bytes_and_configuration() {
     let runtime = Runtime::new(None).unwrap();
-    let hash = |change: fn(&mut Config)| RuleSet::load(&runtime, &configuration(change)).unwrap().hash().to_owned();
+    let hash = |change: fn(&mut Config)| {
+        RuleSet::prove(&runtime, configuration(change).rules.definition().unwrap()).unwrap().hash().to_owned()
+    };
     let plain = hash(|_| ());
     assert_eq!(plain.len(), 16);
     assert_eq!(plain, hash(|_| ()));
-    assert_ne!(plain, hash(|config| config.rules.swap(0, 1)));
-    assert_ne!(plain, hash(|config| config.rules[2].config = json!({"normalise": true})));
-    assert_ne!(plain, hash(|config| config.rules.truncate(2)));
+    assert_ne!(plain, hash(|config| config.rules.pipeline.swap(0, 1)));
+    assert_ne!(plain, hash(|config| config.rules.pipeline[2].config = json!({"normalise": true})));
+    assert_ne!(plain, hash(|config| config.rules.pipeline.truncate(2)));
 }
 
 /// A rule that declares the reason which it is configured with.

@@ -28,7 +28,7 @@ struct Field {
 
 impl Field {
     fn new(guest: &Guest, settings: &str) -> Field {
-        let (broker, folder) = (Embedded::start(&Config::default().topics).unwrap(), Folder::new());
+        let (broker, folder) = (Embedded::start(&Config::default().kafka.topics).unwrap(), Folder::new());
         folder.put("guest", &guest.component());
         folder.configure(&format!("[rules]\npipeline = [\"guest\"]\n[rule.guest]\n{settings}\n"));
         Field { broker, folder }

@@ -138,7 +138,7 @@ fn logins_flow_through_the_rules_and_are_counted() {
 #[test]
 fn a_stop_in_the_middle_loses_nothing_and_repeats_nothing() {
     const COUNT: usize = 4_000;
-    let broker = Embedded::start(&Config::default().topics).unwrap();
+    let broker = Embedded::start(&Config::default().kafka.topics).unwrap();
     let brokers = broker.bootstrap_servers().unwrap();
     let variables = [
         ("WEIR_KAFKA_BROKERS", brokers.as_str()),

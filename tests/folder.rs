@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use weir::config::Config;
-use weir::ruleset::Definition;
 
 use crate::program::{Weir, built};
 
@@ -60,7 +59,7 @@ impl Folder {
     /// The hash of the set that is here now.
     pub fn hash(&self) -> String {
         let config = Config::load(Some(&self.path().join("weir.toml")), []).unwrap();
-        Definition::read(&config).unwrap().hash()
+        config.rules.definition().unwrap().hash()
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, panic};
 
 use serde::de::IgnoredAny;
-use weir::config::Rule;
+use weir::rule::Rule;
 use weir::ruleset::{Defined, Definition, RuleSet};
 use weir::wasm::{Instance, Limits, Occasion, Runtime};
 use weir_core::counts::Counts;

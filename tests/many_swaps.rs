@@ -33,7 +33,7 @@ struct Field {
 
 impl Field {
     fn new(rate: u32) -> Field {
-        let broker = Embedded::start(&Config::default().topics).unwrap();
+        let broker = Embedded::start(&Config::default().kafka.topics).unwrap();
         let brokers = broker.bootstrap_servers().unwrap();
         let logins = Weir::start(&format!("simulate --brokers {brokers} --count {MOST} --rate {rate} --bad-share 0.2"), &[]);
         Field { broker, logins: Some(logins) }

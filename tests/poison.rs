@@ -55,7 +55,7 @@ fn original(line: &Value) -> Vec<u8> {
 #[test]
 fn poison_through_kafka() {
     let poisons = poisons();
-    let broker = Embedded::start(&Config::default().topics).unwrap();
+    let broker = Embedded::start(&Config::default().kafka.topics).unwrap();
     let brokers = broker.bootstrap_servers().unwrap();
     let records: Vec<Record> = poisons.iter().enumerate().map(|(index, poison)| record(index, poison)).collect();
     write(&brokers, "user-login", &records);

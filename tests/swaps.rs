@@ -34,7 +34,7 @@ pub struct Field {
 
 impl Field {
     pub fn new() -> Field {
-        Field { broker: Embedded::start(&Config::default().topics).unwrap(), folder: Folder::new() }
+        Field { broker: Embedded::start(&Config::default().kafka.topics).unwrap(), folder: Folder::new() }
     }
 
     fn brokers(&self) -> String {

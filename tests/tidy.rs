@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 fn sources() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
     let mut found = Vec::new();
-    let mut folders: Vec<PathBuf> = ["host/src", "host/crates", "host/benches", "rules", "tests"].map(|folder| root.join(folder)).to_vec();
+    let mut folders: Vec<PathBuf> =
+        ["host/src", "host/crates", "host/benches", "rules", "tests"].map(|folder| root.join(folder)).to_vec();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
             let name = entry.strip_prefix(&root).unwrap().display().to_string();

@@ -53,7 +53,7 @@ struct System {
 impl System {
     /// An input of `count` records in partition 0.
     fn new(count: usize) -> System {
-        let broker = Embedded::start(&Config::default().topics).unwrap();
+        let broker = Embedded::start(&Config::default().kafka.topics).unwrap();
         let system = System { brokers: broker.bootstrap_servers().unwrap(), _broker: broker };
         system.write(INPUT, &vec![Record { value: Some(b"{}".to_vec()), ..Record::default() }; count]);
         system

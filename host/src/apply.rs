@@ -45,7 +45,7 @@ pub fn apply(args: &cli::Apply, config: &Config) -> anyhow::Result<()> {
     let started = Instant::now();
     logging::start(&config.log);
     let runtime = Runtime::new(Cache::of_user())?.with_compiler(Compiler::child(&config.compile));
-    let rules = RuleSet::load(&runtime, config)?;
+    let rules = RuleSet::prove(&runtime, config.rules.definition()?)?;
     let mut pipeline = rules.instantiate()?;
     let mut input = Input::open(args.messages.as_deref().or(args.input.as_deref()).unwrap_or(Path::new("-")))?;
     let mut outputs = Outputs::open(args, &sources(args, config, &input))?;
@@ -77,9 +77,9 @@ impl<R: Evaluate> Run<'_, R> {
     fn all(&mut self, input: &mut Input, outputs: &mut Outputs) -> anyhow::Result<()> {
         let every = i64::try_from(self.config.counts.every.as_millis()).unwrap_or(i64::MAX);
         let mut counts = Counts::new(every, false);
-        let (mut batch, mut step) = (Batch::new(self.config.topics.input.as_str()), Step::default());
+        let (mut batch, mut step) = (Batch::new(self.config.kafka.topics.input.as_str()), Step::default());
         let mut progress = Progress::new();
-        let (rows, bytes) = (self.config.batch.rows, self.config.batch.bytes);
+        let (rows, bytes) = (self.config.kafka.batch.rows, self.config.kafka.batch.bytes);
         let mut goes_on = input.fill(&mut batch, rows, bytes)?;
         // Not before: an input that can't be read costs nobody a file.
         outputs.begin()?;
@@ -222,7 +222,7 @@ fn sources(args: &cli::Apply, config: &Config, input: &Input) -> Vec<Source> {
     let file = |path: &Path| identity_by(&fs::metadata(path).ok()?);
     let configuration = config::locate(args.file.config.as_deref()).and_then(|path| file(&path));
     let own = [(input.identity(), "the input".to_owned()), (configuration, "the configuration".to_owned())];
-    let rules = config.rules.iter().map(|rule| (file(&rule.file), format!("the file of the rule {}", rule.name)));
+    let rules = config.rules.pipeline.iter().map(|rule| (file(&rule.file), format!("the file of the rule {}", rule.name)));
     let all = own.into_iter().chain(rules);
     all.filter_map(|(identity, words)| Some(Source { identity: identity?, words })).collect()
 }

@@ -7,12 +7,14 @@ use std::slice;
 use anyhow::{Context, bail};
 
 use crate::cli;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::logging;
+use crate::rule::Rule;
 use crate::ruleset::{self, Defined, Proven};
 use crate::wasm::{Compiler, Runtime, lacking};
 use weir_core::pipeline::Manifest;
 use weir_core::printable::harmless;
+use weir_core::units::size;
 
 /// What is wrong with a rule that answers otherwise when it is asked the same again. It imports nothing, so this is what tells.
 const UNSTEADY: &str = "it answers the same rows otherwise when it is asked again: a rule has no randomness and no memory; likely \
@@ -70,18 +72,17 @@ fn tell(file: &Path, words: &str) {
 }
 
 /// How the configuration would run `file`: as the rule whose file or name it is, else with the defaults.
-fn configuration(file: &Path, config: &Config) -> anyhow::Result<config::Rule> {
+fn configuration(file: &Path, config: &Config) -> anyhow::Result<Rule> {
     let name = file.file_stem().and_then(|stem| stem.to_str()).context("the file's name is no name for a rule")?;
-    let same =
-        |rule: &&config::Rule| rule.file.canonicalize().is_ok_and(|known| file.canonicalize().is_ok_and(|file| file == known));
-    let known = config.rules.iter().find(same).or_else(|| config.rules.iter().find(|rule| rule.name == name));
-    Ok(config::Rule { file: file.into(), ..known.cloned().unwrap_or_else(|| config::Rule::with_defaults(name)) })
+    let same = |rule: &&Rule| rule.file.canonicalize().is_ok_and(|known| file.canonicalize().is_ok_and(|file| file == known));
+    let known = config.rules.pipeline.iter().find(same).or_else(|| config.rules.pipeline.iter().find(|rule| rule.name == name));
+    Ok(Rule { file: file.into(), ..known.cloned().unwrap_or_else(|| Rule::with_defaults(name)) })
 }
 
 fn report(file: &Path, Defined { config: rule, bytes, digest }: &Defined, proven: &Proven) -> String {
     let Manifest { name, version, description, reads, writes, reasons } = &proven.manifest;
     let list = |names: &[String]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
-    let (config, memory, deadline) = (&rule.config, config::size(rule.limits.memory as u64), rule.limits.deadline);
+    let (config, memory, deadline) = (&rule.config, size(rule.limits.memory as u64), rule.limits.deadline);
     format!(
         "{}: ok\n  rule     {name} {version}: {}\n  bytes    {}, SHA-256 {}\n  reads    {}\n  writes   {}\n  rejects  {}\n  \
          config   {}\n  limits   {memory} of memory, {deadline:?} a batch\n",

@@ -15,6 +15,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{self, Config, Invalid};
 use crate::simulate::bad::{self, Kind};
 use crate::wasm::COMPILING;
+use weir_core::units;
 
 /// A rule engine for Kafka whose rules are sandboxed WebAssembly components.
 #[derive(Debug, Parser)]
@@ -74,9 +75,9 @@ impl ConfigFile {
         Config::load(config::locate(self.config.as_deref()).as_deref(), environment)
     }
 
-    /// The same for whoever reads it again later.
-    pub fn source(&self) -> config::Source {
-        config::Source::new(self.config.as_deref(), self.overrides.clone())
+    /// The same for whoever reads it again later, in a process that runs with `running`.
+    pub fn source(&self, running: Config) -> config::Source {
+        config::Source::new(self.config.as_deref(), self.overrides.clone(), running)
     }
 }
 
@@ -547,7 +548,7 @@ fn share(text: &str) -> Result<f64, String> {
 
 /// Whole seconds of a day at most, as a number, or with a unit as in `weir.toml`.
 fn seconds(text: &str) -> Result<u32, String> {
-    let with_unit = || config::millis(text).filter(|millis| millis.is_multiple_of(1_000)).map(|millis| millis / 1_000);
+    let with_unit = || units::millis(text).filter(|millis| millis.is_multiple_of(1_000)).map(|millis| millis / 1_000);
     let seconds = text.parse().ok().or_else(with_unit).filter(|seconds| (1..=86_400).contains(seconds));
     seconds.map(|seconds| seconds as u32).ok_or_else(|| "expected 1 to 86400 seconds, such as 90, 90s or 2m".to_owned())
 }

@@ -20,13 +20,14 @@ use crate::clock::now;
 use crate::config::Config;
 use crate::events::Event;
 use crate::kafka::Embedded;
+use crate::run::Setup;
 use crate::shutdown::Shutdown;
 use crate::simulate::{self, Feed, Logins, Options, Produced};
 use crate::snapshot::{Shared, Snapshot};
 use crate::start::Rules;
 use crate::swap::Judge;
 use crate::view::{self, Stage, Watch};
-use crate::{cli, logging, run};
+use crate::{cli, logging};
 
 use home::Home;
 
@@ -43,7 +44,7 @@ const READY_EVERY: Duration = Duration::from_millis(50);
 pub fn demo(args: &cli::Demo) -> anyhow::Result<()> {
     let mut home = Home::make(args.file.clone())?;
     home.config.embed();
-    home.config.kafka.group = "weir-demo".into();
+    home.config.kafka.client.group = "weir-demo".into();
     home.config.counts.every = WINDOW;
     home.config.fixed.extend(["kafka.group", "counts.every", "rules.state"]);
     home.config.simulate.rate = args.rate;
@@ -83,10 +84,10 @@ fn play(home: &Home, until: Option<Instant>, show: Show<'_>) -> anyhow::Result<S
     let stop = Shutdown::default();
     stop.request_on_signals_and(home.remover())?;
     if home.own_rules {
-        tracing::info!("{} lacks rules: those inside the program run", config.swap.folder.display());
+        tracing::info!("{} lacks rules: those inside the program run", config.rules.folder.display());
     }
     let rules = Rules::load(config, file)?;
-    let broker = Embedded::start(&config.topics)?;
+    let broker = Embedded::start(&config.kafka.topics)?;
     let brokers = broker.bootstrap_servers()?;
     let snapshot = Shared::default();
     let (sender, events) = mpsc::channel();
@@ -130,7 +131,8 @@ fn engine(
     events: Receiver<Event>,
     snapshot: &Shared,
 ) -> anyhow::Result<()> {
-    run::run(config, rules, brokers, shutdown, events, snapshot, now).map(drop)
+    let setup = Setup { kafka: &config.kafka, brokers, counts: &config.counts, shutdown, events, snapshot, clock: now };
+    setup.run(rules).map(drop)
 }
 
 fn simulator(config: &Config, brokers: &str, shutdown: &Shutdown, snapshot: &Shared) -> anyhow::Result<()> {

@@ -19,6 +19,8 @@ pub mod config;
 // Rules as components, one and as a set.
 pub mod wasm;
 
+pub mod rule;
+
 pub mod ruleset;
 
 // The loop, and Kafka at its ends.

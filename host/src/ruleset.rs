@@ -12,7 +12,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail, ensure};
 use sha2::{Digest, Sha256};
 
-use crate::config::{self, Config};
+use crate::rule::Rule;
 use crate::wasm::{Component, Instance, MAX_COMPONENT_BYTES, Occasion, Refused, Runtime};
 use weir_core::column::{Column, Kind};
 use weir_core::pipeline::{Evaluate, Manifest, Pipeline, Stage, View};
@@ -30,7 +30,7 @@ pub struct Definition {
 #[derive(Clone, Debug)]
 pub struct Defined {
     /// Its policies, limits and configuration. Messages name its file.
-    pub config: config::Rule,
+    pub config: Rule,
     /// The component.
     pub bytes: Arc<[u8]>,
     /// Their SHA-256.
@@ -52,18 +52,18 @@ pub struct Proven {
     pub manifest: Manifest,
     /// Whether it answered the same when it was asked the same once more.
     pub is_steady: bool,
-    config: config::Rule,
+    config: Rule,
 }
 
 impl Definition {
-    /// Reads the files of the rules of `config`.
+    /// Reads the files of the rules of `pipeline`, which count the member `counted`. They are looked for in `folder` where
+    /// nothing else is written.
     ///
     /// # Errors
     /// If one can't be read, or is too large. The message names it and the remedy.
-    pub fn read(config: &Config) -> anyhow::Result<Definition> {
-        let rules =
-            config.rules.iter().map(|rule| Ok(Defined::new(rule.clone(), read_or(&rule.file, Some(&place(rule, config)))?)));
-        Ok(Definition { rules: rules.collect::<anyhow::Result<_>>()?, counted: config.counts.member.clone() })
+    pub fn read(pipeline: &[Rule], folder: &Path, counted: &str) -> anyhow::Result<Definition> {
+        let rules = pipeline.iter().map(|rule| Ok(Defined::new(rule.clone(), read_or(&rule.file, Some(&place(rule, folder)))?)));
+        Ok(Definition { rules: rules.collect::<anyhow::Result<_>>()?, counted: counted.to_owned() })
     }
 
     /// Hash over the order, bytes, policies, limits and configuration of the rules: 16 hexadecimal digits, as in the header
@@ -84,26 +84,18 @@ impl Definition {
 
 impl Defined {
     /// A rule of these bytes.
-    pub fn new(config: config::Rule, bytes: impl Into<Arc<[u8]>>) -> Defined {
+    pub fn new(config: Rule, bytes: impl Into<Arc<[u8]>>) -> Defined {
         let bytes = bytes.into();
         Defined { digest: Sha256::digest(&bytes).into(), config, bytes }
     }
 }
 
 impl RuleSet {
-    /// Loads, compiles, configures and probes the rules of `config`.
-    ///
-    /// # Errors
-    /// If a file can't be read or is no rule, if a rule refuses its configuration or fails the probe, or if the rules can't
-    /// work together. The message names the file and the remedy.
-    pub fn load(runtime: &Runtime, config: &Config) -> anyhow::Result<RuleSet> {
-        RuleSet::prove(runtime, Definition::read(config)?)
-    }
-
     /// Compiles, configures and probes what is defined.
     ///
     /// # Errors
-    /// As for [`RuleSet::load`].
+    /// If something is no rule, if a rule refuses its configuration or fails the probe, or if the rules can't work together. The
+    /// message names the file and the remedy.
     pub fn prove(runtime: &Runtime, definition: Definition) -> anyhow::Result<RuleSet> {
         let rules = definition.rules.iter().map(|rule| {
             let proven = prove(runtime, rule)?;
@@ -153,7 +145,7 @@ impl RuleSet {
     }
 }
 
-fn instantiate(component: &Component, rule: &config::Rule, occasion: Occasion) -> anyhow::Result<(Instance, Manifest)> {
+fn instantiate(component: &Component, rule: &Rule, occasion: Occasion) -> anyhow::Result<(Instance, Manifest)> {
     let explained = |error: anyhow::Error| match error.downcast::<Refused>() {
         Ok(Refused(words)) => Refused(rule.explain(&words)).into(),
         Err(error) => error,
@@ -165,7 +157,7 @@ fn instantiate(component: &Component, rule: &config::Rule, occasion: Occasion) -
 
 /// The manifest under the rule's name in the configuration, which is the only one of that name: metrics, dead letters and
 /// remedies mean that rule, whatever it calls itself.
-fn named(manifest: Manifest, rule: &config::Rule) -> Manifest {
+fn named(manifest: Manifest, rule: &Rule) -> Manifest {
     Manifest { name: rule.name.clone(), ..manifest }
 }
 
@@ -221,13 +213,13 @@ fn read_or(file: &Path, key: Option<&str>) -> anyhow::Result<Vec<u8>> {
     let metadata = fs::metadata(file).map_err(|error| unreadable(error, file, key))?;
     let (size, max) = (metadata.len(), MAX_COMPONENT_BYTES as u64);
     ensure!(metadata.is_file(), "{} must be a file, a component as `weir build` makes it", file.display());
-    ensure!(size <= max, "{} must be a file of at most {}, and has {size} bytes", file.display(), config::size(max));
+    ensure!(size <= max, "{} must be a file of at most {}, and has {size} bytes", file.display(), weir_core::units::size(max));
     fs::read(file).map_err(|error| unreadable(error, file, key))
 }
 
 /// The key that says where the file of `rule` is.
-fn place(rule: &config::Rule, config: &Config) -> String {
-    let is_in_folder = rule.file == config.swap.folder.join(format!("{}.wasm", rule.name));
+fn place(rule: &Rule, folder: &Path) -> String {
+    let is_in_folder = rule.file == folder.join(format!("{}.wasm", rule.name));
     if is_in_folder { "rules.folder".to_owned() } else { format!("rule.{}.file", rule.name) }
 }
 

@@ -12,6 +12,7 @@ mod ahead;
 mod notices;
 mod same_topic;
 mod sets;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,19 +22,20 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 
 use crate::backoff::Backoff;
-use crate::config::{self, Config};
 use crate::events::Event;
 use crate::kafka::offsets::Committed;
 use crate::kafka::reset::Position;
 use crate::kafka::sink::Work;
 use crate::kafka::troubles::Troubles;
-use crate::kafka::{Failure, Polled, Sink, Source, topics};
+use crate::kafka::{self, BatchLimits, Failure, Polled, Sink, Source, topics};
 use crate::shutdown::Shutdown;
 use crate::snapshot::{self, Shared};
 use crate::swap::{Judge, Tap};
 use weir_core::counts::Counts;
 use weir_core::record::{Batch, Part, Step};
 use weir_core::state::State;
+
+pub use settings::{CountSettings, TrialBounds};
 
 use ahead::Ahead;
 use notices::Notices;
@@ -78,80 +80,85 @@ pub struct Summary {
     pub batches: u64,
 }
 
-/// Runs until a shutdown is asked for, with the rules of `judge` to begin with: reaches the cluster at `brokers`, sees to the
-/// topics, and then reads, judges and writes. `clock` tells the time in milliseconds since the epoch. `snapshot` is renewed with
-/// every batch.
-///
-/// # Errors
-/// What waiting cannot help, such as a missing permission or topic.
-pub fn run(
-    config: &Config,
-    judge: Judge,
-    brokers: &str,
-    shutdown: &Shutdown,
-    events: Receiver<Event>,
-    snapshot: &Shared,
-    clock: impl Fn() -> i64,
-) -> anyhow::Result<Summary> {
-    let outcome = serve(config, judge, brokers, shutdown, events, snapshot, clock);
-    snapshot.update(|snapshot| snapshot.state = snapshot::State::Stopped);
-    outcome?;
-    let snapshot = snapshot.get();
-    Ok(Summary { read: snapshot.read, written: snapshot.written, rejected: snapshot.rejections(), batches: snapshot.batches })
+/// What a data loop needs to run.
+pub struct Setup<'a, C> {
+    /// Topics, and how to reach the cluster.
+    pub kafka: &'a kafka::Settings,
+    /// The cluster's address, which may be that of an embedded broker.
+    pub brokers: &'a str,
+    /// How to count.
+    pub counts: &'a CountSettings,
+    /// Ends it.
+    pub shutdown: &'a Shutdown,
+    /// What the loader of rules says.
+    pub events: Receiver<Event>,
+    /// Is renewed with every batch.
+    pub snapshot: &'a Shared,
+    /// Tells the time in milliseconds since the epoch.
+    pub clock: C,
 }
 
-fn serve(
-    config: &Config,
-    judge: Judge,
-    brokers: &str,
-    shutdown: &Shutdown,
-    events: Receiver<Event>,
-    snapshot: &Shared,
-    clock: impl Fn() -> i64,
-) -> anyhow::Result<()> {
-    snapshot.sign(clock());
-    snapshot.update(|snapshot| judge.introduce(snapshot));
-    let Some(ready) = topics::prepare(config, brokers, shutdown)? else { return Ok(()) };
-    let troubles = Arc::new(Troubles::of(&config.kafka));
-    let source = Source::open(config, brokers, troubles.clone())?;
-    let mut engine = Engine {
-        parts: Vec::new(),
-        filled: 0,
-        begun: None,
-        limits: config.batch.clone(),
-        counts: Counts::new(config.counts.every.as_millis() as i64, config.counts.emit_empty),
-        sink: Sink::open(config, brokers, ready.largest_batch, troubles.clone())?,
-        troubles,
-        source,
-        sets: Sets::new(judge),
-        tap: None,
-        judging: Duration::ZERO,
-        cautious: false,
-        notices: Notices::default(),
-        caught_up: Instant::now(),
-        looked: Instant::now(),
-        same_topic: SameTopic::new(),
-        phase: Phase::Recovering,
-        joined: false,
-        missing: None,
-        ahead: Ahead::default(),
-        held: 0,
-        resending: None,
-        behind: false,
-        committed: BTreeMap::new(),
-        reset_bad_state: config.counts.reset_bad_state,
-        backoff: Backoff::new(PAUSES.0, PAUSES.1),
-        shutdown,
-        events,
-        snapshot,
-        clock,
-    };
-    let outcome = engine.run();
-    snapshot.update(|snapshot| snapshot.state = snapshot::State::Stopping);
-    if !engine.source.close(CLOSE_GRACE) {
-        tracing::warn!("left without telling the group, whose coordinator does not answer");
+impl<C: Fn() -> i64> Setup<'_, C> {
+    /// Runs until a shutdown is requested, with the rules of `judge` to begin with: reaches the cluster, sees to the topics, and
+    /// then reads, judges and writes.
+    ///
+    /// # Errors
+    /// What waiting cannot help, such as a missing permission or topic.
+    pub fn run(self, judge: Judge) -> anyhow::Result<Summary> {
+        let shared = self.snapshot;
+        let outcome = self.serve(judge);
+        shared.update(|snapshot| snapshot.state = snapshot::State::Stopped);
+        outcome?;
+        let snapshot = shared.get();
+        Ok(Summary { read: snapshot.read, written: snapshot.written, rejected: snapshot.rejections(), batches: snapshot.batches })
     }
-    outcome
+
+    fn serve(self, judge: Judge) -> anyhow::Result<()> {
+        let Setup { kafka, brokers, counts, shutdown, events, snapshot, clock } = self;
+        snapshot.sign(clock());
+        snapshot.update(|snapshot| judge.introduce(snapshot));
+        let Some(ready) = topics::prepare(kafka, brokers, shutdown)? else { return Ok(()) };
+        let troubles = Arc::new(Troubles::of(&kafka.client));
+        let source = Source::open(kafka, brokers, troubles.clone())?;
+        let mut engine = Engine {
+            parts: Vec::new(),
+            filled: 0,
+            begun: None,
+            limits: kafka.batch.clone(),
+            counts: Counts::new(counts.every.as_millis() as i64, counts.emit_empty),
+            sink: Sink::open(kafka, brokers, ready.largest_batch, troubles.clone())?,
+            troubles,
+            source,
+            sets: Sets::new(judge),
+            tap: None,
+            judging: Duration::ZERO,
+            cautious: false,
+            notices: Notices::default(),
+            caught_up: Instant::now(),
+            looked: Instant::now(),
+            same_topic: SameTopic::new(),
+            phase: Phase::Recovering,
+            joined: false,
+            missing: None,
+            ahead: Ahead::default(),
+            held: 0,
+            resending: None,
+            behind: false,
+            committed: BTreeMap::new(),
+            reset_bad_state: counts.reset_bad_state,
+            backoff: Backoff::new(PAUSES.0, PAUSES.1),
+            shutdown,
+            events,
+            snapshot,
+            clock,
+        };
+        let outcome = engine.run();
+        snapshot.update(|snapshot| snapshot.state = snapshot::State::Stopping);
+        if !engine.source.close(CLOSE_GRACE) {
+            tracing::warn!("left without telling the group, whose coordinator does not answer");
+        }
+        outcome
+    }
 }
 
 /// What the next turn of the loop does.
@@ -189,7 +196,7 @@ struct Engine<'a, C> {
     filled: usize,
     /// Since when a transaction is open.
     begun: Option<Instant>,
-    limits: config::Batch,
+    limits: BatchLimits,
     phase: Phase,
     /// The group has given this process its share, which may be none.
     joined: bool,

@@ -11,7 +11,7 @@ use crate::config::{self, Config};
 use crate::events::Event;
 use crate::kafka::Embedded;
 use crate::logging;
-use crate::run;
+use crate::run::Setup;
 use crate::shutdown::Shutdown;
 use crate::snapshot::Shared;
 use crate::swap::{First, Handle, Judge, Loader, Store};
@@ -32,16 +32,18 @@ pub fn start(args: &cli::Run) -> anyhow::Result<()> {
     let shutdown = Shutdown::default();
     shutdown.request_on_signals()?;
     let rules = Rules::load(&config, &args.file)?;
-    let embedded = config.kafka.brokers.is_none().then(|| Embedded::start(&config.topics)).transpose()?;
-    let brokers = match (&config.kafka.brokers, &embedded) {
+    let embedded = config.kafka.client.brokers.is_none().then(|| Embedded::start(&config.kafka.topics)).transpose()?;
+    let brokers = match (&config.kafka.client.brokers, &embedded) {
         (Some(brokers), _) => brokers.clone(),
         (None, embedded) => embedded.as_ref().context("failed to start the embedded broker")?.bootstrap_servers()?,
     };
-    tracing::info!(brokers, embedded = embedded.is_some(), input = config.topics.input, "starting");
+    tracing::info!(brokers, embedded = embedded.is_some(), input = config.kafka.topics.input, "starting");
     let (snapshot, (sender, events)) = (Shared::default(), mpsc::channel());
     let (judge, rules) = rules.start(sender)?;
     let _admin = admin::serve(&config.admin, snapshot.clone(), rules.clone())?;
-    let done = run::run(&config, judge, &brokers, &shutdown, events, &snapshot, now)?;
+    let (kafka, counts) = (&config.kafka, &config.counts);
+    let setup = Setup { kafka, brokers: &brokers, counts, shutdown: &shutdown, events, snapshot: &snapshot, clock: now };
+    let done = setup.run(judge)?;
     tracing::info!(read = done.read, written = done.written, rejected = done.rejected, batches = done.batches, "stopped");
     Ok(())
 }
@@ -59,12 +61,14 @@ impl Rules {
     /// If there are none that can be used.
     pub(crate) fn load(config: &Config, file: &cli::ConfigFile) -> anyhow::Result<Rules> {
         let runtime = Runtime::new(Cache::of_user())?.with_compiler(Compiler::child(&config.compile));
-        let store = Store::open(&config.swap, &config.kafka.group)?;
-        let first = First::choose(config, &runtime, &store)?;
+        let store = Store::open(config.rules.state.as_deref(), config.rules.history, &config.kafka.client.group)?;
+        let first = First::choose(&config.rules, &runtime, &store)?;
         let names = first.rules().manifests().map(|manifest| format!("{} {}", manifest.name, manifest.version));
         let names: Vec<String> = names.collect();
         tracing::info!(ruleset = first.rules().hash(), "rules: {}", names.join(", "));
-        Ok(Rules { loader: Loader::new(config.clone(), file.source(), runtime, store, &first), first })
+        let source = Box::new(file.source(config.clone()));
+        let loader = Loader::new(config.rules.clone(), source, runtime, store, &first);
+        Ok(Rules { loader, first })
     }
 
     /// The rules at work, and a handle on the loader, which ends with the last handle. New sets go into `events`.

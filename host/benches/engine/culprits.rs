@@ -7,7 +7,8 @@ use std::fs;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use weir::config::{self, Config};
+use weir::config::Config;
+use weir::rule::Rule;
 use weir::ruleset::RuleSet;
 use weir::wasm::Runtime;
 use weir_core::counts::Counts;
@@ -32,8 +33,8 @@ pub fn measure(config: &Config) -> anyhow::Result<Value> {
     let file = folder.path().join("guest.wasm");
     fs::write(&file, Guest::new(TRAPS).component())?;
     let mut config = config.clone();
-    config.rules.push(config::Rule { file, ..config::Rule::with_defaults("guest") });
-    let rules = RuleSet::load(&Runtime::new(None)?, &config)?;
+    config.rules.pipeline.push(Rule { file, ..Rule::with_defaults("guest") });
+    let rules = RuleSet::prove(&Runtime::new(None)?, config.rules.definition()?)?;
     let (mut pipeline, counts, mut step) = (rules.instantiate()?, Counts::new(60_000, false), Step::default());
     let batches = CULPRITS.map(batch);
     let mut times = [const { Vec::new() }; CULPRITS.len()];
@@ -47,7 +48,7 @@ pub fn measure(config: &Config) -> anyhow::Result<Value> {
     }
     let mut starts: Vec<f64> = (0..ROUNDS).map(|_| start(&rules)).collect::<anyhow::Result<_>>()?;
     let [clean, one, ten] = times.map(|mut times| median(&mut times));
-    let store = median(&mut starts) / config.rules.len() as f64;
+    let store = median(&mut starts) / config.rules.pipeline.len() as f64;
     println!("a batch of {ROWS} takes {clean:.0} µs; with one culprit {:.1} x that, with ten {:.1} x", one / clean, ten / clean);
     println!("a fresh store with a configured rule takes {store:.0} µs");
     let round = |value: f64| (value * 10.0).round() / 10.0;

@@ -106,7 +106,7 @@ fn main() -> anyhow::Result<()> {
     let bytes: usize = batches.iter().map(Batch::bytes).sum();
     println!("{RECORDS} simulated logins of {} bytes each, batches of {BATCH_ROWS}, best of {ROUNDS} rounds", bytes / RECORDS);
 
-    let wasm = Engine::new(RuleSet::load(&Runtime::new(None)?, &configuration()?)?.instantiate()?);
+    let wasm = Engine::new(RuleSet::prove(&Runtime::new(None)?, configuration()?.rules.definition()?)?.instantiate()?);
     let native = Engine::new(native::pipeline()?);
     let mut contenders: [(&str, Box<dyn Contender>); 4] = [
         ("wasm", Box::new(wasm)),
@@ -148,7 +148,7 @@ fn main() -> anyhow::Result<()> {
 fn configuration() -> anyhow::Result<Config> {
     let dist = Path::new(env!("CARGO_MANIFEST_DIR")).join("../rules/dist");
     let mut config = Config::load(None, config::environment()?)?;
-    for rule in &mut config.rules {
+    for rule in &mut config.rules.pipeline {
         rule.file = PathBuf::from(&dist).join(format!("{}.wasm", rule.name));
         ensure!(rule.file.exists(), "{} is missing; run `make rules`", rule.file.display());
     }
@@ -227,7 +227,8 @@ fn pass(contender: &mut dyn Contender, batches: &[Batch]) -> f64 {
 /// their memory happens to lie matters more than the limits do.
 fn limits(batches: &[Batch]) -> anyhow::Result<f64> {
     let config = configuration()?;
-    let (limited, unlimited) = (RuleSet::load(&Runtime::new(None)?, &config)?, unlimited::Rules::load(&config.rules)?);
+    let (limited, unlimited) =
+        (RuleSet::prove(&Runtime::new(None)?, config.rules.definition()?)?, unlimited::Rules::load(&config.rules.pipeline)?);
     let mut ratios = Vec::new();
     for round in 0..LIMIT_ROUNDS {
         let mut pair: [Box<dyn Contender>; 2] =

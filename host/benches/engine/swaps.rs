@@ -96,7 +96,7 @@ type Started = (Judge, Writer, Receiver<Event>, Handle);
 fn start(folder: &Path) -> anyhow::Result<Started> {
     let rules = folder.join("rules");
     fs::create_dir(&rules)?;
-    for rule in super::configuration()?.rules {
+    for rule in super::configuration()?.rules.pipeline {
         fs::copy(&rule.file, rules.join(format!("{}.wasm", rule.name)))?;
     }
     let file = folder.join("weir.toml");
@@ -106,11 +106,12 @@ fn start(folder: &Path) -> anyhow::Result<Started> {
     let program = env!("CARGO_BIN_EXE_weir").into();
     let compiler = Compiler::Child { program, bounds: Bounds::default() };
     let runtime = Runtime::new(Some(Cache::in_folder(folder.join("cache"))?))?.with_compiler(compiler);
-    let store = Store::open(&config.swap, &config.kafka.group)?;
-    let first = First::choose(&config, &runtime, &store)?;
+    let store = Store::open(config.rules.state.as_deref(), config.rules.history, &config.kafka.client.group)?;
+    let first = First::choose(&config.rules, &runtime, &store)?;
     let judge = Judge::new(first.rules(), Occasion::Live)?;
     let (sender, events) = mpsc::channel();
-    let handle = Loader::new(config, config::Source::new(Some(&file), BTreeMap::new()), runtime, store, &first).start(sender)?;
+    let source = config::Source::new(Some(&file), BTreeMap::new(), config.clone());
+    let handle = Loader::new(config.rules, Box::new(source), runtime, store, &first).start(sender)?;
     let component = fs::read(rules.join(format!("{RULE}.wasm")))?;
     Ok((judge, Writer { folder: rules, component }, events, handle))
 }

@@ -9,7 +9,7 @@ use std::fs;
 use anyhow::Context as _;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Engine, OptLevel, Store};
-use weir::config;
+use weir::rule;
 use weir_core::column::Column;
 use weir_core::pipeline::OnFault;
 use weir_core::pipeline::{Evaluate, Fault, Manifest, Outcome, Pipeline, Stage, View};
@@ -50,14 +50,14 @@ pub struct Rules {
 
 impl Rules {
     /// Compiles the rules of a configuration.
-    pub fn load(rules: &[config::Rule]) -> anyhow::Result<Rules> {
+    pub fn load(rules: &[rule::Rule]) -> anyhow::Result<Rules> {
         let mut config = Config::new();
         config.cranelift_opt_level(OptLevel::Speed).concurrency_support(false);
         let engine = Engine::new(&config)?;
         let mut linker = Linker::new(&engine);
         Rule::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest| guest)?;
         let compile =
-            |rule: &config::Rule| anyhow::Ok((Component::from_binary(&engine, &fs::read(&rule.file)?)?, rule.config.to_string()));
+            |rule: &rule::Rule| anyhow::Ok((Component::from_binary(&engine, &fs::read(&rule.file)?)?, rule.config.to_string()));
         Ok(Rules { rules: rules.iter().map(compile).collect::<anyhow::Result<_>>()?, engine, linker })
     }
 

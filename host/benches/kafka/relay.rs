@@ -27,19 +27,19 @@ const PAUSE: Duration = Duration::from_micros(200);
 /// Relays as the environment says, with transactions or without.
 pub fn relay(transactions: bool) -> anyhow::Result<()> {
     let config = Config::load(None, config::environment()?)?;
-    let brokers = config.kafka.brokers.clone().context("the relay needs a broker")?;
+    let brokers = config.kafka.client.brokers.clone().context("the relay needs a broker")?;
     // Where a group begins is decided by the engine, and here by the client.
     let consumer: BaseConsumer =
-        client::consumer_settings(&config.kafka, &brokers)?.set("auto.offset.reset", "earliest").create()?;
+        client::consumer_settings(&config.kafka.client, &brokers)?.set("auto.offset.reset", "earliest").create()?;
     let settings = match transactions {
-        true => client::transactional_settings(&config.kafka, &brokers, &config.kafka.group)?,
-        false => client::producer_settings(&config.kafka, &brokers)?,
+        true => client::transactional_settings(&config.kafka.client, &brokers, &config.kafka.client.group)?,
+        false => client::producer_settings(&config.kafka.client, &brokers)?,
     };
     let producer: BaseProducer = settings.create()?;
     if transactions {
         producer.init_transactions(ANSWER)?;
     }
-    consumer.subscribe(&[&config.topics.input])?;
+    consumer.subscribe(&[&config.kafka.topics.input])?;
     let mut relay = Relay { config, consumer, producer, transactions, next: [None; PARTITIONS as usize] };
     loop {
         relay.batch()?;
@@ -66,7 +66,7 @@ impl Relay {
         let mut offsets = TopicPartitionList::new();
         for (partition, next) in self.next.iter_mut().enumerate() {
             if let Some(next) = next.take() {
-                offsets.add_partition_offset(&self.config.topics.input, partition as i32, Offset::Offset(next))?;
+                offsets.add_partition_offset(&self.config.kafka.topics.input, partition as i32, Offset::Offset(next))?;
             }
         }
         if !self.transactions {
@@ -81,19 +81,19 @@ impl Relay {
     fn copy(&mut self) -> anyhow::Result<usize> {
         let (mut rows, mut bytes) = (0, 0);
         let mut until = Instant::now() + IDLE;
-        while rows < self.config.batch.rows && bytes < self.config.batch.bytes {
+        while rows < self.config.kafka.batch.rows && bytes < self.config.kafka.batch.bytes {
             let rest = until.saturating_duration_since(Instant::now());
             match self.consumer.poll(client::whole_millis(rest)) {
                 Some(Err(KafkaError::PartitionEOF(_))) => {}
                 Some(message) => {
                     let message = message?;
                     if rows == 0 {
-                        until = Instant::now() + self.config.batch.linger;
+                        until = Instant::now() + self.config.kafka.batch.linger;
                         if self.transactions {
                             self.producer.begin_transaction()?;
                         }
                     }
-                    send(&self.producer, &self.config.topics.output, &message)?;
+                    send(&self.producer, &self.config.kafka.topics.output, &message)?;
                     self.next[message.partition() as usize] = Some(message.offset() + 1);
                     rows += 1;
                     bytes += message.key_len() + message.payload_len();

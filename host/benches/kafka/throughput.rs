@@ -66,7 +66,7 @@ pub fn ratio(left: &[Run], right: &[Run]) -> f64 {
 pub fn produce(broker: &Broker, count: usize) -> anyhow::Result<()> {
     topics::create(&broker.address, &[INPUT])?;
     let kafka = Config::load(None, config::environment()?)?.kafka;
-    let mut publisher = Publisher::open(&kafka, &broker.address, INPUT)?;
+    let mut publisher = Publisher::open(&kafka.client, &broker.address, INPUT)?;
     let until = Instant::now() + END;
     let mut give_up = || Instant::now() > until;
     for login in logins(BAD_SHARE)?.take(count) {

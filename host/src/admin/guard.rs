@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use sha2::{Digest, Sha256};
 
-use crate::config::Token;
+use super::settings::Token;
 
 /// What is decided by. Where one of them is there twice, another program on the way may go by the other one.
 const SINGLE: [HeaderName; 4] = [header::HOST, header::ORIGIN, header::CONTENT_TYPE, header::AUTHORIZATION];

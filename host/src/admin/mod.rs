@@ -10,6 +10,7 @@ mod crowd;
 mod guard;
 mod metrics;
 mod routes;
+mod settings;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,12 +27,12 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use crate::config;
 use crate::snapshot::Shared;
 use crate::swap::Handle;
 use crowd::{Crowd, Guest};
 use guard::Guard;
 use routes::Context;
+pub use settings::{Settings, Token};
 
 /// How long a client may take to send the head of its request.
 const HEAD_TIME: Duration = Duration::from_secs(2);
@@ -57,10 +58,10 @@ pub struct Server {
 ///
 /// # Errors
 /// If the token can't be read, or the thread can't be started.
-pub fn serve(config: &config::Admin, snapshot: Shared, rules: Handle) -> anyhow::Result<Option<Server>> {
+pub fn serve(config: &Settings, snapshot: Shared, rules: Handle) -> anyhow::Result<Option<Server>> {
     let Some(listen) = &config.listen else { return Ok(None) };
     // It is read anew for each change. That it can't be read should be known now.
-    config.token.as_ref().map(config::Token::read).transpose()?;
+    config.token.as_ref().map(Token::read).transpose()?;
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_all().max_blocking_threads(routes::MAX_WAITING + routes::MAX_LOOKING);
     let runtime = runtime.build().context("failed to start the admin interface")?;

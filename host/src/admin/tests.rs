@@ -23,19 +23,18 @@ fn handle() -> (Handle, mpsc::Receiver<Asked>, SharedStatus) {
 
 /// The same with a state folder that stays.
 fn handle_in(folder: &Path) -> (Handle, mpsc::Receiver<Asked>, SharedStatus) {
-    let config = config::Swap { state: Some(folder.to_owned()), ..config::Config::default().swap };
-    let (status, store) = (SharedStatus::default(), swap::Store::open(&config, "group").unwrap());
+    let (status, store) = (SharedStatus::default(), swap::Store::open(Some(folder), 20, "group").unwrap());
     swap::update(&status, |status| status.live.hash = "cafe".into());
     let (handle, asked) = Handle::new(status.clone(), store);
     (handle, asked, status)
 }
 
 /// An interface whose loader answers deployments of the rule `a`, keeps those of `b` waiting, and refuses all else.
-fn start(config: &config::Admin) -> (Server, Shared) {
+fn start(config: &Settings) -> (Server, Shared) {
     start_with(config, handle())
 }
 
-fn start_with(config: &config::Admin, (handle, asked, _): (Handle, mpsc::Receiver<Asked>, SharedStatus)) -> (Server, Shared) {
+fn start_with(config: &Settings, (handle, asked, _): (Handle, mpsc::Receiver<Asked>, SharedStatus)) -> (Server, Shared) {
     let snapshot = Shared::default();
     snapshot.sign(crate::clock::now());
     snapshot.update(|snapshot| snapshot.ruleset = "cafe".into());
@@ -59,8 +58,8 @@ fn start_with(config: &config::Admin, (handle, asked, _): (Handle, mpsc::Receive
     (serve(config, snapshot.clone(), handle).unwrap().expect("it listens"), snapshot)
 }
 
-fn loopback() -> config::Admin {
-    config::Admin { listen: Some("127.0.0.1:0".into()), token: None }
+fn loopback() -> Settings {
+    Settings { listen: Some("127.0.0.1:0".into()), token: None }
 }
 
 /// Status and body of the answer to a request with these lines in its head.
@@ -149,7 +148,7 @@ fn strangers_change_nothing() {
     let (server, _) = start(&loopback());
     assert_eq!(ask(&server, "POST /api/rules/resume", &["content-type: text/plain"], "{}").0, 415);
     assert_eq!(ask(&server, "POST /api/rules/resume", &[JSON, "origin: https://evil.example"], "{}").0, 403);
-    let locked = config::Admin { token: Some(config::Token::Text("secret".into())), ..loopback() };
+    let locked = Settings { token: Some(Token::Text("secret".into())), ..loopback() };
     let (server, _) = start(&locked);
     assert_eq!(ask(&server, "POST /api/rules/resume", &[JSON], "{}").0, 401);
     assert_eq!(ask(&server, "POST /api/rules/resume", &[JSON, "authorization: Bearer secret"], "{}").0, 409);
@@ -388,14 +387,14 @@ fn requests_whose_bodies_never_come_and_that_always_come_back_keep_no_probe_wait
 #[test]
 fn an_address_that_is_taken_is_no_reason_to_stop() {
     let (server, _) = start(&loopback());
-    let taken = config::Admin { listen: Some(server.address.to_string()), token: None };
+    let taken = Settings { listen: Some(server.address.to_string()), token: None };
     let (handle, ..) = handle();
     assert!(serve(&taken, Shared::default(), handle).unwrap().is_none());
 }
 
 #[test]
 fn a_token_that_cannot_be_read_is_an_error() {
-    let missing = config::Admin { token: Some(config::Token::File("/nowhere/token".into())), ..loopback() };
+    let missing = Settings { token: Some(Token::File("/nowhere/token".into())), ..loopback() };
     let (handle, ..) = handle();
     let error = serve(&missing, Shared::default(), handle).unwrap_err();
     assert!(format!("{error:#}").contains("admin.token_file"), "{error:#}");

@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::{Context, bail};
 
 use super::{Identity, identity, is_standard, standard};
-use crate::config;
 use weir_core::record::Batch;
+use weir_core::units::size;
 
 /// Longest line that is read, in bytes. No broker takes messages of this size.
 const MAX_LINE_BYTES: usize = 64 << 20;
@@ -63,7 +63,7 @@ impl Input {
                 self.line.pop();
             }
             if self.line.len() > MAX_LINE_BYTES {
-                let max = config::size(MAX_LINE_BYTES as u64);
+                let max = size(MAX_LINE_BYTES as u64);
                 bail!("line {} of {} is longer than {max}", self.lines + 1, self.name);
             }
             batch.push(0, self.lines, None, None, Some(&self.line));

@@ -11,7 +11,9 @@ use serde_json::Value;
 
 use super::defaults::ALIASES;
 use super::members::Member;
-use super::raw::{Origin, Raw, below, is_rule_config, meant, parse_value, suggestion};
+use weir_core::suggestion::suggestion;
+
+use super::raw::{Origin, Raw, below, is_rule_config, meant, parse_value};
 use super::{FILE_VARIABLE, Invalid, kubernetes};
 
 /// How the names of our variables begin.

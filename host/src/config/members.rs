@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::raw::{Origin, suggestion};
+use super::raw::Origin;
+use weir_core::suggestion::suggestion;
 
 /// What rules that use `weir-rule` say first.
 const UNREADABLE: &str = "failed to read the configuration: ";
@@ -25,13 +26,6 @@ pub(super) struct Member {
     pub(super) origin: Origin,
     /// The value of the variable, if it was one.
     pub(super) text: Option<String>,
-}
-
-impl PartialEq for Members {
-    /// Where something was written makes no difference.
-    fn eq(&self, _: &Members) -> bool {
-        true
-    }
 }
 
 impl Members {
@@ -119,7 +113,7 @@ mod tests {
     fn said(text: &str, variables: &[(&str, &str)], words: &str) -> String {
         let variables = variables.iter().map(|(name, value)| (name.to_string(), value.to_string()));
         let config = Config::parse(text, Path::new("weir.toml"), variables).unwrap();
-        config.rules[0].explain(words)
+        config.rules.pipeline[0].explain(words)
     }
 
     #[test]

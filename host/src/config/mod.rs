@@ -16,30 +16,23 @@ mod raw;
 mod read;
 mod restart;
 mod salvage;
-mod secret;
 mod source;
 mod text;
-mod token;
 mod validate;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use weir_core::pipeline::OnFault;
+use crate::{admin, kafka, run, swap, wasm};
 use weir_core::printable::harmless;
 
 pub use brokers::{check as check_brokers, is_host_name};
-pub use members::Members;
-pub use raw::suggestion;
-pub use read::{millis, size};
 pub use restart::needing_restart;
 pub use salvage::{Salvaged, salvage};
-pub use secret::Secret;
 pub use source::Source;
 
 /// The file that is read if none is named and it is there.
@@ -47,191 +40,23 @@ pub const DEFAULT_FILE: &str = "weir.toml";
 /// The variable that names the file if the command line does not.
 pub const FILE_VARIABLE: &str = "WEIR_CONFIG";
 
-/// A validated configuration.
+/// A validated configuration: the sum of what each part is told.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    pub kafka: Kafka,
-    pub topics: Topics,
-    pub batch: Batch,
-    pub counts: Counts,
-    pub rules: Vec<Rule>,
-    pub swap: Swap,
-    pub compile: Compile,
-    pub trial: Trial,
-    pub shadow: Shadow,
-    pub admin: Admin,
+    /// `[kafka]`, `[topics]`, `[batch]`
+    pub kafka: kafka::Settings,
+    /// `[counts]`, but for the member
+    pub counts: run::CountSettings,
+    /// `[rules]`, `[rule.NAME]`, `[trial]`, `[shadow]`, `counts.member`
+    pub rules: swap::Settings,
+    /// `rules.compile_memory`, `rules.compile_time`
+    pub compile: wasm::Compile,
+    /// `[admin]`
+    pub admin: admin::Settings,
     pub log: Log,
     pub simulate: Simulate,
     /// Keys that the program itself has set, whatever is written.
     pub fixed: Vec<&'static str>,
-}
-
-/// How to reach Kafka. `[kafka]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Kafka {
-    /// `host:port,…`, or none for the embedded broker (`brokers = "embedded"`).
-    pub brokers: Option<String>,
-    pub group: String,
-    pub delivery: Delivery,
-    /// None: made from the group and the name of the host.
-    pub transactional_id: Option<String>,
-    pub start: Start,
-    /// Passed to librdkafka as they are; passwords are among them. `[kafka.properties]`
-    pub properties: BTreeMap<String, Secret>,
-    /// Add the headers `weir-ruleset` and `weir-source` to outputs.
-    pub headers: bool,
-}
-
-/// What is promised of every message. `kafka.delivery`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivery {
-    /// Outputs, dead letters, counts and offsets are committed in one transaction.
-    ExactlyOnce,
-    /// Offsets are committed after the outputs: after a fault some messages are processed again. Always so on the embedded
-    /// broker, which has no transactions.
-    AtLeastOnce,
-}
-
-/// Where a group begins that has no offsets yet. `kafka.start`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// With the first message that is there.
-    Earliest,
-    /// With what arrives from now on.
-    Latest,
-    /// With the first message of this time, in milliseconds since the epoch, or a later one.
-    At(i64),
-}
-
-/// The topics, and how missing ones are created. `[topics]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Topics {
-    pub input: String,
-    pub output: String,
-    pub rejected: String,
-    pub counts: String,
-    pub create: bool,
-    pub partitions: i32,
-    pub replication: i32,
-    /// Topic settings for topics that are created, such as `retention.ms`. `[topics.settings]`
-    pub settings: BTreeMap<String, String>,
-}
-
-/// How large a batch may get. `[batch]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Batch {
-    pub rows: usize,
-    pub bytes: usize,
-    pub linger: Duration,
-}
-
-/// The device counts. `[counts]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Counts {
-    /// The member whose values are counted.
-    pub member: String,
-    pub every: Duration,
-    pub emit_empty: bool,
-    /// `on_bad_state = "reset"`: where the state that was committed with an offset cannot be read, count anew instead of
-    /// stopping.
-    pub reset_bad_state: bool,
-}
-
-/// One rule of the pipeline, in its order. `[rules] folder, pipeline`, `[rule.NAME]`, `[rule.NAME.config]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rule {
-    pub name: String,
-    /// `folder/NAME.wasm` unless `file` says otherwise.
-    pub file: PathBuf,
-    /// `on_reject = "drop"`: count what it rejects, produce no dead letter.
-    pub drop: bool,
-    pub on_fault: OnFault,
-    pub limits: Limits,
-    /// What the rule's `configure` gets, a JSON object.
-    pub config: serde_json::Value,
-    /// Where that was written.
-    pub members: Members,
-}
-
-/// What a rule may use. `[rule.NAME]`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Largest linear memory, bytes.
-    pub memory: usize,
-    /// Most elements of a table.
-    pub tables: usize,
-    /// Most core instances, and as many memories and tables.
-    pub instances: usize,
-    /// Deepest stack of Wasm code, bytes.
-    pub stack: usize,
-    /// Most that one call may hand back, bytes.
-    pub result: usize,
-    /// Longest time for one batch.
-    pub deadline: Duration,
-}
-
-/// How rules are swapped. `[rules] folder, watch, state, history`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Swap {
-    /// Where `NAME.wasm` is looked for, and put by `weir rules deploy`.
-    pub folder: PathBuf,
-    /// Look after changes of the rules' files and configuration.
-    pub watch: bool,
-    /// Where sets that went live are kept. None: a folder of this user's, by the name of the group.
-    pub state: Option<PathBuf>,
-    /// How many of them.
-    pub history: usize,
-}
-
-/// What compiling a rule may take. `[rules] compile_memory, compile_time`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Compile {
-    /// Address space, bytes. None: by what there is.
-    pub memory: Option<u64>,
-    pub time: Duration,
-}
-
-/// When a new set of rules is taken back. `[trial]`
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Trial {
-    /// How many messages the trial of a new set takes. 0: there is no trial.
-    pub records: u64,
-    /// How long it takes at most.
-    pub time: Duration,
-    /// Share of messages on which rules may fail, 0 to 1.
-    pub faults: f64,
-    /// How much the share of rejected messages may rise over that of the set before, 0 to 1.
-    pub rejections: f64,
-    /// Share of the messages that the set before rejects which this one may let pass, 0 to 1.
-    pub fewer_rejections: f64,
-}
-
-/// Runs of candidates beside the live rules. `[shadow]`
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Shadow {
-    /// Share of a core's time that a candidate may take, 0 to 1.
-    pub share: f64,
-}
-
-/// The admin interface. `[admin]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Admin {
-    /// `host:port`. None: there is no interface.
-    pub listen: Option<String>,
-    /// What whoever changes something has to know. None: only who reaches a loopback address may.
-    pub token: Option<Token>,
-}
-
-/// Where the token is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Token {
-    /// Here.
-    Text(Secret),
-    /// In this file, whose end of line does not belong to it.
-    File(PathBuf),
-    /// In the file of this name, from `folder` on. It does not look like a path, so it may be the token itself, put into the
-    /// wrong place: it is shown only where there is such a file.
-    Named { folder: PathBuf, name: Secret },
 }
 
 /// What is logged. `[log]`
@@ -291,9 +116,9 @@ impl Config {
 impl Config {
     /// Takes the broker inside the process, with what it can do: it knows no TLS and no passwords.
     pub fn embed(&mut self) {
-        self.kafka.properties.clear();
-        self.kafka.brokers = None;
-        self.kafka.delivery = Delivery::AtLeastOnce;
+        self.kafka.client.properties.clear();
+        self.kafka.client.brokers = None;
+        self.kafka.client.delivery = kafka::Delivery::AtLeastOnce;
         self.fixed.extend(["kafka.brokers", "kafka.delivery"]);
     }
 }
@@ -302,53 +127,6 @@ impl Default for Config {
     /// What holds where nothing is written.
     fn default() -> Config {
         Config::parse("", Path::new(""), []).expect("the defaults are valid, a test sees to it")
-    }
-}
-
-impl Rule {
-    /// A rule of which nothing is written but its name, in `NAME.wasm` of the current folder.
-    pub fn with_defaults(name: &str) -> Rule {
-        // The defaults of a rule are those of any other.
-        let any = Config::default().rules.swap_remove(0);
-        Rule { name: name.to_owned(), file: PathBuf::from(format!("{name}.wasm")), ..any }
-    }
-
-    /// Its policies and limits, by their keys, as they could be written in `[rule.NAME]`.
-    pub fn settings(&self) -> BTreeMap<String, String> {
-        let Limits { memory, tables, instances, stack, result, deadline } = self.limits;
-        let settings = [
-            ("on_reject", validate::word(&validate::REJECT_POLICIES, self.drop).to_owned()),
-            ("on_fault", validate::word(&validate::FAULT_POLICIES, self.on_fault).to_owned()),
-            ("memory", memory.to_string()),
-            ("tables", tables.to_string()),
-            ("instances", instances.to_string()),
-            ("stack", stack.to_string()),
-            ("result", result.to_string()),
-            ("deadline", format!("{}ms", deadline.as_millis())),
-        ];
-        settings.map(|(key, value)| (key.to_owned(), value)).into()
-    }
-
-    /// `words`, in which the rule refuses its configuration, with the key and the place of what it refuses, in one line.
-    pub fn explain(&self, words: &str) -> String {
-        harmless(&self.members.explain(&self.name, &self.config, words)).into_owned()
-    }
-
-    /// A rule by the name, with settings as [`Rule::settings`] gives them.
-    pub fn from_settings(
-        name: &str,
-        file: PathBuf,
-        settings: &BTreeMap<String, String>,
-        config: serde_json::Value,
-    ) -> Result<Rule, Invalid> {
-        // Numbers of bytes may be written as text too, and numbers as they are.
-        let lines = settings.iter().map(|(key, value)| match key.as_str() {
-            "tables" | "instances" => format!("{key} = {value}\n"),
-            _ => format!("{key} = {value:?}\n"),
-        });
-        let text = format!("[rules]\npipeline = [{name:?}]\n[rule.{name:?}]\n{}", lines.collect::<String>());
-        let mut read = Config::parse(&text, Path::new(""), [])?;
-        Ok(Rule { file, config, ..read.rules.swap_remove(0) })
     }
 }
 

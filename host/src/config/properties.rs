@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::raw::{Raw, suggestion};
+use super::raw::Raw;
 use super::{Config, DEFAULT_FILE, FILE_VARIABLE, Invalid, environment, read};
 use crate::kafka::properties::{self, Problem, Unusable};
+use weir_core::suggestion::suggestion;
 
 impl Config {
     /// [`Config::load`] for a command that works with Kafka.
@@ -17,7 +18,7 @@ impl Config {
     ) -> Result<Config, Invalid> {
         let environment: BTreeMap<String, String> = environment.into_iter().collect();
         let config = Config::load(file, environment.clone())?;
-        properties::prove(&config.kafka).map_err(|unusable| complaint(&unusable, file, environment))?;
+        properties::prove(&config.kafka.client).map_err(|unusable| complaint(&unusable, file, environment))?;
         Ok(config)
     }
 }

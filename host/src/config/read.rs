@@ -10,17 +10,15 @@ use std::time::Duration;
 use chrono::DateTime;
 use serde_json::Value;
 
+use super::Invalid;
 use super::defaults::SECRETS;
 use super::raw::{Raw, below};
-use super::{Invalid, Start};
+use crate::kafka::Start;
 use weir_core::reserved::ENGINE;
+use weir_core::units;
 
 /// Longest text that a complaint quotes, in characters.
 const MAX_QUOTED: usize = 60;
-
-const BYTE_UNITS: [(&str, u64); 7] =
-    [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000), ("B", 1)];
-const TIME_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
 
 impl Raw {
     /// A text that is not empty.
@@ -71,10 +69,10 @@ impl Raw {
 
     /// A number of bytes, such as `"4MiB"` or 4194304.
     pub(super) fn bytes(&self, path: &str, range: RangeInclusive<&str>) -> Result<usize, Invalid> {
-        let limits = limits(&range, &BYTE_UNITS);
+        let limits = limits(&range, units::bytes);
         self.read(path, &format!("a size from {} to {}, such as \"4MiB\"", range.start(), range.end()), |value| {
             let bytes = match value {
-                Value::String(text) => quantity(text, &BYTE_UNITS).or_else(|| text.parse().ok())?,
+                Value::String(text) => units::bytes(text).or_else(|| text.parse().ok())?,
                 other => other.as_u64()?,
             };
             usize::try_from(bytes).ok().filter(|_| limits.contains(&bytes))
@@ -83,9 +81,9 @@ impl Raw {
 
     /// A length of time, such as `"60s"`.
     pub(super) fn duration(&self, path: &str, range: RangeInclusive<&str>) -> Result<Duration, Invalid> {
-        let limits = limits(&range, &TIME_UNITS);
+        let limits = limits(&range, units::millis);
         self.read(path, &format!("a duration from {} to {}, such as \"500ms\" or \"60s\"", range.start(), range.end()), |value| {
-            quantity(value.as_str()?, &TIME_UNITS).filter(|millis| limits.contains(millis)).map(Duration::from_millis)
+            units::millis(value.as_str()?).filter(|millis| limits.contains(millis)).map(Duration::from_millis)
         })
     }
 
@@ -127,12 +125,6 @@ impl Raw {
     }
 }
 
-/// A number of bytes as it is written in a configuration: `32MiB`.
-pub fn size(bytes: u64) -> String {
-    let unit = BYTE_UNITS[..3].iter().rev().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor));
-    unit.map_or_else(|| format!("{bytes}B"), |(name, factor)| format!("{}{name}", bytes / factor))
-}
-
 /// What was found at `path`, for a complaint: of a secret its type alone, and of what may have one before an `@`.
 pub(super) fn found(path: &str, value: &Value) -> String {
     match value {
@@ -163,37 +155,11 @@ fn is_secret(path: &str) -> bool {
     SECRETS.iter().any(|secret| path == *secret || below(path, secret).is_some() || below(secret, path).is_some())
 }
 
-/// `90s` or `2m` in milliseconds, as a configuration has them.
-pub fn millis(text: &str) -> Option<u64> {
-    quantity(text, &TIME_UNITS)
-}
-
-/// `4MiB` as a number of the smallest unit.
-fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let digits = text.len() - text.trim_start_matches(|next: char| next.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
-    number.parse::<u64>().ok()?.checked_mul(*factor)
-}
-
-fn limits(range: &RangeInclusive<&str>, units: &[(&str, u64)]) -> RangeInclusive<u64> {
-    let limit = |text| quantity(text, units).expect("limits are written as a configuration is");
+fn limits(range: &RangeInclusive<&str>, read: fn(&str) -> Option<u64>) -> RangeInclusive<u64> {
+    let limit = |text| read(text).expect("limits are written as a configuration is");
     limit(range.start())..=limit(range.end())
 }
 
 fn is_name(text: &str) -> bool {
     !text.is_empty() && text != ENGINE && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_size_is_said_as_it_is_written() {
-        for (bytes, said) in [(32 << 20, "32MiB"), (1 << 30, "1GiB"), (96 << 10, "96KiB"), (1_000, "1000B"), (0, "0B")] {
-            assert_eq!(size(bytes), said);
-            assert_eq!(quantity(said, &BYTE_UNITS), Some(bytes), "and is read as the same");
-        }
-    }
 }

@@ -19,29 +19,29 @@ pub fn needing_restart(running: &Config, read: &Config) -> Vec<String> {
         };
     }
     let keys = differing! {
-        "kafka.brokers": kafka.brokers;
-        "kafka.group": kafka.group;
-        "kafka.delivery": kafka.delivery;
-        "kafka.transactional_id": kafka.transactional_id;
-        "kafka.start": kafka.start;
-        "kafka.headers": kafka.headers;
-        "topics.input": topics.input;
-        "topics.output": topics.output;
-        "topics.rejected": topics.rejected;
-        "topics.counts": topics.counts;
-        "topics.create": topics.create;
-        "topics.partitions": topics.partitions;
-        "topics.replication": topics.replication;
-        "batch.rows": batch.rows;
-        "batch.bytes": batch.bytes;
-        "batch.linger": batch.linger;
-        "counts.member": counts.member;
+        "kafka.brokers": kafka.client.brokers;
+        "kafka.group": kafka.client.group;
+        "kafka.delivery": kafka.client.delivery;
+        "kafka.transactional_id": kafka.client.transactional_id;
+        "kafka.start": kafka.client.start;
+        "kafka.headers": kafka.client.headers;
+        "topics.input": kafka.topics.input;
+        "topics.output": kafka.topics.output;
+        "topics.rejected": kafka.topics.rejected;
+        "topics.counts": kafka.topics.counts;
+        "topics.create": kafka.topics.create;
+        "topics.partitions": kafka.topics.partitions;
+        "topics.replication": kafka.topics.replication;
+        "batch.rows": kafka.batch.rows;
+        "batch.bytes": kafka.batch.bytes;
+        "batch.linger": kafka.batch.linger;
+        "counts.member": rules.counted;
         "counts.every": counts.every;
         "counts.emit_empty": counts.emit_empty;
         "counts.on_bad_state": counts.reset_bad_state;
-        "rules.watch": swap.watch;
-        "rules.state": swap.state;
-        "rules.history": swap.history;
+        "rules.watch": rules.watch;
+        "rules.state": rules.state;
+        "rules.history": rules.history;
         "rules.compile_memory": compile.memory;
         "rules.compile_time": compile.time;
         "admin.listen": admin.listen;
@@ -49,8 +49,8 @@ pub fn needing_restart(running: &Config, read: &Config) -> Vec<String> {
         "log.level": log.level;
     };
     let keys = keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key.to_owned());
-    let properties = members("kafka.properties", &running.kafka.properties, &read.kafka.properties);
-    let settings = members("topics.settings", &running.topics.settings, &read.topics.settings);
+    let properties = members("kafka.properties", &running.kafka.client.properties, &read.kafka.client.properties);
+    let settings = members("topics.settings", &running.kafka.topics.settings, &read.kafka.topics.settings);
     let all = keys.chain(properties).chain(settings);
     all.filter(|key| !running.fixed.contains(&key.as_str())).collect()
 }

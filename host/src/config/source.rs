@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Config, Invalid, environment, locate, read};
+use super::{Config, Invalid, environment, locate, needing_restart, read};
+use crate::swap;
 
 /// Where a configuration comes from.
 #[derive(Clone, Debug)]
@@ -16,27 +17,25 @@ pub struct Source {
     is_written: bool,
     /// Variables that go before those of the environment.
     overrides: BTreeMap<String, String>,
+    /// What the process runs with.
+    running: Config,
 }
 
 impl Source {
-    /// The file that [`Config::load`] reads for `named`, under variables that go before those of the environment.
-    pub fn new(named: Option<&Path>, overrides: BTreeMap<String, String>) -> Source {
+    /// The file that [`Config::load`] reads for `named`, under variables that go before those of the environment, of a process that
+    /// runs with `running`.
+    pub fn new(named: Option<&Path>, overrides: BTreeMap<String, String>, running: Config) -> Source {
         let file = locate(named);
         let is_written = file.as_deref().is_some_and(|file| read(file).is_ok_and(|text| !is_blank(&text)));
-        Source { file, is_written, overrides }
-    }
-
-    /// The file, if there is one.
-    pub fn file(&self) -> Option<PathBuf> {
-        self.file.clone().or_else(|| locate(None))
+        Source { file, is_written, overrides, running }
     }
 
     /// Reads it, and the environment.
     ///
     /// # Errors
     /// If it is not valid, or was lost.
-    pub fn read(&mut self) -> Result<Config, Invalid> {
-        self.file = self.file();
+    fn read_all(&mut self) -> Result<Config, Invalid> {
+        self.file = swap::Source::file(self);
         let environment = environment()?.into_iter().chain(self.overrides.clone());
         let Some(file) = &self.file else { return Config::parse("", Path::new(""), environment) };
         let text = read(file)
@@ -48,6 +47,18 @@ impl Source {
         let config = Config::parse(&text, file, environment)?;
         self.is_written = !is_blank(&text);
         Ok(config)
+    }
+}
+
+impl swap::Source for Source {
+    fn file(&self) -> Option<PathBuf> {
+        self.file.clone().or_else(|| locate(None))
+    }
+
+    fn read(&mut self) -> anyhow::Result<(swap::Settings, Vec<String>)> {
+        let read = self.read_all()?;
+        let pending = needing_restart(&self.running, &read);
+        Ok((read.rules, pending))
     }
 }
 
@@ -66,16 +77,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("weir.toml");
         fs::write(&file, "batch.rows = 7").unwrap();
-        let mut source = Source::new(Some(&file), BTreeMap::new());
-        assert_eq!(source.read().unwrap().batch.rows, 7);
+        let mut source = Source::new(Some(&file), BTreeMap::new(), Config::default());
+        assert_eq!(source.read_all().unwrap().kafka.batch.rows, 7);
         fs::write(&file, "\n").unwrap();
-        let error = source.read().unwrap_err().to_string();
+        let error = source.read_all().unwrap_err().to_string();
         assert!(error.contains("weir.toml has become empty"), "{error}");
         fs::remove_file(&file).unwrap();
-        let error = source.read().unwrap_err().to_string();
+        let error = source.read_all().unwrap_err().to_string();
         assert!(error.contains("weir.toml") && error.contains("put it back"), "{error}");
         fs::write(&file, "# the defaults").unwrap();
-        assert_eq!(source.read().unwrap().batch.rows, Config::default().batch.rows);
+        assert_eq!(source.read_all().unwrap().kafka.batch.rows, Config::default().kafka.batch.rows);
     }
 
     #[test]
@@ -83,7 +94,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("weir.toml");
         fs::write(&file, "").unwrap();
-        let mut source = Source::new(Some(&file), BTreeMap::new());
-        assert!(source.read().is_ok() && source.read().is_ok());
+        let mut source = Source::new(Some(&file), BTreeMap::new(), Config::default());
+        assert!(source.read_all().is_ok() && source.read_all().is_ok());
     }
 }

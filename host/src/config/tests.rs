@@ -1,6 +1,11 @@
 //! What a configuration means, and what is said of a wrong one.
 
+use std::time::Duration;
+
 use super::*;
+use crate::rule::Rule;
+use crate::run::TrialBounds;
+use crate::wasm::Limits;
 
 const FILE: &str = "weir.toml";
 
@@ -38,15 +43,28 @@ fn flatten(table: toml::Table, above: &str) -> Vec<(String, toml::Value)> {
 }
 
 #[test]
+fn the_defaults_are_those_of_the_parts() {
+    let config = Config::default();
+    assert_eq!(config.rules.trial, TrialBounds::default());
+    for rule in config.rules.pipeline {
+        assert_eq!(rule.limits, Limits::default());
+        assert_eq!(Rule { file: rule.file.clone(), ..Rule::with_defaults(&rule.name) }, rule);
+    }
+}
+
+#[test]
 fn the_defaults_are_as_documented() {
     let config = Config::default();
-    assert_eq!(config.kafka.brokers.as_deref(), Some("localhost:9092"));
-    assert_eq!(config.topics.counts, "device_type_count");
-    assert_eq!((config.batch.rows, config.batch.bytes, config.batch.linger), (20_000, 4 << 20, Duration::from_millis(5)));
+    assert_eq!(config.kafka.client.brokers.as_deref(), Some("localhost:9092"));
+    assert_eq!(config.kafka.topics.counts, "device_type_count");
+    assert_eq!(
+        (config.kafka.batch.rows, config.kafka.batch.bytes, config.kafka.batch.linger),
+        (20_000, 4 << 20, Duration::from_millis(5))
+    );
     assert_eq!(config.counts.every, Duration::from_secs(60));
-    let rules: Vec<&str> = config.rules.iter().map(|rule| rule.name.as_str()).collect();
+    let rules: Vec<&str> = config.rules.pipeline.iter().map(|rule| rule.name.as_str()).collect();
     assert_eq!(rules, ["validation", "utc-enrichment", "device-filter"]);
-    let Rule { file, drop, limits, config, .. } = &config.rules[1];
+    let Rule { file, drop, limits, config, .. } = &config.rules.pipeline[1];
     assert_eq!(file, Path::new("rules/dist/utc-enrichment.wasm"));
     assert_eq!(
         (*drop, limits.memory, limits.deadline, config),
@@ -73,24 +91,24 @@ fn every_key_can_be_written() {
         deep = { list = [1, 2.5, true, "x", 2024-01-01] }
     "#;
     let config = Config::parse(text, Path::new("/etc/weir/weir.toml"), []).unwrap();
-    assert_eq!(config.kafka.brokers, None);
+    assert_eq!(config.kafka.client.brokers, None);
     let properties: Vec<(&str, &str)> =
-        config.kafka.properties.iter().map(|(key, value)| (key.as_str(), value.reveal())).collect();
+        config.kafka.client.properties.iter().map(|(key, value)| (key.as_str(), value.reveal())).collect();
     assert_eq!(
         properties,
         [("enable.ssl.certificate.verification", "false"), ("security.protocol", "SSL"), ("socket.timeout.ms", "5000")]
     );
-    assert_eq!(config.topics.settings["retention.ms"], "1000");
-    assert_eq!(config.batch.bytes, 1_000_000);
-    assert_eq!(config.rules[0].file, Path::new("/etc/weir/more/mine.wasm"));
-    assert!(config.rules[0].drop);
-    assert_eq!(config.rules[0].config, serde_json::json!({ "deep": { "list": [1, 2.5, true, "x", "2024-01-01"] } }));
+    assert_eq!(config.kafka.topics.settings["retention.ms"], "1000");
+    assert_eq!(config.kafka.batch.bytes, 1_000_000);
+    assert_eq!(config.rules.pipeline[0].file, Path::new("/etc/weir/more/mine.wasm"));
+    assert!(config.rules.pipeline[0].drop);
+    assert_eq!(config.rules.pipeline[0].config, serde_json::json!({ "deep": { "list": [1, 2.5, true, "x", "2024-01-01"] } }));
 }
 
 #[test]
 fn an_absolute_path_stays() {
     let config = parse("rule.validation.file = '/rules/v2.wasm'").unwrap();
-    assert_eq!(config.rules[0].file, Path::new("/rules/v2.wasm"));
+    assert_eq!(config.rules.pipeline[0].file, Path::new("/rules/v2.wasm"));
 }
 
 #[test]
@@ -222,24 +240,25 @@ fn the_environment_overrides_the_file() {
         ],
     )
     .unwrap();
-    assert_eq!(config.kafka.brokers.as_deref(), Some("b:2,c:3"));
-    assert!(!config.kafka.headers);
-    assert_eq!(config.kafka.properties["sasl.mechanism"].reveal(), "PLAIN");
-    assert_eq!(config.topics.settings["retention.ms"], "1000");
-    assert_eq!((config.topics.partitions, config.batch.bytes), (6, 1 << 20));
+    assert_eq!(config.kafka.client.brokers.as_deref(), Some("b:2,c:3"));
+    assert!(!config.kafka.client.headers);
+    assert_eq!(config.kafka.client.properties["sasl.mechanism"].reveal(), "PLAIN");
+    assert_eq!(config.kafka.topics.settings["retention.ms"], "1000");
+    assert_eq!((config.kafka.topics.partitions, config.kafka.batch.bytes), (6, 1 << 20));
     assert_eq!((config.counts.every, config.counts.emit_empty), (Duration::from_secs(10), true));
     assert_eq!(config.log.level, LevelFilter::DEBUG);
-    assert!(config.rules[0].drop);
-    assert_eq!(config.rules[0].config, serde_json::json!({ "min_app_version": "2.4" }));
-    assert_eq!(config.rules[1].config, serde_json::json!({ "format": "%H:%M" }));
-    assert_eq!(config.rules[2].config, serde_json::json!({ "normalise": true, "allowed": ["tv"] }));
+    assert!(config.rules.pipeline[0].drop);
+    assert_eq!(config.rules.pipeline[0].config, serde_json::json!({ "min_app_version": "2.4" }));
+    assert_eq!(config.rules.pipeline[1].config, serde_json::json!({ "format": "%H:%M" }));
+    assert_eq!(config.rules.pipeline[2].config, serde_json::json!({ "normalise": true, "allowed": ["tv"] }));
 }
 
 #[test]
 fn the_pipeline_may_be_a_list_or_toml() {
     for text in ["validation, extra", r#"["validation", "extra"]"#] {
         let config = with("", &[("WEIR_RULES_PIPELINE", text), ("WEIR_RULE_EXTRA_MEMORY", "2MiB")]).unwrap();
-        let rules: Vec<(&str, usize)> = config.rules.iter().map(|rule| (rule.name.as_str(), rule.limits.memory)).collect();
+        let rules: Vec<(&str, usize)> =
+            config.rules.pipeline.iter().map(|rule| (rule.name.as_str(), rule.limits.memory)).collect();
         assert_eq!(rules, [("validation", 32 << 20), ("extra", 2 << 20)]);
     }
 }
@@ -247,7 +266,7 @@ fn the_pipeline_may_be_a_list_or_toml() {
 #[test]
 fn the_environment_may_leave_out_a_rule_that_the_file_describes() {
     let config = with("[rule.device-filter]\non_reject = 'drop'", &[("WEIR_RULES_PIPELINE", "validation")]).unwrap();
-    assert_eq!(config.rules.len(), 1);
+    assert_eq!(config.rules.pipeline.len(), 1);
 }
 
 #[test]
@@ -280,12 +299,12 @@ fn complaints_about_the_environment_name_the_variable() {
 
 #[test]
 fn the_time_of_a_trial_may_be_said_in_seconds() {
-    let time = |text: &str| parse(text).unwrap().trial.time;
+    let time = |text: &str| parse(text).unwrap().rules.trial.time;
     assert_eq!(
         ["trial.seconds = 30", "trial.seconds = '30'", "[trial]\nseconds = '30s'"].map(time),
         [Duration::from_secs(30); 3]
     );
-    assert_eq!(with("", &[("WEIR_TRIAL_SECONDS", "90")]).unwrap().trial.time, Duration::from_secs(90));
+    assert_eq!(with("", &[("WEIR_TRIAL_SECONDS", "90")]).unwrap().rules.trial.time, Duration::from_secs(90));
     let complaint = complaint(parse("[trial]\ntime = '60s'\nseconds = 30"));
     assert!(complaint.contains("by another name") && complaint.contains("expected one of them"), "{complaint}");
 }
@@ -325,7 +344,7 @@ fn what_kubernetes_sets_for_a_service_is_left_aside() {
     let admin = admin.each_ref().map(|(name, value)| (name.as_str(), *value));
     let ours = [("WEIR_ADMIN_LISTEN", "127.0.0.1:7"), ("WEIR_BATCH_ROWS", "7")];
     let config = with("", &[&SERVICE_LINKS[..], &admin, &ours].concat()).unwrap();
-    assert_eq!((config.admin.listen.as_deref(), config.batch.rows), (Some("127.0.0.1:7"), 7));
+    assert_eq!((config.admin.listen.as_deref(), config.kafka.batch.rows), (Some("127.0.0.1:7"), 7));
 }
 
 #[test]
@@ -418,7 +437,7 @@ fn names_that_others_have_chosen_forge_no_line() {
     let written = r#""a\u001b[2J\nerror: all is lost \u061c\u202e\u009b""#;
     let (name, escaped) =
         ("a\x1b[2J\nerror: all is lost \u{61c}\u{202e}\u{9b}", r"a\u{1b}[2J\nerror: all is lost \u{61c}\u{202e}\u{9b}");
-    let rule = parse(&format!("[rule.validation.config]\n{written} = 1")).unwrap().rules.swap_remove(0);
+    let rule = parse(&format!("[rule.validation.config]\n{written} = 1")).unwrap().rules.pipeline.swap_remove(0);
     for said in [
         complaint(parse(&format!("{written} = 1"))),
         complaint(parse(&format!("[kafka.{written}]"))),

@@ -9,10 +9,15 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use super::raw::Raw;
-use super::{
-    Admin, Batch, Compile, Config, Counts, Delivery, Invalid, Kafka, Limits, Log, Rule, Shadow, Simulate, Swap, Token, Topics,
-    Trial, brokers,
-};
+use super::{Config, Invalid, Log, Simulate, brokers};
+use crate::admin;
+use crate::admin::Token;
+use crate::kafka;
+use crate::kafka::{BatchLimits, ClientSettings, Delivery, Topics};
+use crate::rule::{Explain, REJECT_POLICIES, Rule};
+use crate::run::{CountSettings, TrialBounds};
+use crate::swap;
+use crate::wasm::{Compile, Limits};
 use weir_core::pipeline::OnFault;
 
 /// What the deadlines of all rules may be together. A batch on which every rule runs out of time takes at most some ten times as
@@ -28,10 +33,6 @@ const OWN_KEYS: [(&str, &str); 3] = [
     ("kafka.properties.metadata.broker.list", "kafka.brokers"),
     ("kafka.properties.group.id", "kafka.group"),
 ];
-/// `on_reject`, and whether it means to drop.
-pub(super) const REJECT_POLICIES: [(&str, bool); 2] = [("dead-letter", false), ("drop", true)];
-pub(super) const FAULT_POLICIES: [(&str, OnFault); 3] =
-    [("dead-letter", OnFault::DeadLetter), ("pass", OnFault::Pass), ("stop", OnFault::Stop)];
 const LEVELS: [(&str, LevelFilter); 6] = [
     ("off", LevelFilter::OFF),
     ("error", LevelFilter::ERROR),
@@ -43,34 +44,24 @@ const LEVELS: [(&str, LevelFilter); 6] = [
 /// Kafka's own limit on the name of a topic, in characters.
 const MAX_TOPIC_NAME: usize = 249;
 
-/// How `value` is written.
-pub(super) fn word<T: PartialEq>(words: &[(&'static str, T)], value: T) -> &'static str {
-    words.iter().find(|(_, meaning)| *meaning == value).map_or("", |(word, _)| word)
-}
-
 /// Relative paths start from `folder`.
 pub(super) fn validate(raw: &Raw, folder: &Path) -> Result<Config, Invalid> {
     Ok(Config {
-        kafka: kafka(raw)?,
-        topics: topics(raw)?,
-        batch: Batch {
-            rows: raw.whole("batch.rows", 1..=1_000_000)?,
-            bytes: raw.bytes("batch.bytes", "64KiB"..="256MiB")?,
-            linger: raw.duration("batch.linger", "0ms"..="10s")?,
+        kafka: kafka::Settings {
+            client: client(raw)?,
+            topics: topics(raw)?,
+            batch: BatchLimits {
+                rows: raw.whole("batch.rows", 1..=1_000_000)?,
+                bytes: raw.bytes("batch.bytes", "64KiB"..="256MiB")?,
+                linger: raw.duration("batch.linger", "0ms"..="10s")?,
+            },
         },
-        counts: Counts {
-            member: raw.text("counts.member")?,
+        counts: CountSettings {
             every: raw.duration("counts.every", "100ms"..="24h")?,
             emit_empty: raw.flag("counts.emit_empty")?,
             reset_bad_state: raw.choice("counts.on_bad_state", &[("stop", false), ("reset", true)])?,
         },
         rules: rules(raw, folder)?,
-        swap: Swap {
-            folder: folder.join(raw.text("rules.folder")?),
-            watch: raw.flag("rules.watch")?,
-            state: Some(raw.optional_text("rules.state")?).filter(|state| !state.is_empty()).map(|state| folder.join(state)),
-            history: raw.whole("rules.history", 2..=1_000)?,
-        },
         compile: Compile {
             memory: match raw.get("rules.compile_memory").value.as_str() {
                 Some("") => None,
@@ -78,14 +69,6 @@ pub(super) fn validate(raw: &Raw, folder: &Path) -> Result<Config, Invalid> {
             },
             time: raw.duration("rules.compile_time", "1s"..="10m")?,
         },
-        trial: Trial {
-            records: raw.whole("trial.records", 0..=i64::MAX)?,
-            time: raw.duration("trial.time", "1s"..="24h")?,
-            faults: raw.share("trial.faults")?,
-            rejections: raw.share("trial.rejections")?,
-            fewer_rejections: raw.share("trial.fewer_rejections")?,
-        },
-        shadow: Shadow { share: raw.share("shadow.share")? },
         admin: admin(raw, folder)?,
         log: Log { level: raw.choice("log.level", &LEVELS)? },
         simulate: simulate(raw)?,
@@ -93,7 +76,7 @@ pub(super) fn validate(raw: &Raw, folder: &Path) -> Result<Config, Invalid> {
     })
 }
 
-fn kafka(raw: &Raw) -> Result<Kafka, Invalid> {
+fn client(raw: &Raw) -> Result<ClientSettings, Invalid> {
     if let Some((path, own)) = OWN_KEYS.iter().find(|(path, _)| raw.paths().any(|written| written == *path)) {
         return Err(raw.complaint(path, format!("`{own}` in its place")));
     }
@@ -101,7 +84,7 @@ fn kafka(raw: &Raw) -> Result<Kafka, Invalid> {
     brokers::check(&brokers).map_err(|expected| raw.complaint("kafka.brokers", expected))?;
     let brokers = Some(brokers).filter(|brokers| brokers != EMBEDDED);
     let delivery = raw.choice("kafka.delivery", &DELIVERIES)?;
-    Ok(Kafka {
+    Ok(ClientSettings {
         delivery: if brokers.is_some() { delivery } else { Delivery::AtLeastOnce },
         brokers,
         group: raw.text("kafka.group")?,
@@ -112,7 +95,7 @@ fn kafka(raw: &Raw) -> Result<Kafka, Invalid> {
     })
 }
 
-pub(super) fn admin(raw: &Raw, folder: &Path) -> Result<Admin, Invalid> {
+pub(super) fn admin(raw: &Raw, folder: &Path) -> Result<admin::Settings, Invalid> {
     let text = |path| Ok(Some(raw.optional_text(path)?).filter(|text| !text.is_empty()));
     let listen = text("admin.listen")?;
     if listen.as_ref().is_some_and(|listen| listen.to_socket_addrs().is_err()) {
@@ -125,7 +108,7 @@ pub(super) fn admin(raw: &Raw, folder: &Path) -> Result<Admin, Invalid> {
         (None, Some(name)) => Some(Token::Named { folder: folder.to_owned(), name: name.into() }),
         (None, None) => None,
     };
-    Ok(Admin { listen, token })
+    Ok(admin::Settings { listen, token })
 }
 
 fn topics(raw: &Raw) -> Result<Topics, Invalid> {
@@ -156,7 +139,26 @@ fn topic(raw: &Raw, path: &str) -> Result<String, Invalid> {
     Err(raw.complaint(path, format!("a topic: at most {MAX_TOPIC_NAME} letters, digits, `.`, `-` and `_`")))
 }
 
-fn rules(raw: &Raw, folder: &Path) -> Result<Vec<Rule>, Invalid> {
+fn rules(raw: &Raw, folder: &Path) -> Result<swap::Settings, Invalid> {
+    Ok(swap::Settings {
+        pipeline: pipeline(raw, folder)?,
+        folder: folder.join(raw.text("rules.folder")?),
+        counted: raw.text("counts.member")?,
+        watch: raw.flag("rules.watch")?,
+        state: Some(raw.optional_text("rules.state")?).filter(|state| !state.is_empty()).map(|state| folder.join(state)),
+        history: raw.whole("rules.history", 2..=1_000)?,
+        trial: TrialBounds {
+            records: raw.whole("trial.records", 0..=i64::MAX)?,
+            time: raw.duration("trial.time", "1s"..="24h")?,
+            faults: raw.share("trial.faults")?,
+            rejections: raw.share("trial.rejections")?,
+            fewer_rejections: raw.share("trial.fewer_rejections")?,
+        },
+        shadow_share: raw.share("shadow.share")?,
+    })
+}
+
+fn pipeline(raw: &Raw, folder: &Path) -> Result<Vec<Rule>, Invalid> {
     let names = raw.names("rules.pipeline")?;
     let rules: Vec<Rule> = names.into_iter().map(|name| rule(raw, folder, name)).collect::<Result<_, _>>()?;
     let longest = rules.iter().max_by_key(|rule| rule.limits.deadline);
@@ -175,10 +177,11 @@ fn rule(raw: &Raw, folder: &Path, name: String) -> Result<Rule, Invalid> {
         file if file.is_empty() => Path::new(&raw.text("rules.folder")?).join(format!("{name}.wasm")),
         file => file.into(),
     };
+    let members = raw.config_members(&key("config"));
     Ok(Rule {
         file: folder.join(file),
         drop: raw.choice(&key("on_reject"), &REJECT_POLICIES)?,
-        on_fault: raw.choice(&key("on_fault"), &FAULT_POLICIES)?,
+        on_fault: raw.choice(&key("on_fault"), &OnFault::WORDS)?,
         limits: Limits {
             memory: raw.bytes(&key("memory"), "1MiB"..="4GiB")?,
             tables: raw.whole(&key("tables"), 1..=10_000_000)?,
@@ -188,7 +191,7 @@ fn rule(raw: &Raw, folder: &Path, name: String) -> Result<Rule, Invalid> {
             deadline: raw.duration(&key("deadline"), "1ms"..="25s")?,
         },
         config: raw.object(&key("config"))?,
-        members: raw.config_members(&key("config")),
+        explain: Explain::by(move |rule, config, words| members.explain(rule, config, words)),
         name,
     })
 }

@@ -47,7 +47,7 @@ impl Home {
         let folder = Scratch::make(&env::temp_dir())
             .context("failed to make a folder for the demo: let TMPDIR name one that can be written")?;
         let own_rules = lacks_rules(&config);
-        let rules = if own_rules { put_rules(&folder.path().join("rules"))? } else { absolute(&config.swap.folder)? };
+        let rules = if own_rules { put_rules(&folder.path().join("rules"))? } else { absolute(&config.rules.folder)? };
         let located = config::locate(file.config.as_deref());
         let edited = located.as_deref().map_or_else(|| folder.path().join(config::DEFAULT_FILE), Path::to_path_buf);
         if located.is_none() {
@@ -59,7 +59,7 @@ impl Home {
             file.overrides.insert(RULES_FOLDER.to_owned(), rules.to_owned());
         }
         let mut config = file.load()?;
-        config.swap.state = Some(folder.path().join("state"));
+        config.rules.state = Some(folder.path().join("state"));
         Ok(Home { folder: Arc::new(folder), config, file, edited, own_rules })
     }
 
@@ -76,7 +76,7 @@ impl Home {
 /// Whether rules are missing that are inside the program. Where others are missing too, it can't help.
 fn lacks_rules(config: &Config) -> bool {
     let is_inside = |name: &str| RULES.iter().any(|(inside, _)| *inside == name);
-    config.rules.iter().any(|rule| !rule.file.exists()) && config.rules.iter().all(|rule| is_inside(&rule.name))
+    config.rules.pipeline.iter().any(|rule| !rule.file.exists()) && config.rules.pipeline.iter().all(|rule| is_inside(&rule.name))
 }
 
 fn put_rules(folder: &Path) -> anyhow::Result<PathBuf> {

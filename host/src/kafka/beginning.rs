@@ -21,8 +21,8 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::failure::Operation;
 use super::offsets::{Committed, committed};
 use super::reset::Reset;
+use super::settings::Start;
 use super::{Failure, native, reader, topics};
-use crate::config::Start;
 
 /// How long brokers may take to answer.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);

@@ -14,7 +14,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 
 use super::properties;
-use crate::config;
+use super::settings::ClientSettings;
 
 /// Fetched but not yet read messages, in KiB over all partitions. Some batches' worth: a batch never waits for a fetch.
 const FETCHED_AHEAD_KIB: &str = "16384";
@@ -61,7 +61,7 @@ pub(super) const BATCH_BYTES: u32 = 1_000_000;
 ///
 /// # Errors
 /// If a property is not to be overridden.
-pub fn settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result<ClientConfig> {
+pub fn settings(kafka: &ClientSettings, brokers: &str) -> anyhow::Result<ClientConfig> {
     properties::reserved(&kafka.properties).map_err(|unusable| anyhow!("{unusable}"))?;
     let mut settings = ClientConfig::new();
     let is_debugged = kafka.properties.contains_key("debug");
@@ -78,7 +78,7 @@ pub fn settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result<ClientCo
 }
 
 /// What every kind of consumer has on top of [`settings`]: what librdkafka holds against properties that people may give.
-fn reading_settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result<ClientConfig> {
+fn reading_settings(kafka: &ClientSettings, brokers: &str) -> anyhow::Result<ClientConfig> {
     let mut settings = settings(kafka, brokers)?;
     let fetched = FETCH_BYTES.max(largest_record(kafka)).to_string();
     set_unless_given(&mut settings, kafka, "fetch.max.bytes", &fetched);
@@ -91,7 +91,7 @@ fn reading_settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result<Clie
 ///
 /// # Errors
 /// If a property is not to be overridden.
-pub fn probe_settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result<ClientConfig> {
+pub fn probe_settings(kafka: &ClientSettings, brokers: &str) -> anyhow::Result<ClientConfig> {
     let mut settings = reading_settings(kafka, brokers)?;
     set_unless_given(&mut settings, kafka, "api.version.request.timeout.ms", ANSWER_MILLIS);
     set_unless_given(&mut settings, kafka, "socket.connection.setup.timeout.ms", SETUP_MILLIS);
@@ -99,7 +99,7 @@ pub fn probe_settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result<Cl
 }
 
 /// What the consumer has on top of [`reading_settings`].
-pub fn consumer_settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result<ClientConfig> {
+pub fn consumer_settings(kafka: &ClientSettings, brokers: &str) -> anyhow::Result<ClientConfig> {
     let mut settings = reading_settings(kafka, brokers)?;
     for (name, value) in [
         ("queued.max.messages.kbytes", FETCHED_AHEAD_KIB),
@@ -128,7 +128,7 @@ pub fn consumer_settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result
 }
 
 /// What a producer has on top of [`settings`].
-pub fn producer_settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result<ClientConfig> {
+pub fn producer_settings(kafka: &ClientSettings, brokers: &str) -> anyhow::Result<ClientConfig> {
     let mut settings = settings(kafka, brokers)?;
     let unsent = UNSENT_KIB.parse::<usize>()?.max(largest_record(kafka).div_ceil(1 << 10)).to_string();
     for (name, value) in [
@@ -150,7 +150,7 @@ pub fn producer_settings(kafka: &config::Kafka, brokers: &str) -> anyhow::Result
 }
 
 /// What a producer of transactions has on top of [`producer_settings`].
-pub fn transactional_settings(kafka: &config::Kafka, brokers: &str, id: &str) -> anyhow::Result<ClientConfig> {
+pub fn transactional_settings(kafka: &ClientSettings, brokers: &str, id: &str) -> anyhow::Result<ClientConfig> {
     let mut settings = producer_settings(kafka, brokers)?;
     set_unless_given(&mut settings, kafka, "transaction.timeout.ms", TRANSACTION_MILLIS);
     // The client refuses a longer time for one record than for the whole transaction.
@@ -184,12 +184,12 @@ pub fn whole_millis(wait: Duration) -> Duration {
 }
 
 /// The largest record that people allow, in bytes; 0 if they leave it to the clients.
-fn largest_record(kafka: &config::Kafka) -> usize {
+fn largest_record(kafka: &ClientSettings) -> usize {
     let given = kafka.properties.get("message.max.bytes");
     given.and_then(|bytes| bytes.reveal().parse().ok()).unwrap_or_default()
 }
 
-fn set_unless_given(settings: &mut ClientConfig, kafka: &config::Kafka, name: &str, value: &str) {
+fn set_unless_given(settings: &mut ClientConfig, kafka: &ClientSettings, name: &str, value: &str) {
     let alias = ALIASES.iter().find(|(known, _)| *known == name).map(|(_, alias)| *alias);
     if !kafka.properties.contains_key(name) && !alias.is_some_and(|alias| kafka.properties.contains_key(alias)) {
         settings.set(name, value);
@@ -199,11 +199,10 @@ fn set_unless_given(settings: &mut ClientConfig, kafka: &config::Kafka, name: &s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
 
-    fn kafka(properties: &[(&str, &str)]) -> config::Kafka {
+    fn kafka(properties: &[(&str, &str)]) -> ClientSettings {
         let properties = properties.iter().map(|(name, value)| (name.to_string(), (*value).into())).collect();
-        config::Kafka { properties, ..Config::default().kafka }
+        ClientSettings { properties, ..crate::kafka::testing::client() }
     }
 
     #[test]

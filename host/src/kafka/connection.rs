@@ -245,7 +245,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::kafka::testing::{Broker, config, eventually};
+    use crate::kafka::testing::{Broker, eventually, settings};
     use crate::kafka::troubles::Troubles;
     use crate::kafka::{Failure, Polled, Source};
     use weir_core::record::Batch;
@@ -394,16 +394,16 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_too_large_stops_the_input_and_names_the_bound() {
-        let mut settings = config();
+        let mut settings = settings();
         for (name, value) in [("fetch.max.bytes", "2000"), ("message.max.bytes", "2000"), ("receive.message.max.bytes", "20000")]
         {
-            settings.kafka.properties.insert(name.into(), value.into());
+            settings.client.properties.insert(name.into(), value.into());
         }
         let broker = Broker::start(settings);
         let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(100_000).collect();
         broker.produce(&[(0, None, Some(noise.as_slice()))]);
-        let troubles = Arc::new(Troubles::of(&broker.config.kafka));
-        let mut source = Source::open(&broker.config, &broker.address, troubles).unwrap();
+        let troubles = Arc::new(Troubles::of(&broker.settings.client));
+        let mut source = Source::open(&broker.settings, &broker.address, troubles).unwrap();
         let (mut batch, mut stopped) = (Batch::default(), None);
         eventually("it stops", || {
             match source.poll(&mut batch, Duration::from_millis(20)) {

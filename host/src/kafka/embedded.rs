@@ -12,8 +12,8 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
 
+use super::settings::Topics;
 use super::troubles::{Quiet, Troubles};
-use crate::config;
 
 /// A running broker with its topics. It ends when this is dropped.
 pub struct Embedded {
@@ -32,7 +32,7 @@ impl Embedded {
     ///
     /// # Errors
     /// If no port can be opened, or a topic name is not legal.
-    pub fn start(topics: &config::Topics) -> anyhow::Result<Embedded> {
+    pub fn start(topics: &Topics) -> anyhow::Result<Embedded> {
         let embedded = Embedded::empty()?;
         for topic in [&topics.input, &topics.output, &topics.rejected, &topics.counts] {
             embedded.create_topic(topic, topics.partitions)?;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
-use crate::config;
+use super::settings::ClientSettings;
 use crate::folder;
 
 /// How many processes of a group one host may have.
@@ -26,7 +26,7 @@ pub(super) struct Identity {
 
 impl Identity {
     /// The configured id, or one of this host's.
-    pub(super) fn claim(kafka: &config::Kafka) -> Identity {
+    pub(super) fn claim(kafka: &ClientSettings) -> Identity {
         if let Some(id) = &kafka.transactional_id {
             return Identity { id: id.clone(), _lock: None };
         }
@@ -79,11 +79,10 @@ fn host() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
 
     #[test]
     fn processes_of_one_host_have_different_ids_and_keep_them() {
-        let kafka = config::Kafka { group: format!("test/{}", std::process::id()), ..Config::default().kafka };
+        let kafka = ClientSettings { group: format!("test/{}", std::process::id()), ..crate::kafka::testing::client() };
         let (first, second) = (Identity::claim(&kafka), Identity::claim(&kafka));
         assert!(first.id.starts_with(&kafka.group) && first.id.ends_with("-0"), "{}", first.id);
         assert!(second.id.ends_with("-1"), "{}", second.id);
@@ -94,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_configured_id_is_taken_as_it_is() {
-        let kafka = config::Kafka { transactional_id: Some("mine".into()), ..Config::default().kafka };
+        let kafka = ClientSettings { transactional_id: Some("mine".into()), ..crate::kafka::testing::client() };
         assert_eq!(Identity::claim(&kafka).id, "mine");
     }
 

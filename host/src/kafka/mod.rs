@@ -28,6 +28,7 @@ mod refusals;
 pub mod reset;
 mod scale;
 mod secrets;
+pub mod settings;
 pub mod sink;
 pub mod source;
 #[cfg(test)]
@@ -41,5 +42,6 @@ pub use embedded::Embedded;
 pub use failure::Failure;
 pub use publish::Publisher;
 pub use reader::Reader;
+pub use settings::{BatchLimits, ClientSettings, Delivery, Settings, Start, Topics};
 pub use sink::Sink;
 pub use source::{Polled, Source};

@@ -687,15 +687,15 @@ fn describe<C: ClientContext>(
 }
 
 /// The settings of a topic by name.
-pub(super) type Settings = BTreeMap<String, String>;
+pub(super) type TopicConfig = BTreeMap<String, String>;
 
 /// The settings of `topic`. None if the client may not know them, or if nobody answers within `patience`.
-pub(super) fn settings<C: ClientContext>(client: &Client<C>, topic: &str, patience: Duration) -> Option<Settings> {
+pub(super) fn settings<C: ClientContext>(client: &Client<C>, topic: &str, patience: Duration) -> Option<TopicConfig> {
     settings_of(client, &[topic], patience).pop().flatten()
 }
 
 /// The same for each of `topics`, in one request.
-pub(super) fn settings_of<C: ClientContext>(client: &Client<C>, topics: &[&str], patience: Duration) -> Vec<Option<Settings>> {
+pub(super) fn settings_of<C: ClientContext>(client: &Client<C>, topics: &[&str], patience: Duration) -> Vec<Option<TopicConfig>> {
     let mut found = vec![None; topics.len()];
     let Ok(names) = topics.iter().map(|topic| CString::new(*topic)).collect::<Result<Vec<_>, _>>() else { return found };
     let begin = |client, options: *mut _, queue| {
@@ -732,7 +732,7 @@ pub(super) fn settings_of<C: ClientContext>(client: &Client<C>, topics: &[&str],
 ///
 /// # Safety
 /// The event that `resource` is of has to be alive.
-unsafe fn entries(resource: *const rd::rd_kafka_ConfigResource_t) -> Option<Settings> {
+unsafe fn entries(resource: *const rd::rd_kafka_ConfigResource_t) -> Option<TopicConfig> {
     // SAFETY: as the caller promises; the array has `count` elements.
     unsafe {
         if rd::rd_kafka_ConfigResource_error(resource) != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {

@@ -15,9 +15,10 @@ use rdkafka::producer::BaseProducer;
 use rdkafka::types::RDKafkaConfRes;
 
 use super::secrets::Secrets;
+use super::settings::{ClientSettings, Delivery};
 use super::troubles::{Quiet, Troubles};
 use super::{client, native};
-use crate::config::{self, Delivery, Secret};
+use weir_core::secret::Secret;
 
 /// Properties that cannot be passed through, and why.
 const RESERVED: &[(&str, &str)] = &[
@@ -113,7 +114,7 @@ pub fn reserved(properties: &BTreeMap<String, Secret>) -> Result<(), Unusable> {
 ///
 /// # Errors
 /// Names the first one, and what is wrong with it.
-pub fn prove(kafka: &config::Kafka) -> Result<(), Unusable> {
+pub fn prove(kafka: &ClientSettings) -> Result<(), Unusable> {
     reserved(&kafka.properties)?;
     for (name, value) in &kafka.properties {
         known(name, value.reveal())?;
@@ -164,7 +165,7 @@ fn readable(name: &str, file: &str) -> Result<(), Unusable> {
 }
 
 /// That clients can be made with all of them: each kind of client that any command makes.
-fn together(kafka: &config::Kafka) -> Result<(), Unusable> {
+fn together(kafka: &ClientSettings) -> Result<(), Unusable> {
     let quiet = || Quiet(Arc::new(Troubles::silent_of(kafka)));
     let consumer = |settings: &ClientConfig| settings.create_with_context::<_, BaseConsumer<Quiet>>(quiet()).map(drop);
     let producer = |settings: &ClientConfig| settings.create_with_context::<_, BaseProducer<Quiet>>(quiet()).map(drop);
@@ -186,7 +187,7 @@ fn together(kafka: &config::Kafka) -> Result<(), Unusable> {
 
 /// Why no client can be made with `settings`. Each property has the name by which people have given it. A number that they have not
 /// given stands beside its name.
-fn unusable(error: &KafkaError, settings: &ClientConfig, kafka: &config::Kafka) -> Unusable {
+fn unusable(error: &KafkaError, settings: &ClientConfig, kafka: &ClientSettings) -> Unusable {
     let (mut says, rows) = (shown(error, kafka), rows());
     let has_mechanism = ["sasl.mechanism", "sasl.mechanisms"].iter().any(|name| kafka.properties.contains_key(*name));
     if says.contains("SASL mechanism") && !has_mechanism {
@@ -210,7 +211,7 @@ fn unusable(error: &KafkaError, settings: &ClientConfig, kafka: &config::Kafka) 
 }
 
 /// What librdkafka says, without any value that may be a secret.
-fn shown(error: &KafkaError, kafka: &config::Kafka) -> String {
+fn shown(error: &KafkaError, kafka: &ClientSettings) -> String {
     match error {
         KafkaError::ClientCreation(says) => Secrets::of(kafka).hide(says),
         KafkaError::ClientConfig(_, _, name, _) => format!("librdkafka does not take `{name}`"),
@@ -251,11 +252,10 @@ fn proper<'a>(rows: &'a [Row], name: &'a str) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
 
     fn proven(properties: &[(&str, &str)]) -> Result<(), Unusable> {
         let properties = properties.iter().map(|(name, value)| (name.to_string(), (*value).into())).collect();
-        prove(&config::Kafka { properties, ..Config::default().kafka })
+        prove(&ClientSettings { properties, ..crate::kafka::testing::client() })
     }
 
     fn refusal(properties: &[(&str, &str)]) -> Unusable {
@@ -340,6 +340,6 @@ mod tests {
         for name in ["sasl.password", "ssl.ca.location", "sasl.mechanism", "compression.type"] {
             assert!(names.iter().any(|known| known == name), "{name} is not in {names:?}");
         }
-        prove(&Config::default().kafka).unwrap();
+        prove(&crate::kafka::testing::client()).unwrap();
     }
 }

@@ -9,8 +9,8 @@ use super::client;
 use super::failure::{Operation, refused};
 use super::native::Outgoing;
 use super::outbox::Outbox;
+use super::settings::ClientSettings;
 use super::troubles::Troubles;
-use crate::config;
 
 /// Produces to one topic.
 pub struct Publisher {
@@ -23,7 +23,7 @@ impl Publisher {
     ///
     /// # Errors
     /// If the client does not take its settings.
-    pub fn open(kafka: &config::Kafka, brokers: &str, topic: &str) -> anyhow::Result<Publisher> {
+    pub fn open(kafka: &ClientSettings, brokers: &str, topic: &str) -> anyhow::Result<Publisher> {
         let outbox = Outbox::open(client::producer_settings(kafka, brokers)?, Arc::new(Troubles::of(kafka)))?;
         Ok(Publisher { outbox, topic: topic.to_string() })
     }

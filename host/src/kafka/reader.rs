@@ -23,11 +23,11 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::failure::Operation;
-use super::native::Settings;
+use super::native::TopicConfig;
 use super::offsets::{self, Committed};
+use super::settings::ClientSettings;
 use super::troubles::{Quiet, Troubles};
 use super::{Failure, client, native, topics, writer};
-use crate::config;
 
 /// How long a broker may take to answer one question.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -101,7 +101,7 @@ impl Reader {
     ///
     /// # Errors
     /// If the client does not take its settings.
-    pub fn open(kafka: &config::Kafka, brokers: &str, patience: Duration) -> anyhow::Result<Reader> {
+    pub fn open(kafka: &ClientSettings, brokers: &str, patience: Duration) -> anyhow::Result<Reader> {
         let plain = client::settings(kafka, brokers)?;
         let troubles = Arc::new(Troubles::silent_with(kafka, plain.clone()));
         let mut settings = client::consumer_settings(kafka, brokers)?;
@@ -249,7 +249,7 @@ impl Reader {
     /// Whether each of `topics` is compacted; none where the cluster does not tell.
     pub fn compacted(&self, topics: &[&str]) -> Vec<Option<bool>> {
         let described = native::settings_of(self.admin.inner(), topics, DESCRIPTION);
-        let compacted = |settings: Option<Settings>| Some(settings?.get("cleanup.policy")?.contains("compact"));
+        let compacted = |settings: Option<TopicConfig>| Some(settings?.get("cleanup.policy")?.contains("compact"));
         described.into_iter().map(compacted).collect()
     }
 
@@ -375,7 +375,7 @@ fn length(extents: &Extents) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Broker, Input, config};
+    use super::super::testing::{Broker, Input, settings};
     use super::*;
 
     /// More than are read before the owner is asked.
@@ -400,12 +400,12 @@ mod tests {
 
     #[test]
     fn a_reader_that_fails_goes_on_where_it_was() {
-        let broker = Broker::start(config());
+        let broker = Broker::start(settings());
         let messages: Vec<Input<'_>> = (0..MESSAGES).map(|_| (0, None, Some(&b"{}"[..]))).collect();
         broker.produce(&messages);
-        let mut reader = Reader::open(&broker.config.kafka, &broker.address, Duration::from_secs(60)).unwrap();
+        let mut reader = Reader::open(&broker.settings.client, &broker.address, Duration::from_secs(60)).unwrap();
         let (mut left, mut seen) = (Extents::from([(0, 0..MESSAGES), (1, 0..0)]), Vec::new());
-        let topic = &broker.config.topics.input;
+        let topic = &broker.settings.topics.input;
         let stopped = reader.read(topic, &mut left, &mut Impatient { stops: true }, |record| seen.push(record.offset));
         assert!(matches!(stopped, Err(Failure::GaveUp)), "{stopped:?}");
         assert_eq!(left, Extents::from([(0, seen.len() as i64..MESSAGES)]));

@@ -2,9 +2,8 @@
 //!
 //! It names the partitions that are affected, and no others: what an offset is set back over is written a second time.
 
+use super::settings::{ClientSettings, Start};
 use std::fmt::Write as _;
-
-use crate::config::{self, Start};
 
 /// Where partitions go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +35,7 @@ pub struct Reset {
 
 impl Reset {
     /// The offsets of the group of `kafka` in `topic`.
-    pub fn new(kafka: &config::Kafka, brokers: &str, topic: &str) -> Reset {
+    pub fn new(kafka: &ClientSettings, brokers: &str, topic: &str) -> Reset {
         let secured = kafka.properties.contains_key("security.protocol");
         let (group, topic) = (kafka.group.clone(), topic.to_owned());
         Reset { brokers: brokers.to_owned(), group, topic, start: kafka.start, secured }
@@ -157,11 +156,10 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
 
     fn reset(group: &str, properties: &[(&str, &str)]) -> Reset {
         let properties = properties.iter().map(|(name, value)| (name.to_string(), (*value).into())).collect();
-        Reset::new(&config::Kafka { group: group.into(), properties, ..Config::default().kafka }, "kafka:9092", "logins")
+        Reset::new(&ClientSettings { group: group.into(), properties, ..crate::kafka::testing::client() }, "kafka:9092", "logins")
     }
 
     #[test]

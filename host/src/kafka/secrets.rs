@@ -4,7 +4,8 @@
 //! length may end within such a part. What has few legal values, names a file, or names this client to everybody, is left.
 
 use super::properties;
-use crate::config::{self, Secret};
+use super::settings::ClientSettings;
+use weir_core::secret::Secret;
 
 /// What stands in the place of a value.
 const HIDDEN: &str = "…";
@@ -21,7 +22,7 @@ pub(super) struct Secrets(Vec<Secret>);
 
 impl Secrets {
     /// Those among the properties of `kafka`.
-    pub(super) fn of(kafka: &config::Kafka) -> Secrets {
+    pub(super) fn of(kafka: &ClientSettings) -> Secrets {
         Secrets::among(kafka.properties.iter().map(|(name, value)| (name.as_str(), value.reveal())))
     }
 
@@ -131,7 +132,7 @@ mod tests {
         let says = "sasl_ssl://kafka:9093: no CA in ca.pem for PLAIN";
         assert_eq!(hide(&values, says), says);
         let properties = [("client.id".into(), "CA".into()), ("sasl.password".into(), "hunter2".into())].into();
-        let kafka = config::Kafka { properties, ..config::Config::default().kafka };
+        let kafka = ClientSettings { properties, ..crate::kafka::testing::client() };
         assert_eq!(Secrets::of(&kafka).hide(&format!("{says}: hunter2")), format!("{says}: …"));
     }
 }

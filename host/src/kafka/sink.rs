@@ -26,12 +26,12 @@ use super::identity::Identity;
 use super::outbox::{Outbox, Undelivered};
 use super::refusals::{Refusals, Tally};
 use super::scale::Scale;
+use super::settings::{Delivery, Settings};
 use super::source::Source;
 use super::transaction::Transactions;
 use super::troubles::Troubles;
 pub use super::writer::Work;
 use super::writer::{Kind, Partitions, Writer, untag};
-use crate::config::{Config, Delivery};
 use weir_core::record::{Batch, Output, Part, Refusal, Rejection};
 use weir_core::reserved::Reason;
 
@@ -61,24 +61,24 @@ impl Sink {
     ///
     /// # Errors
     /// If the client does not take its settings.
-    pub fn open(config: &Config, brokers: &str, largest_batch: Option<u32>, troubles: Arc<Troubles>) -> anyhow::Result<Sink> {
-        let identity = (config.kafka.delivery == Delivery::ExactlyOnce).then(|| Identity::claim(&config.kafka));
-        let mut settings = match &identity {
-            Some(identity) => client::transactional_settings(&config.kafka, brokers, &identity.id)?,
-            None => client::producer_settings(&config.kafka, brokers)?,
+    pub fn open(settings: &Settings, brokers: &str, largest_batch: Option<u32>, troubles: Arc<Troubles>) -> anyhow::Result<Sink> {
+        let identity = (settings.client.delivery == Delivery::ExactlyOnce).then(|| Identity::claim(&settings.client));
+        let mut producer = match &identity {
+            Some(identity) => client::transactional_settings(&settings.client, brokers, &identity.id)?,
+            None => client::producer_settings(&settings.client, brokers)?,
         };
-        if let Some(bytes) = largest_batch.filter(|_| settings.get("batch.size").is_none()) {
-            settings.set("batch.size", bytes.clamp(1, client::BATCH_BYTES).to_string());
+        if let Some(bytes) = largest_batch.filter(|_| producer.get("batch.size").is_none()) {
+            producer.set("batch.size", bytes.clamp(1, client::BATCH_BYTES).to_string());
         }
         Ok(Sink {
-            outbox: Outbox::open(settings, troubles)?,
+            outbox: Outbox::open(producer, troubles)?,
             transactions: identity.as_ref().map(|identity| Transactions::new(&identity.id)),
-            writer: Writer::new(config),
+            writer: Writer::new(settings),
             refusals: Refusals::default(),
             scale: Scale::default(),
             tallies: BTreeMap::new(),
             learned: false,
-            is_real: config.kafka.brokers.is_some(),
+            is_real: settings.client.brokers.is_some(),
             _identity: identity,
         })
     }
@@ -446,16 +446,16 @@ fn place(batch: &Batch, record: u32) -> (i32, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::testing::{Broker, config, eventually};
+    use crate::kafka::testing::{Broker, eventually, settings};
 
     #[test]
     fn a_producer_that_reaches_nobody_when_it_asks_for_partitions_is_replaced() {
         for delivery in [Delivery::AtLeastOnce, Delivery::ExactlyOnce] {
-            let mut config = config();
-            config.kafka.delivery = delivery;
-            config.kafka.transactional_id = Some("reaches-nobody".into());
-            let broker = Broker::start(config);
-            let mut sink = Sink::open(&broker.config, &broker.address, None, Arc::default()).unwrap();
+            let mut settings = settings();
+            settings.client.delivery = delivery;
+            settings.client.transactional_id = Some("reaches-nobody".into());
+            let broker = Broker::start(settings);
+            let mut sink = Sink::open(&broker.settings, &broker.address, None, Arc::default()).unwrap();
             let prepare = |sink: &mut Sink| sink.prepare(&mut || false).unwrap();
             prepare(&mut sink);
             sink.learn_partitions().unwrap();

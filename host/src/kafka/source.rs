@@ -31,9 +31,9 @@ use super::failure::Operation;
 use super::native::{Event, Events, Fetched};
 use super::offsets::{Committed, committed};
 use super::reset::{Position, Reset};
+use super::settings::{BatchLimits, Settings};
 use super::troubles::Troubles;
 use super::{Failure, beginning, client, native};
-use crate::config::{self, Config};
 use weir_core::record::{Batch, Part};
 
 /// Messages in a part of a transaction: so many that its overhead vanishes, so few that the broker has something to do while
@@ -60,7 +60,7 @@ pub struct Source {
     topic: Arc<str>,
     group: String,
     beginning: Beginning,
-    limits: config::Batch,
+    limits: BatchLimits,
     reset: Reset,
     troubles: Arc<Troubles>,
     assigned: Vec<i32>,
@@ -82,25 +82,25 @@ impl Source {
     ///
     /// # Errors
     /// If the client does not take its settings.
-    pub fn open(config: &Config, brokers: &str, troubles: Arc<Troubles>) -> anyhow::Result<Source> {
+    pub fn open(settings: &Settings, brokers: &str, troubles: Arc<Troubles>) -> anyhow::Result<Source> {
         let member = Member { troubles: troubles.clone() };
-        let settings = client::consumer_settings(&config.kafka, brokers)?;
-        let consumer: BaseConsumer<Member> = settings.create_with_context(member).map_err(|error| client::refused(&error))?;
-        let topic = config.topics.input.as_str();
+        let consumer = client::consumer_settings(&settings.client, brokers)?;
+        let consumer: BaseConsumer<Member> = consumer.create_with_context(member).map_err(|error| client::refused(&error))?;
+        let topic = settings.topics.input.as_str();
         consumer.subscribe(&[topic]).with_context(|| format!("failed to subscribe to topic {topic}"))?;
         Ok(Source {
             events: Events::of(&consumer).context("failed to set up the consumer: it has no queue")?,
             consumer,
             topic: topic.into(),
-            group: config.kafka.group.clone(),
+            group: settings.client.group.clone(),
             beginning: Beginning {
-                start: config.kafka.start,
-                written: [config.topics.output.clone(), config.topics.rejected.clone()],
-                headers: config.kafka.headers,
+                start: settings.client.start,
+                written: [settings.topics.output.clone(), settings.topics.rejected.clone()],
+                headers: settings.client.headers,
                 doubted: false,
             },
-            limits: config::Batch { rows: config.batch.rows.min(PART_ROWS), ..config.batch.clone() },
-            reset: Reset::new(&config.kafka, brokers, topic),
+            limits: BatchLimits { rows: settings.batch.rows.min(PART_ROWS), ..settings.batch.clone() },
+            reset: Reset::new(&settings.client, brokers, topic),
             troubles,
             assigned: Vec::new(),
             next: BTreeMap::new(),
@@ -429,7 +429,7 @@ impl ConsumerContext for Member {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::testing::{Broker, Code, Request, config, eventually};
+    use crate::kafka::testing::{Broker, Code, Request, eventually, settings};
 
     #[test]
     fn extents_go_to_one_past_the_last_offset_of_all_parts() {
@@ -444,10 +444,11 @@ mod tests {
 
     #[test]
     fn a_poll_that_must_not_wait_still_takes_all_events_that_are_there() {
-        let mut settings = config();
+        let mut settings = settings();
         settings.topics.partitions = 8;
         let broker = Broker::start(settings);
-        let (mut source, mut batch) = (Source::open(&broker.config, &broker.address, Arc::default()).unwrap(), Batch::default());
+        let (mut source, mut batch) =
+            (Source::open(&broker.settings, &broker.address, Arc::default()).unwrap(), Batch::default());
         assert_eq!(assigned(&mut source).len(), 8);
         source.restore().unwrap();
         eventually("the end of each partition is told", || source.lag().len() == 8 && source.events.len() >= 8);
@@ -458,8 +459,8 @@ mod tests {
 
     #[test]
     fn an_end_that_was_told_does_not_hold_for_what_was_cut_off_before_it() {
-        let broker = Broker::start(config());
-        let mut source = Source::open(&broker.config, &broker.address, Arc::default()).unwrap();
+        let broker = Broker::start(settings());
+        let mut source = Source::open(&broker.settings, &broker.address, Arc::default()).unwrap();
         let (mut part, mut next) = (Part::default(), Batch::default());
         assigned(&mut source);
         source.restore().unwrap();
@@ -519,10 +520,10 @@ mod tests {
 
     #[test]
     fn a_process_without_partitions_takes_over_from_one_that_leaves() {
-        let mut settings = config();
+        let mut settings = settings();
         settings.topics.partitions = 1;
         let broker = Broker::start(settings);
-        let mut sources = [(); 2].map(|()| Source::open(&broker.config, &broker.address, Arc::default()).unwrap());
+        let mut sources = [(); 2].map(|()| Source::open(&broker.settings, &broker.address, Arc::default()).unwrap());
         let has_one = shared_out(&mut sources, 1)[0] == 1;
         let [first, second] = sources;
         let (leaving, mut left) = if has_one { (first, second) } else { (second, first) };
@@ -532,8 +533,8 @@ mod tests {
 
     #[test]
     fn a_membership_that_is_lost_before_the_offsets_are_had_is_taken_up_again() {
-        let broker = Broker::start(config());
-        let mut source = Source::open(&broker.config, &broker.address, Arc::default()).unwrap();
+        let broker = Broker::start(settings());
+        let mut source = Source::open(&broker.settings, &broker.address, Arc::default()).unwrap();
         assert_eq!(assigned(&mut source).len(), 3);
         broker.fail(Request::Heartbeat, &[Code::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION]);
         assert_eq!(assigned(&mut source).len(), 3);
@@ -541,8 +542,8 @@ mod tests {
 
     #[test]
     fn an_offset_that_was_not_there_for_a_moment_is_read() {
-        let broker = Broker::start(config());
-        let mut source = Source::open(&broker.config, &broker.address, Arc::default()).unwrap();
+        let broker = Broker::start(settings());
+        let mut source = Source::open(&broker.settings, &broker.address, Arc::default()).unwrap();
         assert_eq!(assigned(&mut source).len(), 3);
         let ahead = source.list([(0, 1, "")].into_iter()).unwrap();
         source.commit(&ahead, &mut || false).unwrap();
@@ -566,8 +567,8 @@ mod tests {
 
     #[test]
     fn a_process_that_has_no_offsets_yet_keeps_nobody_waiting() {
-        let broker = Broker::start(config());
-        let open = || Source::open(&broker.config, &broker.address, Arc::default()).unwrap();
+        let broker = Broker::start(settings());
+        let open = || Source::open(&broker.settings, &broker.address, Arc::default()).unwrap();
         let mut first = open();
         assert_eq!(assigned(&mut first).len(), 3);
         let shares = shared_out(&mut [first, open()], 3);

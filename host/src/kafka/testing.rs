@@ -15,16 +15,17 @@ use super::Embedded;
 use super::client;
 use super::native::Outgoing;
 use super::outbox::Outbox;
+use super::settings::{BatchLimits, ClientSettings, Delivery, Settings, Start, Topics};
 use super::troubles::Quiet;
 use super::writer::header_list;
-use crate::config::{Config, Secret};
+use weir_core::secret::Secret;
 
 /// How long anything may take before a test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An embedded broker with the topics of a configuration.
 pub(crate) struct Broker {
-    pub(crate) config: Config,
+    pub(crate) settings: Settings,
     pub(crate) address: String,
     embedded: Embedded,
 }
@@ -56,14 +57,35 @@ impl Received {
     }
 }
 
-/// A configuration without rules.
-pub(crate) fn config() -> Config {
-    let mut config = Config { rules: Vec::new(), ..Config::default() };
-    config.embed();
-    config.kafka.properties = quick_rejoin();
-    config.topics.partitions = 3;
-    config.counts.every = Duration::from_secs(60);
-    config
+/// The settings of a client as a configuration has them by default.
+pub(crate) fn client() -> ClientSettings {
+    ClientSettings {
+        brokers: Some("localhost:9092".into()),
+        group: "weir".into(),
+        delivery: Delivery::ExactlyOnce,
+        transactional_id: None,
+        start: Start::Earliest,
+        properties: BTreeMap::new(),
+        headers: true,
+    }
+}
+
+/// Settings for a broker inside the process.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        client: ClientSettings { brokers: None, delivery: Delivery::AtLeastOnce, properties: quick_rejoin(), ..client() },
+        topics: Topics {
+            input: "user-login".into(),
+            output: "processed-user-login".into(),
+            rejected: "user-login-rejected".into(),
+            counts: "device_type_count".into(),
+            create: true,
+            partitions: 3,
+            replication: 1,
+            settings: BTreeMap::new(),
+        },
+        batch: BatchLimits { rows: 20_000, bytes: 4 << 20, linger: Duration::from_millis(5) },
+    }
 }
 
 /// The mock broker lets a group form anew only a session's time-out after its last member has left.
@@ -72,11 +94,11 @@ fn quick_rejoin() -> BTreeMap<String, Secret> {
 }
 
 impl Broker {
-    pub(crate) fn start(config: Config) -> Broker {
+    pub(crate) fn start(settings: Settings) -> Broker {
         // Shown when a test fails. Only the first test of the process sets it.
         let _ = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::DEBUG).try_init();
-        let embedded = Embedded::start(&config.topics).unwrap();
-        Broker { address: embedded.bootstrap_servers().unwrap(), config, embedded }
+        let embedded = Embedded::start(&settings.topics).unwrap();
+        Broker { address: embedded.bootstrap_servers().unwrap(), settings, embedded }
     }
 
     /// Breaks the next requests of a kind, one with each of `errors`.
@@ -94,11 +116,11 @@ impl Broker {
     }
 
     pub(crate) fn produce_with(&self, messages: &[Input<'_>], headers: &[(&str, &[u8])], timestamp: Option<i64>) {
-        let settings = client::producer_settings(&config().kafka, &self.address).unwrap();
+        let settings = client::producer_settings(&self::settings().client, &self.address).unwrap();
         let mut outbox = Outbox::open(settings, Default::default()).unwrap();
         for (partition, key, value) in messages {
             let outgoing = Outgoing {
-                topic: &self.config.topics.input,
+                topic: &self.settings.topics.input,
                 partition: Some(*partition),
                 key: key.map(str::as_bytes),
                 value: *value,
@@ -114,9 +136,9 @@ impl Broker {
     /// Writes a message with a header of any name to the input; the Rust client takes only UTF-8.
     pub(crate) fn produce_with_raw_header(&self, partition: i32, value: &[u8], name: &CStr) {
         use rdkafka::bindings::{rd_kafka_producev, rd_kafka_vtype_t as vtype};
-        let settings = client::producer_settings(&config().kafka, &self.address).unwrap();
+        let settings = client::producer_settings(&self::settings().client, &self.address).unwrap();
         let producer: BaseProducer = settings.create().unwrap();
-        let topic = CString::new(self.config.topics.input.as_str()).unwrap();
+        let topic = CString::new(self.settings.topics.input.as_str()).unwrap();
         // SAFETY: every tag is followed by what it asks for, and librdkafka copies all of it.
         let code = unsafe {
             rd_kafka_producev(
@@ -143,11 +165,11 @@ impl Broker {
 
     /// Reads `topic` from its beginning until it has given `count` messages, and returns them by partition and offset.
     pub(crate) fn read(&self, topic: &str, count: usize) -> Vec<Received> {
-        let mut settings = client::settings(&self.config.kafka, &self.address).unwrap();
+        let mut settings = client::settings(&self.settings.client, &self.address).unwrap();
         settings.set("group.id", "reader").set("enable.auto.commit", "false").set("auto.offset.reset", "earliest");
         let consumer: BaseConsumer = settings.create().unwrap();
         let mut partitions = TopicPartitionList::new();
-        for partition in 0..self.config.topics.partitions {
+        for partition in 0..self.settings.topics.partitions {
             partitions.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
         }
         consumer.assign(&partitions).unwrap();

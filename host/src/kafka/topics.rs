@@ -16,10 +16,11 @@ use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use super::client;
 use super::failure::{self, Failure, Operation};
 use super::native;
+use super::settings::{ClientSettings, Settings, Topics};
 use super::troubles::{Quiet, Troubles};
 use crate::backoff::Backoff;
-use crate::config::{self, Config};
 use crate::shutdown::Shutdown;
+use weir_core::suggestion::suggestion;
 
 /// How long a broker may take to answer one question.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -43,11 +44,11 @@ pub struct Ready {
 ///
 /// # Errors
 /// What waiting cannot help: a missing topic that is not to be created, a missing permission, settings that are refused.
-pub fn prepare(config: &Config, brokers: &str, shutdown: &Shutdown) -> anyhow::Result<Option<Ready>> {
-    let config::Topics { input, output, rejected, counts, .. } = &config.topics;
+pub fn prepare(settings: &Settings, brokers: &str, shutdown: &Shutdown) -> anyhow::Result<Option<Ready>> {
+    let Topics { input, output, rejected, counts, .. } = &settings.topics;
     let written = [output, rejected, counts].map(|topic| (topic.as_str(), Operation::Write));
-    let clients = Clients::open(&config.kafka, brokers, SET_INPUT)?;
-    prepare_these(config, &[&[(input.as_str(), Operation::Read)], &written[..]].concat(), &clients, shutdown)
+    let clients = Clients::open(&settings.client, brokers, SET_INPUT)?;
+    prepare_these(settings, &[&[(input.as_str(), Operation::Read)], &written[..]].concat(), &clients, shutdown)
 }
 
 /// The same for a producer to the input topic: it sees to that one alone, and needs no permission for others. `other` says how
@@ -55,13 +56,18 @@ pub fn prepare(config: &Config, brokers: &str, shutdown: &Shutdown) -> anyhow::R
 ///
 /// # Errors
 /// As [`prepare`].
-pub fn prepare_input(config: &Config, brokers: &str, other: &'static str, shutdown: &Shutdown) -> anyhow::Result<Option<Ready>> {
-    let clients = Clients::open(&config.kafka, brokers, other)?;
-    prepare_these(config, &[(&config.topics.input, Operation::Write)], &clients, shutdown)
+pub fn prepare_input(
+    settings: &Settings,
+    brokers: &str,
+    other: &'static str,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Option<Ready>> {
+    let clients = Clients::open(&settings.client, brokers, other)?;
+    prepare_these(settings, &[(&settings.topics.input, Operation::Write)], &clients, shutdown)
 }
 
 fn prepare_these(
-    config: &Config,
+    settings: &Settings,
     wanted: &[(&str, Operation)],
     clients: &Clients,
     shutdown: &Shutdown,
@@ -70,7 +76,7 @@ fn prepare_these(
     let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
     let mut told = None;
     loop {
-        match clients.attempt(&config.topics, wanted) {
+        match clients.attempt(&settings.topics, wanted) {
             Ok(ready) => {
                 if told.is_some() {
                     tracing::info!(brokers, "kafka is reached and all topics are there");
@@ -125,7 +131,7 @@ struct Clients {
 impl ConsumerContext for Quiet {}
 
 impl Clients {
-    fn open(kafka: &config::Kafka, brokers: &str, other: &'static str) -> anyhow::Result<Clients> {
+    fn open(kafka: &ClientSettings, brokers: &str, other: &'static str) -> anyhow::Result<Clients> {
         let settings = client::settings(kafka, brokers)?;
         let troubles = Arc::new(Troubles::silent_with(kafka, settings.clone()));
         let refused = |error| client::refused(&error);
@@ -140,7 +146,7 @@ impl Clients {
         })
     }
 
-    fn attempt(&self, topics: &config::Topics, wanted: &[(&str, Operation)]) -> Result<Ready, Failure> {
+    fn attempt(&self, topics: &Topics, wanted: &[(&str, Operation)]) -> Result<Ready, Failure> {
         let missing = self.missing(wanted)?;
         if !missing.is_empty() {
             self.create(topics, &missing)?;
@@ -174,7 +180,7 @@ impl Clients {
         }
     }
 
-    fn create(&self, topics: &config::Topics, missing: &[&str]) -> Result<(), Failure> {
+    fn create(&self, topics: &Topics, missing: &[&str]) -> Result<(), Failure> {
         if !topics.create {
             return Err(Failure::Stop(anyhow!(self.refusal(topics, missing))));
         }
@@ -184,7 +190,7 @@ impl Clients {
         for result in results.map_err(|error| Failure::from_client(&error, &format!("create topics {}", missing.join(", "))))? {
             match result {
                 Ok(topic) => {
-                    let config::Topics { partitions, replication, .. } = topics;
+                    let Topics { partitions, replication, .. } = topics;
                     tracing::info!(topic, partitions, replication, "topic created");
                     if topic == topics.input && !self.embedded {
                         tracing::warn!(topic, "{}", self.doubt(topics));
@@ -199,7 +205,7 @@ impl Clients {
     }
 
     /// That topics are missing, and that their names may be misspelt.
-    fn refusal(&self, topics: &config::Topics, missing: &[&str]) -> String {
+    fn refusal(&self, topics: &Topics, missing: &[&str]) -> String {
         let (others, mut remedy) = (self.others(topics), "create it");
         let named = |topic: &&str| match similar(topic, &others).strip_prefix("; ") {
             Some(similar) => {
@@ -213,7 +219,7 @@ impl Clients {
     }
 
     /// That nobody has written to the input topic yet: its name may be misspelt.
-    fn doubt(&self, topics: &config::Topics) -> String {
+    fn doubt(&self, topics: &Topics) -> String {
         format!(
             "the input topic was not there and is created: nobody has written to it; if its name is misspelt, {} and delete this \
              one{}",
@@ -223,7 +229,7 @@ impl Clients {
     }
 
     /// The names of the cluster's topics that are of another use.
-    fn others(&self, topics: &config::Topics) -> Vec<String> {
+    fn others(&self, topics: &Topics) -> Vec<String> {
         let ours = [&topics.input, &topics.output, &topics.rejected, &topics.counts];
         let metadata = self.probe.client().fetch_metadata(None, ANSWER);
         let names = metadata.iter().flat_map(|metadata| metadata.topics()).map(|topic| topic.name());
@@ -254,7 +260,7 @@ impl Clients {
     }
 
     /// The smallest `max.message.bytes` of the topics that are written to. A cluster may refuse to tell; then the default holds.
-    fn largest_batch(&self, topics: &config::Topics) -> Option<u32> {
+    fn largest_batch(&self, topics: &Topics) -> Option<u32> {
         if self.embedded {
             return None;
         }
@@ -272,10 +278,10 @@ impl Clients {
 
 /// "; did you mean `…`?" if the name of one of `others` is like `topic`.
 fn similar(topic: &str, others: &[String]) -> String {
-    config::suggestion(topic, others.iter().map(String::as_str))
+    suggestion(topic, others.iter().map(String::as_str))
 }
 
-fn new_topic<'a>(name: &'a str, topics: &'a config::Topics) -> NewTopic<'a> {
+fn new_topic<'a>(name: &'a str, topics: &'a Topics) -> NewTopic<'a> {
     let new = NewTopic::new(name, topics.partitions, TopicReplication::Fixed(topics.replication));
     topics.settings.iter().fold(new, |new, (name, value)| new.set(name, value))
 }
@@ -286,16 +292,16 @@ mod tests {
     use crate::kafka::testing::{self, Broker};
 
     /// A cluster that has the default topics, and a configuration whose input topic is misspelt.
-    fn misspelt() -> (Broker, config::Topics) {
-        let broker = Broker::start(testing::config());
-        let topics = config::Topics { input: "user-logn".into(), create: false, ..broker.config.topics.clone() };
+    fn misspelt() -> (Broker, Topics) {
+        let broker = Broker::start(testing::settings());
+        let topics = Topics { input: "user-logn".into(), create: false, ..broker.settings.topics.clone() };
         (broker, topics)
     }
 
     #[test]
     fn a_missing_topic_is_refused_with_the_one_that_its_name_is_like() {
         let (broker, topics) = misspelt();
-        let clients = Clients::open(&broker.config.kafka, &broker.address, SET_INPUT).unwrap();
+        let clients = Clients::open(&broker.settings.client, &broker.address, SET_INPUT).unwrap();
         let refused = |missing: &[&str]| match clients.create(&topics, missing) {
             Err(Failure::Stop(error)) => error.to_string(),
             other => panic!("{other:?}"),
@@ -312,7 +318,7 @@ mod tests {
     fn whoever_named_the_input_topic_is_told_how_to_name_another() {
         let (broker, topics) = misspelt();
         for other in [SET_INPUT, "give another --topic"] {
-            let clients = Clients::open(&broker.config.kafka, &broker.address, other).unwrap();
+            let clients = Clients::open(&broker.settings.client, &broker.address, other).unwrap();
             let said = clients.doubt(&topics);
             assert!(said.ends_with(&format!("misspelt, {other} and delete this one; did you mean `user-login`?")), "{said}");
         }

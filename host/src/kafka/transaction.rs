@@ -21,7 +21,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::failure::{self, Failure};
 use super::outbox::Outbox;
-use crate::config;
+use super::settings::Topics;
 
 /// How long one call waits before it is asked whether to go on. The calls can be resumed.
 const SLICE: Duration = Duration::from_millis(100);
@@ -176,7 +176,7 @@ impl Transactions {
     }
 
     /// Why the transaction has failed, which it has.
-    pub(super) fn reason(&mut self, outbox: &Outbox, topics: &config::Topics) -> Failure {
+    pub(super) fn reason(&mut self, outbox: &Outbox, topics: &Topics) -> Failure {
         // A call that is out of place, and that is answered with what was wrong before.
         let answer = self.insist("write in a transaction", &mut || false, |_| outbox.producer().begin_transaction());
         match answer {

@@ -15,8 +15,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::connection::{self, Diagnosis};
 use super::secrets::Secrets;
+use super::settings::ClientSettings;
 use super::{Failure, native};
-use crate::config;
 
 /// How long the same trouble is not told again.
 const QUIET: Duration = Duration::from_secs(60);
@@ -68,7 +68,7 @@ struct Told {
 
 impl Troubles {
     /// Those of clients with the properties of `kafka`.
-    pub fn of(kafka: &config::Kafka) -> Troubles {
+    pub fn of(kafka: &ClientSettings) -> Troubles {
         Troubles { secrets: Secrets::of(kafka), ..Troubles::default() }
     }
 
@@ -78,12 +78,12 @@ impl Troubles {
     }
 
     /// The same for clients with the properties of `kafka`.
-    pub fn silent_of(kafka: &config::Kafka) -> Troubles {
+    pub fn silent_of(kafka: &ClientSettings) -> Troubles {
         Troubles { silent: true, ..Troubles::of(kafka) }
     }
 
     /// The same for clients that connect by `settings`. Why a certificate is not accepted is asked for.
-    pub fn silent_with(kafka: &config::Kafka, settings: ClientConfig) -> Troubles {
+    pub fn silent_with(kafka: &ClientSettings, settings: ClientConfig) -> Troubles {
         Troubles { settings: Some(settings), ..Troubles::silent_of(kafka) }
     }
 

@@ -9,7 +9,7 @@
 //! All other headers stay where they are, and ours follow. Only where outputs get no headers of ours do they keep all they have.
 
 use super::native::{Headers, Outgoing, header_bytes};
-use crate::config::{self, Config};
+use super::settings::{Settings, Topics};
 use weir_core::counts::Window;
 use weir_core::pipeline::{Manifest, reason_name, rule_name};
 use weir_core::record::{Batch, Output, Rejection, Step};
@@ -58,7 +58,7 @@ pub struct Work<'a> {
 
 /// Where step and batch are written to, and how.
 pub(super) struct Writer {
-    pub(super) topics: config::Topics,
+    pub(super) topics: Topics,
     /// Add headers to outputs.
     headers: bool,
     pub(super) partitions: Partitions,
@@ -95,8 +95,8 @@ pub(super) fn untag(tag: usize) -> (Kind, usize, u32) {
 }
 
 impl Writer {
-    pub(super) fn new(config: &Config) -> Writer {
-        Writer { topics: config.topics.clone(), headers: config.kafka.headers, partitions: Partitions::default() }
+    pub(super) fn new(settings: &Settings) -> Writer {
+        Writer { topics: settings.topics.clone(), headers: settings.client.headers, partitions: Partitions::default() }
     }
 
     /// The topic that messages of `kind` go to.

@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ureq::{Agent, Error, Timeout};
 
+use crate::admin::Settings;
 use crate::cli::BadUsage;
-use crate::config::Admin;
 use weir_core::printable::harmless;
 
 /// How long a connection may take: it is a machine nearby.
@@ -55,7 +55,7 @@ impl Client {
     ///
     /// # Errors
     /// If there is no address, or the token can't be read.
-    pub fn new(named: Option<&str>, admin: &Admin) -> anyhow::Result<Client> {
+    pub fn new(named: Option<&str>, admin: &Settings) -> anyhow::Result<Client> {
         let listen = named.or(admin.listen.as_deref());
         let listen = listen.ok_or_else(|| {
             BadUsage(
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn without_an_address_nobody_is_asked() {
-        let none = Admin { listen: None, token: None };
+        let none = Settings { listen: None, token: None };
         assert!(Client::new(None, &none).err().unwrap().to_string().contains("admin.listen"));
         assert_eq!(Client::new(Some("[::]:1"), &none).unwrap().address, "[::1]:1");
     }

@@ -17,8 +17,9 @@ use base64::prelude::BASE64_STANDARD;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::admin::Settings;
 use crate::cli::{self, ConfigFile, Interface, RulesCommand, RulesShadow};
-use crate::config::{self, Admin, Invalid, Salvaged};
+use crate::config::{self, Invalid, Salvaged};
 use crate::ruleset;
 use crate::shutdown::Shutdown;
 use crate::swap::report::{Change, Deployed, Entry, Shadow, Status};
@@ -78,7 +79,7 @@ fn client_without(named: Option<&str>, file: &ConfigFile, error: Invalid) -> any
     };
     // Where standard error is closed there is nobody to tell.
     let _ = writeln!(io::stderr(), "warning: {error}; {address} is asked all the same");
-    Client::new(Some(address), &Admin { listen: None, token })
+    Client::new(Some(address), &Settings { listen: None, token })
 }
 
 fn look<T: DeserializeOwned>(

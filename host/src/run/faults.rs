@@ -9,18 +9,18 @@ use std::sync::atomic::AtomicI64;
 use std::thread;
 
 use super::tests::Running;
-use crate::config::Delivery;
+use crate::kafka::Delivery;
 use crate::kafka::testing::Code::{self, *};
-use crate::kafka::testing::{Broker, Request, config};
+use crate::kafka::testing::{Broker, Request, settings};
 
 /// An engine that writes in transactions.
 fn broker(test: &str) -> Broker {
-    let mut config = config();
-    config.kafka.delivery = Delivery::ExactlyOnce;
-    config.kafka.transactional_id = Some(test.to_owned());
+    let mut settings = settings();
+    settings.client.delivery = Delivery::ExactlyOnce;
+    settings.client.transactional_id = Some(test.to_owned());
     // What the client waits for on its own before it tries again.
-    config.kafka.properties.insert("reconnect.backoff.max.ms".into(), "100".into());
-    Broker::start(config)
+    settings.client.properties.insert("reconnect.backoff.max.ms".into(), "100".into());
+    Broker::start(settings)
 }
 
 /// Answers the next request of a kind with each of `errors`, one after the other, and sees a message through each time.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::sync::mpsc::Sender;
 
-use crate::config;
+use crate::run::TrialBounds;
 use crate::swap::report::Why;
 use crate::swap::{self, Judge, Note, OnTrial, Prepared, Taken, Trial, Verdict};
 use weir_core::record::Part;
@@ -37,7 +37,7 @@ struct Probation {
 /// A set whose trial was cut short by the next set.
 struct Replaced {
     judge: Judge,
-    bounds: config::Trial,
+    bounds: TrialBounds,
 }
 
 impl Sets {

@@ -7,7 +7,7 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
 
 use super::*;
-use crate::kafka::testing::{Broker, Code, Input, Received, Request, config, eventually};
+use crate::kafka::testing::{Broker, Code, Input, Received, Request, eventually, settings};
 use crate::kafka::writer;
 use crate::snapshot::Snapshot;
 use crate::swap::{self, Prepared, Taken};
@@ -114,10 +114,12 @@ impl Keeper {
 
 /// A broker that is asked for messages all the time.
 fn quick_broker() -> Broker {
-    let mut config = config();
-    config.kafka.properties.insert("fetch.wait.max.ms".into(), "10".into());
-    Broker::start(config)
+    let mut settings = settings();
+    settings.client.properties.insert("fetch.wait.max.ms".into(), "10".into());
+    Broker::start(settings)
 }
+
+const COUNTS: CountSettings = CountSettings { every: Duration::from_secs(60), emit_empty: false, reset_bad_state: false };
 
 /// A run in a thread of its own. It is asked to stop when this is dropped, so that a failed test ends.
 pub(super) struct Running<'scope> {
@@ -133,7 +135,7 @@ impl<'scope> Running<'scope> {
         broker: &'env Broker,
         clock: &'env AtomicI64,
     ) -> Running<'scope> {
-        Running::at(scope, &broker.config, &broker.address, clock)
+        Running::at(scope, &broker.settings, &broker.address, clock)
     }
 
     fn with<'env>(
@@ -142,21 +144,21 @@ impl<'scope> Running<'scope> {
         clock: &'env AtomicI64,
         rules: Judge,
     ) -> Running<'scope> {
-        Running::judging(scope, &broker.config, &broker.address, clock, rules)
+        Running::judging(scope, &broker.settings, &broker.address, clock, rules)
     }
 
     fn at<'env>(
         scope: &'scope thread::Scope<'scope, 'env>,
-        config: &'env Config,
+        settings: &'env kafka::Settings,
         address: &'env str,
         clock: &'env AtomicI64,
     ) -> Running<'scope> {
-        Running::judging(scope, config, address, clock, rules("cafe"))
+        Running::judging(scope, settings, address, clock, rules("cafe"))
     }
 
     fn judging<'env>(
         scope: &'scope thread::Scope<'scope, 'env>,
-        config: &'env Config,
+        settings: &'env kafka::Settings,
         address: &'env str,
         clock: &'env AtomicI64,
         rules: Judge,
@@ -164,7 +166,11 @@ impl<'scope> Running<'scope> {
         let (sender, events) = mpsc::channel();
         let (snapshot, shutdown) = (Shared::default(), Shutdown::default());
         let (shared, stop) = (snapshot.clone(), shutdown.clone());
-        let thread = scope.spawn(move || serve(config, rules, address, &stop, events, &shared, || clock.load(Ordering::Relaxed)));
+        let thread = scope.spawn(move || {
+            let clock = || clock.load(Ordering::Relaxed);
+            let (kafka, brokers, counts, shutdown) = (settings, address, &COUNTS, &stop);
+            Setup { kafka, brokers, counts, shutdown, events, snapshot: &shared, clock }.serve(rules)
+        });
         Running { events: sender, shutdown, snapshot, thread: Some(thread) }
     }
 
@@ -173,11 +179,11 @@ impl<'scope> Running<'scope> {
     }
 
     /// Hands a set over, and waits until it is live.
-    fn swap(&self, hash: &str, trial: Option<config::Trial>, usual: swap::Record, status: &swap::SharedStatus) -> Taken {
+    fn swap(&self, hash: &str, trial: Option<TrialBounds>, usual: swap::Record, status: &swap::SharedStatus) -> Taken {
         self.swap_to(rules(hash), trial, usual, status)
     }
 
-    fn swap_to(&self, judge: Judge, trial: Option<config::Trial>, usual: swap::Record, status: &swap::SharedStatus) -> Taken {
+    fn swap_to(&self, judge: Judge, trial: Option<TrialBounds>, usual: swap::Record, status: &swap::SharedStatus) -> Taken {
         let (taken, live) = mpsc::channel();
         let next = Prepared { judge, trial, usual, taken, notes: mpsc::channel().0, status: status.clone() };
         self.events.send(Event::Swap(Box::new(next))).unwrap();
@@ -208,7 +214,7 @@ fn text(message: &Received) -> (i32, &str) {
 
 #[test]
 fn messages_arrive_with_key_headers_timestamp_and_partition() {
-    let broker = Broker::start(config());
+    let broker = Broker::start(settings());
     let clock = AtomicI64::new(1_000);
     broker.produce_with(
         &[
@@ -251,7 +257,7 @@ fn messages_arrive_with_key_headers_timestamp_and_partition() {
 
 #[test]
 fn a_dead_letter_that_is_replayed_again_and_again_does_not_grow() {
-    let broker = Broker::start(config());
+    let broker = Broker::start(settings());
     let clock = AtomicI64::new(1_000);
     let mut headers = vec![("trace".to_owned(), b"t-1".to_vec())];
     for round in 1..4 {
@@ -272,7 +278,7 @@ fn a_dead_letter_that_is_replayed_again_and_again_does_not_grow() {
 
 #[test]
 fn what_rules_had_no_time_for_is_judged_again_in_order() {
-    let broker = Broker::start(config());
+    let broker = Broker::start(settings());
     let clock = AtomicI64::new(60_000);
     let words: Vec<String> = (0..40).map(|index| format!("{} {index}", ["fine", "slow", "bad"][index % 3])).collect();
     let messages: Vec<_> =
@@ -340,7 +346,7 @@ fn what_was_read_when_a_set_is_taken_back_is_read_again_though_something_was_ref
     };
     thread::scope(|scope| {
         let running = Running::with(scope, &broker, &clock, rules_that("cafe", harmless));
-        let (trial, status) = (Some(Config::default().trial), swap::SharedStatus::default());
+        let (trial, status) = (Some(TrialBounds::default()), swap::SharedStatus::default());
         running.swap_to(rules_that("beef", stops), trial, swap::Record::default(), &status);
         broker.produce(&[(0, None, Some(b"first"))]);
         keeper.let_come(&broker, (1, None, Some(b"stop")));
@@ -352,7 +358,7 @@ fn what_was_read_when_a_set_is_taken_back_is_read_again_though_something_was_ref
 
 #[test]
 fn a_restart_goes_on_where_the_last_run_stopped() {
-    let broker = Broker::start(config());
+    let broker = Broker::start(settings());
     let clock = AtomicI64::new(1_000);
     for round in 1..=3_u64 {
         broker.produce(&[(0, None, Some(format!("round {round}").as_bytes()))]);
@@ -368,7 +374,7 @@ fn a_restart_goes_on_where_the_last_run_stopped() {
 
 #[test]
 fn a_window_is_sent_after_its_end_though_nothing_arrives() {
-    let broker = Broker::start(config());
+    let broker = Broker::start(settings());
     let clock = AtomicI64::new(60_000);
     broker.produce(&[(0, None, Some(b"iOS a")), (1, None, Some(b"android b")), (2, None, Some(b"iOS c"))]);
     thread::scope(|scope| {
@@ -389,7 +395,7 @@ fn a_window_is_sent_after_its_end_though_nothing_arrives() {
 /// Has the broker refuse the timestamps of what is written once a window has ended, so many times. Returns how it ends, if it does,
 /// or else the windows that were sent.
 fn window_after(refusals: usize) -> Result<Vec<Received>, String> {
-    let broker = Broker::start(config());
+    let broker = Broker::start(settings());
     let clock = AtomicI64::new(60_000);
     broker.produce(&[(0, None, Some(b"iOS a"))]);
     thread::scope(|scope| {
@@ -423,7 +429,7 @@ fn a_window_whose_time_of_sending_is_refused_too_ends_the_run_with_topic_and_set
 
 #[test]
 fn a_clock_that_leaps_ahead_and_back_is_told_and_forgotten_once_it_has_caught_up() {
-    let broker = Broker::start(config());
+    let broker = Broker::start(settings());
     let clock = AtomicI64::new(60_000);
     thread::scope(|scope| {
         let running = Running::start(scope, &broker, &clock);
@@ -441,7 +447,7 @@ fn a_clock_that_leaps_ahead_and_back_is_told_and_forgotten_once_it_has_caught_up
 
 #[test]
 fn a_failed_commit_is_read_again_and_counted_once() {
-    let broker = Broker::start(config());
+    let broker = Broker::start(settings());
     let clock = AtomicI64::new(60_000);
     broker.fail(Request::OffsetCommit, &[Code::RD_KAFKA_RESP_ERR_INVALID_COMMIT_OFFSET_SIZE; 2]);
     broker.produce(&[(0, None, Some(b"iOS a")), (0, None, Some(b"iOS b"))]);
@@ -459,10 +465,10 @@ fn a_failed_commit_is_read_again_and_counted_once() {
 
 /// Lets the broker refuse what is written about one message `refusals` times, and returns its dead letter.
 fn letter_after(refusals: usize) -> Received {
-    let mut config = config();
+    let mut settings = settings();
     // Each message goes alone, so it is its own size that the broker refuses.
-    config.kafka.properties.insert("batch.size".into(), "1".into());
-    let broker = Broker::start(config);
+    settings.client.properties.insert("batch.size".into(), "1".into());
+    let broker = Broker::start(settings);
     let clock = AtomicI64::new(60_000);
     broker.produce(&[(0, Some("k"), Some(b"iOS large"))]);
     broker.fail(Request::Produce, &vec![Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; refusals]);
@@ -485,7 +491,7 @@ fn what_the_broker_finds_too_large_becomes_a_dead_letter() {
 
 #[test]
 fn a_batch_that_the_broker_finds_too_large_is_sent_in_smaller_ones() {
-    let broker = Broker::start(config());
+    let broker = Broker::start(settings());
     let clock = AtomicI64::new(60_000);
     broker.produce(&[(0, None, Some(b"iOS a")), (0, None, Some(b"iOS b"))]);
     broker.fail(Request::Produce, &[Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
@@ -499,7 +505,7 @@ fn a_batch_that_the_broker_finds_too_large_is_sent_in_smaller_ones() {
 
 #[test]
 fn a_message_that_stops_the_process_is_not_committed() {
-    let broker = Broker::start(config());
+    let broker = Broker::start(settings());
     let clock = AtomicI64::new(60_000);
     broker.produce(&[(0, None, Some(b"stop"))]);
     for round in 0..2 {
@@ -517,9 +523,9 @@ fn a_dead_letter_that_is_too_large_is_shortened() {
 
 #[test]
 fn what_the_client_finds_too_large_is_shortened() {
-    let mut config = config();
-    config.kafka.properties.insert("message.max.bytes".into(), "20000".into());
-    let broker = Broker::start(config);
+    let mut settings = settings();
+    settings.client.properties.insert("message.max.bytes".into(), "20000".into());
+    let broker = Broker::start(settings);
     let clock = AtomicI64::new(60_000);
     let large = [b"iOS ", &[b'x'; 30_000][..]].concat();
     broker.produce(&[(0, None, Some(b"iOS a")), (0, Some("k"), Some(&large)), (0, None, Some(b"iOS b"))]);
@@ -537,7 +543,7 @@ fn what_the_client_finds_too_large_is_shortened() {
 
 #[test]
 fn a_header_name_that_is_not_utf8_is_converted() {
-    let broker = Broker::start(config());
+    let broker = Broker::start(settings());
     let clock = AtomicI64::new(60_000);
     broker.produce_with_raw_header(0, b"iOS a", c"caf\xe9");
     thread::scope(|scope| {
@@ -550,7 +556,7 @@ fn a_header_name_that_is_not_utf8_is_converted() {
 
 #[test]
 fn a_shutdown_takes_less_than_ten_seconds_though_the_broker_is_gone() {
-    let broker = Broker::start(config());
+    let broker = Broker::start(settings());
     let clock = AtomicI64::new(60_000);
     broker.produce(&[(0, None, Some(b"iOS a"))]);
     thread::scope(|scope| {
@@ -569,7 +575,7 @@ fn a_shutdown_takes_less_than_ten_seconds_though_the_broker_is_gone() {
 
 #[test]
 fn a_missing_permission_ends_the_run_with_the_topic_named() {
-    let broker = Broker::start(config());
+    let broker = Broker::start(settings());
     broker.cluster().topic_error("processed-user-login", Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED).unwrap();
     let clock = AtomicI64::new(0);
     thread::scope(|scope| {
@@ -580,9 +586,9 @@ fn a_missing_permission_ends_the_run_with_the_topic_named() {
 
 #[test]
 fn a_missing_topic_that_is_not_to_be_created_is_named() {
-    let mut broker = Broker::start(config());
-    broker.config.topics.rejected = "nowhere".into();
-    broker.config.topics.create = false;
+    let mut broker = Broker::start(settings());
+    broker.settings.topics.rejected = "nowhere".into();
+    broker.settings.topics.create = false;
     let clock = AtomicI64::new(0);
     thread::scope(|scope| {
         let error = Running::start(scope, &broker, &clock).join().unwrap_err().to_string();
@@ -592,10 +598,10 @@ fn a_missing_topic_that_is_not_to_be_created_is_named() {
 
 #[test]
 fn an_unreachable_broker_is_waited_for_until_a_shutdown() {
-    let config = config();
+    let settings = settings();
     let clock = AtomicI64::new(0);
     thread::scope(|scope| {
-        let running = Running::at(scope, &config, "127.0.0.1:1", &clock);
+        let running = Running::at(scope, &settings, "127.0.0.1:1", &clock);
         let asked = Instant::now();
         let snapshot = running.stop().unwrap();
         assert_eq!((snapshot.state, snapshot.read), (snapshot::State::Connecting, 0));
@@ -605,9 +611,9 @@ fn an_unreachable_broker_is_waited_for_until_a_shutdown() {
 
 #[test]
 fn a_trial_that_is_cut_short_is_not_shown_any_more() {
-    let broker = Broker::start(config());
+    let broker = Broker::start(settings());
     let clock = AtomicI64::new(60_000);
-    let (status, trial) = (swap::SharedStatus::default(), Config::default().trial);
+    let (status, trial) = (swap::SharedStatus::default(), TrialBounds::default());
     thread::scope(|scope| {
         let running = Running::start(scope, &broker, &clock);
         running.swap("beef", Some(trial), swap::Record::default(), &status);
@@ -621,9 +627,9 @@ fn a_trial_that_is_cut_short_is_not_shown_any_more() {
 
 #[test]
 fn the_newest_set_that_was_not_at_fault_comes_back() {
-    let broker = Broker::start(config());
+    let broker = Broker::start(settings());
     let clock = AtomicI64::new(60_000);
-    let (status, trial) = (swap::SharedStatus::default(), Some(Config::default().trial));
+    let (status, trial) = (swap::SharedStatus::default(), Some(TrialBounds::default()));
     thread::scope(|scope| {
         let running = Running::start(scope, &broker, &clock);
         let usual = swap::Record { records: 1_000, rejected: 10, faults: 0 };
@@ -644,9 +650,9 @@ fn the_newest_set_that_was_not_at_fault_comes_back() {
 
 #[test]
 fn a_trial_that_begins_anew_knows_what_an_earlier_process_has_seen() {
-    let broker = Broker::start(config());
+    let broker = Broker::start(settings());
     let clock = AtomicI64::new(60_000);
-    let (status, trial) = (swap::SharedStatus::default(), Config::default().trial);
+    let (status, trial) = (swap::SharedStatus::default(), TrialBounds::default());
     let usual = swap::Record { records: 1_000, rejected: 10, faults: 0 };
     broker.produce(&vec![(0, None, Some(&b"bad"[..])); 150]);
     thread::scope(|scope| {
@@ -660,7 +666,7 @@ fn a_trial_that_begins_anew_knows_what_an_earlier_process_has_seen() {
 
 #[test]
 fn an_outage_of_kafka_is_seen_whether_there_is_something_to_write_or_not() {
-    let broker = Broker::start(config());
+    let broker = Broker::start(settings());
     let clock = AtomicI64::new(60_000);
     broker.produce(&[(0, None, Some(b"iOS a"))]);
     thread::scope(|scope| {

@@ -4,7 +4,7 @@
 
 use fastrand::Rng;
 
-use crate::config;
+use weir_core::suggestion::suggestion;
 
 /// How large a `huge-value` is, bytes: the default limit of a Kafka broker, less room for key and headers.
 const HUGE_BYTES: usize = 1_000_000;
@@ -107,7 +107,7 @@ pub static KINDS: &[Kind] = &[
 /// The kind of this name; otherwise a complaint, with a similar one if there is one.
 pub fn find(name: &str) -> Result<&'static Kind, String> {
     KINDS.iter().find(|kind| kind.name == name).ok_or_else(|| {
-        let similar = config::suggestion(name, KINDS.iter().map(|kind| kind.name));
+        let similar = suggestion(name, KINDS.iter().map(|kind| kind.name));
         let similar = if similar.is_empty() { ";" } else { similar.as_str() };
         format!("there is no such kind{similar} `weir simulate --list-kinds` lists them all")
     })

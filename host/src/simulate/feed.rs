@@ -28,8 +28,13 @@ impl Feed {
     /// # Errors
     /// If the client does not take its settings.
     pub fn open(config: &Config, brokers: &str) -> anyhow::Result<Feed> {
-        let topic = config.topics.input.clone();
-        Ok(Feed { publisher: Publisher::open(&config.kafka, brokers, &topic)?, topic, unsettled: 0, settled: Instant::now() })
+        let topic = config.kafka.topics.input.clone();
+        Ok(Feed {
+            publisher: Publisher::open(&config.kafka.client, brokers, &topic)?,
+            topic,
+            unsettled: 0,
+            settled: Instant::now(),
+        })
     }
 
     fn settle(&mut self, shutdown: &Shutdown) -> anyhow::Result<()> {

@@ -142,8 +142,8 @@ fn override_by(config: &mut Config, args: &cli::Simulate) {
     simulate.rate = args.rate.unwrap_or(if args.to_stdout { 0 } else { simulate.rate });
     simulate.seed = args.seed.unwrap_or(simulate.seed);
     simulate.bad_share = args.only.map(|_| 1.0).or(args.bad_share).unwrap_or(simulate.bad_share);
-    config.kafka.brokers = args.brokers.clone().or(config.kafka.brokers.take());
-    config.topics.input = args.topic.clone().unwrap_or(std::mem::take(&mut config.topics.input));
+    config.kafka.client.brokers = args.brokers.clone().or(config.kafka.client.brokers.take());
+    config.kafka.topics.input = args.topic.clone().unwrap_or(std::mem::take(&mut config.kafka.topics.input));
 }
 
 fn options(simulate: &config::Simulate, args: &cli::Simulate) -> Options {
@@ -164,14 +164,14 @@ fn bound(count: u64) -> usize {
 
 /// A way to the input topic, once the cluster is there. None if asked to stop before that.
 fn feed(config: &Config, other: &'static str, shutdown: &Shutdown) -> anyhow::Result<Option<Feed>> {
-    let brokers = config.kafka.brokers.as_deref().ok_or_else(|| {
+    let brokers = config.kafka.client.brokers.as_deref().ok_or_else(|| {
         BadUsage(
             "failed to find a broker to produce to: the embedded one lives within `weir run` or `weir demo`; give --brokers or \
              --to-stdout"
                 .to_owned(),
         )
     })?;
-    match topics::prepare_input(config, brokers, other, shutdown)? {
+    match topics::prepare_input(&config.kafka, brokers, other, shutdown)? {
         Some(_) => Feed::open(config, brokers).map(Some),
         None => Ok(None),
     }

@@ -8,8 +8,8 @@ use super::loader::refusal;
 use super::report::{Refusal, TakenBack, Why};
 use super::store::{OnTrial, Saved, Store};
 use super::trial::Record;
-use crate::config::Config;
 use crate::ruleset::{Definition, RuleSet};
+use crate::swap::Settings;
 use crate::wasm::Runtime;
 
 /// The set to begin with.
@@ -31,11 +31,11 @@ impl First {
     /// # Errors
     /// If neither the pinned set, nor the folder's, nor an earlier one can be used: what is wrong with the folder's. If nobody
     /// can say whether a set is pinned.
-    pub fn choose(config: &Config, runtime: &Runtime, store: &Store) -> anyhow::Result<First> {
+    pub fn choose(settings: &Settings, runtime: &Runtime, store: &Store) -> anyhow::Result<First> {
         let pin = store.pin()?;
-        match pin.as_ref().map(|pin| prove_kept(config, runtime, store, pin)) {
+        match pin.as_ref().map(|pin| prove_kept(settings, runtime, store, pin)) {
             Some(Ok(rules)) => {
-                let folder = beside(config, runtime, store, rules.hash());
+                let folder = beside(settings, runtime, store, rules.hash());
                 tracing::warn!(pinned = rules.hash(), "a pinned set of rules runs; `weir rules resume` follows the folder again");
                 let refusal = folder.as_ref().err().map(refusal);
                 return Ok(First {
@@ -50,15 +50,15 @@ impl First {
             Some(Err(error)) => warn_of_pin(pin.as_deref(), &error),
             None => {}
         }
-        let folder = Definition::read(config).and_then(|definition| prove_folder(runtime, store, definition));
+        let folder = settings.definition().and_then(|definition| prove_folder(runtime, store, definition));
         let error = match folder {
             Ok(rules) => {
                 let first = First { rules, why: Why::Folder, refusal: None, folder: None, again: None, unusable: pin };
-                return Ok(first.or_before(config, runtime, store));
+                return Ok(first.or_before(settings, runtime, store));
             }
             Err(error) => error,
         };
-        let Some(rules) = last_good(config, runtime, store) else { return Err(error) };
+        let Some(rules) = last_good(settings, runtime, store) else { return Err(error) };
         let refusal = refusal(&error);
         tracing::error!(running = rules.hash(), "an earlier set of rules runs: {}", refusal.message);
         Ok(First { rules, why: Why::LastGood, refusal: Some(refusal), folder: None, again: None, unusable: pin })
@@ -66,13 +66,13 @@ impl First {
 
     /// The set from before, if this one has yet to show that it is sound: it was on trial when a process ended, or it has never
     /// been live. Then files were changed while nobody looked, or somebody was killed while putting them in place.
-    fn or_before(self, config: &Config, runtime: &Runtime, store: &Store) -> First {
+    fn or_before(self, settings: &Settings, runtime: &Runtime, store: &Store) -> First {
         let hash = self.rules.hash().to_owned();
         let trial = store.on_trial(&hash).or_else(|| (!store.knows(&hash)).then(OnTrial::default));
-        let Some(OnTrial { before, usual }) = trial.filter(|_| config.trial.records > 0) else { return self };
+        let Some(OnTrial { before, usual }) = trial.filter(|_| settings.trial.records > 0) else { return self };
         let sound = Some(before).filter(|before| store.taken_back(before).is_none());
-        let before = sound.and_then(|before| prove_kept(config, runtime, store, &before).ok());
-        let Some(rules) = before.or_else(|| last_good(config, runtime, store)) else {
+        let before = sound.and_then(|before| prove_kept(settings, runtime, store, &before).ok());
+        let Some(rules) = before.or_else(|| last_good(settings, runtime, store)) else {
             return self; // Nothing is there that could come back.
         };
         tracing::warn!(running = rules.hash(), folder = hash, "the folder's rules are new or were on trial, and stand it first");
@@ -85,19 +85,19 @@ impl First {
 }
 
 /// The set of the history whose hash begins with `hash`.
-pub(super) fn prove_kept(config: &Config, runtime: &Runtime, store: &Store, hash: &str) -> anyhow::Result<RuleSet> {
-    RuleSet::prove(runtime, store.definition(&store.find(hash)?.set, &config.counts.member)?)
+pub(super) fn prove_kept(settings: &Settings, runtime: &Runtime, store: &Store, hash: &str) -> anyhow::Result<RuleSet> {
+    RuleSet::prove(runtime, store.definition(&store.find(hash)?.set, &settings.counted)?)
 }
 
 /// The last set that was live, was not taken back, is not on trial, and still proves.
-pub(super) fn last_good(config: &Config, runtime: &Runtime, store: &Store) -> Option<RuleSet> {
+pub(super) fn last_good(settings: &Settings, runtime: &Runtime, store: &Store) -> Option<RuleSet> {
     let sound = |saved: &&Saved| store.taken_back(&saved.set.hash).is_none() && store.on_trial(&saved.set.hash).is_none();
-    store.history().iter().filter(sound).find_map(|saved| prove_kept(config, runtime, store, &saved.set.hash).ok())
+    store.history().iter().filter(sound).find_map(|saved| prove_kept(settings, runtime, store, &saved.set.hash).ok())
 }
 
 /// What the folder has, if that is another set than `live`.
-pub(super) fn beside(config: &Config, runtime: &Runtime, store: &Store, live: &str) -> anyhow::Result<Option<String>> {
-    let folder = Definition::read(config)?;
+pub(super) fn beside(settings: &Settings, runtime: &Runtime, store: &Store, live: &str) -> anyhow::Result<Option<String>> {
+    let folder = settings.definition()?;
     if folder.hash() == live {
         return Ok(None);
     }

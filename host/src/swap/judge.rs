@@ -9,8 +9,8 @@ use anyhow::Context as _;
 use super::SharedStatus;
 use super::store::OnTrial;
 use super::trial::Record;
-use crate::config;
 use crate::ruleset::RuleSet;
+use crate::run::TrialBounds;
 use crate::snapshot::Snapshot;
 use crate::wasm::Occasion;
 use weir_core::counts::Counts;
@@ -60,7 +60,7 @@ impl fmt::Debug for Judge {
 pub struct Prepared {
     pub judge: Judge,
     /// Its trial, if it has to stand one.
-    pub trial: Option<config::Trial>,
+    pub trial: Option<TrialBounds>,
     /// What the set before it has done lately, where an earlier process has seen that.
     pub usual: Record,
     /// Where to say that it is live.

@@ -27,13 +27,13 @@ use anyhow::Context as _;
 use super::first::{First, beside, last_good, prove_folder, prove_kept, warn_of_pin};
 use super::judge::Note;
 use super::report::{Refusal, Set, Why};
+use super::settings::{Settings, Source};
 use super::shadow::Candidate;
 use super::store::{Decisions, Store, describe};
 use super::trial::Record;
 use super::watch::Watch;
 use super::{Asked, File, Handle, SharedStatus, update};
 use crate::clock::now;
-use crate::config::{self, Config};
 use crate::events::Event;
 use crate::ruleset::{Definition, RuleSet};
 use crate::wasm::Runtime;
@@ -48,8 +48,8 @@ const COPYING: Duration = Duration::from_secs(5);
 
 /// Reads, proves and hands over sets of rules.
 pub struct Loader {
-    config: Config,
-    source: config::Source,
+    settings: Settings,
+    source: Box<dyn Source>,
     runtime: Runtime,
     store: Store,
     status: SharedStatus,
@@ -85,7 +85,7 @@ struct Live {
 
 impl Loader {
     /// A loader for a process that begins with `first`, and reads its configuration again from `source`.
-    pub fn new(config: Config, source: config::Source, runtime: Runtime, store: Store, first: &First) -> Loader {
+    pub fn new(settings: Settings, source: Box<dyn Source>, runtime: Runtime, store: Store, first: &First) -> Loader {
         let live = Live::of(&first.rules, first.why);
         let status = SharedStatus::default();
         update(&status, |status| {
@@ -95,7 +95,7 @@ impl Loader {
             status.swaps.refused = u64::from(first.refusal.is_some());
         });
         Loader {
-            config,
+            settings,
             source,
             runtime,
             store,
@@ -165,7 +165,7 @@ impl Loader {
             let report = candidate.report();
             update(&self.status, |status| status.shadow = Some(report));
         }
-        if self.pending.is_some() || !self.config.swap.watch {
+        if self.pending.is_some() || !self.settings.watch {
             return;
         }
         let (files, decisions) = (self.files(), self.store.decisions().ok());
@@ -204,7 +204,7 @@ impl Loader {
         let pin = self.store.pin()?;
         // One that is still on trial would be taken back by it, pinned or not.
         let is_live = pin.as_ref() == Some(&self.live.set.hash) && self.before.is_none();
-        match pin.as_ref().filter(|_| !is_live).map(|pin| prove_kept(&self.config, &self.runtime, &self.store, pin)) {
+        match pin.as_ref().filter(|_| !is_live).map(|pin| prove_kept(&self.settings, &self.runtime, &self.store, pin)) {
             // Another process on this folder went back.
             Some(Ok(rules)) => return self.go_live(&rules, Cause::Found(Why::Pinned), began).map(drop),
             Some(Err(error)) if self.unusable != pin => warn_of_pin(pin.as_deref(), &error),
@@ -215,7 +215,7 @@ impl Loader {
         }
         self.unusable = pin;
         let files = self.files();
-        let folder = self.reload().and_then(|()| Definition::read(&self.config));
+        let folder = self.reload().and_then(|()| self.settings.definition());
         if !self.watch.still(files.into_iter()) {
             return Ok(()); // Some of what was read may be older than the rest. The next looks see it.
         }
@@ -244,7 +244,7 @@ impl Loader {
     /// Sees what waits in the folder while a set is pinned. An error says why that could not run.
     fn look_beside(&mut self) -> anyhow::Result<()> {
         (self.unusable, self.live.why) = (None, Why::Pinned);
-        let folder = self.reload().and_then(|()| beside(&self.config, &self.runtime, &self.store, &self.live.set.hash));
+        let folder = self.reload().and_then(|()| beside(&self.settings, &self.runtime, &self.store, &self.live.set.hash));
         let (folder, failed) = match folder {
             Ok(folder) => (folder, Ok(())),
             Err(error) => (None, Err(error)),
@@ -270,16 +270,16 @@ impl Loader {
         if self.store.taken_back(&self.live.set.hash).is_none() {
             return Ok(());
         }
-        let rules = last_good(&self.config, &self.runtime, &self.store).context("there is no other set to go on with")?;
+        let rules = last_good(&self.settings, &self.runtime, &self.store).context("there is no other set to go on with")?;
         self.go_live(&rules, Cause::Found(Why::LastGood), began).map(drop)
     }
 
     /// Reads the configuration again. Only what is said of rules, trials and shadows is taken. What else has changed is told.
     fn reload(&mut self) -> anyhow::Result<()> {
-        let read = self.source.read()?;
-        self.tell_pending(config::needing_restart(&self.config, &read));
-        let Config { rules, trial, shadow, .. } = read;
-        (self.config.rules, self.config.trial, self.config.shadow) = (rules, trial, shadow);
+        let (Settings { pipeline, folder, trial, shadow_share, .. }, pending) = self.source.read()?;
+        self.tell_pending(pending);
+        let Settings { watch, state, history, counted, .. } = self.settings.clone();
+        self.settings = Settings { pipeline, folder, trial, shadow_share, watch, state, history, counted };
         Ok(())
     }
 
@@ -300,7 +300,7 @@ impl Loader {
 
     /// What is looked at: the rules' files, and the configuration.
     fn files(&self) -> Vec<PathBuf> {
-        let rules = self.config.rules.iter().map(|rule| rule.file.clone());
+        let rules = self.settings.pipeline.iter().map(|rule| rule.file.clone());
         rules.chain(self.source.file()).collect()
     }
 }

@@ -24,7 +24,7 @@ use sha2::{Digest, Sha256};
 
 use super::report::{Set, TakenBack, Why};
 use super::trial::Record;
-use crate::config;
+use crate::rule::Rule;
 use crate::ruleset::{Defined, Definition};
 use crate::wasm::hex;
 use crate::{files, folder};
@@ -79,19 +79,19 @@ pub struct OnTrial {
 }
 
 impl Store {
-    /// The folder of the configuration, made if it is missing; by default one of this user's by the name of the group.
+    /// The folder `state`, made if it is missing, which keeps `history` sets; by default one of this user's by the name of `group`.
     ///
     /// # Errors
     /// If there is no such folder, or it can't be made or written to. The message names it and the key.
-    pub fn open(swap: &config::Swap, group: &str) -> anyhow::Result<Store> {
-        let folder = match &swap.state {
-            Some(folder) => folder.clone(),
+    pub fn open(state: Option<&Path>, history: usize, group: &str) -> anyhow::Result<Store> {
+        let folder = match state {
+            Some(folder) => folder.to_owned(),
             None => folder::state().map(|state| state.join(folder_name(group))).context(
                 "failed to find a place for the history of rules: neither XDG_STATE_HOME nor HOME is an absolute path; set \
                  `rules.state` to a folder that can be written",
             )?,
         };
-        let store = Store { folder, keep: swap.history };
+        let store = Store { folder, keep: history };
         store.make().with_context(|| {
             format!(
                 "failed to keep the history of rules in {}; set `rules.state` to a folder that can be written",
@@ -182,7 +182,7 @@ impl Store {
         let rules = set.rules.iter().map(|rule| {
             let file = self.component(&rule.digest);
             let bytes = fs::read(&file).with_context(|| format!("failed to read {}", file.display()))?;
-            let config = config::Rule::from_settings(&rule.name, file.clone(), &rule.settings, rule.config.clone())?;
+            let config = Rule::from_settings(&rule.name, file.clone(), &rule.settings, rule.config.clone())?;
             let defined = Defined::new(config, bytes);
             ensure!(hex(&defined.digest) == rule.digest, "{} is not what was written there; remove it", file.display());
             Ok(defined)
@@ -402,12 +402,11 @@ mod tests {
     use super::*;
 
     fn store(folder: &Path, history: usize) -> Store {
-        let swap = config::Swap { state: Some(folder.to_owned()), history, ..config::Config::default().swap };
-        Store::open(&swap, "group").unwrap()
+        Store::open(Some(folder), history, "group").unwrap()
     }
 
     fn definition(bytes: &[u8]) -> Definition {
-        Definition { rules: vec![Defined::new(config::Rule::with_defaults("a"), bytes)], counted: "x".into() }
+        Definition { rules: vec![Defined::new(Rule::with_defaults("a"), bytes)], counted: "x".into() }
     }
 
     fn saved(definition: &Definition, at: i64) -> Saved {

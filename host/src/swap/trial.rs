@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::judge::Judge;
-use crate::config;
+use crate::run::TrialBounds;
 use weir_core::counts::Counts;
 use weir_core::pipeline::{Manifest, reason_name, rule_name};
 use weir_core::record::{Cause, Part, Rejection, Step};
@@ -73,7 +73,7 @@ pub enum Verdict {
 /// A trial.
 #[derive(Debug)]
 pub struct Trial {
-    bounds: config::Trial,
+    bounds: TrialBounds,
     before: Record,
     /// Milliseconds since the epoch.
     until: i64,
@@ -120,7 +120,7 @@ fn is_lax(passed: u64, rejected: u64, most: f64) -> bool {
 
 impl Trial {
     /// A trial that begins `now`, against what the set before has done.
-    pub fn new(bounds: config::Trial, before: Record, now: i64) -> Trial {
+    pub fn new(bounds: TrialBounds, before: Record, now: i64) -> Trial {
         let until = now.saturating_add(bounds.time.as_millis() as i64);
         let (faults, rejections) = Default::default();
         let mut compared = Compared::default();
@@ -129,7 +129,7 @@ impl Trial {
     }
 
     /// The bounds that it is held to.
-    pub fn bounds(&self) -> config::Trial {
+    pub fn bounds(&self) -> TrialBounds {
         self.bounds
     }
 
@@ -267,8 +267,8 @@ mod tests {
     use weir_core::record::{Batch, RuleStats};
     use weir_core::reserved::RULE_FAULT;
 
-    const BOUNDS: config::Trial =
-        config::Trial { records: 1_000, time: Duration::from_secs(60), faults: 0.01, rejections: 0.2, fewer_rejections: 0.5 };
+    const BOUNDS: TrialBounds =
+        TrialBounds { records: 1_000, time: Duration::from_secs(60), faults: 0.01, rejections: 0.2, fewer_rejections: 0.5 };
 
     /// A part of `records` messages, of which the first so many were rejected and the next so many failed on.
     fn part(records: usize, rejected: usize, faults: usize) -> Part {
@@ -339,7 +339,7 @@ mod tests {
     }
 
     /// How the set `after` does on 600 messages, where `before` was in force.
-    fn replaced(bounds: config::Trial, before: Rules, after: Rules) -> (Verdict, Vec<String>) {
+    fn replaced(bounds: TrialBounds, before: Rules, after: Rules) -> (Verdict, Vec<String>) {
         let mut trial = Trial::new(bounds, Record { records: 1_000, rejected: 900, faults: 0 }, 0);
         let mut part = part(600, 0, 0);
         let mut after = strict(after);
@@ -360,7 +360,7 @@ mod tests {
         assert!(matches!(replaced(BOUNDS, &[("a", 40)], &[("a", 19)]).0, Verdict::Failed(_)));
         assert_eq!(replaced(BOUNDS, &[("a", 40)], &[("a", 20)]).0, Verdict::GoesOn, "half of them may be");
         assert_eq!(replaced(BOUNDS, &[("a", 10)], &[]).0, Verdict::GoesOn, "a few say little");
-        let intended = config::Trial { fewer_rejections: 1.0, ..BOUNDS };
+        let intended = TrialBounds { fewer_rejections: 1.0, ..BOUNDS };
         assert_eq!(replaced(intended, &[("a", 40)], &[]).0, Verdict::GoesOn, "it is intended");
     }
 

@@ -48,7 +48,7 @@ pub struct NotVerified;
 pub fn verify(args: &cli::Verify) -> anyhow::Result<()> {
     let mut config = args.file.load_for_kafka()?;
     logging::start(&config.log);
-    config.kafka.brokers = args.brokers.clone().or(config.kafka.brokers.take());
+    config.kafka.client.brokers = args.brokers.clone().or(config.kafka.client.brokers.take());
     let brokers = check(&config)?;
     let verdict = match args.follow {
         true => follow(args, &config, &brokers)?,
@@ -70,13 +70,13 @@ fn patience(args: &cli::Verify) -> Duration {
 
 /// The brokers to ask, if the configuration is one that can be verified.
 fn check(config: &Config) -> anyhow::Result<String> {
-    if !config.kafka.headers {
+    if !config.kafka.client.headers {
         bail!(
             "failed to verify without headers: outputs say what they are of only with `kafka.headers = true`; set it for \
              `weir run`, and verify what is written from then on"
         );
     }
-    let topics = &config.topics;
+    let topics = &config.kafka.topics;
     if topics.output == topics.rejected || topics.output == topics.counts || topics.rejected == topics.counts {
         bail!("failed to tell outputs, dead letters and counts apart: two of them go to the same topic");
     }
@@ -87,7 +87,7 @@ fn check(config: &Config) -> anyhow::Result<String> {
                 .to_owned(),
         )
     };
-    Ok(config.kafka.brokers.clone().ok_or_else(none)?)
+    Ok(config.kafka.client.brokers.clone().ok_or_else(none)?)
 }
 
 fn once(args: &cli::Verify, config: &Config, brokers: &str) -> anyhow::Result<Verdict> {
@@ -95,7 +95,7 @@ fn once(args: &cli::Verify, config: &Config, brokers: &str) -> anyhow::Result<Ve
     let mut progress = Progress::new(Shutdown::default());
     let mut session = Session::open(config, brokers, patience(args), &mut progress).map_err(cause)?;
     session.round(&mut progress).map_err(cause)?.with_context(|| {
-        let (group, topic) = (&config.kafka.group, &config.topics.input);
+        let (group, topic) = (&config.kafka.client.group, &config.kafka.topics.input);
         format!("failed to take a cut: group {group} has committed no offsets of topic {topic}: check `kafka.group`, or wait")
     })
 }

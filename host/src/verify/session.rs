@@ -36,19 +36,19 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn open(config: &Config, brokers: &str, patience: Duration, progress: &mut Progress) -> Result<Session, Failure> {
-        let topics = &config.topics;
+        let topics = &config.kafka.topics;
         let names = Names([&topics.input, &topics.output, &topics.rejected, &topics.counts].map(String::clone));
-        let reader = Reader::open(&config.kafka, brokers, patience).map_err(Failure::Stop)?;
+        let reader = Reader::open(&config.kafka.client, brokers, patience).map_err(Failure::Stop)?;
         // A wrong address or name is told before anything else is tried.
         reader.partitions(&topics.input, progress)?;
         let compacted = reader.compacted(&names.0.each_ref().map(String::as_str));
         let those = |answer| ROLES.into_iter().filter(|role| compacted[*role as usize] == answer).collect();
-        let drops = config.rules.iter().any(|rule| rule.drop);
+        let drops = config.rules.pipeline.iter().any(|rule| rule.drop);
         let mut audit = Audit::new(names.clone(), drops, those(Some(true)));
         audit.untold(those(None));
         Ok(Session {
             reader,
-            offsets: Reset::new(&config.kafka, brokers, &topics.input),
+            offsets: Reset::new(&config.kafka.client, brokers, &topics.input),
             audit,
             names,
             read: BTreeMap::new(),

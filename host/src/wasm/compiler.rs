@@ -20,8 +20,9 @@ use wasmtime::Engine;
 
 use super::cgroup;
 use super::runtime::{MAX_COMPONENT_BYTES, engine_config};
-use crate::config::{Compile, size};
+use super::settings::Compile;
 use weir_core::printable::harmless;
+use weir_core::units::size;
 
 /// What compiling may take. A component of 100 KiB takes some 0.2 s and 60 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 use super::bindings::weir::rule::log::{Host, Level};
 use super::bindings::weir::rule::types;
 use super::limits::Meter;
-use crate::config::Limits;
+use super::settings::Limits;
 use crate::throttle::Throttle;
 use weir_core::pipeline::Origin;
 
@@ -116,8 +116,8 @@ pub(super) fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Rule;
     use crate::logging;
+    use crate::rule::Rule;
 
     #[test]
     fn the_length_of_what_is_said_obeyed_and_violated() {

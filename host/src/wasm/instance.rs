@@ -17,7 +17,7 @@ use super::limits::Limit;
 use super::names::functions;
 use super::platform::remedy;
 use super::runtime::{Component, TICK, hex};
-use crate::config::Limits;
+use super::settings::Limits;
 use crate::throttle::Throttle;
 use weir_core::column::Column;
 use weir_core::pipeline::{self, Evaluate, Fault, Manifest, Outcome, Patience, View};

@@ -6,7 +6,8 @@
 
 use wasmtime::{ResourceLimiter, Trap};
 
-use crate::config::{Limits, size};
+use super::settings::Limits;
+use weir_core::units::size;
 
 /// A limit of `[rule.NAME]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,8 +14,8 @@ mod limits;
 mod names;
 mod platform;
 mod runtime;
+mod settings;
 
-pub use crate::config::Limits;
 pub use cache::Cache;
 pub use compiler::{Bounds, COMPILING, Compiler, compile_standard_input};
 pub use guest::Occasion;
@@ -23,3 +23,4 @@ pub use instance::{Instance, Refused};
 pub(crate) use platform::lacking;
 pub(crate) use runtime::{CONTRACT, Import, hex, import};
 pub use runtime::{Component, MAX_COMPONENT_BYTES, Runtime};
+pub use settings::{Compile, Limits};

@@ -207,7 +207,7 @@ impl Hasher for Sha256Hasher {
 fn check_bytes(bytes: &[u8]) -> anyhow::Result<()> {
     const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
     let size = bytes.len();
-    let max = crate::config::size(MAX_COMPONENT_BYTES as u64);
+    let max = weir_core::units::size(MAX_COMPONENT_BYTES as u64);
     ensure!(size <= MAX_COMPONENT_BYTES, "it has {size} bytes, and at most {max} are allowed; make it smaller");
     ensure!(size > 0, "it is empty; copy it again, or build it with `weir build`");
     if Engine::detect_precompiled(bytes).is_some() {

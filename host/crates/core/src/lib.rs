@@ -12,6 +12,12 @@ pub mod column;
 
 pub mod printable;
 
+pub mod secret;
+
+pub mod units;
+
+pub mod suggestion;
+
 pub mod json;
 
 pub mod counts;

@@ -8,8 +8,8 @@ use anyhow::{Context as _, ensure};
 use super::handover::Cause;
 use super::{Live, Loader};
 use crate::clock::now;
-use crate::config;
 use crate::events::Event;
+use crate::rule::Rule;
 use crate::ruleset::{Defined, Definition, RuleSet, read};
 use crate::swap::first::{prove_folder, prove_kept};
 use crate::swap::judge::Judge;
@@ -73,7 +73,7 @@ impl Loader {
             }
         };
         let rules =
-            prove_kept(&self.config, &self.runtime, &self.store, &saved.set.hash).inspect_err(|_| self.count_refused())?;
+            prove_kept(&self.settings, &self.runtime, &self.store, &saved.set.hash).inspect_err(|_| self.count_refused())?;
         self.go_live(&rules, Cause::RolledBack, began)
     }
 
@@ -82,7 +82,7 @@ impl Loader {
         let began = Instant::now();
         self.reload()?;
         let stays = if self.store.pin()?.is_some() { "the pinned set stays" } else { "the set in force stays" };
-        let rules = prove_folder(&self.runtime, &self.store, Definition::read(&self.config)?)
+        let rules = prove_folder(&self.runtime, &self.store, self.settings.definition()?)
             .inspect_err(|_| self.count_refused())
             .context(stays)?;
         self.go_live(&rules, Cause::Resumed, began)
@@ -92,7 +92,7 @@ impl Loader {
         self.reload()?;
         let rules = RuleSet::prove(&self.runtime, self.with(&files)?)?;
         let set = Live::of(&rules, Why::Folder).set;
-        let (candidate, tap) = Candidate::start(Judge::new(&rules, Occasion::Shadow)?, set, self.config.shadow.share, now())?;
+        let (candidate, tap) = Candidate::start(Judge::new(&rules, Occasion::Shadow)?, set, self.settings.shadow_share, now())?;
         self.send(Event::Shadow(Some(tap)))?;
         let report = candidate.report();
         tracing::info!(candidate = report.candidate.hash, "a candidate runs beside the live rules");
@@ -126,21 +126,21 @@ impl Loader {
             self.rule(&file.rule)?;
             ensure!(files[..index].iter().all(|other| other.rule != file.rule), "the rule `{}` was given twice", file.rule);
         }
-        let rules = self.config.rules.iter().map(|rule| {
+        let rules = self.settings.pipeline.iter().map(|rule| {
             let Some(given) = files.iter().find(|file| file.rule == rule.name) else {
                 return Ok(Defined::new(rule.clone(), read(&rule.file)?));
             };
             // Messages name the file: this one is not the folder's.
             let file = format!("{}.wasm as handed in", rule.name).into();
-            Ok(Defined::new(config::Rule { file, ..rule.clone() }, given.bytes.clone()))
+            Ok(Defined::new(Rule { file, ..rule.clone() }, given.bytes.clone()))
         });
-        Ok(Definition { rules: rules.collect::<anyhow::Result<_>>()?, counted: self.config.counts.member.clone() })
+        Ok(Definition { rules: rules.collect::<anyhow::Result<_>>()?, counted: self.settings.counted.clone() })
     }
 
-    fn rule(&self, name: &str) -> anyhow::Result<&config::Rule> {
-        let names = || self.config.rules.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>().join(", ");
-        self.config
-            .rules
+    fn rule(&self, name: &str) -> anyhow::Result<&Rule> {
+        let names = || self.settings.pipeline.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>().join(", ");
+        self.settings
+            .pipeline
             .iter()
             .find(|rule| rule.name == name)
             .with_context(|| format!("there is no rule `{}`; `rules.pipeline` has {}", name.escape_debug(), names()))

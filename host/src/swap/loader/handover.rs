@@ -79,8 +79,8 @@ impl Loader {
         let judge = Judge::new(rules, Occasion::Live)?;
         // What was live before has stood its trial, or never needed one. It stands none against itself.
         let before = self.before.as_ref().unwrap_or(&self.live).set.hash.clone();
-        let stands_trial = next.why == Why::Folder && self.config.trial.records > 0 && before != next.set.hash;
-        let trial = stands_trial.then_some(self.config.trial);
+        let stands_trial = next.why == Why::Folder && self.settings.trial.records > 0 && before != next.set.hash;
+        let trial = stands_trial.then_some(self.settings.trial);
         let (hash, usual) = (next.set.hash.clone(), self.again.unwrap_or_default());
         let (marked, saved) = (self.store.on_trial(&hash), self.store.saved(&hash));
         let undo = |store: &Store| {

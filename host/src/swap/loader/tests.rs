@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
 
 use super::*;
+use crate::rule::Rule;
+use crate::run::TrialBounds;
 use crate::swap::judge::{Judge, Prepared, Taken};
 use crate::swap::report::{Deployed, TakenBack};
 use crate::swap::store::{OnTrial, Saved};
@@ -15,11 +18,41 @@ use crate::swap::{Answer, Request};
 
 const RULE: &str = "device-filter";
 
+/// Settings that the test changes, and a file beside them that is seen to change.
+#[derive(Clone, Debug)]
+struct Written {
+    settings: Arc<Mutex<Settings>>,
+    file: PathBuf,
+}
+
+impl Written {
+    fn get(&self) -> Settings {
+        self.settings.lock().unwrap().clone()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Settings)) {
+        let mut settings = self.settings.lock().unwrap();
+        change(&mut settings);
+        fs::write(&self.file, format!("{settings:?}")).unwrap();
+    }
+}
+
+impl Source for Written {
+    fn file(&self) -> Option<PathBuf> {
+        Some(self.file.clone())
+    }
+
+    fn read(&mut self) -> anyhow::Result<(Settings, Vec<String>)> {
+        Ok((self.get(), Vec::new()))
+    }
+}
+
 /// A loader, and the folder in which it works.
 struct Field {
     loader: Loader,
     events: Receiver<Event>,
     folder: TempDir,
+    written: Written,
 }
 
 /// The shipped rule with a section more, which nobody runs: another file that does the same.
@@ -40,32 +73,42 @@ impl Field {
     fn new() -> Field {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("rules")).unwrap();
-        let text = format!("[rules]\nfolder = \"rules\"\nstate = \"state\"\npipeline = [\"{RULE}\"]\n");
-        fs::write(folder.path().join("weir.toml"), text).unwrap();
         fs::write(folder.path().join(format!("rules/{RULE}.wasm")), variant(0)).unwrap();
-        Field::begin(folder)
+        let rules = folder.path().join("rules");
+        let settings = Settings {
+            pipeline: vec![Rule { file: rules.join(format!("{RULE}.wasm")), ..Rule::with_defaults(RULE) }],
+            folder: rules,
+            counted: "device_type".into(),
+            watch: true,
+            state: Some(folder.path().join("state")),
+            history: 20,
+            trial: TrialBounds::default(),
+            shadow_share: 0.1,
+        };
+        let written = Written { settings: Arc::new(Mutex::new(settings)), file: folder.path().join("weir.toml") };
+        written.change(|_| ());
+        Field::begin(folder, written)
     }
 
-    fn begin(folder: TempDir) -> Field {
-        let file = folder.path().join("weir.toml");
-        let config = Config::load(Some(&file), []).unwrap();
+    fn begin(folder: TempDir, written: Written) -> Field {
+        let settings = written.get();
         let runtime = Runtime::new(None).unwrap();
-        let store = Store::open(&config.swap, "group").unwrap();
-        let first = First::choose(&config, &runtime, &store).unwrap();
+        let store = Store::open(settings.state.as_deref(), settings.history, "group").unwrap();
+        let first = First::choose(&settings, &runtime, &store).unwrap();
         let (sender, events) = mpsc::channel();
-        let source = config::Source::new(Some(&file), BTreeMap::new());
+        let source = Box::new(written.clone());
         // Nobody takes a set while the loader waits for it.
-        let mut loader = Loader { patience: Duration::ZERO, ..Loader::new(config, source, runtime, store, &first) };
+        let mut loader = Loader { patience: Duration::ZERO, ..Loader::new(settings, source, runtime, store, &first) };
         loader.events = sender;
         loader.save(&loader.live);
-        let mut field = Field { loader, events, folder };
+        let mut field = Field { loader, events, folder, written };
         field.look();
         field
     }
 
     /// The process is killed, and another one begins.
     fn restart(self) -> Field {
-        Field::begin(self.folder)
+        Field::begin(self.folder, self.written)
     }
 
     /// Sees whatever has changed.
@@ -88,7 +131,7 @@ impl Field {
 
     /// The hash of what the folder has.
     fn hash(&self) -> String {
-        Definition::read(&Config::load(Some(&self.folder.path().join("weir.toml")), []).unwrap()).unwrap().hash()
+        self.written.get().definition().unwrap().hash()
     }
 
     fn ask(&mut self, request: Request) -> anyhow::Result<Deployed> {
@@ -273,7 +316,7 @@ fn whoever_deploys_the_set_in_force_is_told_where_it_can_not_be_kept() {
 fn whoever_deploys_a_set_is_told_where_there_is_no_room_any_more_once_it_is_live() {
     let field = Field::new();
     let (first, sets) = (field.hash(), field.state("sets"));
-    let Field { mut loader, events, folder } = field;
+    let Field { mut loader, events, folder, written } = field;
     loader.patience = TAKING;
     let before = first.clone();
     let (answer, events) = thread::scope(|scope| {
@@ -286,7 +329,7 @@ fn whoever_deploys_a_set_is_told_where_there_is_no_room_any_more_once_it_is_live
         });
         (loader.answer(Request::Deploy { files: files(1), dry_run: false }), data_loop.join().unwrap())
     });
-    let mut field = Field { loader, events, folder };
+    let mut field = Field { loader, events, folder, written };
     let (second, said) = (field.hash(), format!("{:#}", answer.expect_err("that is no success")));
     assert!(said.contains(&format!("failed to keep the set {second}, which is live all the same")), "{said}");
     assert!(said.contains("make room in the state folder") && said.contains("sets"), "{said}");
@@ -406,12 +449,10 @@ fn a_candidate_is_not_promoted_with_what_it_was_not_compared_with() {
     let mut field = Field::new();
     let first = field.hash();
     field.ask(Request::Shadow { files: files(1) }).unwrap();
-    let config = field.folder.path().join("weir.toml");
-    let text = fs::read_to_string(&config).unwrap();
-    fs::write(&config, format!("{text}[rule.{RULE}]\non_reject = \"drop\"\n")).unwrap();
+    field.written.change(|settings| settings.pipeline[0].drop = true);
     let said = field.is_refused(Request::Promote);
     assert!(said.contains("nobody has compared") && said.contains("weir rules shadow"), "{said}");
-    fs::write(&config, text).unwrap();
+    field.written.change(|settings| settings.pipeline[0].drop = false);
     assert_eq!(field.hash(), first);
     assert!(field.ask(Request::Promote).unwrap().waiting, "the candidate still runs");
     assert_ne!(field.take(), first);
@@ -475,10 +516,8 @@ fn to_go_back_without_a_hash_leads_to_no_set_that_was_kept_and_never_ran() {
 #[test]
 fn the_last_good_set_is_none_that_was_kept_and_never_ran() {
     let field = Field::new();
-    let config = field.folder.path().join("weir.toml");
-    let text = fs::read_to_string(&config).unwrap();
     // Without a trial, no mark tells that it has yet to show that it is sound.
-    fs::write(&config, format!("{text}[trial]\nrecords = 0\n")).unwrap();
+    field.written.change(|settings| settings.trial.records = 0);
     let (field, second) = killed_before_a_third_set_was_live(field.restart(), b"broken");
     assert_eq!(field.live(), (second, Why::LastGood));
 }
@@ -521,7 +560,7 @@ fn whoever_leaves_a_set_that_was_taken_back_elsewhere_goes_on_with_one_that_is_n
     field.passes(&second);
     field.look();
     // Another process tries a third one, and takes the second one back.
-    let rule = config::Rule { file: field.file(), ..field.loader.config.rules[0].clone() };
+    let rule = Rule { file: field.file(), ..field.loader.settings.pipeline[0].clone() };
     let third =
         Definition { rules: vec![crate::ruleset::Defined::new(rule, variant(3))], ..field.loader.live.definition.clone() };
     let store = &field.loader.store;

@@ -231,6 +231,12 @@ pub enum OnFault {
     Stop,
 }
 
+impl OnFault {
+    /// All of them, as a configuration has them.
+    pub const WORDS: [(&str, OnFault); 3] =
+        [("dead-letter", OnFault::DeadLetter), ("pass", OnFault::Pass), ("stop", OnFault::Stop)];
+}
+
 /// What becomes of rows that a rule does not let pass.
 #[derive(Clone, Copy, Debug)]
 struct Policy {

@@ -1,18 +1,38 @@
-//! The admin token: the server compares it, `weir rules` sends it, and both read it here.
+//! What the admin interface is told: where it listens, and the token that changes need.
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-
-use super::Token;
+use weir_core::secret::Secret;
 
 /// Longest token, in bytes: it has to fit into a header of HTTP.
 const MAX_BYTES: u64 = 4_096;
 /// What is said of a file that is not there and whose name may be the token itself.
 const NOT_SHOWN: &str = "failed to read the admin token: the file that `admin.token_file` names is not there, and its name is not \
     shown, since it may be the token itself; a token belongs in `admin.token`, and a path that begins with `/` or `./` is shown";
+
+/// The admin interface. `[admin]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// `host:port`. None: there is no interface.
+    pub listen: Option<String>,
+    /// What whoever changes something has to know. None: only who reaches a loopback address may.
+    pub token: Option<Token>,
+}
+
+/// Where the token is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Token {
+    /// Here.
+    Text(Secret),
+    /// In this file, whose end of line does not belong to it.
+    File(PathBuf),
+    /// In the file of this name, from `folder` on. It does not look like a path, so it may be the token itself, put into the
+    /// wrong place: it is shown only where there is such a file.
+    Named { folder: PathBuf, name: Secret },
+}
 
 impl Token {
     /// The token itself. A file is read anew each time, so that it may be replaced while the process runs.

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use weir::wasm::{Bounds, COMPILING, Compiler, MAX_COMPONENT_BYTES, Runtime};
+use weir_wasm::{Bounds, COMPILING, Compiler, MAX_COMPONENT_BYTES, Runtime};
 
 use crate::guest::Guest;
 use crate::program::{built, eventually};

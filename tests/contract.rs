@@ -6,9 +6,6 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use weir::config::Config;
-use weir::rule;
-use weir::ruleset::RuleSet;
-use weir::wasm::Runtime;
 use weir_core::counts::Counts;
 use weir_core::pipeline::reason_name;
 use weir_core::pipeline::{Manifest, check_manifest};
@@ -16,6 +13,9 @@ use weir_core::record::{Batch, Step};
 use weir_core::reserved::{ENGINE, RULE_FAULT, Reason};
 use weir_rule::abi::{Loaded, RESERVED_NAME, RESERVED_REASONS};
 use weir_rule::{About, Row, Rule, Verdict};
+use weir_wasm::Runtime;
+use weir_wasm::rule;
+use weir_wasm::ruleset::RuleSet;
 
 use crate::program::built;
 

@@ -2,7 +2,7 @@
 //! of the fault, and that a rule that fails on everything does not stop the stream.
 
 use weir::config::Config;
-use weir::kafka::Embedded;
+use weir_kafka::Embedded;
 
 use crate::folder::Folder;
 use crate::guest::Guest;

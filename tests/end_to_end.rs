@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 use weir::config::Config;
-use weir::kafka::Embedded;
+use weir_kafka::Embedded;
 
 use crate::kafka::{Reader, Record};
 use crate::oracle;

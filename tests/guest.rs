@@ -1,9 +1,9 @@
 //! Hostile rules, made from WAT: the smallest component that keeps the contract, `guest/prelude.wat`, but for what a test is
 //! about. The corpus of them is in `guests/`.
 
-use weir::wasm::{Instance, Limits, Occasion, Runtime};
 use weir_core::pipeline::OnFault;
 use weir_core::pipeline::{Pipeline, Stage};
+use weir_wasm::{Instance, Limits, Occasion, Runtime};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
 const PRELUDE: &str = include_str!("guest/prelude.wat");

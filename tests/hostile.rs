@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use std::{env, fs, panic};
 
 use serde::de::IgnoredAny;
-use weir::rule::Rule;
-use weir::ruleset::{Defined, Definition, RuleSet};
-use weir::wasm::{Instance, Limits, Occasion, Runtime};
 use weir_core::counts::Counts;
 use weir_core::pipeline::{Evaluate, MAX_DETAIL_BYTES, Pipeline, View};
 use weir_core::printable::steers;
 use weir_core::record::{Batch, Step};
+use weir_wasm::rule::Rule;
+use weir_wasm::ruleset::{Defined, Definition, RuleSet};
+use weir_wasm::{Instance, Limits, Occasion, Runtime};
 
 use crate::guest::Guest;
 use crate::program::{Weir, built, checkout, command};
@@ -448,7 +448,7 @@ fn a_rule_of_a_compatible_version_of_the_contract_runs_and_another_is_told_which
 /// `component`, compiled: what the cache keeps.
 fn wasmtime_precompiled(component: &[u8]) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
-    let cache = weir::wasm::Cache::in_folder(folder.path().join("cache")).unwrap();
+    let cache = weir_wasm::Cache::in_folder(folder.path().join("cache")).unwrap();
     Runtime::new(Some(cache)).unwrap().load(component, LIMITS.stack).unwrap();
     let entry = std::fs::read_dir(folder.path().join("cache")).unwrap().next().unwrap().unwrap();
     // A digest comes first.
@@ -458,7 +458,7 @@ fn wasmtime_precompiled(component: &[u8]) -> Vec<u8> {
 #[test]
 fn a_damaged_entry_of_the_cache_is_compiled_anew() {
     let folder = tempfile::tempdir().unwrap();
-    let cache = || weir::wasm::Cache::in_folder(folder.path().join("cache")).unwrap();
+    let cache = || weir_wasm::Cache::in_folder(folder.path().join("cache")).unwrap();
     let load = || Runtime::new(Some(cache())).unwrap().load(&Guest::default().component(), LIMITS.stack).unwrap();
     load();
     let entry = std::fs::read_dir(folder.path().join("cache")).unwrap().next().unwrap().unwrap().path();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use weir::config::Config;
-use weir::kafka::Embedded;
+use weir_kafka::Embedded;
 
 use crate::end_to_end::assert_in_order;
 use crate::kafka::{Reader, Record};

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 use weir::config::Config;
-use weir::kafka::Embedded;
+use weir_kafka::Embedded;
 
 use crate::kafka::{Reader, Record, write};
 use crate::poisons::{Poison, check, poisons, record, spliced, verdict};

@@ -10,8 +10,8 @@ use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use weir::config::Config;
-use weir::kafka::Embedded;
-use weir::wasm::{Cache, Runtime};
+use weir_kafka::Embedded;
+use weir_wasm::{Cache, Runtime};
 
 use crate::end_to_end::{Messages, assert_in_order, assert_is_letter, assert_is_output};
 use crate::folder::{Folder, shipped, variant};

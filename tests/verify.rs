@@ -11,7 +11,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 use weir::config::Config;
-use weir::kafka::Embedded;
+use weir_kafka::Embedded;
 
 use crate::kafka::{Reader, Record, write};
 use crate::program::{Ended, Weir, checkout, command, eventually};

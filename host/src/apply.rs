@@ -21,14 +21,14 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::json;
 
 use crate::cli;
-use crate::clock::now;
 use crate::config::{self, Config};
 use crate::logging;
-use crate::ruleset::RuleSet;
-use crate::wasm::{Cache, Compiler, Runtime};
 use weir_core::counts::Counts;
 use weir_core::pipeline::{self, Evaluate, Pipeline};
 use weir_core::record::{Batch, Rejection, Step};
+use weir_system::clock::now;
+use weir_wasm::ruleset::RuleSet;
+use weir_wasm::{Cache, Compiler, Runtime};
 
 use hint::Hint;
 use input::Input;

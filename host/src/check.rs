@@ -9,12 +9,12 @@ use anyhow::{Context, bail};
 use crate::cli;
 use crate::config::Config;
 use crate::logging;
-use crate::rule::Rule;
-use crate::ruleset::{self, Defined, Proven};
-use crate::wasm::{Compiler, Runtime, lacking};
 use weir_core::pipeline::Manifest;
 use weir_core::printable::harmless;
 use weir_core::units::size;
+use weir_wasm::rule::Rule;
+use weir_wasm::ruleset::{self, Defined, Proven};
+use weir_wasm::{Compiler, Runtime, lacking};
 
 /// What is wrong with a rule that answers otherwise when it is asked the same again. It imports nothing, so this is what tells.
 const UNSTEADY: &str = "it answers the same rows otherwise when it is asked again: a rule has no randomness and no memory; likely \
@@ -89,7 +89,7 @@ fn report(file: &Path, Defined { config: rule, bytes, digest }: &Defined, proven
         harmless(&file.display().to_string()),
         description.escape_debug(),
         bytes.len(),
-        crate::wasm::hex(digest),
+        weir_wasm::hex(digest),
         list(reads),
         list(writes),
         list(reasons),

@@ -14,8 +14,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config, Invalid};
 use crate::simulate::bad::{self, Kind};
-use crate::wasm::COMPILING;
 use weir_core::units;
+use weir_wasm::COMPILING;
 
 /// A rule engine for Kafka whose rules are sandboxed WebAssembly components.
 #[derive(Debug, Parser)]

@@ -16,18 +16,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 
 use crate::admin;
-use crate::clock::now;
 use crate::config::Config;
 use crate::events::Event;
-use crate::kafka::Embedded;
 use crate::run::Setup;
-use crate::shutdown::Shutdown;
 use crate::simulate::{self, Feed, Logins, Options, Produced};
 use crate::snapshot::{Shared, Snapshot};
 use crate::start::Rules;
 use crate::swap::Judge;
 use crate::view::{self, Stage, Watch};
 use crate::{cli, logging};
+use weir_kafka::Embedded;
+use weir_system::clock::now;
+use weir_system::shutdown::Shutdown;
 
 use home::Home;
 

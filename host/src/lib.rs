@@ -17,30 +17,10 @@ pub mod cli;
 pub mod config;
 
 // Rules as components, one and as a set.
-pub mod wasm;
-
-pub mod rule;
-
-pub mod ruleset;
-
 // The loop, and Kafka at its ends.
-pub mod clock;
-
 pub mod run;
 
 pub mod events;
-
-pub mod shutdown;
-
-pub mod backoff;
-
-pub mod throttle;
-
-mod files;
-
-mod folder;
-
-pub mod kafka;
 
 // Sets of rules that take each other's place.
 pub mod swap;

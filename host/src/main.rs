@@ -7,8 +7,8 @@ use clap::Parser;
 use weir::cli::{self, BadUsage, Cli, Command, Compile};
 use weir::config::Invalid;
 use weir::verify::NotVerified;
-use weir::wasm::{Bounds, Refused, compile_standard_input};
 use weir_core::printable::harmless;
+use weir_wasm::{Bounds, Refused, compile_standard_input};
 
 /// Exit code for bad usage or configuration; clap uses it as well.
 const BAD_USAGE: u8 = 2;

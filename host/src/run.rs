@@ -21,19 +21,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 
-use crate::backoff::Backoff;
 use crate::events::Event;
-use crate::kafka::offsets::Committed;
-use crate::kafka::reset::Position;
-use crate::kafka::sink::Work;
-use crate::kafka::troubles::Troubles;
-use crate::kafka::{self, BatchLimits, Failure, Polled, Sink, Source, topics};
-use crate::shutdown::Shutdown;
 use crate::snapshot::{self, Shared};
 use crate::swap::{Judge, Tap};
 use weir_core::counts::Counts;
 use weir_core::record::{Batch, Part, Step};
 use weir_core::state::State;
+use weir_kafka::offsets::Committed;
+use weir_kafka::reset::Position;
+use weir_kafka::sink::Work;
+use weir_kafka::troubles::Troubles;
+use weir_kafka::{BatchLimits, Failure, Polled, Sink, Source, topics};
+use weir_system::backoff::Backoff;
+use weir_system::shutdown::Shutdown;
 
 pub use settings::{CountSettings, TrialBounds};
 
@@ -83,7 +83,7 @@ pub struct Summary {
 /// What a data loop needs to run.
 pub struct Setup<'a, C> {
     /// Topics, and how to reach the cluster.
-    pub kafka: &'a kafka::Settings,
+    pub kafka: &'a weir_kafka::Settings,
     /// The cluster's address, which may be that of an embedded broker.
     pub brokers: &'a str,
     /// How to count.

@@ -6,16 +6,16 @@ use anyhow::Context;
 
 use crate::admin;
 use crate::cli;
-use crate::clock::now;
 use crate::config::{self, Config};
 use crate::events::Event;
-use crate::kafka::Embedded;
 use crate::logging;
 use crate::run::Setup;
-use crate::shutdown::Shutdown;
 use crate::snapshot::Shared;
 use crate::swap::{First, Handle, Judge, Loader, Store};
-use crate::wasm::{Cache, Compiler, Occasion, Runtime};
+use weir_kafka::Embedded;
+use weir_system::clock::now;
+use weir_system::shutdown::Shutdown;
+use weir_wasm::{Cache, Compiler, Occasion, Runtime};
 
 /// Runs the command until a signal ends it.
 ///

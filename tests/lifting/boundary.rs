@@ -10,11 +10,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestRunner;
-use weir::wasm::{Instance, Limits};
 use weir_core::column::Column;
 use weir_core::counts::Counts;
 use weir_core::pipeline::{Outcome, Pipeline};
 use weir_core::record::{Batch, Rejection, Step};
+use weir_wasm::{Instance, Limits};
 
 use super::{Piece, cases, matches, promises, sound, words};
 use crate::guest::Guest;

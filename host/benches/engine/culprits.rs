@@ -8,11 +8,11 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use weir::config::Config;
-use weir::rule::Rule;
-use weir::ruleset::RuleSet;
-use weir::wasm::Runtime;
 use weir_core::counts::Counts;
 use weir_core::record::{Batch, Step};
+use weir_wasm::Runtime;
+use weir_wasm::rule::Rule;
+use weir_wasm::ruleset::RuleSet;
 
 use crate::guest::Guest;
 

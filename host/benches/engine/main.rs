@@ -23,14 +23,14 @@ use std::time::Instant;
 use anyhow::ensure;
 use serde_json::{Value, json};
 use weir::config::{self, Config};
-use weir::ruleset::RuleSet;
 use weir::simulate::bad;
 use weir::simulate::logins::{Logins, Options};
 use weir_core::counts::Counts;
 use weir_core::pipeline::{Evaluate, Pipeline, reason_name};
 use weir_core::record::{Batch, Step};
+use weir_wasm::ruleset::RuleSet;
 
-use weir::wasm::Runtime;
+use weir_wasm::Runtime;
 
 const RECORDS: usize = 100_000;
 const BATCH_ROWS: usize = 1_000;

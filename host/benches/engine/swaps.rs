@@ -17,9 +17,9 @@ use serde_json::{Value, json};
 use weir::config::{self, Config};
 use weir::events::Event;
 use weir::swap::{First, Handle, Judge, Loader, Store, Taken};
-use weir::wasm::{Bounds, Cache, Compiler, Occasion, Runtime};
 use weir_core::counts::Counts;
 use weir_core::record::{Batch, Step};
+use weir_wasm::{Bounds, Cache, Compiler, Occasion, Runtime};
 
 /// The rule that is replaced.
 const RULE: &str = "device-filter";

@@ -9,10 +9,10 @@ use std::fs;
 use anyhow::Context as _;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Engine, OptLevel, Store};
-use weir::rule;
 use weir_core::column::Column;
 use weir_core::pipeline::OnFault;
 use weir_core::pipeline::{Evaluate, Fault, Manifest, Outcome, Pipeline, Stage, View};
+use weir_wasm::rule;
 
 use self::bindings::Rule;
 use self::bindings::weir::rule::log::{Host, Level};

@@ -13,7 +13,7 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use weir::config::{self, Config};
-use weir::kafka::client;
+use weir_kafka::client;
 
 use super::topics::PARTITIONS;
 

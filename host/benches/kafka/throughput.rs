@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use weir::config::{self, Config};
-use weir::kafka::{Failure, Publisher, publish};
+use weir_kafka::{Failure, Publisher, publish};
 
 use super::broker::Broker;
 use super::process::{Process, eventually};

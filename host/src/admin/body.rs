@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::routes::Problem;
-use crate::wasm::MAX_COMPONENT_BYTES;
+use weir_wasm::MAX_COMPONENT_BYTES;
 
 /// Size of a body that has no components in it, bytes.
 pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;

@@ -27,10 +27,10 @@ use super::body::{self, BODY_TIME, MAX_BODY_BYTES, Places, Taken};
 use super::crowd::Guest;
 use super::guard::{Denied, Guard};
 use super::metrics;
-use crate::clock::now;
 use crate::snapshot::{self, Shared};
 use crate::swap::{self, Answer, Handle};
 use weir_core::counts::instant;
+use weir_system::clock::now;
 
 /// Requests that wait for the loader at a time: it does one after the other.
 pub(super) const MAX_WAITING: usize = 8;

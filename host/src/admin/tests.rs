@@ -36,7 +36,7 @@ fn start(config: &Settings) -> (Server, Shared) {
 
 fn start_with(config: &Settings, (handle, asked, _): (Handle, mpsc::Receiver<Asked>, SharedStatus)) -> (Server, Shared) {
     let snapshot = Shared::default();
-    snapshot.sign(crate::clock::now());
+    snapshot.sign(weir_system::clock::now());
     snapshot.update(|snapshot| snapshot.ruleset = "cafe".into());
     thread::spawn(move || {
         for Asked { request, answer } in asked {
@@ -100,7 +100,7 @@ fn health_and_readiness_are_told_apart() {
     assert!(code == 503 && body.contains("connecting"), "{body}");
     snapshot.update(|snapshot| snapshot.state = snapshot::State::Running);
     assert_eq!(ask(&server, "GET /readyz", &[], "").0, 200);
-    snapshot.sign(crate::clock::now() - 200_400);
+    snapshot.sign(weir_system::clock::now() - 200_400);
     let (code, body) = ask(&server, "GET /healthz", &[], "");
     assert!(code == 503 && body.contains("200 s"), "{body}");
 }

@@ -7,7 +7,7 @@ use wit_component::ComponentEncoder;
 use wit_parser::decoding::{DecodedWasm, decode};
 use wit_parser::{Resolve, WorldId};
 
-use crate::wasm::{self, CONTRACT, Import};
+use weir_wasm::{CONTRACT, Import};
 
 /// The contract, as rule authors read it.
 const TEXT: &str = include_str!("../../../wit/rule.wit");
@@ -30,7 +30,7 @@ pub(super) fn check(component: &[u8]) -> Result<()> {
     let imports = names(&resolve, resolve.worlds[found].imports.keys());
     let mut version = CONTRACT;
     for import in &imports {
-        if let Import::Offered(compatible) = wasm::import(import).map_err(anyhow::Error::msg)? {
+        if let Import::Offered(compatible) = weir_wasm::import(import).map_err(anyhow::Error::msg)? {
             version = compatible;
         }
     }

@@ -22,7 +22,7 @@ use anyhow::{Context, Result, bail};
 
 use self::cargo::Package;
 use self::toolchain::Toolchain;
-use crate::wasm::lacking;
+use weir_wasm::lacking;
 
 /// Builds the rule crates in `paths` and writes `out/NAME.wasm` for each, where NAME is the package's name. Says on standard
 /// output what it wrote; cargo speaks on standard error.
@@ -41,7 +41,7 @@ pub fn build(paths: &[PathBuf], out: &Path) -> Result<()> {
             Entry::Vacant(unknown) => unknown.insert(Toolchain::find(&package.workspace)?),
         };
         let bytes = build_one(&package, toolchain)?;
-        crate::files::replace(&file, &bytes).with_context(|| format!("failed to write {}", file.display()))?;
+        weir_system::files::replace(&file, &bytes).with_context(|| format!("failed to write {}", file.display()))?;
         println!("{}  {:.1} KB  {:.1} s", file.display(), bytes.len() as f64 / 1e3, started.elapsed().as_secs_f64());
         lacking(&bytes).iter().for_each(|call| eprintln!("warning: {}: {call}", package.name));
         files.push(file.display().to_string());

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 use tracing::level_filters::LevelFilter;
 
-use crate::{admin, kafka, run, swap, wasm};
+use crate::{admin, run, swap};
 use weir_core::printable::harmless;
 
 pub use brokers::{check as check_brokers, is_host_name};
@@ -44,13 +44,13 @@ pub const FILE_VARIABLE: &str = "WEIR_CONFIG";
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// `[kafka]`, `[topics]`, `[batch]`
-    pub kafka: kafka::Settings,
+    pub kafka: weir_kafka::Settings,
     /// `[counts]`, but for the member
     pub counts: run::CountSettings,
     /// `[rules]`, `[rule.NAME]`, `[trial]`, `[shadow]`, `counts.member`
     pub rules: swap::Settings,
     /// `rules.compile_memory`, `rules.compile_time`
-    pub compile: wasm::Compile,
+    pub compile: weir_wasm::Compile,
     /// `[admin]`
     pub admin: admin::Settings,
     pub log: Log,
@@ -118,7 +118,7 @@ impl Config {
     pub fn embed(&mut self) {
         self.kafka.client.properties.clear();
         self.kafka.client.brokers = None;
-        self.kafka.client.delivery = kafka::Delivery::AtLeastOnce;
+        self.kafka.client.delivery = weir_kafka::Delivery::AtLeastOnce;
         self.fixed.extend(["kafka.brokers", "kafka.delivery"]);
     }
 }

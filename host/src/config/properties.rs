@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::raw::Raw;
 use super::{Config, DEFAULT_FILE, FILE_VARIABLE, Invalid, environment, read};
-use crate::kafka::properties::{self, Problem, Unusable};
 use weir_core::suggestion::suggestion;
+use weir_kafka::properties::{self, Problem, Unusable};
 
 impl Config {
     /// [`Config::load`] for a command that works with Kafka.

@@ -13,9 +13,9 @@ use serde_json::Value;
 use super::Invalid;
 use super::defaults::SECRETS;
 use super::raw::{Raw, below};
-use crate::kafka::Start;
 use weir_core::reserved::ENGINE;
 use weir_core::units;
+use weir_kafka::Start;
 
 /// Longest text that a complaint quotes, in characters.
 const MAX_QUOTED: usize = 60;

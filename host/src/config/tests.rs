@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::rule::Rule;
 use crate::run::TrialBounds;
-use crate::wasm::Limits;
+use weir_wasm::Limits;
+use weir_wasm::rule::Rule;
 
 const FILE: &str = "weir.toml";
 

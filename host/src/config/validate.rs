@@ -12,13 +12,13 @@ use super::raw::Raw;
 use super::{Config, Invalid, Log, Simulate, brokers};
 use crate::admin;
 use crate::admin::Token;
-use crate::kafka;
-use crate::kafka::{BatchLimits, ClientSettings, Delivery, Topics};
-use crate::rule::{Explain, REJECT_POLICIES, Rule};
 use crate::run::{CountSettings, TrialBounds};
 use crate::swap;
-use crate::wasm::{Compile, Limits};
 use weir_core::pipeline::OnFault;
+use weir_kafka;
+use weir_kafka::{BatchLimits, ClientSettings, Delivery, Topics};
+use weir_wasm::rule::{Explain, REJECT_POLICIES, Rule};
+use weir_wasm::{Compile, Limits};
 
 /// What the deadlines of all rules may be together. A batch on which every rule runs out of time takes at most some ten times as
 /// much: once for all of it, four times for the search, and what was begun before that was over. That is less than
@@ -47,7 +47,7 @@ const MAX_TOPIC_NAME: usize = 249;
 /// Relative paths start from `folder`.
 pub(super) fn validate(raw: &Raw, folder: &Path) -> Result<Config, Invalid> {
     Ok(Config {
-        kafka: kafka::Settings {
+        kafka: weir_kafka::Settings {
             client: client(raw)?,
             topics: topics(raw)?,
             batch: BatchLimits {

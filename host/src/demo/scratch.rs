@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::Builder;
 
-use crate::folder;
+use weir_system::folder;
 
 /// How the name of such a folder begins, and how many letters and digits follow.
 const PREFIX: &str = "weir-demo-";

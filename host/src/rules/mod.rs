@@ -20,10 +20,10 @@ use serde_json::{Value, json};
 use crate::admin::Settings;
 use crate::cli::{self, ConfigFile, Interface, RulesCommand, RulesShadow};
 use crate::config::{self, Invalid, Salvaged};
-use crate::ruleset;
-use crate::shutdown::Shutdown;
 use crate::swap::report::{Change, Deployed, Entry, Shadow, Status};
 use client::{Answer, Client};
+use weir_system::shutdown::Shutdown;
+use weir_wasm::ruleset;
 
 /// How many components are taken at once: more than any pipeline has, and few enough to be held in memory.
 const MAX_FILES: usize = 64;

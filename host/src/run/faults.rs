@@ -9,9 +9,9 @@ use std::sync::atomic::AtomicI64;
 use std::thread;
 
 use super::tests::Running;
-use crate::kafka::Delivery;
-use crate::kafka::testing::Code::{self, *};
-use crate::kafka::testing::{Broker, Request, settings};
+use weir_kafka::Delivery;
+use weir_kafka::testing::Code::{self, *};
+use weir_kafka::testing::{Broker, Request, settings};
 
 /// An engine that writes in transactions.
 fn broker(test: &str) -> Broker {

@@ -3,9 +3,9 @@
 //! A rule that fails on everything must not fill the log, so only some faults are named; the metrics have all.
 
 use crate::swap::Judge;
-use crate::throttle::Throttle;
 use weir_core::pipeline::{Manifest, rule_name};
 use weir_core::record::{Part, Rejection};
+use weir_system::throttle::Throttle;
 
 /// What has been said so far.
 #[derive(Debug, Default)]
@@ -61,7 +61,6 @@ fn own_function(backtrace: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logging;
     use weir_core::record::{Batch, Cause, RuleStats, Step};
 
     #[test]
@@ -80,7 +79,7 @@ mod tests {
         let mut step = Step::default();
         step.rejections = vec![fault(0, "trapped"), fault(1, "ran too long")];
         step.rules = vec![stats(false), stats(true)];
-        let text = logging::recorded(|| Notices::default().tell(&[Part { batch, step }], &judge));
+        let text = weir_system::testing::recorded(|| Notices::default().tell(&[Part { batch, step }], &judge));
         let line = text.lines().find(|line| line.contains("short-circuited")).unwrap();
         assert!(line.contains("whether it still does: ran too long") && line.contains("rule=\"second\""), "{line}");
     }

@@ -7,13 +7,13 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
 
 use super::*;
-use crate::kafka::testing::{Broker, Code, Input, Received, Request, eventually, settings};
-use crate::kafka::writer;
 use crate::snapshot::Snapshot;
 use crate::swap::{self, Prepared, Taken};
 use weir_core::pipeline::Manifest;
 use weir_core::record::{Cause, Rejection};
 use weir_core::reserved::Reason;
+use weir_kafka::testing::{Broker, Code, Input, Received, Request, eventually, settings};
+use weir_kafka::writer;
 
 /// Stands in for the rules: `bad…` is rejected, `drop…` dropped, `stop…` stops, `+…` is written as `added…`, all else passes
 /// as it is. What passes is counted under its first word. `slow…` takes all the time that there is, so what comes after it is
@@ -149,7 +149,7 @@ impl<'scope> Running<'scope> {
 
     fn at<'env>(
         scope: &'scope thread::Scope<'scope, 'env>,
-        settings: &'env kafka::Settings,
+        settings: &'env weir_kafka::Settings,
         address: &'env str,
         clock: &'env AtomicI64,
     ) -> Running<'scope> {
@@ -158,7 +158,7 @@ impl<'scope> Running<'scope> {
 
     fn judging<'env>(
         scope: &'scope thread::Scope<'scope, 'env>,
-        settings: &'env kafka::Settings,
+        settings: &'env weir_kafka::Settings,
         address: &'env str,
         clock: &'env AtomicI64,
         rules: Judge,

@@ -6,8 +6,8 @@ use anyhow::bail;
 
 use super::{Message, Outlet};
 use crate::config::Config;
-use crate::kafka::{Failure, Publisher, publish};
-use crate::shutdown::Shutdown;
+use weir_kafka::{Failure, Publisher, publish};
+use weir_system::shutdown::Shutdown;
 
 /// After so many messages their delivery reports are waited for, so that what failed is told and not only counted.
 const SETTLE_MESSAGES: u32 = 10_000;

@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 
 use super::{Message, Outlet};
-use crate::shutdown::Shutdown;
+use weir_system::shutdown::Shutdown;
 
 /// Writes messages to `W`, which is best buffered.
 pub(super) struct Lines<W: Write> {

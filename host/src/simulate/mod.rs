@@ -18,9 +18,9 @@ pub use logins::{Logins, MEMBERS, Message, Options};
 
 use crate::cli::{self, BadUsage};
 use crate::config::{self, Config};
-use crate::kafka::topics;
 use crate::logging;
-use crate::shutdown::Shutdown;
+use weir_kafka::topics;
+use weir_system::shutdown::Shutdown;
 
 use lines::Lines;
 

@@ -8,9 +8,9 @@ use super::loader::refusal;
 use super::report::{Refusal, TakenBack, Why};
 use super::store::{OnTrial, Saved, Store};
 use super::trial::Record;
-use crate::ruleset::{Definition, RuleSet};
 use crate::swap::Settings;
-use crate::wasm::Runtime;
+use weir_wasm::Runtime;
+use weir_wasm::ruleset::{Definition, RuleSet};
 
 /// The set to begin with.
 pub struct First {

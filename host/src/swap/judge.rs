@@ -9,13 +9,13 @@ use anyhow::Context as _;
 use super::SharedStatus;
 use super::store::OnTrial;
 use super::trial::Record;
-use crate::ruleset::RuleSet;
 use crate::run::TrialBounds;
 use crate::snapshot::Snapshot;
-use crate::wasm::Occasion;
 use weir_core::counts::Counts;
 use weir_core::pipeline::Manifest;
 use weir_core::record::{Batch, Step};
+use weir_wasm::Occasion;
+use weir_wasm::ruleset::RuleSet;
 
 /// A set of rules at work, with what is said about it. Replaced as a whole.
 pub struct Judge {

@@ -33,11 +33,11 @@ use super::store::{Decisions, Store, describe};
 use super::trial::Record;
 use super::watch::Watch;
 use super::{Asked, File, Handle, SharedStatus, update};
-use crate::clock::now;
 use crate::events::Event;
-use crate::ruleset::{Definition, RuleSet};
-use crate::wasm::Runtime;
 use handover::{Cause, Pending};
+use weir_system::clock::now;
+use weir_wasm::Runtime;
+use weir_wasm::ruleset::{Definition, RuleSet};
 
 /// How often files are looked at. A change is taken when it has been the same in two looks.
 const LOOK: Duration = Duration::from_millis(150);

@@ -98,7 +98,7 @@ impl Handle {
         // Where the loader has gone nobody takes the request, and nobody answers it.
         let _ = self.requests.send(Asked { request, answer });
         let message = "the loader of rules has ended: the process is stopping, or its log says why";
-        answered.recv().unwrap_or_else(|_| Err(Refusal { at: crate::clock::now(), message: message.into() }))
+        answered.recv().unwrap_or_else(|_| Err(Refusal { at: weir_system::clock::now(), message: message.into() }))
     }
 
     /// What is known now. Does not wait.

@@ -3,9 +3,9 @@
 use std::fmt::Debug;
 use std::path::PathBuf;
 
-use crate::rule::Rule;
-use crate::ruleset::Definition;
 use crate::run::TrialBounds;
+use weir_wasm::rule::Rule;
+use weir_wasm::ruleset::Definition;
 
 /// Which rules should run, and how they are swapped.
 #[derive(Clone, Debug, PartialEq)]

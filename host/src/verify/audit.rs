@@ -22,9 +22,9 @@ use super::partition::{Cut, Partition};
 use super::report::{Judged, Outcome, Read, Unsure, Verdict, amount};
 use super::violation::{Found, Kind, Names, PROOFS, Place, Proof, ROLES, Role, Violation};
 use super::windows::{Known, Windows};
-use crate::kafka::reader::Marks;
 use crate::view::number;
 use weir_core::state::State;
+use weir_kafka::reader::Marks;
 
 /// How many hashes of rule sets are told apart.
 const MAX_RULESETS: usize = 1_000;

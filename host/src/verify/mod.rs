@@ -28,9 +28,9 @@ use anyhow::{Context as _, anyhow, bail};
 use chrono::{SecondsFormat, Utc};
 
 use crate::config::Config;
-use crate::kafka::Failure;
-use crate::shutdown::Shutdown;
 use crate::{cli, logging};
+use weir_kafka::Failure;
+use weir_system::shutdown::Shutdown;
 
 use progress::Progress;
 use report::Verdict;

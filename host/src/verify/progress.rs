@@ -3,9 +3,9 @@
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
-use crate::kafka::reader::Watch;
-use crate::shutdown::Shutdown;
 use crate::view::number;
+use weir_kafka::reader::Watch;
+use weir_system::shutdown::Shutdown;
 
 /// How often there is a line.
 const TELL_EVERY: Duration = Duration::from_secs(3);

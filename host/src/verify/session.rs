@@ -12,11 +12,11 @@ use super::progress::Progress;
 use super::report::Verdict;
 use super::violation::{Names, ROLES, Role};
 use crate::config::Config;
-use crate::kafka::offsets::Committed;
-use crate::kafka::reader::{Extents, Seen};
-use crate::kafka::reset::Reset;
-use crate::kafka::{Failure, Reader};
 use weir_core::state::State;
+use weir_kafka::offsets::Committed;
+use weir_kafka::reader::{Extents, Seen};
+use weir_kafka::reset::Reset;
+use weir_kafka::{Failure, Reader};
 
 /// What the engine writes to.
 const WRITTEN: [Role; 3] = [Role::Outputs, Role::DeadLetters, Role::Counts];

@@ -10,8 +10,8 @@ use super::ascii;
 use super::draw::{self, Scene};
 use super::rates::Rates;
 use super::{Stage, Watch};
-use crate::clock::now;
 use crate::logging::Lines;
+use weir_system::clock::now;
 
 /// How often the screen is drawn. A person sees no more, and the engine is to have the processor.
 const FRAME: Duration = Duration::from_millis(200);

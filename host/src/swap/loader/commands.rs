@@ -7,17 +7,17 @@ use anyhow::{Context as _, ensure};
 
 use super::handover::Cause;
 use super::{Live, Loader};
-use crate::clock::now;
 use crate::events::Event;
-use crate::rule::Rule;
-use crate::ruleset::{Defined, Definition, RuleSet, read};
 use crate::swap::first::{prove_folder, prove_kept};
 use crate::swap::judge::Judge;
 use crate::swap::report::{Deployed, Shadow, Why};
 use crate::swap::shadow::Candidate;
 use crate::swap::store::Saved;
 use crate::swap::{Answer, File, Request, update};
-use crate::wasm::Occasion;
+use weir_system::clock::now;
+use weir_wasm::Occasion;
+use weir_wasm::rule::Rule;
+use weir_wasm::ruleset::{Defined, Definition, RuleSet, read};
 
 const NO_CANDIDATE: &str = "no candidate runs; `weir rules shadow` starts one";
 

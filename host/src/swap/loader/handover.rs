@@ -9,15 +9,15 @@ use std::time::Instant;
 use anyhow::{Context as _, anyhow, bail, ensure};
 
 use super::{Live, Loader};
-use crate::clock::now;
 use crate::events::Event;
-use crate::files;
-use crate::ruleset::RuleSet;
 use crate::swap::judge::{Judge, Note, Prepared, Taken};
 use crate::swap::report::{Deployed, Refusal, Set, TakenBack, Why};
 use crate::swap::store::{OnTrial, Saved, Store, changes};
 use crate::swap::update;
-use crate::wasm::Occasion;
+use weir_system::clock::now;
+use weir_system::files;
+use weir_wasm::Occasion;
+use weir_wasm::ruleset::RuleSet;
 
 /// A set that the data loop has not taken yet.
 pub(super) struct Pending {

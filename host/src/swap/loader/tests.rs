@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 use super::*;
-use crate::rule::Rule;
 use crate::run::TrialBounds;
 use crate::swap::judge::{Judge, Prepared, Taken};
 use crate::swap::report::{Deployed, TakenBack};
 use crate::swap::store::{OnTrial, Saved};
 use crate::swap::{Answer, Request};
+use weir_wasm::rule::Rule;
 
 const RULE: &str = "device-filter";
 
@@ -562,7 +562,7 @@ fn whoever_leaves_a_set_that_was_taken_back_elsewhere_goes_on_with_one_that_is_n
     // Another process tries a third one, and takes the second one back.
     let rule = Rule { file: field.file(), ..field.loader.settings.pipeline[0].clone() };
     let third =
-        Definition { rules: vec![crate::ruleset::Defined::new(rule, variant(3))], ..field.loader.live.definition.clone() };
+        Definition { rules: vec![weir_wasm::ruleset::Defined::new(rule, variant(3))], ..field.loader.live.definition.clone() };
     let store = &field.loader.store;
     let set = describe(&third, &[&weir_core::pipeline::Manifest::default()]);
     store.save(&third, &Saved { set, at: now() + 1_000, why: Why::Folder, live: true }, &[]).unwrap();

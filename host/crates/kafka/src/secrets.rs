@@ -132,7 +132,7 @@ mod tests {
         let says = "sasl_ssl://kafka:9093: no CA in ca.pem for PLAIN";
         assert_eq!(hide(&values, says), says);
         let properties = [("client.id".into(), "CA".into()), ("sasl.password".into(), "hunter2".into())].into();
-        let kafka = ClientSettings { properties, ..crate::kafka::testing::client() };
+        let kafka = ClientSettings { properties, ..crate::testing::client() };
         assert_eq!(Secrets::of(&kafka).hide(&format!("{says}: hunter2")), format!("{says}: …"));
     }
 }

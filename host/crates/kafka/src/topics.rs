@@ -18,9 +18,9 @@ use super::failure::{self, Failure, Operation};
 use super::native;
 use super::settings::{ClientSettings, Settings, Topics};
 use super::troubles::{Quiet, Troubles};
-use crate::backoff::Backoff;
-use crate::shutdown::Shutdown;
 use weir_core::suggestion::suggestion;
+use weir_system::backoff::Backoff;
+use weir_system::shutdown::Shutdown;
 
 /// How long a broker may take to answer one question.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -289,7 +289,7 @@ fn new_topic<'a>(name: &'a str, topics: &'a Topics) -> NewTopic<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::testing::{self, Broker};
+    use crate::testing::{self, Broker};
 
     /// A cluster that has the default topics, and a configuration whose input topic is misspelt.
     fn misspelt() -> (Broker, Topics) {

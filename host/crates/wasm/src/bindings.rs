@@ -2,7 +2,7 @@
 //! into the guest.
 
 wasmtime::component::bindgen!({
-    path: "../wit",
+    path: "../../../wit",
     world: "rule",
     ownership: Borrowing { duplicate_if_necessary: true },
 });

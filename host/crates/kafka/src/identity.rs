@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 
 use super::settings::ClientSettings;
-use crate::folder;
+use weir_system::folder;
 
 /// How many processes of a group one host may have.
 const MAX_PROCESSES: usize = 1_000;
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn processes_of_one_host_have_different_ids_and_keep_them() {
-        let kafka = ClientSettings { group: format!("test/{}", std::process::id()), ..crate::kafka::testing::client() };
+        let kafka = ClientSettings { group: format!("test/{}", std::process::id()), ..crate::testing::client() };
         let (first, second) = (Identity::claim(&kafka), Identity::claim(&kafka));
         assert!(first.id.starts_with(&kafka.group) && first.id.ends_with("-0"), "{}", first.id);
         assert!(second.id.ends_with("-1"), "{}", second.id);
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_configured_id_is_taken_as_it_is() {
-        let kafka = ClientSettings { transactional_id: Some("mine".into()), ..crate::kafka::testing::client() };
+        let kafka = ClientSettings { transactional_id: Some("mine".into()), ..crate::testing::client() };
         assert_eq!(Identity::claim(&kafka).id, "mine");
     }
 

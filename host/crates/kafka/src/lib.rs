@@ -31,8 +31,8 @@ mod secrets;
 pub mod settings;
 pub mod sink;
 pub mod source;
-#[cfg(test)]
-pub(crate) mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod topics;
 mod transaction;
 pub mod troubles;

@@ -40,7 +40,7 @@ const SAID: [(&str, &str); 2] = [
 ];
 
 /// The calls that `component` seems to make in vain, each with what to do instead.
-pub(crate) fn lacking(component: &[u8]) -> Vec<String> {
+pub fn lacking(component: &[u8]) -> Vec<String> {
     let stands = |trace: &&str| memchr::memmem::find(component, trace.as_bytes()).is_some();
     let found = LACKING.iter().filter(|(traces, ..)| traces.iter().all(stands));
     let mut calls: Vec<String> = found.map(|(_, call, remedy)| format!("it seems to call {call}: {remedy}")).collect();

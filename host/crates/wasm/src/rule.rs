@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use weir_core::pipeline::OnFault;
 use weir_core::printable::harmless;
 
-use crate::wasm::Limits;
+use crate::Limits;
 
 /// One rule of a pipeline.
 #[derive(Clone, Debug, PartialEq)]

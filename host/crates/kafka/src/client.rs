@@ -202,7 +202,7 @@ mod tests {
 
     fn kafka(properties: &[(&str, &str)]) -> ClientSettings {
         let properties = properties.iter().map(|(name, value)| (name.to_string(), (*value).into())).collect();
-        ClientSettings { properties, ..crate::kafka::testing::client() }
+        ClientSettings { properties, ..crate::testing::client() }
     }
 
     #[test]

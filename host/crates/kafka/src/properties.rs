@@ -255,7 +255,7 @@ mod tests {
 
     fn proven(properties: &[(&str, &str)]) -> Result<(), Unusable> {
         let properties = properties.iter().map(|(name, value)| (name.to_string(), (*value).into())).collect();
-        prove(&ClientSettings { properties, ..crate::kafka::testing::client() })
+        prove(&ClientSettings { properties, ..crate::testing::client() })
     }
 
     fn refusal(properties: &[(&str, &str)]) -> Unusable {
@@ -340,6 +340,6 @@ mod tests {
         for name in ["sasl.password", "ssl.ca.location", "sasl.mechanism", "compression.type"] {
             assert!(names.iter().any(|known| known == name), "{name} is not in {names:?}");
         }
-        prove(&crate::kafka::testing::client()).unwrap();
+        prove(&crate::testing::client()).unwrap();
     }
 }

@@ -245,9 +245,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::kafka::testing::{Broker, eventually, settings};
-    use crate::kafka::troubles::Troubles;
-    use crate::kafka::{Failure, Polled, Source};
+    use crate::testing::{Broker, eventually, settings};
+    use crate::troubles::Troubles;
+    use crate::{Failure, Polled, Source};
     use weir_core::record::Batch;
 
     #[test]

@@ -20,7 +20,7 @@ use rustix::fs::{Mode, OFlags, fchmod, open, openat};
 use rustix::process::geteuid;
 
 /// The mode of a folder that is closed to others.
-pub(crate) const CLOSED: u32 = 0o700;
+pub const CLOSED: u32 = 0o700;
 /// What others may do by a mode.
 const OTHERS: u32 = 0o077;
 /// What lets others write, by a mode.
@@ -33,18 +33,18 @@ const STICKY: u32 = 0o1000;
 const ROOT: u32 = 0;
 
 /// `$XDG_CACHE_HOME/weir`, or `~/.cache/weir`.
-pub(crate) fn cache() -> Option<PathBuf> {
+pub fn cache() -> Option<PathBuf> {
     base(|name| std::env::var_os(name), "XDG_CACHE_HOME", ".cache")
 }
 
 /// `$XDG_STATE_HOME/weir`, or `~/.local/state/weir`. There is no other one to fall back on: in a folder that is open to all,
 /// such as `/tmp`, whoever comes first would decide which rules run.
-pub(crate) fn state() -> Option<PathBuf> {
+pub fn state() -> Option<PathBuf> {
     base(|name| std::env::var_os(name), "XDG_STATE_HOME", ".local/state")
 }
 
 /// Where locks may be, the best place first: processes of one host have to agree on it.
-pub(crate) fn locks() -> Vec<PathBuf> {
+pub fn locks() -> Vec<PathBuf> {
     let runtime = absolute(std::env::var_os("XDG_RUNTIME_DIR")).filter(|folder| folder.is_dir());
     let first = match runtime {
         Some(folder) => folder.join("weir"),
@@ -64,7 +64,7 @@ fn absolute(value: Option<OsString>) -> Option<PathBuf> {
 }
 
 /// Makes `folder` and its parents with mode 700, if they are missing.
-pub(crate) fn make(folder: &Path) -> io::Result<()> {
+pub fn make(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(CLOSED).create(folder)
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn make(folder: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// If it can't be made or is refused.
-pub(crate) fn make_private(folder: &Path) -> anyhow::Result<()> {
+pub fn make_private(folder: &Path) -> anyhow::Result<()> {
     use anyhow::Context as _;
     make(folder).with_context(|| format!("failed to make the folder {}", folder.display()))?;
     let remedy = || format!("{} must be a folder of this user's with mode 700; `chmod 700` it", folder.display());
@@ -84,7 +84,7 @@ pub(crate) fn make_private(folder: &Path) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// If it can't be made, opened or closed, if it is a link, or if it is for all users or another one's.
-pub(crate) fn make_closed(folder: &Path) -> io::Result<()> {
+pub fn make_closed(folder: &Path) -> io::Result<()> {
     make(folder)?;
     let (opened, found) = open_folder(folder)?;
     let (owner, mode, user) = (found.uid(), found.mode() & 0o7777, geteuid().as_raw());
@@ -119,7 +119,7 @@ fn refusal(owner: u32, mode: u32, user: u32) -> Option<String> {
 ///
 /// # Errors
 /// If it is a link, belongs to another user or is open to others, or can't be opened.
-pub(crate) fn open_private(folder: &Path) -> io::Result<File> {
+pub fn open_private(folder: &Path) -> io::Result<File> {
     match open_own(folder)? {
         (opened, mode) if mode & OTHERS == 0 => Ok(opened),
         _ => Err(io::Error::other("it is open to others")),
@@ -150,14 +150,14 @@ fn open_folder(folder: &Path) -> io::Result<(File, Metadata)> {
 }
 
 /// An open folder that only this user can reach into.
-pub(crate) struct Private(File);
+pub struct Private(File);
 
 impl Private {
     /// Opens `folder`, which is made if it is missing, and closed to others if it is not.
     ///
     /// # Errors
     /// If it is a link, if it belongs to another user, or if it can't be made, opened or closed.
-    pub(crate) fn open(folder: &Path) -> io::Result<Private> {
+    pub fn open(folder: &Path) -> io::Result<Private> {
         make(folder)?;
         let (opened, mode) = open_own(folder)?;
         if mode & OTHERS != 0 {
@@ -170,7 +170,7 @@ impl Private {
     ///
     /// # Errors
     /// If it is a link or anything else than a file of this user's, or if it can't be opened.
-    pub(crate) fn file(&self, name: &str) -> io::Result<File> {
+    pub fn file(&self, name: &str) -> io::Result<File> {
         // Without NONBLOCK a pipe of that name would be waited for.
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let refused = |why: String| io::Error::other(format!("{name}: {why}; remove it"));

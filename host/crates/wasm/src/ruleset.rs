@@ -13,7 +13,7 @@ use anyhow::{Context, bail, ensure};
 use sha2::{Digest, Sha256};
 
 use crate::rule::Rule;
-use crate::wasm::{Component, Instance, MAX_COMPONENT_BYTES, Occasion, Refused, Runtime};
+use crate::{Component, Instance, MAX_COMPONENT_BYTES, Occasion, Refused, Runtime};
 use weir_core::column::{Column, Kind};
 use weir_core::pipeline::{Evaluate, Manifest, Pipeline, Stage, View};
 
@@ -78,7 +78,7 @@ impl Definition {
                 hasher.update(part);
             }
         }
-        crate::wasm::hex(&hasher.finalize()[..8])
+        crate::hex(&hasher.finalize()[..8])
     }
 }
 
@@ -179,7 +179,7 @@ pub fn prove(runtime: &Runtime, rule: &Defined) -> anyhow::Result<Proven> {
 ///
 /// # Errors
 /// If a folder can't be listed, or has none.
-pub(crate) fn files(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+pub fn files(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for path in named {
         if path.is_dir() { found.extend(components(path)?) } else { found.push(path.clone()) }

@@ -9,7 +9,7 @@ use rdkafka::message::Message;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-pub(crate) use rdkafka::types::{RDKafkaApiKey as Request, RDKafkaRespErr as Code};
+pub use rdkafka::types::{RDKafkaApiKey as Request, RDKafkaRespErr as Code};
 
 use super::Embedded;
 use super::client;
@@ -24,41 +24,41 @@ use weir_core::secret::Secret;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An embedded broker with the topics of a configuration.
-pub(crate) struct Broker {
-    pub(crate) settings: Settings,
-    pub(crate) address: String,
+pub struct Broker {
+    pub settings: Settings,
+    pub address: String,
     embedded: Embedded,
 }
 
 /// A message to be written to the input: partition, key, value.
-pub(crate) type Input<'a> = (i32, Option<&'a str>, Option<&'a [u8]>);
+pub type Input<'a> = (i32, Option<&'a str>, Option<&'a [u8]>);
 
 /// A message as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Received {
-    pub(crate) partition: i32,
-    pub(crate) offset: i64,
-    pub(crate) timestamp: Option<i64>,
-    pub(crate) key: Option<Vec<u8>>,
-    pub(crate) value: Option<Vec<u8>>,
-    pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
+pub struct Received {
+    pub partition: i32,
+    pub offset: i64,
+    pub timestamp: Option<i64>,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
 impl Received {
     /// The value as text.
-    pub(crate) fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         std::str::from_utf8(self.value.as_deref().unwrap_or_default()).unwrap()
     }
 
     /// The last header of that name.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().rev().find(|(known, _)| known == name)?;
         std::str::from_utf8(value.as_deref()?).ok()
     }
 }
 
 /// The settings of a client as a configuration has them by default.
-pub(crate) fn client() -> ClientSettings {
+pub fn client() -> ClientSettings {
     ClientSettings {
         brokers: Some("localhost:9092".into()),
         group: "weir".into(),
@@ -71,7 +71,7 @@ pub(crate) fn client() -> ClientSettings {
 }
 
 /// Settings for a broker inside the process.
-pub(crate) fn settings() -> Settings {
+pub fn settings() -> Settings {
     Settings {
         client: ClientSettings { brokers: None, delivery: Delivery::AtLeastOnce, properties: quick_rejoin(), ..client() },
         topics: Topics {
@@ -94,7 +94,7 @@ fn quick_rejoin() -> BTreeMap<String, Secret> {
 }
 
 impl Broker {
-    pub(crate) fn start(settings: Settings) -> Broker {
+    pub fn start(settings: Settings) -> Broker {
         // Shown when a test fails. Only the first test of the process sets it.
         let _ = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::DEBUG).try_init();
         let embedded = Embedded::start(&settings.topics).unwrap();
@@ -102,20 +102,20 @@ impl Broker {
     }
 
     /// Breaks the next requests of a kind, one with each of `errors`.
-    pub(crate) fn fail(&self, requests: Request, errors: &[Code]) {
+    pub fn fail(&self, requests: Request, errors: &[Code]) {
         self.cluster().request_errors(requests, errors);
     }
 
-    pub(crate) fn cluster(&self) -> MockCluster<'_, Quiet> {
+    pub fn cluster(&self) -> MockCluster<'_, Quiet> {
         self.embedded.cluster().unwrap()
     }
 
     /// Writes messages to the input, given as (partition, key, value), and returns when they are there.
-    pub(crate) fn produce(&self, messages: &[Input<'_>]) {
+    pub fn produce(&self, messages: &[Input<'_>]) {
         self.produce_with(messages, &[], None);
     }
 
-    pub(crate) fn produce_with(&self, messages: &[Input<'_>], headers: &[(&str, &[u8])], timestamp: Option<i64>) {
+    pub fn produce_with(&self, messages: &[Input<'_>], headers: &[(&str, &[u8])], timestamp: Option<i64>) {
         let settings = client::producer_settings(&self::settings().client, &self.address).unwrap();
         let mut outbox = Outbox::open(settings, Default::default()).unwrap();
         for (partition, key, value) in messages {
@@ -134,7 +134,7 @@ impl Broker {
     }
 
     /// Writes a message with a header of any name to the input; the Rust client takes only UTF-8.
-    pub(crate) fn produce_with_raw_header(&self, partition: i32, value: &[u8], name: &CStr) {
+    pub fn produce_with_raw_header(&self, partition: i32, value: &[u8], name: &CStr) {
         use rdkafka::bindings::{rd_kafka_producev, rd_kafka_vtype_t as vtype};
         let settings = client::producer_settings(&self::settings().client, &self.address).unwrap();
         let producer: BaseProducer = settings.create().unwrap();
@@ -164,7 +164,7 @@ impl Broker {
     }
 
     /// Reads `topic` from its beginning until it has given `count` messages, and returns them by partition and offset.
-    pub(crate) fn read(&self, topic: &str, count: usize) -> Vec<Received> {
+    pub fn read(&self, topic: &str, count: usize) -> Vec<Received> {
         let mut settings = client::settings(&self.settings.client, &self.address).unwrap();
         settings.set("group.id", "reader").set("enable.auto.commit", "false").set("auto.offset.reset", "earliest");
         let consumer: BaseConsumer = settings.create().unwrap();
@@ -196,7 +196,7 @@ impl Broker {
 }
 
 /// Waits until `condition` holds.
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < until, "{what} did not happen within {PATIENCE:?}");

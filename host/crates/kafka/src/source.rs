@@ -429,7 +429,7 @@ impl ConsumerContext for Member {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::testing::{Broker, Code, Request, eventually, settings};
+    use crate::testing::{Broker, Code, Request, eventually, settings};
 
     #[test]
     fn extents_go_to_one_past_the_last_offset_of_all_parts() {

@@ -13,6 +13,8 @@ mod instance;
 mod limits;
 mod names;
 mod platform;
+pub mod rule;
+pub mod ruleset;
 mod runtime;
 mod settings;
 
@@ -20,7 +22,7 @@ pub use cache::Cache;
 pub use compiler::{Bounds, COMPILING, Compiler, compile_standard_input};
 pub use guest::Occasion;
 pub use instance::{Instance, Refused};
-pub(crate) use platform::lacking;
-pub(crate) use runtime::{CONTRACT, Import, hex, import};
+pub use platform::lacking;
+pub use runtime::{CONTRACT, Import, hex, import};
 pub use runtime::{Component, MAX_COMPONENT_BYTES, Runtime};
 pub use settings::{Compile, Limits};

@@ -16,7 +16,7 @@ use std::time::SystemTime;
 use anyhow::Context;
 use sha2::{Digest, Sha256};
 
-use crate::{files, folder};
+use weir_system::{files, folder};
 
 /// Most entries: more than the rules of a history of sets, and few enough to be listed with each that is added.
 const MAX_ENTRIES: usize = 256;

@@ -29,12 +29,12 @@ const MAX_IMPORT_BYTES: usize = 256;
 /// The imports that a component may have: the log, and the contract's types, which give it nothing.
 const OFFERED: [&str; 2] = ["weir:rule/log", "weir:rule/types"];
 /// The version of the contract `wit/rule.wit`, and how versions begin that are compatible with it.
-pub(crate) const CONTRACT: &str = "0.1.0";
+pub const CONTRACT: &str = "0.1.0";
 const COMPATIBLE: &str = "0.1.";
 
 /// What a component asks for by the name of an import.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Import<'a> {
+pub enum Import<'a> {
     /// Something of the contract, in this version, which is compatible with ours.
     Offered(&'a str),
     /// Something else.
@@ -45,7 +45,7 @@ pub(crate) enum Import<'a> {
 ///
 /// # Errors
 /// If it is of another version of the contract: both versions, in words.
-pub(crate) fn import(name: &str) -> Result<Import<'_>, String> {
+pub fn import(name: &str) -> Result<Import<'_>, String> {
     let Some((_, version)) = name.split_once('@').filter(|(name, _)| OFFERED.contains(name)) else { return Ok(Import::Refused) };
     if version.starts_with(COMPATIBLE) {
         return Ok(Import::Offered(version));
@@ -186,7 +186,7 @@ pub(super) fn engine_config() -> Config {
 }
 
 /// The first `bytes` in hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

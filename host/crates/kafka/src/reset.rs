@@ -159,7 +159,7 @@ mod tests {
 
     fn reset(group: &str, properties: &[(&str, &str)]) -> Reset {
         let properties = properties.iter().map(|(name, value)| (name.to_string(), (*value).into())).collect();
-        Reset::new(&ClientSettings { group: group.into(), properties, ..crate::kafka::testing::client() }, "kafka:9092", "logins")
+        Reset::new(&ClientSettings { group: group.into(), properties, ..crate::testing::client() }, "kafka:9092", "logins")
     }
 
     #[test]

@@ -446,7 +446,7 @@ fn place(batch: &Batch, record: u32) -> (i32, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::testing::{Broker, eventually, settings};
+    use crate::testing::{Broker, eventually, settings};
 
     #[test]
     fn a_producer_that_reaches_nobody_when_it_asks_for_partitions_is_replaced() {

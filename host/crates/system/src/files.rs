@@ -21,7 +21,7 @@ const PRIVATE: u32 = 0o600;
 ///
 /// # Errors
 /// If the file can't be written. Nothing of it is left then.
-pub(crate) fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
     replace_with(file, bytes, READABLE)
 }
 
@@ -29,7 +29,7 @@ pub(crate) fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// As for [`replace`].
-pub(crate) fn replace_private(file: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn replace_private(file: &Path, bytes: &[u8]) -> io::Result<()> {
     replace_with(file, bytes, PRIVATE)
 }
 
@@ -48,7 +48,7 @@ fn replace_with(file: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 ///
 /// # Errors
 /// If one can't be written, or what `last` says. The message names it, the remedy, and those that could not be put back.
-pub(crate) fn replace_all(files: &[(&Path, &[u8])], last: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+pub fn replace_all(files: &[(&Path, &[u8])], last: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
     let failed = |file: &Path| {
         format!("failed to write {}; make its folder writable for this process, or put the file there yourself", file.display())
     };
@@ -77,7 +77,7 @@ pub(crate) fn replace_all(files: &[(&Path, &[u8])], last: impl FnOnce() -> anyho
 }
 
 /// Removes what processes that were killed have left in `folder` while they put files in place.
-pub(crate) fn sweep(folder: &Path) {
+pub fn sweep(folder: &Path) {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     for file in entries.map(|entry| entry.path()).filter(|file| is_part(file)) {
         let modified = fs::metadata(&file).and_then(|metadata| metadata.modified());

@@ -70,7 +70,7 @@ mod tests {
     fn a_name_that_stands_for_megabytes_is_cut_before_it_is_written() {
         let begun = Instant::now();
         // Tuples of two back references to the tuple before: each doubles what is written.
-        let bomb = include_str!("../../../tests/guests/names-that-grow.wat");
+        let bomb = include_str!("../../../../tests/guests/names-that-grow.wat");
         let name = bomb.split('"').find(|part| part.starts_with("_RINv")).expect("the guest has such a name");
         (0..1_000).for_each(|_| assert_eq!(demangled(name).chars().count(), MAX_FUNCTION));
         let long = format!("_ZN{}E", "1a".repeat(4 << 20));

@@ -18,9 +18,9 @@ use super::names::functions;
 use super::platform::remedy;
 use super::runtime::{Component, TICK, hex};
 use super::settings::Limits;
-use crate::throttle::Throttle;
 use weir_core::column::Column;
 use weir_core::pipeline::{self, Evaluate, Fault, Manifest, Outcome, Patience, View};
+use weir_system::throttle::Throttle;
 
 /// How much shorter the deadline of a part of a batch is of which another part takes long, and how much longer that of a row
 /// alone.

@@ -7,8 +7,8 @@ use super::bindings::weir::rule::log::{Host, Level};
 use super::bindings::weir::rule::types;
 use super::limits::Meter;
 use super::settings::Limits;
-use crate::throttle::Throttle;
 use weir_core::pipeline::Origin;
+use weir_system::throttle::Throttle;
 
 /// What is kept of a line that a rule logs, in bytes.
 const MAX_LINE_BYTES: usize = 1_024;
@@ -116,7 +116,6 @@ pub(super) fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logging;
     use crate::rule::Rule;
 
     #[test]
@@ -131,7 +130,7 @@ mod tests {
     #[test]
     fn what_is_said_beside_live_messages_is_marked() {
         let told = [Occasion::Live, Occasion::Shadow, Occasion::Probe].map(|occasion| {
-            logging::recorded(|| {
+            weir_system::testing::recorded(|| {
                 let limits = Rule::with_defaults("guest").limits;
                 Guest::new("guest", "", limits, Throttle::new(), occasion).log(Level::Warn, "odd".into());
             })
@@ -145,7 +144,7 @@ mod tests {
     #[test]
     fn what_is_said_of_messages_that_other_rules_judge_is_marked() {
         let told = [false, true].map(|compared| {
-            logging::recorded(|| {
+            weir_system::testing::recorded(|| {
                 let limits = Rule::with_defaults("guest").limits;
                 let mut guest = Guest::new("guest", "", limits, Throttle::new(), Occasion::Live);
                 guest.compared = compared;

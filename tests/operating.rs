@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::thread;
 
 use serde_json::Value;
-use weir::swap::report::{Status, Why};
+use weir_control::report::{Status, Why};
 
 use crate::folder::{shipped, variant};
 use crate::program::{Weir, command, eventually};

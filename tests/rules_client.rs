@@ -15,7 +15,7 @@ use base64::prelude::BASE64_STANDARD;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use weir::swap::report::{Deployed, Entry, Set, Shadow, Status};
+use weir_control::report::{Deployed, Entry, SetDescription, ShadowReport, Status};
 
 use crate::program::{PATIENCE, checkout, command, eventually};
 
@@ -132,9 +132,9 @@ fn deployed() -> Deployed {
     Deployed { live: true, waiting: false, old, new, from: BTreeMap::from([(3, 7)]), changes: vec![], took: 5 }
 }
 
-fn candidate(since: i64, records: u64) -> Shadow {
-    let candidate = Set { hash: "cafe".into(), rules: vec![] };
-    Shadow { candidate, since, records, agreed: records, ..Shadow::default() }
+fn candidate(since: i64, records: u64) -> ShadowReport {
+    let candidate = SetDescription { hash: "cafe".into(), rules: vec![] };
+    ShadowReport { candidate, since, records, agreed: records, ..ShadowReport::default() }
 }
 
 /// What the admin interface would answer.

@@ -47,7 +47,7 @@ fn heavy_dependencies_stand_in_one_manifest_each() {
             (folder.file_name().unwrap().display().to_string(), dependencies)
         })
         .collect();
-    for (dependency, room) in [("rdkafka", "kafka"), ("wasmtime", "wasm"), ("axum", "host"), ("ureq", "host")] {
+    for (dependency, room) in [("rdkafka", "kafka"), ("wasmtime", "wasm"), ("axum", "admin"), ("ureq", "host")] {
         let is_named = |line: &str| line.strip_prefix(dependency).is_some_and(|rest| rest.starts_with(['.', ' ']));
         let having = manifests.iter().filter(|(_, lines)| lines.lines().any(is_named)).map(|(name, _)| name.as_str());
         assert_eq!(having.collect::<Vec<_>>(), [room], "{dependency}");
@@ -63,7 +63,7 @@ fn no_fault_is_told_by_its_text() {
         let work = text.split("#[cfg(test)]").next().unwrap_or_default();
         let offence = code(work).find(|line| line.contains("RULE_FAULT") || line.contains("\"rule_fault"));
         assert_eq!(offence, None, "{name} tells a fault by its reason; ask its `Cause`");
-        let rooms = ["/pipeline/", "/run/", "/swap/", "/kafka/writer.rs", "/kafka/sink.rs", "/apply.rs"];
+        let rooms = ["/pipeline/", "/engine/", "/control/", "/kafka/src/writer.rs", "/kafka/src/sink.rs", "/apply.rs"];
         let decides = rooms.iter().any(|room| name.contains(room));
         let compares = |line: &&str| ["==", "!=", "starts_with", "contains("].iter().any(|compare| line.contains(compare));
         let text = |line: &&str| [".reason", "detail"].iter().any(|text| line.contains(text));

@@ -9,22 +9,18 @@ mod scratch;
 use std::env;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
-use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 
-use crate::admin;
 use crate::config::Config;
-use crate::events::Event;
-use crate::run::Setup;
 use crate::simulate::{self, Feed, Logins, Options, Produced};
-use crate::snapshot::{Shared, Snapshot};
-use crate::start::Rules;
-use crate::swap::Judge;
+use crate::start::{AtWork, Rules};
 use crate::view::{self, Stage, Watch};
 use crate::{cli, logging};
+use weir_engine::Setup;
+use weir_engine::snapshot::{Shared, Snapshot};
 use weir_kafka::Embedded;
 use weir_system::clock::now;
 use weir_system::shutdown::Shutdown;
@@ -90,14 +86,13 @@ fn play(home: &Home, until: Option<Instant>, show: Show<'_>) -> anyhow::Result<S
     let broker = Embedded::start(&config.kafka.topics)?;
     let brokers = broker.bootstrap_servers()?;
     let snapshot = Shared::default();
-    let (sender, events) = mpsc::channel();
-    let (judge, rules) = rules.start(sender)?;
+    let (at_work, rules) = rules.start()?;
     let (stop_engine, stop_simulator) = (Shutdown::default(), Shutdown::default());
-    let admin = admin::serve(&config.admin, snapshot.clone(), rules.clone())?;
+    let admin = weir_admin::serve(&config.admin, snapshot.clone(), rules.clone())?;
     let invitation = invitation(home, admin.map(|server| server.address));
     let stage = Stage { snapshot: snapshot.clone(), rules, invitation };
     thread::scope(|scope| {
-        let engine = scope.spawn(|| engine(config, judge, &brokers, &stop_engine, events, &snapshot));
+        let engine = scope.spawn(|| engine(config, at_work, &brokers, &stop_engine, &snapshot));
         let simulator = scope.spawn(|| simulator(config, &brokers, &stop_simulator, &snapshot));
         let players: [&dyn Fn() -> bool; 2] = [&|| !engine.is_finished(), &|| !simulator.is_finished()];
         let shown = show(&stage, &mut Curtain { shutdown: stop, until, players });
@@ -123,16 +118,10 @@ fn invitation(home: &Home, admin: Option<SocketAddr>) -> String {
     }
 }
 
-fn engine(
-    config: &Config,
-    rules: Judge,
-    brokers: &str,
-    shutdown: &Shutdown,
-    events: Receiver<Event>,
-    snapshot: &Shared,
-) -> anyhow::Result<()> {
-    let setup = Setup { kafka: &config.kafka, brokers, counts: &config.counts, shutdown, events, snapshot, clock: now };
-    setup.run(rules).map(drop)
+fn engine(config: &Config, at_work: AtWork, brokers: &str, shutdown: &Shutdown, snapshot: &Shared) -> anyhow::Result<()> {
+    let AtWork { rules, why, control } = at_work;
+    let setup = Setup { kafka: &config.kafka, brokers, counts: &config.counts, shutdown, control, snapshot, clock: now };
+    setup.run(rules, why).map(drop)
 }
 
 fn simulator(config: &Config, brokers: &str, shutdown: &Shutdown, snapshot: &Shared) -> anyhow::Result<()> {

@@ -18,18 +18,8 @@ pub mod config;
 
 // Rules as components, one and as a set.
 // The loop, and Kafka at its ends.
-pub mod run;
-
-pub mod events;
-
 // Sets of rules that take each other's place.
-pub mod swap;
-
 // What others may see of it.
-pub mod snapshot;
-
-pub mod admin;
-
 pub mod logging;
 
 pub mod view;

@@ -1,17 +1,15 @@
 //! `weir run`: from the configuration to a running engine.
 
-use std::sync::mpsc;
-
 use anyhow::Context;
 
-use crate::admin;
 use crate::cli;
 use crate::config::{self, Config};
-use crate::events::Event;
 use crate::logging;
-use crate::run::Setup;
-use crate::snapshot::Shared;
-use crate::swap::{First, Handle, Judge, Loader, Store};
+use weir_control::{Bootstrap, Handle, Loader, Store};
+use weir_engine::RuleInstances;
+use weir_engine::Setup;
+use weir_engine::protocol::{self, LoopEnd, Why};
+use weir_engine::snapshot::Shared;
 use weir_kafka::Embedded;
 use weir_system::clock::now;
 use weir_system::shutdown::Shutdown;
@@ -38,19 +36,30 @@ pub fn start(args: &cli::Run) -> anyhow::Result<()> {
         (None, embedded) => embedded.as_ref().context("failed to start the embedded broker")?.bootstrap_servers()?,
     };
     tracing::info!(brokers, embedded = embedded.is_some(), input = config.kafka.topics.input, "starting");
-    let (snapshot, (sender, events)) = (Shared::default(), mpsc::channel());
-    let (judge, rules) = rules.start(sender)?;
-    let _admin = admin::serve(&config.admin, snapshot.clone(), rules.clone())?;
+    let snapshot = Shared::default();
+    let (at_work, rules) = rules.start()?;
+    let _admin = weir_admin::serve(&config.admin, snapshot.clone(), rules.clone())?;
     let (kafka, counts) = (&config.kafka, &config.counts);
-    let setup = Setup { kafka, brokers: &brokers, counts, shutdown: &shutdown, events, snapshot: &snapshot, clock: now };
-    let done = setup.run(judge)?;
+    let setup = Setup {
+        kafka,
+        brokers: &brokers,
+        counts,
+        shutdown: &shutdown,
+        control: at_work.control,
+        snapshot: &snapshot,
+        clock: now,
+    };
+    let done = setup.run(at_work.rules, at_work.why)?;
     tracing::info!(read = done.read, written = done.written, rejected = done.rejected, batches = done.batches, "stopped");
     Ok(())
 }
 
+/// How many data loops a process has.
+const LOOPS: usize = 1;
+
 /// The rules to begin with, and what it takes to replace them.
 pub(crate) struct Rules {
-    first: First,
+    first: Bootstrap,
     loader: Loader,
 }
 
@@ -62,7 +71,7 @@ impl Rules {
     pub(crate) fn load(config: &Config, file: &cli::ConfigFile) -> anyhow::Result<Rules> {
         let runtime = Runtime::new(Cache::of_user())?.with_compiler(Compiler::child(&config.compile));
         let store = Store::open(config.rules.state.as_deref(), config.rules.history, &config.kafka.client.group)?;
-        let first = First::choose(&config.rules, &runtime, &store)?;
+        let first = Bootstrap::choose(&config.rules, &runtime, &store)?;
         let names = first.rules().manifests().map(|manifest| format!("{} {}", manifest.name, manifest.version));
         let names: Vec<String> = names.collect();
         tracing::info!(ruleset = first.rules().hash(), "rules: {}", names.join(", "));
@@ -71,11 +80,21 @@ impl Rules {
         Ok(Rules { loader, first })
     }
 
-    /// The rules at work, and a handle on the loader, which ends with the last handle. New sets go into `events`.
+    /// Starts the rules, and the loader, which ends with the last handle.
     ///
     /// # Errors
     /// If an instance or the loader's thread does not start.
-    pub(crate) fn start(self, events: mpsc::Sender<Event>) -> anyhow::Result<(Judge, Handle)> {
-        Ok((Judge::new(self.first.rules(), Occasion::Live)?, self.loader.start(events)?))
+    pub(crate) fn start(self) -> anyhow::Result<(AtWork, Handle)> {
+        let (loops, mut ends) = protocol::connect(LOOPS);
+        let control = ends.pop().context("there is no data loop")?;
+        let (rules, why) = (RuleInstances::start(self.first.rules(), Occasion::Live)?, self.first.why());
+        Ok((AtWork { rules, why, control }, self.loader.start(loops)?))
     }
+}
+
+/// What a data loop begins with.
+pub(crate) struct AtWork {
+    pub(crate) rules: RuleInstances,
+    pub(crate) why: Why,
+    pub(crate) control: LoopEnd,
 }

@@ -15,10 +15,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use weir::config::{self, Config};
-use weir::events::Event;
-use weir::swap::{First, Handle, Judge, Loader, Store, Taken};
+use weir_control::{Bootstrap, Handle, Loader, Store};
 use weir_core::counts::Counts;
 use weir_core::record::{Batch, Step};
+use weir_engine::RuleInstances;
+use weir_engine::protocol::{self, Activated, Command, Event, LoopEnd};
 use weir_wasm::{Bounds, Cache, Compiler, Occasion, Runtime};
 
 /// The rule that is replaced.
@@ -90,7 +91,7 @@ pub fn measure(batches: &[Batch]) -> anyhow::Result<Value> {
     }))
 }
 
-type Started = (Judge, Writer, Receiver<Event>, Handle);
+type Started = (RuleInstances, Writer, LoopEnd, Handle);
 
 /// A loader at work in `folder`, with the shipped rules to begin with.
 fn start(folder: &Path) -> anyhow::Result<Started> {
@@ -107,13 +108,13 @@ fn start(folder: &Path) -> anyhow::Result<Started> {
     let compiler = Compiler::Child { program, bounds: Bounds::default() };
     let runtime = Runtime::new(Some(Cache::in_folder(folder.join("cache"))?))?.with_compiler(compiler);
     let store = Store::open(config.rules.state.as_deref(), config.rules.history, &config.kafka.client.group)?;
-    let first = First::choose(&config.rules, &runtime, &store)?;
-    let judge = Judge::new(first.rules(), Occasion::Live)?;
-    let (sender, events) = mpsc::channel();
+    let first = Bootstrap::choose(&config.rules, &runtime, &store)?;
+    let judge = RuleInstances::start(first.rules(), Occasion::Live)?;
+    let (loops, mut ends) = protocol::connect(1);
     let source = config::Source::new(Some(&file), BTreeMap::new(), config.clone());
-    let handle = Loader::new(config.rules, Box::new(source), runtime, store, &first).start(sender)?;
+    let handle = Loader::new(config.rules, Box::new(source), runtime, store, &first).start(loops)?;
     let component = fs::read(rules.join(format!("{RULE}.wasm")))?;
-    Ok((judge, Writer { folder: rules, component }, events, handle))
+    Ok((judge, Writer { folder: rules, component }, ends.remove(0), handle))
 }
 
 /// Writes components that nobody has seen yet.
@@ -137,24 +138,24 @@ impl Writer {
 
 /// Judges batches for a spell, and takes the sets that come meanwhile.
 fn spell(
-    judge: &mut Judge,
+    judge: &mut RuleInstances,
     batches: &[Batch],
-    events: &Receiver<Event>,
+    control: &LoopEnd,
     swaps: Option<(&Writer, &mut u32)>,
 ) -> anyhow::Result<Spell> {
     let (taken, seen) = mpsc::channel();
     thread::scope(|scope| {
         let operator = scope.spawn(move || swaps.map_or(Ok(Vec::new()), |(writer, number)| operate(writer, number, &seen)));
-        let spell = judge_for_a_spell(judge, batches, events, &taken, &|| operator.is_finished());
+        let spell = judge_for_a_spell(judge, batches, control, &taken, &|| operator.is_finished());
         let live = operator.join().map_err(|_| anyhow::anyhow!("the operator has panicked"))??;
         Ok(Spell { live, ..spell })
     })
 }
 
 fn judge_for_a_spell(
-    judge: &mut Judge,
+    judge: &mut RuleInstances,
     batches: &[Batch],
-    events: &Receiver<Event>,
+    control: &LoopEnd,
     taken: &Sender<Instant>,
     over: &dyn Fn() -> bool,
 ) -> Spell {
@@ -165,8 +166,8 @@ fn judge_for_a_spell(
             break;
         }
         let turn = Instant::now();
-        let swapped = take(judge, events, taken);
-        (judge.process)(&counts, batch, &mut step);
+        let swapped = take(judge, control, taken);
+        judge.process(&counts, batch, &mut step);
         let time = turn.elapsed();
         spell.records += batch.len() as u64;
         if swapped { spell.taking.push(time) } else { spell.turns.push(time) }
@@ -176,10 +177,11 @@ fn judge_for_a_spell(
 }
 
 /// Takes a set if one has come, as the data loop does between two transactions.
-fn take(judge: &mut Judge, events: &Receiver<Event>, seen: &Sender<Instant>) -> bool {
-    let Ok(Event::Swap(next)) = events.try_recv() else { return false };
-    let retired = vec![std::mem::replace(judge, next.judge)];
-    let _ = next.taken.send(Taken { from: Default::default(), retired, trial: None, replaced: None });
+fn take(judge: &mut RuleInstances, control: &LoopEnd, seen: &Sender<Instant>) -> bool {
+    let Ok(Command::Activate(next)) = control.commands.try_recv() else { return false };
+    let hash = next.rules.hash().to_owned();
+    let retired = vec![std::mem::replace(judge, next.rules)];
+    control.tell(Event::Activated(Activated { hash, from: Default::default(), retired, trial: None, replaced: None }));
     let _ = seen.send(Instant::now());
     true
 }

@@ -27,7 +27,6 @@ use std::path::{Path, PathBuf};
 
 use tracing::level_filters::LevelFilter;
 
-use crate::{admin, run, swap};
 use weir_core::printable::harmless;
 
 pub use brokers::{check as check_brokers, is_host_name};
@@ -46,13 +45,13 @@ pub struct Config {
     /// `[kafka]`, `[topics]`, `[batch]`
     pub kafka: weir_kafka::Settings,
     /// `[counts]`, but for the member
-    pub counts: run::CountSettings,
+    pub counts: weir_engine::CountSettings,
     /// `[rules]`, `[rule.NAME]`, `[trial]`, `[shadow]`, `counts.member`
-    pub rules: swap::Settings,
+    pub rules: weir_control::Settings,
     /// `rules.compile_memory`, `rules.compile_time`
     pub compile: weir_wasm::Compile,
     /// `[admin]`
-    pub admin: admin::Settings,
+    pub admin: weir_admin::Settings,
     pub log: Log,
     pub simulate: Simulate,
     /// Keys that the program itself has set, whatever is written.

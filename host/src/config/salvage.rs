@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::raw::{Origin, Raw, parse_table};
 use super::{environment, read, validate};
-use crate::admin::{self, Token};
+use weir_admin::Token;
 
 const KEYS: [&str; 3] = ["listen", "token", "token_file"];
 
@@ -39,7 +39,7 @@ pub fn salvage(file: Option<&Path>, variable: impl Fn(&str) -> Option<String>) -
         raw.set(&format!("admin.{key}"), Value::String(value), Origin::Default);
     }
     match validate::admin(&raw, file.and_then(Path::parent).unwrap_or(Path::new(""))) {
-        Ok(admin::Settings { listen, token }) => Salvaged { listen: listen.filter(|_| is_certain), token },
+        Ok(weir_admin::Settings { listen, token }) => Salvaged { listen: listen.filter(|_| is_certain), token },
         Err(_) => Salvaged { listen: None, token: None },
     }
 }

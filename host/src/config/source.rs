@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Config, Invalid, environment, locate, needing_restart, read};
-use crate::swap;
 
 /// Where a configuration comes from.
 #[derive(Clone, Debug)]
@@ -35,7 +34,7 @@ impl Source {
     /// # Errors
     /// If it is not valid, or was lost.
     fn read_all(&mut self) -> Result<Config, Invalid> {
-        self.file = swap::Source::file(self);
+        self.file = weir_control::Source::file(self);
         let environment = environment()?.into_iter().chain(self.overrides.clone());
         let Some(file) = &self.file else { return Config::parse("", Path::new(""), environment) };
         let text = read(file)
@@ -50,12 +49,12 @@ impl Source {
     }
 }
 
-impl swap::Source for Source {
+impl weir_control::Source for Source {
     fn file(&self) -> Option<PathBuf> {
         self.file.clone().or_else(|| locate(None))
     }
 
-    fn read(&mut self) -> anyhow::Result<(swap::Settings, Vec<String>)> {
+    fn read(&mut self) -> anyhow::Result<(weir_control::Settings, Vec<String>)> {
         let read = self.read_all()?;
         let pending = needing_restart(&self.running, &read);
         Ok((read.rules, pending))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::run::TrialBounds;
+use weir_engine::TrialBounds;
 use weir_wasm::Limits;
 use weir_wasm::rule::Rule;
 

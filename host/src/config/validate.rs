@@ -10,12 +10,9 @@ use tracing::level_filters::LevelFilter;
 
 use super::raw::Raw;
 use super::{Config, Invalid, Log, Simulate, brokers};
-use crate::admin;
-use crate::admin::Token;
-use crate::run::{CountSettings, TrialBounds};
-use crate::swap;
+use weir_admin::Token;
 use weir_core::pipeline::OnFault;
-use weir_kafka;
+use weir_engine::{CountSettings, TrialBounds};
 use weir_kafka::{BatchLimits, ClientSettings, Delivery, Topics};
 use weir_wasm::rule::{Explain, REJECT_POLICIES, Rule};
 use weir_wasm::{Compile, Limits};
@@ -95,7 +92,7 @@ fn client(raw: &Raw) -> Result<ClientSettings, Invalid> {
     })
 }
 
-pub(super) fn admin(raw: &Raw, folder: &Path) -> Result<admin::Settings, Invalid> {
+pub(super) fn admin(raw: &Raw, folder: &Path) -> Result<weir_admin::Settings, Invalid> {
     let text = |path| Ok(Some(raw.optional_text(path)?).filter(|text| !text.is_empty()));
     let listen = text("admin.listen")?;
     if listen.as_ref().is_some_and(|listen| listen.to_socket_addrs().is_err()) {
@@ -108,7 +105,7 @@ pub(super) fn admin(raw: &Raw, folder: &Path) -> Result<admin::Settings, Invalid
         (None, Some(name)) => Some(Token::Named { folder: folder.to_owned(), name: name.into() }),
         (None, None) => None,
     };
-    Ok(admin::Settings { listen, token })
+    Ok(weir_admin::Settings { listen, token })
 }
 
 fn topics(raw: &Raw) -> Result<Topics, Invalid> {
@@ -139,8 +136,8 @@ fn topic(raw: &Raw, path: &str) -> Result<String, Invalid> {
     Err(raw.complaint(path, format!("a topic: at most {MAX_TOPIC_NAME} letters, digits, `.`, `-` and `_`")))
 }
 
-fn rules(raw: &Raw, folder: &Path) -> Result<swap::Settings, Invalid> {
-    Ok(swap::Settings {
+fn rules(raw: &Raw, folder: &Path) -> Result<weir_control::Settings, Invalid> {
+    Ok(weir_control::Settings {
         pipeline: pipeline(raw, folder)?,
         folder: folder.join(raw.text("rules.folder")?),
         counted: raw.text("counts.member")?,

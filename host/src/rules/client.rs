@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ureq::{Agent, Error, Timeout};
 
-use crate::admin::Settings;
 use crate::cli::BadUsage;
+use weir_admin::Settings;
 use weir_core::printable::harmless;
 
 /// How long a connection may take: it is a machine nearby.

@@ -17,11 +17,11 @@ use base64::prelude::BASE64_STANDARD;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::admin::Settings;
 use crate::cli::{self, ConfigFile, Interface, RulesCommand, RulesShadow};
 use crate::config::{self, Invalid, Salvaged};
-use crate::swap::report::{Change, Deployed, Entry, Shadow, Status};
 use client::{Answer, Client};
+use weir_admin::Settings;
+use weir_control::report::{Change, Deployed, Entry, ShadowReport, Status};
 use weir_system::shutdown::Shutdown;
 use weir_wasm::ruleset;
 
@@ -51,9 +51,9 @@ pub fn rules(command: &RulesCommand) -> anyhow::Result<()> {
         RulesCommand::Rollback(args) => change(&args.interface, "/rollback", &json!({"hash": args.hash})),
         RulesCommand::Resume(args) => change(&args.interface, "/resume", &json!({})),
         RulesCommand::Promote(args) => change(&args.interface, "/promote", &json!({})),
-        RulesCommand::Shadow(args) if args.report => look::<Shadow>(&args.interface, "/shadow", &[], show::shadow),
+        RulesCommand::Shadow(args) if args.report => look::<ShadowReport>(&args.interface, "/shadow", &[], show::shadow),
         RulesCommand::Shadow(args) if args.end => {
-            let ended = client(&args.interface)?.post::<Shadow>("/shadow/end", &json!({}))?;
+            let ended = client(&args.interface)?.post::<ShadowReport>("/shadow/end", &json!({}))?;
             print(&args.interface, &ended, show::shadow)
         }
         RulesCommand::Shadow(args) => shadow(args),
@@ -109,21 +109,26 @@ fn shadow(args: &RulesShadow) -> anyhow::Result<()> {
     // From here on Ctrl-C ends the candidate, not only us.
     let shutdown = Shutdown::default();
     shutdown.request_on_signals()?;
-    let started = client.post::<Shadow>("/shadow", &json!({"files": files}))?.content;
+    let started = client.post::<ShadowReport>("/shadow", &json!({"files": files}))?.content;
     let last = watch(&client, &started, args.seconds, &shutdown)?;
     let report = if args.keep { last } else { client.post("/shadow/end", &json!({}))? };
     print(&args.interface, &report, show::shadow)
 }
 
 /// Asks after a candidate until its time is over, or until a signal comes. Returns how it does then.
-fn watch(client: &Client, started: &Shadow, seconds: Option<u32>, shutdown: &Shutdown) -> anyhow::Result<Answer<Shadow>> {
+fn watch(
+    client: &Client,
+    started: &ShadowReport,
+    seconds: Option<u32>,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Answer<ShadowReport>> {
     let begun = Instant::now();
     let time = seconds.map(|seconds| Duration::from_secs(seconds.into()));
     let mut progress = Progress::new();
     loop {
         let rest = time.map_or(ASK_EVERY, |time| time.saturating_sub(begun.elapsed()).min(ASK_EVERY));
         let go_on = shutdown.wait(rest);
-        let now = client.get::<Shadow>("/shadow", &[]);
+        let now = client.get::<ShadowReport>("/shadow", &[]);
         let now = now.context("lost sight of the candidate; `weir rules status` tells whether it still runs")?;
         let same = (&now.content.candidate.hash, now.content.since) == (&started.candidate.hash, started.since);
         ensure!(same, "another candidate has taken its place");

@@ -5,8 +5,8 @@
 
 use chrono::{DateTime, SecondsFormat};
 
-use crate::swap::report::{Change, Deployed, Entry, Set, Shadow, Status, TakenBack, Trial, Why};
 use crate::view::{middle_out, number};
+use weir_control::report::{Change, Deployed, Entry, SetDescription, ShadowReport, Status, TakenBack, TrialReport, Why};
 use weir_core::printable::harmless;
 
 /// Digits of a component's SHA-256 that are shown. Nobody tells components apart by more.
@@ -111,8 +111,8 @@ pub(super) fn changes(changes: &[Change]) -> String {
 }
 
 /// How a candidate does beside the live rules.
-pub(super) fn shadow(shadow: &Shadow) -> String {
-    let Shadow { candidate, since, records, skipped, agreed, differences, faults, .. } = shadow;
+pub(super) fn shadow(shadow: &ShadowReport) -> String {
+    let ShadowReport { candidate, since, records, skipped, agreed, differences, faults, .. } = shadow;
     let differing = records.saturating_sub(*agreed);
     let mut lines = vec![
         format!("candidate   {}, since {}", candidate.hash, time(*since)),
@@ -144,8 +144,8 @@ pub(super) fn shadow(shadow: &Shadow) -> String {
 }
 
 /// The same in one line without its end.
-pub(super) fn progress(shadow: &Shadow) -> String {
-    let Shadow { candidate, records, agreed, faults, .. } = shadow;
+pub(super) fn progress(shadow: &ShadowReport) -> String {
+    let ShadowReport { candidate, records, agreed, faults, .. } = shadow;
     let agreed = match records {
         0 => "no message compared yet".to_owned(),
         _ => format!("{} messages compared, {} agreed{}", number(*records), number(*agreed), share(*agreed, *records)),
@@ -168,8 +168,8 @@ fn waiting(folder: &str, why: Why) -> String {
     }
 }
 
-fn trial(trial: &Trial) -> String {
-    let Trial { records, of, until, faults, rejected, previous } = trial;
+fn trial(trial: &TrialReport) -> String {
+    let TrialReport { records, of, until, faults, rejected, previous } = trial;
     let [records, of, faults, rejected] = [records, of, faults, rejected].map(|count| number(*count));
     format!(
         "TRIAL       {records} of {of} messages, until {} at most; {faults} faults, {rejected} rejected; if it fails, {previous} \
@@ -186,9 +186,9 @@ fn taken_back(taken_back: &TakenBack) -> Vec<String> {
     lines
 }
 
-fn rules(set: &Set) -> Vec<String> {
+fn rules(set: &SetDescription) -> Vec<String> {
     let head = ["rule", "version", "component", "bytes"].map(str::to_owned);
-    let row = |rule: &crate::swap::report::Rule| {
+    let row = |rule: &weir_control::report::RuleDescription| {
         [rule.name.clone(), rule.version.clone(), rule.digest.chars().take(DIGITS).collect(), number(rule.size as u64)]
     };
     table(std::iter::once(head).chain(set.rules.iter().map(row)))
@@ -210,8 +210,8 @@ fn differences(changes: &[Change]) -> Vec<String> {
 }
 
 /// What a message takes, against the live rules.
-fn cost(shadow: &Shadow) -> String {
-    let Shadow { nanos, live_nanos, .. } = shadow;
+fn cost(shadow: &ShadowReport) -> String {
+    let ShadowReport { nanos, live_nanos, .. } = shadow;
     let times = match live_nanos {
         0 => String::new(),
         _ => format!(": {:.2} times as much", *nanos as f64 / *live_nanos as f64),
@@ -262,33 +262,33 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::swap::report::{Difference, Refusal, Rule, Swaps};
+    use weir_control::report::{Difference, Refusal, RuleDescription, Swaps};
 
     /// 2024-01-31T12:00:00Z
     const NOON: i64 = 1_706_702_400_000;
 
-    fn set(hash: &str) -> Set {
-        let rule = |name: &str, version: &str, digest: &str, size| Rule {
+    fn set(hash: &str) -> SetDescription {
+        let rule = |name: &str, version: &str, digest: &str, size| RuleDescription {
             name: name.into(),
             version: version.into(),
             digest: digest.repeat(64),
             size,
-            ..Rule::default()
+            ..RuleDescription::default()
         };
-        Set {
+        SetDescription {
             hash: hash.into(),
             rules: vec![rule("validation", "1.2.0", "a", 54_321), rule("device-filter", "10.0.0-rc.1", "b", 987)],
         }
     }
 
-    fn candidate() -> Shadow {
+    fn candidate() -> ShadowReport {
         let difference = |live: &str, candidate: &str, records, example: &str| Difference {
             live: live.into(),
             candidate: candidate.into(),
             records,
             examples: vec![example.into()],
         };
-        Shadow {
+        ShadowReport {
             candidate: set("cafe"),
             since: NOON,
             records: 30_000,
@@ -324,13 +324,13 @@ device-filter  10.0.0-rc.1  bbbbbbbbbbbb  987
     #[test]
     fn a_status_is_loud_about_what_stands_in_the_way() {
         let loud = Status {
-            live: Set { hash: "5f2a".into(), rules: vec![] },
+            live: SetDescription { hash: "5f2a".into(), rules: vec![] },
             why: Why::Pinned,
             since: NOON,
             folder: Some("81d0".into()),
             refusal: Some(Refusal { at: NOON + 1_000, message: "rules/dist/a.wasm can't be used as a rule".into() }),
             unkept: Some("failed to write sets/5f2a.json".into()),
-            trial: Some(Trial {
+            trial: Some(TrialReport {
                 records: 1_200,
                 of: 10_000,
                 until: NOON + 60_000,
@@ -471,7 +471,7 @@ device-filter  10.0.0-rc.1  bbbbbbbbbbbb  987
         assert_eq!(share(999_999, 1_000_000), " (99.99 %)");
         assert_eq!(share(u64::MAX, u64::MAX), " (100.00 %)");
         assert_eq!(share(0, 0), "");
-        let fresh = Shadow { candidate: set("cafe"), ..Shadow::default() };
+        let fresh = ShadowReport { candidate: set("cafe"), ..ShadowReport::default() };
         assert_eq!(progress(&fresh), "cafe beside the live rules: no message compared yet, 0 faults");
     }
 
@@ -479,8 +479,8 @@ device-filter  10.0.0-rc.1  bbbbbbbbbbbb  987
     #[test]
     fn nothing_that_comes_over_the_wire_steers_the_terminal() {
         let evil = "x\x1b[2J\r\n\u{202e}y";
-        let rule = Rule { name: evil.into(), version: evil.into(), digest: evil.into(), ..Rule::default() };
-        let live = Set { hash: evil.into(), rules: vec![rule] };
+        let rule = RuleDescription { name: evil.into(), version: evil.into(), digest: evil.into(), ..RuleDescription::default() };
+        let live = SetDescription { hash: evil.into(), rules: vec![rule] };
         let taken_back = TakenBack {
             hash: evil.into(),
             at: i64::MAX,
@@ -488,11 +488,11 @@ device-filter  10.0.0-rc.1  bbbbbbbbbbbb  987
             evidence: vec![evil.into()],
             back: Some(evil.into()),
         };
-        let candidate = Shadow {
+        let candidate = ShadowReport {
             candidate: live.clone(),
             records: 1,
             differences: vec![Difference { live: evil.into(), candidate: evil.into(), records: 1, examples: vec![evil.into()] }],
-            ..Shadow::default()
+            ..ShadowReport::default()
         };
         let change = Change { rule: Some(evil.into()), what: evil.into(), before: Some(evil.into()), after: None };
         let entry = Entry {
@@ -518,7 +518,7 @@ device-filter  10.0.0-rc.1  bbbbbbbbbbbb  987
             taken_back: Some(taken_back),
             folder: Some(evil.into()),
             shadow: Some(candidate.clone()),
-            trial: Some(Trial { records: 0, of: 0, until: 0, faults: 0, rejected: 0, previous: evil.into() }),
+            trial: Some(TrialReport { records: 0, of: 0, until: 0, faults: 0, rejected: 0, previous: evil.into() }),
             ..Status::default()
         };
         let texts =

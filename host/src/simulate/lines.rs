@@ -27,7 +27,7 @@ impl<W: Write> Lines<W> {
 
 impl<W: Write> Outlet for Lines<W> {
     fn put(&mut self, message: &Message, _: &Shutdown) -> anyhow::Result<()> {
-        match message.value.as_deref().filter(|value| memchr::memchr(b'\n', value).is_none()) {
+        match message.value.as_deref().filter(|value| !value.contains(&b'\n')) {
             Some(value) => [value, b"\n"].iter().try_for_each(|bytes| self.out.write_all(bytes)).map_err(failed),
             None => {
                 self.left_out += 1;

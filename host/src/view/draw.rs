@@ -16,9 +16,9 @@ use super::panels;
 use super::rates::{Rates, Totals};
 use super::text::{number, uptime, wrap};
 use crate::logging::is_complaint;
-use crate::snapshot::{Snapshot, State};
-use crate::swap::report::{Status, Trial};
+use weir_control::report::{SetDescription, Status, TrialReport};
 use weir_core::printable::harmless;
+use weir_engine::snapshot::{Snapshot, State};
 
 pub(super) const PASSED: Color = Color::Green;
 pub(super) const REJECTED: Color = Color::Red;
@@ -92,10 +92,11 @@ fn draw_small(scene: &Scene<'_>, frame: &mut Frame<'_>) {
 
 /// The state, which is never cut, then the rules, and what stands in the way of others.
 fn head(scene: &Scene<'_>, width: usize) -> Vec<Line<'static>> {
-    let Snapshot { ruleset, rules, .. } = scene.snapshot;
+    let SetDescription { hash, rules } = &*scene.snapshot.live;
+    let rules: Vec<&str> = rules.iter().map(|rule| rule.name.as_str()).collect();
     let state = state(scene);
     let rules = if rules.is_empty() { "no rules".to_owned() } else { harmless(&rules.join(" → ")).into_owned() };
-    let set = format!("  up {}  rule set {ruleset}", uptime(scene.uptime));
+    let set = format!("  up {}  rule set {hash}", uptime(scene.uptime));
     let taken: usize = state.iter().map(Span::width).sum();
     let one = taken + 2 + rules.chars().count() + set.len() <= width;
     let mut first = Line::from_iter(state);
@@ -124,7 +125,7 @@ fn state(scene: &Scene<'_>) -> Vec<Span<'static>> {
     };
     let mut spans = vec![Span::styled(" weir ", TITLE.add_modifier(Modifier::REVERSED)), " ".into(), state];
     let Status { trial, taken_back, refusal, .. } = scene.status;
-    if let Some(Trial { records, of, .. }) = trial {
+    if let Some(TrialReport { records, of, .. }) = trial {
         spans.push(Span::styled(format!("  TRIAL {} of {}", number(*records), number(*of)), PENDING));
     }
     if taken_back.is_some() {

@@ -13,8 +13,8 @@ mod text;
 
 use std::time::Duration;
 
-use crate::snapshot::{Rejected, Shared, Snapshot};
-use crate::swap::Handle;
+use weir_control::Handle;
+use weir_engine::snapshot::{Rejected, Shared, Snapshot};
 
 pub use plain::{farewell, lines};
 pub use screen::screen;

@@ -14,8 +14,8 @@ use super::by_frequency;
 use super::draw::{PASSED, QUIET, REJECTED, Scene, TITLE};
 use super::rates::Totals;
 use super::text::{members, middle_out, number};
-use crate::snapshot::{Message, Rejected, Snapshot, Verdict};
 use weir_core::printable::harmless;
+use weir_engine::snapshot::{Message, Rejected, Snapshot, Verdict};
 
 /// Longest bar, in cells, and the shortest room for one.
 const BAR: usize = 16;

@@ -9,9 +9,9 @@ use anyhow::Context;
 use super::rates::Rates;
 use super::text::{number, time_of_day};
 use super::{Watch, by_frequency};
-use crate::snapshot::{Shared, Snapshot};
 use weir_core::counts::Window;
 use weir_core::printable::harmless;
+use weir_engine::snapshot::{Shared, Snapshot};
 
 /// How often a line is printed.
 const EVERY: Duration = Duration::from_secs(2);
@@ -46,7 +46,7 @@ pub fn farewell(snapshot: &Snapshot, out: &mut dyn Write) -> anyhow::Result<()> 
         number(snapshot.read),
         number(snapshot.written),
         number(snapshot.rejections()),
-        snapshot.ruleset
+        snapshot.live.hash
     )];
     lines.extend(by_frequency(snapshot).iter().map(|known| {
         let (rule, reason) = (harmless(&known.rule), harmless(&known.reason));
@@ -84,7 +84,10 @@ fn counts(counts: &BTreeMap<String, u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::Rejected;
+    use std::sync::Arc;
+
+    use weir_control::report::SetDescription;
+    use weir_engine::snapshot::Rejected;
 
     fn snapshot() -> Snapshot {
         Snapshot {
@@ -92,7 +95,7 @@ mod tests {
             written: 1_000,
             rejected: vec![Rejected { rule: "validation".into(), reason: "missing_field".into(), messages: 200 }],
             totals: [("android".to_owned(), 700), ("i\x1bOS".to_owned(), 300)].into(),
-            ruleset: "0123456789abcdef".into(),
+            live: Arc::new(SetDescription { hash: "0123456789abcdef".into(), rules: Vec::new() }),
             ..Snapshot::default()
         }
     }

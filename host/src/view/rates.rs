@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::snapshot::Snapshot;
+use weir_engine::snapshot::Snapshot;
 
 /// How many rates are remembered: what a sparkline may show.
 const REMEMBERED: usize = 120;

@@ -34,7 +34,8 @@ fn show(terminal: &mut DefaultTerminal, stage: &Stage, log: &Lines, watch: &mut 
     let mut rates = Rates::default();
     let mut rated = begun;
     while watch.wait(FRAME) {
-        let (snapshot, status) = (stage.snapshot.get(), stage.rules.status());
+        let snapshot = stage.snapshot.get();
+        let status = stage.rules.status(&snapshot);
         if rated.elapsed() >= RATE {
             rates.add(&snapshot, rated.elapsed());
             rated = Instant::now();

@@ -8,6 +8,7 @@ mod bindings;
 mod cache;
 mod cgroup;
 mod compiler;
+pub mod description;
 mod guest;
 mod instance;
 mod limits;

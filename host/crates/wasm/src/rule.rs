@@ -35,7 +35,9 @@ pub const REJECT_POLICIES: [(&str, bool); 2] = [("dead-letter", false), ("drop",
 /// Finds where a configuration was written that a rule refuses: gets the name of the rule, its configuration and the words of
 /// the rule, and returns them with the place.
 #[derive(Clone, Default)]
-pub struct Explain(Option<Arc<dyn Fn(&str, &Value, &str) -> String + Send + Sync>>);
+pub struct Explain(Option<Arc<Explains>>);
+
+type Explains = dyn Fn(&str, &Value, &str) -> String + Send + Sync;
 
 impl Explain {
     /// Explains by `explain`.

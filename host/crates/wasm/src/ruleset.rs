@@ -12,10 +12,14 @@ use std::sync::Arc;
 use anyhow::{Context, bail, ensure};
 use sha2::{Digest, Sha256};
 
+use crate::description::SetDescription;
 use crate::rule::Rule;
 use crate::{Component, Instance, MAX_COMPONENT_BYTES, Occasion, Refused, Runtime};
 use weir_core::column::{Column, Kind};
-use weir_core::pipeline::{Evaluate, Manifest, Pipeline, Stage, View};
+use weir_core::pipeline::{self, Evaluate, Manifest, Pipeline, Stage, View};
+
+/// What is said of rules that each work alone.
+const NOT_TOGETHER: &str = "the rules don't work together";
 
 /// What a set is made of: rules in their order, as somebody wrote them. Nothing in it has been proven.
 #[derive(Clone, Debug)]
@@ -41,7 +45,7 @@ pub struct Defined {
 pub struct RuleSet {
     rules: Vec<Proven>,
     definition: Definition,
-    hash: String,
+    description: Arc<SetDescription>,
 }
 
 /// A rule that has shown that it loads, accepts its configuration and answers to a probe.
@@ -102,9 +106,10 @@ impl RuleSet {
             Ok(Proven { manifest: named(proven.manifest, &rule.config), ..proven })
         });
         let rules = rules.collect::<anyhow::Result<Vec<Proven>>>()?;
-        let set = RuleSet { hash: definition.hash(), rules, definition };
-        set.instantiate_for(Occasion::Probe)?;
-        Ok(set)
+        let manifests: Vec<Manifest> = rules.iter().map(|rule| rule.manifest.clone()).collect();
+        pipeline::check_together(&manifests, &definition.counted).map_err(anyhow::Error::msg).context(NOT_TOGETHER)?;
+        let description = Arc::new(SetDescription::of(&definition, &manifests));
+        Ok(RuleSet { rules, definition, description })
     }
 
     /// What the set was made of.
@@ -114,7 +119,12 @@ impl RuleSet {
 
     /// The hash of its definition.
     pub fn hash(&self) -> &str {
-        &self.hash
+        &self.description.hash
+    }
+
+    /// Returns what it is made of, for people and for comparison.
+    pub fn description(&self) -> &Arc<SetDescription> {
+        &self.description
     }
 
     /// What the rules say of themselves, in their order.
@@ -141,7 +151,7 @@ impl RuleSet {
             Ok(Stage { manifest, drop: rule.config.drop, on_fault: rule.config.on_fault, rule: instance })
         });
         let stages = stages.collect::<anyhow::Result<Vec<_>>>()?;
-        Pipeline::new(stages, &self.definition.counted).map_err(anyhow::Error::msg).context("the rules don't work together")
+        Pipeline::new(stages, &self.definition.counted).map_err(anyhow::Error::msg).context(NOT_TOGETHER)
     }
 }
 

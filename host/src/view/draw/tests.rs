@@ -1,13 +1,14 @@
 //! Frames as they come out, at the sizes that people have.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
 use super::*;
-use crate::snapshot::{Message, Rejected, Verdict};
-use crate::swap::report::{Refusal, TakenBack};
+use weir_control::report::{Refusal, RuleDescription, TakenBack};
+use weir_engine::snapshot::{Message, Rejected, Verdict};
 
 const INVITATION: &str = "swap rules meanwhile: edit weir.toml, or weir rules deploy RULE.wasm";
 
@@ -24,10 +25,11 @@ fn snapshot() -> Snapshot {
         Verdict::Rejected { rule: "validation".into(), reason: "missing_field".into(), detail: Some("timestamp".into()) };
     let written = r#","timestamp_in_utc":"2026-11-23 20:13:55","processed_time":1795464836666"#;
     let rejected = |rule: &str, reason: &str, messages| Rejected { rule: rule.into(), reason: reason.into(), messages };
+    let rules = ["validation", "utc-enrichment", "device-filter"];
+    let rules = rules.map(|name| RuleDescription { name: name.to_owned(), ..RuleDescription::default() }).to_vec();
     Snapshot {
         state: State::Running,
-        ruleset: "0123456789abcdef".into(),
-        rules: ["validation", "utc-enrichment", "device-filter"].map(str::to_owned).to_vec(),
+        live: Arc::new(SetDescription { hash: "0123456789abcdef".into(), rules }),
         read: 12_345,
         written: 11_000,
         rejected: vec![
@@ -109,7 +111,7 @@ fn a_wide_terminal_shows_the_message_too_and_bars() {
 
 #[test]
 fn a_trial_stands_in_the_header() {
-    let trial = Trial { records: 1_001, of: 10_000, until: 0, faults: 0, rejected: 9, previous: String::new() };
+    let trial = TrialReport { records: 1_001, of: 10_000, until: 0, faults: 0, rejected: 9, previous: String::new() };
     let frame = render_with(&snapshot(), &Status { trial: Some(trial), ..Status::default() }, "", 80, 24);
     assert_has(&frame, &["running  TRIAL 1,001 of 10,000  up 1:03"]);
 }

@@ -244,6 +244,15 @@ struct Policy {
     on_fault: OnFault,
 }
 
+/// Checks whether rules that say this of themselves can work together in this order, where the values of the member `counted`
+/// are counted.
+///
+/// # Errors
+/// Which of them can't, and why: one writes inside what another reads or writes.
+pub fn check_together(manifests: &[Manifest], counted: &str) -> Result<(), String> {
+    Plan::new(manifests, counted).map(drop)
+}
+
 /// Rules in their order, and what to read from messages for them.
 #[derive(Debug)]
 pub struct Pipeline<R> {

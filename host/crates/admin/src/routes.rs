@@ -1,0 +1,384 @@
+//! What can be asked for, and how it is answered.
+//!
+//! Whoever asks the loader for something gets a turn once the body is there, and whatever takes longer than a moment (decoding
+//! components, reading the state folder, the loader's answer) happens on threads for that. There is one for each turn, and a few
+//! for the state folder: where many look at that, or it does not answer, changes do not wait for it. Health and metrics need none
+//! of these threads.
+
+use std::borrow::Cow;
+use std::fmt::{self, Display, Write as _};
+use std::sync::Arc;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequest, Query, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
+
+use super::body::{self, BODY_TIME, MAX_BODY_BYTES, Places, Taken};
+use super::crowd::Guest;
+use super::guard::{Denied, Guard};
+use super::metrics;
+use weir_control::{Answer, Handle};
+use weir_core::counts::instant;
+use weir_engine::snapshot::{self, Shared};
+use weir_system::clock::now;
+
+/// Requests that wait for the loader at a time: it does one after the other.
+pub(crate) const MAX_WAITING: usize = 8;
+/// Requests for which the state folder is read at a time. Others wait.
+pub(crate) const MAX_LOOKING: usize = 4;
+/// Components in a body: as many as `weir rules` hands in at once.
+const MAX_FILES: usize = 64;
+/// Size of the name of a rule, bytes. A refusal repeats it.
+const MAX_NAME_BYTES: usize = 1_024;
+/// What is told of what is wrong with a body, bytes. It may quote all of the body.
+const MAX_WORDS: usize = 1_024;
+/// After so long without a sign of life the data loop counts as stuck, in milliseconds: longer than it waits for anything.
+const STUCK: i64 = 120_000;
+
+const INDEX: &str = "\
+weir, a rule engine for Kafka
+
+GET  /healthz              whether the process does its work
+GET  /readyz               whether it reads and writes
+GET  /metrics              numbers, for Prometheus
+GET  /api/rules            which set of rules runs, and why
+GET  /api/rules/history    sets that went live
+GET  /api/rules/diff       ?a=HASH&b=HASH
+GET  /api/rules/shadow     how the candidate does
+POST /api/rules/deploy     {\"files\":[{\"rule\":NAME,\"wasm\":BASE64}],\"dry_run\":false}
+POST /api/rules/rollback   {\"hash\":null}
+POST /api/rules/resume     {}
+POST /api/rules/shadow     {\"files\":[…]}
+POST /api/rules/shadow/end {}
+POST /api/rules/promote    {}
+";
+
+/// What every answer is made from.
+#[derive(Clone)]
+pub(crate) struct Context {
+    snapshot: Shared,
+    rules: Handle,
+    guard: Arc<Guard>,
+    waiting: Arc<Semaphore>,
+    looking: Arc<Semaphore>,
+    places: Arc<Places>,
+}
+
+impl Context {
+    pub(crate) fn new(snapshot: Shared, rules: Handle, guard: Guard) -> Context {
+        let [waiting, looking] = [MAX_WAITING, MAX_LOOKING].map(|most| Arc::new(Semaphore::new(most)));
+        Context { snapshot, rules, guard: Arc::new(guard), waiting, looking, places: Arc::default() }
+    }
+
+    /// A turn with the loader, where there is one.
+    fn turn(&self, guest: Option<Arc<Guest>>) -> Result<Turn, Problem> {
+        let permit = self.waiting.clone().try_acquire_owned().map_err(|_| busy())?;
+        if let Some(guest) = &guest {
+            guest.waits();
+        }
+        Ok(Turn { _permit: permit, _place: None })
+    }
+}
+
+pub(crate) fn router(context: Context) -> Router {
+    Router::new()
+        .route("/", get(|| async { INDEX }))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/api/rules", get(status))
+        .route("/api/rules/history", get(history))
+        .route("/api/rules/diff", get(diff))
+        .route("/api/rules/deploy", post(deploy))
+        .route("/api/rules/rollback", post(rollback))
+        .route("/api/rules/resume", post(resume))
+        .route("/api/rules/shadow", get(shadow).post(start_shadow))
+        .route("/api/rules/shadow/end", post(end_shadow))
+        .route("/api/rules/promote", post(promote))
+        .method_not_allowed_fallback(|| async {
+            Problem(StatusCode::METHOD_NOT_ALLOWED, "this takes another method; `GET /` lists them".into())
+        })
+        .fallback(|| async { Problem(StatusCode::NOT_FOUND, "there is nothing here; `GET /` lists what there is".into()) })
+        .layer(middleware::from_fn_with_state(context.clone(), guarded))
+        .with_state(context)
+}
+
+/// An answer that tells what is wrong.
+#[derive(Debug)]
+pub(crate) struct Problem(pub(crate) StatusCode, pub(crate) String);
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        (self.0, Json(json!({ "error": self.1 }))).into_response()
+    }
+}
+
+fn busy() -> Problem {
+    Problem(StatusCode::TOO_MANY_REQUESTS, "other requests wait already; try again later".into())
+}
+
+/// One of those that wait for the loader, and where its components are in memory meanwhile.
+struct Turn {
+    _permit: OwnedSemaphorePermit,
+    _place: Option<Taken>,
+}
+
+/// A request for a change, whose body is there.
+struct Change {
+    body: Vec<u8>,
+    turn: Turn,
+}
+
+impl FromRequest<Context> for Change {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, context: &Context) -> Result<Change, Problem> {
+        let (head, body) = request.into_parts();
+        let body = body::read(&head.headers, body, MAX_BODY_BYTES, BODY_TIME).await?;
+        Ok(Change { body, turn: context.turn(head.extensions.get().cloned())? })
+    }
+}
+
+/// A request for a change that brings components.
+struct Upload(Change);
+
+impl FromRequest<Context> for Upload {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, context: &Context) -> Result<Upload, Problem> {
+        let (head, body) = request.into_parts();
+        let place = context.places.take().await.ok_or_else(busy)?;
+        let most = body::max_files_bytes(context.snapshot.get().live.rules.len());
+        let body = place.read(&head.headers, body, most).await?;
+        let turn = context.turn(head.extensions.get().cloned())?;
+        Ok(Upload(Change { body, turn: Turn { _place: Some(place), ..turn } }))
+    }
+}
+
+async fn guarded(State(context): State<Context>, request: Request, next: Next) -> Response {
+    match context.guard.check(request.method(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(Denied(status, why)) => Problem(status, why.into()).into_response(),
+    }
+}
+
+async fn healthz(State(context): State<Context>) -> Result<&'static str, Problem> {
+    let silent = now() - context.snapshot.last_sign();
+    // At the start it waits for Kafka as long as that takes.
+    match silent < STUCK || context.snapshot.get().state == snapshot::State::Connecting {
+        true => Ok("ok\n"),
+        false => {
+            let why = format!("the data loop has given no sign of life for {} s", silent / 1_000);
+            Err(Problem(StatusCode::SERVICE_UNAVAILABLE, why))
+        }
+    }
+}
+
+async fn readyz(State(context): State<Context>) -> Result<String, Problem> {
+    let snapshot = context.snapshot.get();
+    let why = match snapshot.state {
+        snapshot::State::Running => return Ok(ready(snapshot.counts_wait)),
+        snapshot::State::Connecting => "connecting to Kafka, or waiting for partitions of the group".to_owned(),
+        snapshot::State::Waiting(why) => format!("waiting: {why}"),
+        snapshot::State::Stopping | snapshot::State::Stopped => "stopping".to_owned(),
+    };
+    Err(Problem(StatusCode::SERVICE_UNAVAILABLE, why))
+}
+
+/// Messages flow, though counts may wait for a clock.
+fn ready(counts_wait: Option<i64>) -> String {
+    match counts_wait {
+        Some(until) => format!("ready, but no counts are sent until {}: see the log\n", instant(until)),
+        None => "ready\n".to_owned(),
+    }
+}
+
+async fn metrics(State(context): State<Context>) -> impl IntoResponse {
+    let snapshot = context.snapshot.get();
+    let text = metrics::text(&snapshot, &context.rules.status(&snapshot));
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+async fn status(State(context): State<Context>) -> impl IntoResponse {
+    Json(context.rules.status(&context.snapshot.get()))
+}
+
+async fn shadow(State(context): State<Context>) -> Result<impl IntoResponse, Problem> {
+    let none = || Problem(StatusCode::NOT_FOUND, "no candidate runs; `weir rules shadow` starts one".into());
+    context.rules.status(&context.snapshot.get()).shadow.map(Json).ok_or_else(none)
+}
+
+async fn history(State(context): State<Context>) -> Result<impl IntoResponse, Problem> {
+    let live = context.snapshot.get().live.hash.clone();
+    look(context, move |rules| rules.history(&live)).await.map(Json)
+}
+
+#[derive(Deserialize)]
+struct Two {
+    a: String,
+    b: String,
+}
+
+async fn diff(State(context): State<Context>, query: Result<Query<Two>, QueryRejection>) -> Result<impl IntoResponse, Problem> {
+    let unreadable = |rejection: QueryRejection| Problem(StatusCode::BAD_REQUEST, rejection.body_text());
+    let Query(Two { a, b }) = query.map_err(unreadable)?;
+    let found = look(context, move |rules| rules.diff(&a, &b)).await?;
+    found.map(Json).map_err(|error| Problem(StatusCode::CONFLICT, format!("{error:#}")))
+}
+
+/// A body with components.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Files<'a> {
+    #[serde(borrow)]
+    files: Vec<File<'a>>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File<'a> {
+    #[serde(borrow)]
+    rule: Cow<'a, str>,
+    /// Base64, of megabytes: where it is in the body.
+    #[serde(borrow)]
+    wasm: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Which {
+    #[serde(default)]
+    hash: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+async fn deploy(State(context): State<Context>, Upload(Change { body, turn }): Upload) -> Result<Response, Problem> {
+    ask(context, turn, move || files(&body).map(|(files, dry_run)| weir_control::Request::Deploy { files, dry_run })).await
+}
+
+async fn rollback(State(context): State<Context>, Change { body, turn }: Change) -> Result<Response, Problem> {
+    ask(context, turn, move || read(&body).map(|Which { hash }| weir_control::Request::Rollback { hash })).await
+}
+
+async fn resume(State(context): State<Context>, Change { body, turn }: Change) -> Result<Response, Problem> {
+    ask(context, turn, move || read(&body).map(|Nothing {}| weir_control::Request::Resume)).await
+}
+
+async fn start_shadow(State(context): State<Context>, Upload(Change { body, turn }): Upload) -> Result<Response, Problem> {
+    ask(context, turn, move || files(&body).map(|(files, _)| weir_control::Request::Shadow { files })).await
+}
+
+async fn end_shadow(State(context): State<Context>, Change { body, turn }: Change) -> Result<Response, Problem> {
+    ask(context, turn, move || read(&body).map(|Nothing {}| weir_control::Request::EndShadow)).await
+}
+
+async fn promote(State(context): State<Context>, Change { body, turn }: Change) -> Result<Response, Problem> {
+    ask(context, turn, move || read(&body).map(|Nothing {}| weir_control::Request::Promote)).await
+}
+
+fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| {
+        let mut why = Beginning(String::new());
+        // It fails where the words are more than what is kept of them.
+        let _ = write!(why, "{error}");
+        unreadable(why.0)
+    })
+}
+
+fn unreadable(why: impl Display) -> Problem {
+    Problem(StatusCode::BAD_REQUEST, format!("the body can't be read: {why}"))
+}
+
+/// Takes words while there is room, and fails then, which ends whoever writes.
+struct Beginning(String);
+
+impl fmt::Write for Beginning {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = text.floor_char_boundary(MAX_WORDS - self.0.len());
+        self.0.push_str(&text[..room]);
+        if room == text.len() { Ok(()) } else { Err(fmt::Error) }
+    }
+}
+
+fn files(body: &[u8]) -> Result<(Vec<weir_control::File>, bool), Problem> {
+    check_cost(body)?;
+    let Files { files, dry_run } = read(body)?;
+    let decode = |File { rule, wasm }: File<'_>| {
+        if rule.len() > MAX_NAME_BYTES {
+            return Err(unreadable(format_args!("the name of a rule has more than {MAX_NAME_BYTES} bytes")));
+        }
+        match BASE64_STANDARD.decode(&*wasm) {
+            Ok(bytes) => Ok(weir_control::File { rule: rule.into_owned(), bytes }),
+            Err(error) => {
+                let rule = rule.escape_debug();
+                Err(Problem(StatusCode::BAD_REQUEST, format!("the component of the rule `{rule}` is no base64: {error}")))
+            }
+        }
+    };
+    Ok((files.into_iter().map(decode).collect::<Result<_, _>>()?, dry_run))
+}
+
+/// Refuses what would take much more memory than the body and its components, before it is read: a text with an escape is copied,
+/// and each object or list takes more than its brackets.
+fn check_cost(body: &[u8]) -> Result<(), Problem> {
+    if memchr::memchr(b'\\', body).is_some() {
+        return Err(unreadable("it has a backslash; write base64 and the names of rules without escapes, `/` and not `\\/`"));
+    }
+    // One object and one list are around those of the components.
+    match memchr::memchr2_iter(b'{', b'[', body).nth(MAX_FILES + 2) {
+        Some(_) => Err(unreadable(format_args!("it has more than {MAX_FILES} components; hand in fewer at once"))),
+        None => Ok(()),
+    }
+}
+
+/// Asks the loader for what `request` makes of a body, which it lets go of then. That may take a while.
+async fn ask(
+    context: Context,
+    turn: Turn,
+    request: impl FnOnce() -> Result<weir_control::Request, Problem> + Send + 'static,
+) -> Result<Response, Problem> {
+    let answered = apart(move || {
+        let answer = request().map(|request| context.rules.ask(request));
+        drop(turn);
+        answer
+    });
+    match answered.await?? {
+        Ok(Answer::Deployed(deployed)) if deployed.waiting => Ok((StatusCode::ACCEPTED, Json(deployed)).into_response()),
+        Ok(Answer::Deployed(deployed)) => Ok(Json(deployed).into_response()),
+        Ok(Answer::Shadow(shadow)) => Ok(Json(shadow).into_response()),
+        Err(refusal) => Err(Problem(StatusCode::CONFLICT, refusal.message)),
+    }
+}
+
+/// Looks for something in the state folder. Those who go before it is their turn leave nothing to do behind.
+async fn look<T: Send + 'static>(context: Context, find: impl FnOnce(&Handle) -> T + Send + 'static) -> Result<T, Problem> {
+    let permit = context.looking.acquire_owned().await;
+    apart(move || {
+        let found = find(&context.rules);
+        drop(permit);
+        found
+    })
+    .await
+}
+
+/// Does what takes longer than a moment on a thread for that.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    let failed =
+        |_| Problem(StatusCode::INTERNAL_SERVER_ERROR, "failed to find the answer; the log of the process says why".into());
+    spawn_blocking(work).await.map_err(failed)
+}

@@ -1,0 +1,127 @@
+//! The set of rules that a process begins with: the precedence of docs/rules.md, before there is a data loop.
+//!
+//! What is asked on the way (whether a kept set, or the folder's, still proves) the loader asks later too.
+
+use anyhow::bail;
+
+use super::loader::refusal;
+use super::report::{Refusal, TakenBack};
+use super::store::{Saved, Store};
+use crate::settings::Settings;
+use weir_engine::protocol::{OnTrial, Why};
+use weir_engine::trial::TrackRecord;
+use weir_wasm::Runtime;
+use weir_wasm::ruleset::{Definition, RuleSet};
+
+/// The set to begin with.
+pub struct Bootstrap {
+    pub(crate) rules: RuleSet,
+    pub(crate) why: Why,
+    pub(crate) refusal: Option<Refusal>,
+    /// What the folder has, where that does not run.
+    pub(crate) folder: Option<String>,
+    /// What this set has done lately, if the folder's is to stand its trial against it anew.
+    pub(crate) again: Option<TrackRecord>,
+    /// The pin, if it can't be used.
+    pub(crate) unusable: Option<String>,
+}
+
+impl Bootstrap {
+    /// Chooses it.
+    ///
+    /// # Errors
+    /// If neither the pinned set, nor the folder's, nor an earlier one can be used: what is wrong with the folder's. If nobody
+    /// can say whether a set is pinned.
+    pub fn choose(settings: &Settings, runtime: &Runtime, store: &Store) -> anyhow::Result<Bootstrap> {
+        let pin = store.pin()?;
+        match pin.as_ref().map(|pin| prove_kept(settings, runtime, store, pin)) {
+            Some(Ok(rules)) => {
+                let folder = beside(settings, runtime, store, rules.hash());
+                tracing::warn!(pinned = rules.hash(), "a pinned set of rules runs; `weir rules resume` follows the folder again");
+                let refusal = folder.as_ref().err().map(refusal);
+                return Ok(Bootstrap {
+                    rules,
+                    why: Why::Pinned,
+                    refusal,
+                    folder: folder.ok().flatten(),
+                    again: None,
+                    unusable: None,
+                });
+            }
+            Some(Err(error)) => warn_of_pin(pin.as_deref(), &error),
+            None => {}
+        }
+        let folder = settings.definition().and_then(|definition| prove_folder(runtime, store, definition));
+        let error = match folder {
+            Ok(rules) => {
+                let first = Bootstrap { rules, why: Why::Folder, refusal: None, folder: None, again: None, unusable: pin };
+                return Ok(first.or_before(settings, runtime, store));
+            }
+            Err(error) => error,
+        };
+        let Some(rules) = last_good(settings, runtime, store) else { return Err(error) };
+        let refusal = refusal(&error);
+        tracing::error!(running = rules.hash(), "an earlier set of rules runs: {}", refusal.message);
+        Ok(Bootstrap { rules, why: Why::LastGood, refusal: Some(refusal), folder: None, again: None, unusable: pin })
+    }
+
+    /// The set from before, if this one has yet to show that it is sound: it was on trial when a process ended, or it has never
+    /// been live. Then files were changed while nobody looked, or somebody was killed while putting them in place.
+    fn or_before(self, settings: &Settings, runtime: &Runtime, store: &Store) -> Bootstrap {
+        let hash = self.rules.hash().to_owned();
+        let trial = store.on_trial(&hash).or_else(|| (!store.knows(&hash)).then(OnTrial::default));
+        let Some(OnTrial { before, baseline }) = trial.filter(|_| settings.trial.records > 0) else { return self };
+        let sound = Some(before).filter(|before| store.taken_back(before).is_none());
+        let before = sound.and_then(|before| prove_kept(settings, runtime, store, &before).ok());
+        let Some(rules) = before.or_else(|| last_good(settings, runtime, store)) else {
+            return self; // Nothing is there that could come back.
+        };
+        tracing::warn!(running = rules.hash(), folder = hash, "the folder's rules are new or were on trial, and stand it first");
+        Bootstrap { rules, why: Why::LastGood, folder: Some(hash), again: Some(baseline), ..self }
+    }
+
+    /// Returns the set.
+    pub fn rules(&self) -> &RuleSet {
+        &self.rules
+    }
+
+    /// Returns why it is this one.
+    pub fn why(&self) -> Why {
+        self.why
+    }
+}
+
+/// The set of the history whose hash begins with `hash`.
+pub(crate) fn prove_kept(settings: &Settings, runtime: &Runtime, store: &Store, hash: &str) -> anyhow::Result<RuleSet> {
+    RuleSet::prove(runtime, store.definition(&store.find(hash)?.set, &settings.counted)?)
+}
+
+/// The last set that was live, was not taken back, is not on trial, and still proves.
+pub(crate) fn last_good(settings: &Settings, runtime: &Runtime, store: &Store) -> Option<RuleSet> {
+    let sound = |saved: &&Saved| store.taken_back(&saved.set.hash).is_none() && store.on_trial(&saved.set.hash).is_none();
+    store.history().iter().filter(sound).find_map(|saved| prove_kept(settings, runtime, store, &saved.set.hash).ok())
+}
+
+/// What the folder has, if that is another set than `live`.
+pub(crate) fn beside(settings: &Settings, runtime: &Runtime, store: &Store, live: &str) -> anyhow::Result<Option<String>> {
+    let folder = settings.definition()?;
+    if folder.hash() == live {
+        return Ok(None);
+    }
+    prove_folder(runtime, store, folder).map(|rules| Some(rules.hash().to_owned()))
+}
+
+pub(crate) fn warn_of_pin(pin: Option<&str>, error: &anyhow::Error) {
+    tracing::warn!(
+        pin,
+        "the pinned set can't be used, and the folder is followed: {error:#}; `weir rules resume` removes the pin"
+    );
+}
+
+/// What the folder has, unless a trial has spoken against it.
+pub(crate) fn prove_folder(runtime: &Runtime, store: &Store, definition: Definition) -> anyhow::Result<RuleSet> {
+    if let Some(TakenBack { hash, reason, .. }) = store.taken_back(&definition.hash()) {
+        bail!("the set {hash} was taken back by its trial: {reason}; `weir rules deploy` tries it once more");
+    }
+    RuleSet::prove(runtime, definition)
+}

@@ -1,0 +1,328 @@
+//! The loader: a thread that reads, compiles and proves sets of rules, and hands the data loop those that may run.
+//!
+//! It alone decides which set should run, by the precedence of docs/rules.md:
+//!
+//! 1. the set that an operator has pinned, if it proves;
+//! 2. what the folder and the configuration have, if it proves and no trial has taken it back;
+//! 3. the last set that was live, was not taken back, and is not on trial.
+//!
+//! A trial outlives the process: where the folder's set was on trial, or has never been live, a process begins with the set from
+//! before, and the folder's takes its place at once, on trial.
+//!
+//! It decides anew whenever a file, the configuration or a decision in the state folder has changed. What is refused changes
+//! nothing but the status, which says so until it is resolved. The data loop never waits for it.
+
+mod activation;
+mod commands;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use super::bootstrap::{Bootstrap, beside, last_good, prove_folder, prove_kept, warn_of_pin};
+use super::report::Refusal;
+use super::settings::{Settings, Source};
+use super::store::{Decisions, Store};
+use super::watch::Watch;
+use super::{Asked, File, Handle, SharedStatus, update};
+use activation::{Cause, Pending};
+use weir_engine::protocol::{self, Loops, Why};
+use weir_engine::shadow::Candidate;
+use weir_engine::trial::TrackRecord;
+use weir_system::clock::now;
+use weir_wasm::Runtime;
+use weir_wasm::description::SetDescription;
+use weir_wasm::ruleset::{Definition, RuleSet};
+
+/// How often files are looked at. A change is taken when it has been the same in two looks.
+const LOOK: Duration = Duration::from_millis(150);
+/// How long the data loop may take to take a set before whoever asked is told that it will come later.
+const TAKING: Duration = Duration::from_secs(20);
+/// How long a file that is being copied may rest before what is wrong with it is said again.
+const COPYING: Duration = Duration::from_secs(5);
+
+/// Reads, proves and hands over sets of rules.
+pub struct Loader {
+    settings: Settings,
+    source: Box<dyn Source>,
+    runtime: Runtime,
+    store: Store,
+    status: SharedStatus,
+    live: Live,
+    /// What ran before, for as long as a trial may bring it back.
+    before: Option<Live>,
+    /// What the set on trial has replaced while that was on trial itself.
+    replaced: Option<Live>,
+    /// Handed over, and not taken yet: the data loop waits for Kafka.
+    pending: Option<Pending>,
+    /// How long the data loop may take; none while there is no data loop.
+    patience: Duration,
+    /// None of the decisions: they can't be read.
+    watch: Watch<Option<Decisions>>,
+    /// When the folder's rules were refused last.
+    refused: Option<Instant>,
+    candidate: Option<(Candidate, Vec<File>)>,
+    /// What the first set usually does, if the folder's has to stand its trial against it anew.
+    again: Option<TrackRecord>,
+    /// The pin that the log calls unusable already.
+    unusable: Option<String>,
+    loops: Loops,
+}
+
+/// A set, and why it runs.
+struct Live {
+    definition: Definition,
+    set: Arc<SetDescription>,
+    why: Why,
+}
+
+impl Loader {
+    /// A loader for a process that begins with `first`, and reads its configuration again from `source`.
+    pub fn new(settings: Settings, source: Box<dyn Source>, runtime: Runtime, store: Store, first: &Bootstrap) -> Loader {
+        let live = Live::of(&first.rules, first.why);
+        let status = SharedStatus::default();
+        update(&status, |status| {
+            status.live.clone_from(&live.set.hash);
+            (status.why, status.refusal) = (first.why, first.refusal.clone());
+            status.folder.clone_from(&first.folder);
+            status.refused = u64::from(first.refusal.is_some());
+        });
+        Loader {
+            settings,
+            source,
+            runtime,
+            store,
+            status,
+            live,
+            before: None,
+            replaced: None,
+            pending: None,
+            patience: TAKING,
+            watch: Watch::default(),
+            refused: None,
+            candidate: None,
+            again: first.again,
+            unusable: first.unusable.clone(),
+            loops: protocol::connect(0).0,
+        }
+    }
+
+    /// Starts its thread. Sets go to the data loops `loops`.
+    ///
+    /// # Errors
+    /// If that can't be started.
+    pub fn start(mut self, loops: Loops) -> anyhow::Result<Handle> {
+        let (handle, asked) = Handle::new(self.status.clone(), self.store.clone());
+        self.loops = loops;
+        self.save(&self.live);
+        if self.again.is_some() {
+            // Nobody takes it yet. It is there before the first message, which it judges.
+            let patience = std::mem::take(&mut self.patience);
+            self.review();
+            self.patience = patience;
+        }
+        let started = thread::Builder::new().name("weir-loader".into()).spawn(move || self.run(&asked));
+        started.context("failed to start the loader")?;
+        Ok(handle)
+    }
+
+    /// Until nobody has a handle any more.
+    fn run(mut self, asked: &Receiver<Asked>) {
+        let _alarm = Alarm(self.status.clone());
+        let mut looked = Instant::now();
+        loop {
+            match asked.recv_timeout(LOOK.saturating_sub(looked.elapsed())) {
+                Ok(Asked { request, answer }) => {
+                    let answered = self.answer(request).map_err(|error| refusal(&error));
+                    if let Err(refusal) = &answered {
+                        tracing::warn!("refused: {}", refusal.message);
+                    }
+                    // Whoever asked may have gone.
+                    let _ = answer.send(answered);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if looked.elapsed() >= LOOK {
+                self.look();
+                looked = Instant::now();
+            }
+        }
+    }
+
+    /// Looks after what may have changed by itself.
+    fn look(&mut self) {
+        self.listen();
+        if let Some((candidate, _)) = &self.candidate {
+            let report = candidate.report();
+            update(&self.status, |status| status.shadow = Some(report));
+        }
+        if self.pending.is_some() || !self.settings.watch {
+            return;
+        }
+        let (files, decisions) = (self.files(), self.store.decisions().ok());
+        if self.watch.look(files.into_iter(), decisions) {
+            self.review();
+        }
+    }
+
+    /// Decides which set should run. What is refused stands in the status.
+    fn review(&mut self) {
+        if let Err(error) = self.decide() {
+            let refusal = refusal(&error);
+            let mut known = false;
+            update(&self.status, |status| known = status.refusal.as_ref().is_some_and(|last| last.message == refusal.message));
+            let is_copied = self.watch.have_only_grown(self.files().into_iter())
+                && self.refused.is_some_and(|refused| refused.elapsed() < COPYING);
+            self.refused = Some(Instant::now());
+            if known {
+                return; // It stands in the status until it is resolved; saying it again helps nobody.
+            }
+            if !is_copied {
+                self.count_refused();
+                tracing::error!(
+                    running = self.live.set.hash,
+                    "changed rules are refused, nothing has changed: {}",
+                    refusal.message
+                );
+            }
+            update(&self.status, |status| status.refusal = Some(refusal));
+        }
+    }
+
+    /// Makes the set live that should be. An error says why the folder's is not.
+    fn decide(&mut self) -> anyhow::Result<()> {
+        let began = Instant::now();
+        let pin = self.store.pin()?;
+        // One that is still on trial would be taken back by it, pinned or not.
+        let is_live = pin.as_ref() == Some(&self.live.set.hash) && self.before.is_none();
+        match pin.as_ref().filter(|_| !is_live).map(|pin| prove_kept(&self.settings, &self.runtime, &self.store, pin)) {
+            // Another process on this folder went back.
+            Some(Ok(rules)) => return self.go_live(&rules, Cause::Found(Why::Pinned), began).map(drop),
+            Some(Err(error)) if self.unusable != pin => warn_of_pin(pin.as_deref(), &error),
+            _ => {}
+        }
+        if is_live {
+            return self.look_beside();
+        }
+        self.unusable = pin;
+        let files = self.files();
+        let folder = self.reload().and_then(|()| self.settings.definition());
+        if !self.watch.still(files.into_iter()) {
+            return Ok(()); // Some of what was read may be older than the rest. The next looks see it.
+        }
+        let hash = folder.as_ref().ok().map(Definition::hash);
+        if hash.as_ref() == Some(&self.live.set.hash) && self.store.taken_back(&self.live.set.hash).is_none() {
+            let mut news = std::mem::replace(&mut self.live.why, Why::Folder) != Why::Folder;
+            update(&self.status, |status| {
+                news |= status.refusal.is_some();
+                (status.why, status.refusal, status.folder) = (Why::Folder, None, None);
+            });
+            if news {
+                tracing::info!(ruleset = self.live.set.hash, "the folder has the rules that run");
+            }
+            return Ok(());
+        }
+        match folder.and_then(|definition| prove_folder(&self.runtime, &self.store, definition)) {
+            Ok(rules) => self.go_live(&rules, Cause::Found(Why::Folder), began).map(drop),
+            Err(error) => {
+                self.live.why = Why::LastGood;
+                update(&self.status, |status| status.why = Why::LastGood);
+                self.leave_taken_back(began).context(format!("{error:#}")).and(Err(error))
+            }
+        }
+    }
+
+    /// Sees what waits in the folder while a set is pinned. An error says why that could not run.
+    fn look_beside(&mut self) -> anyhow::Result<()> {
+        (self.unusable, self.live.why) = (None, Why::Pinned);
+        let folder = self.reload().and_then(|()| beside(&self.settings, &self.runtime, &self.store, &self.live.set.hash));
+        let (folder, failed) = match folder {
+            Ok(folder) => (folder, Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        update(&self.status, |status| {
+            if let Some(folder) = folder.as_ref().filter(|_| folder != status.folder) {
+                tracing::warn!(
+                    pinned = self.live.set.hash,
+                    folder,
+                    "the folder's rules are others, and wait: `weir rules resume` takes them"
+                );
+            }
+            (status.why, status.folder) = (Why::Pinned, folder);
+            if failed.is_ok() {
+                status.refusal = None;
+            }
+        });
+        failed
+    }
+
+    /// If the set in force was taken back by another process, goes on with the last good one.
+    fn leave_taken_back(&mut self, began: Instant) -> anyhow::Result<()> {
+        if self.store.taken_back(&self.live.set.hash).is_none() {
+            return Ok(());
+        }
+        let rules = last_good(&self.settings, &self.runtime, &self.store).context("there is no other set to go on with")?;
+        self.go_live(&rules, Cause::Found(Why::LastGood), began).map(drop)
+    }
+
+    /// Reads the configuration again. Only what is said of rules, trials and shadows is taken. What else has changed is told.
+    fn reload(&mut self) -> anyhow::Result<()> {
+        let (Settings { pipeline, folder, trial, shadow_share, .. }, pending) = self.source.read()?;
+        self.tell_pending(pending);
+        let Settings { watch, state, history, counted, .. } = self.settings.clone();
+        self.settings = Settings { pipeline, folder, trial, shadow_share, watch, state, history, counted };
+        Ok(())
+    }
+
+    fn tell_pending(&self, pending: Vec<String>) {
+        let keys = pending.join(", ");
+        let mut before = Vec::new();
+        update(&self.status, |status| before = std::mem::replace(&mut status.pending, pending));
+        match keys.as_str() {
+            keys if keys == before.join(", ") => {}
+            "" => tracing::info!("nothing of the configuration waits for a restart any more"),
+            keys => tracing::warn!("changed in the configuration, and taken only by a restart: {keys}"),
+        }
+    }
+
+    fn count_refused(&self) {
+        update(&self.status, |status| status.refused += 1);
+    }
+
+    /// What is looked at: the rules' files, and the configuration.
+    fn files(&self) -> Vec<PathBuf> {
+        let rules = self.settings.pipeline.iter().map(|rule| rule.file.clone());
+        rules.chain(self.source.file()).collect()
+    }
+}
+
+/// Says so where the loader fails: messages flow on, and nobody would miss it until the next swap.
+struct Alarm(SharedStatus);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let message =
+                "the loader of rules has failed, and swaps nothing any more; see the log of the process, and restart it";
+            tracing::error!("{message}");
+            update(&self.0, |status| status.refusal = Some(Refusal { at: now(), message: message.into() }));
+        }
+    }
+}
+
+impl Live {
+    fn of(rules: &RuleSet, why: Why) -> Live {
+        Live { definition: rules.definition().clone(), set: Arc::clone(rules.description()), why }
+    }
+}
+
+pub(crate) fn refusal(error: &anyhow::Error) -> Refusal {
+    Refusal { at: now(), message: format!("{error:#}") }
+}

@@ -1,0 +1,537 @@
+//! The state folder: every set that went live or is about to, and what operators and trials have decided since.
+//!
+//! ```text
+//! components/SHA-256.wasm     the components, by their contents
+//! sets/HASH.json              what a set is made of, whether it has been live, and when it went live last
+//! pin                         the set that an operator went back to
+//! taken-back/HASH.json        what a trial found against a set
+//! on-trial/HASH.json          that a set has not passed its trial yet
+//! ```
+//!
+//! Each file is put in place whole, so a crash leaves the old or the new one. Several processes of one host may share the
+//! folder: a pin and a verdict are then for all of them. What it is worth is for the loader to say.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, ensure};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::report::TakenBack;
+use weir_engine::protocol::{OnTrial, Why};
+use weir_system::{files, folder};
+use weir_wasm::description::SetDescription;
+use weir_wasm::hex;
+use weir_wasm::rule::Rule;
+use weir_wasm::ruleset::{Defined, Definition};
+
+/// How old a component must be before it is thrown away that no set has: another process may be about to write the set.
+const SETTLED: Duration = Duration::from_secs(3_600);
+/// The folders in the folder.
+const PARTS: [&str; 4] = ["components", "sets", "taken-back", "on-trial"];
+/// Fewest digits by which a set may be named.
+const FEWEST_DIGITS: usize = 4;
+
+/// The state folder.
+#[derive(Clone, Debug)]
+pub struct Store {
+    folder: PathBuf,
+    keep: usize,
+}
+
+/// A set that went live, or is about to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Saved {
+    pub set: SetDescription,
+    /// When it went live, the last time: milliseconds since the epoch.
+    pub at: i64,
+    pub why: Why,
+    /// Whether it has been live. A process may end before that.
+    #[serde(default = "has_been_live")]
+    pub live: bool,
+}
+
+/// What is not said where a version that did not tell the two apart has written it.
+fn has_been_live() -> bool {
+    true
+}
+
+/// What operators and trials have decided.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decisions {
+    /// The set that an operator went back to.
+    pub pin: Option<String>,
+    /// The sets that their trials took back.
+    pub taken_back: BTreeSet<String>,
+}
+
+impl Store {
+    /// The folder `state`, made if it is missing, which keeps `history` sets; by default one of this user's by the name of `group`.
+    ///
+    /// # Errors
+    /// If there is no such folder, or it can't be made or written to. The message names it and the key.
+    pub fn open(state: Option<&Path>, history: usize, group: &str) -> anyhow::Result<Store> {
+        let folder = match state {
+            Some(folder) => folder.to_owned(),
+            None => folder::state().map(|state| state.join(folder_name(group))).context(
+                "failed to find a place for the history of rules: neither XDG_STATE_HOME nor HOME is an absolute path; set \
+                 `rules.state` to a folder that can be written",
+            )?,
+        };
+        let store = Store { folder, keep: history };
+        store.make().with_context(|| {
+            format!(
+                "failed to keep the history of rules in {}; set `rules.state` to a folder that can be written",
+                store.folder.display()
+            )
+        })?;
+        PARTS.iter().chain([&""]).for_each(|part| files::sweep(&store.folder.join(part)));
+        Ok(store)
+    }
+
+    /// Makes what is missing of the folder, closes it to others, and sees whether it can be written to.
+    fn make(&self) -> io::Result<()> {
+        folder::make_closed(&self.folder)?;
+        PARTS.iter().try_for_each(|part| folder::make_closed(&self.folder.join(part)))?;
+        let probe = self.folder.join("probe");
+        files::replace_private(&probe, b"")?;
+        // Another process may start at the same time, and be the one that removes it.
+        remove(&probe)
+    }
+
+    /// Keeps a set that goes live. The oldest ones beyond the bound go, but none of `needed`.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn save(&self, definition: &Definition, saved: &Saved, needed: &[&str]) -> anyhow::Result<()> {
+        for rule in &definition.rules {
+            let file = self.component(&hex(&rule.digest));
+            if !file.exists() {
+                files::replace_private(&file, &rule.bytes).with_context(|| format!("failed to write {}", file.display()))?;
+            }
+        }
+        self.write(&self.set(&saved.set.hash), saved)?;
+        self.forget(needed);
+        Ok(())
+    }
+
+    /// What is kept of a set, by its hash.
+    pub fn saved(&self, hash: &str) -> Option<Saved> {
+        self.read(&self.set(hash)).ok().flatten()
+    }
+
+    /// Takes back that a set was kept, where it has not gone live after all: `earlier` is what was kept of it before.
+    pub fn unsave(&self, hash: &str, earlier: Option<&Saved>) {
+        // It was written a moment ago, and what is there is no worse than nothing.
+        let _ = match earlier {
+            Some(saved) => self.write(&self.set(hash), saved),
+            None => fs::remove_file(self.set(hash)).map_err(Into::into),
+        };
+    }
+
+    /// The sets that went live, the last first. Those that can't be read are left out.
+    pub fn history(&self) -> Vec<Saved> {
+        let mut history = self.kept();
+        history.retain(|saved| saved.live);
+        history
+    }
+
+    /// The same, with those that were about to.
+    fn kept(&self) -> Vec<Saved> {
+        let saved = |hash: &String| self.read(&self.set(hash)).ok()?.filter(|saved: &Saved| saved.set.hash == *hash);
+        let mut kept: Vec<Saved> = self.names("sets").iter().filter_map(saved).collect();
+        kept.sort_by_key(|saved| std::cmp::Reverse(saved.at));
+        kept
+    }
+
+    /// Whether a set has been live, as far back as the history goes.
+    pub fn knows(&self, hash: &str) -> bool {
+        self.saved(hash).is_some_and(|saved| saved.live)
+    }
+
+    /// The set whose hash begins with `hash`.
+    ///
+    /// # Errors
+    /// If there is none, or more than one.
+    pub fn find(&self, hash: &str) -> anyhow::Result<Saved> {
+        ensure!(hash.len() >= FEWEST_DIGITS, "give at least {FEWEST_DIGITS} digits of a hash; `weir rules history` lists them");
+        let mut found = self.history();
+        found.retain(|saved| saved.set.hash.starts_with(hash));
+        ensure!(found.len() < 2, "more than one set begins with {hash:?}; give more of its hash");
+        found.pop().with_context(|| format!("no set that went live begins with {hash:?}; `weir rules history` lists them"))
+    }
+
+    /// What a set was made of.
+    ///
+    /// # Errors
+    /// If a component is missing, or if something is not what was written.
+    pub fn definition(&self, set: &SetDescription, counted: &str) -> anyhow::Result<Definition> {
+        let rules = set.rules.iter().map(|rule| {
+            let file = self.component(&rule.digest);
+            let bytes = fs::read(&file).with_context(|| format!("failed to read {}", file.display()))?;
+            let config = Rule::from_settings(&rule.name, file.clone(), &rule.settings, rule.config.clone())?;
+            let defined = Defined::new(config, bytes);
+            ensure!(hex(&defined.digest) == rule.digest, "{} is not what was written there; remove it", file.display());
+            Ok(defined)
+        });
+        let definition = Definition { rules: rules.collect::<anyhow::Result<_>>()?, counted: counted.to_owned() };
+        let file = self.set(&set.hash);
+        ensure!(definition.hash() == set.hash, "{} is not what was written there; remove it", file.display());
+        Ok(definition)
+    }
+
+    /// The set that an operator went back to.
+    ///
+    /// # Errors
+    /// If that can't be read: nobody knows then whether there is one.
+    pub fn pin(&self) -> anyhow::Result<Option<String>> {
+        let file = self.folder.join("pin");
+        match fs::read(&file) {
+            Ok(text) => Ok(Some(String::from_utf8_lossy(&text).trim().to_owned()).filter(|hash| !hash.is_empty())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| {
+                format!("failed to read whether a set is pinned from {}; make it readable, or remove it", file.display())
+            }),
+        }
+    }
+
+    /// Goes back to a set, or follows the folder again.
+    ///
+    /// # Errors
+    /// If it can't be written or removed.
+    pub fn set_pin(&self, hash: Option<&str>) -> anyhow::Result<()> {
+        let pin = self.folder.join("pin");
+        match hash {
+            Some(hash) => {
+                files::replace_private(&pin, hash.as_bytes()).with_context(|| format!("failed to write {}", pin.display()))
+            }
+            None => remove(&pin).with_context(|| format!("failed to remove the pin {}", pin.display())),
+        }
+    }
+
+    /// What a trial found against a set. A verdict that can't be read is one all the same.
+    pub fn taken_back(&self, hash: &str) -> Option<TakenBack> {
+        let unreadable = |error: anyhow::Error| {
+            let reason = format!("why it was can't be read any more: {error:#}");
+            Some(TakenBack { hash: hash.to_owned(), at: 0, reason, evidence: Vec::new(), back: None })
+        };
+        self.read(&self.verdict(hash)).unwrap_or_else(unreadable)
+    }
+
+    /// Keeps that.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn take_back(&self, verdict: &TakenBack) -> anyhow::Result<()> {
+        self.write(&self.verdict(&verdict.hash), verdict)
+    }
+
+    /// Gives a set another chance.
+    pub fn pardon(&self, hash: &str) {
+        // It is gone, or it was never there.
+        let _ = fs::remove_file(self.verdict(hash));
+    }
+
+    /// The trial of a set that has not passed it yet, in this process or in an earlier one. One that can't be read is one all the
+    /// same, against nobody knows what.
+    pub fn on_trial(&self, hash: &str) -> Option<OnTrial> {
+        self.read(&self.mark(hash)).unwrap_or_else(|_| Some(OnTrial::default()))
+    }
+
+    /// Keeps that, so that a restart does not end the trial.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn put_on_trial(&self, hash: &str, trial: &OnTrial) -> anyhow::Result<()> {
+        self.write(&self.mark(hash), trial)
+    }
+
+    /// The trial is over.
+    pub fn end_trial(&self, hash: &str) {
+        // It is gone, or it was never there.
+        let _ = fs::remove_file(self.mark(hash));
+    }
+
+    /// Changes whenever an operator or a trial decides something, in this process or in another one.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn decisions(&self) -> anyhow::Result<Decisions> {
+        Ok(Decisions { pin: self.pin()?, taken_back: self.names("taken-back") })
+    }
+
+    /// Throws away what is too much.
+    fn forget(&self, needed: &[&str]) {
+        let all = self.kept();
+        let (kept, old): (Vec<(usize, &Saved)>, Vec<_>) =
+            all.iter().enumerate().partition(|(age, saved)| *age < self.keep || needed.contains(&saved.set.hash.as_str()));
+        for (_, saved) in old {
+            let _ = fs::remove_file(self.set(&saved.set.hash)); // It is tried again with the next set.
+            self.pardon(&saved.set.hash);
+            self.end_trial(&saved.set.hash);
+        }
+        let used: BTreeSet<&str> = kept.iter().flat_map(|(_, saved)| &saved.set.rules).map(|rule| rule.digest.as_str()).collect();
+        for digest in self.names("components").iter().filter(|digest| !used.contains(digest.as_str())) {
+            let file = self.component(digest);
+            let modified = fs::metadata(&file).and_then(|metadata| metadata.modified());
+            if modified.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > SETTLED)) {
+                let _ = fs::remove_file(file);
+            }
+        }
+    }
+
+    /// The files of a part of the folder, without their extensions.
+    fn names(&self, part: &str) -> BTreeSet<String> {
+        let entries = fs::read_dir(self.folder.join(part)).into_iter().flatten().flatten();
+        let whole = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "json" || extension == "wasm");
+        let paths = entries.map(|entry| entry.path()).filter(whole);
+        paths.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect()
+    }
+
+    fn component(&self, digest: &str) -> PathBuf {
+        self.folder.join("components").join(format!("{digest}.wasm"))
+    }
+
+    fn set(&self, hash: &str) -> PathBuf {
+        self.folder.join("sets").join(format!("{hash}.json"))
+    }
+
+    fn mark(&self, hash: &str) -> PathBuf {
+        self.folder.join("on-trial").join(format!("{hash}.json"))
+    }
+
+    fn verdict(&self, hash: &str) -> PathBuf {
+        self.folder.join("taken-back").join(format!("{hash}.json"))
+    }
+
+    /// None if there is no such file.
+    fn read<T: DeserializeOwned>(&self, file: &Path) -> anyhow::Result<Option<T>> {
+        let read = match fs::read(file) {
+            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(anyhow::Error::from),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        };
+        read.inspect_err(|error| tracing::warn!(file = %file.display(), "a file of the history can't be read: {error:#}"))
+    }
+
+    fn write<T: Serialize>(&self, file: &Path, value: &T) -> anyhow::Result<()> {
+        let text = serde_json::to_vec_pretty(value)?;
+        files::replace_private(file, &text).with_context(|| format!("failed to write {}", file.display()))
+    }
+}
+
+/// Removes a file that may be gone already.
+fn remove(file: &Path) -> io::Result<()> {
+    fs::remove_file(file).or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
+/// The name of a group, as that of a folder. Where it had to be changed some digits of its hash tell it from those alike.
+fn folder_name(group: &str) -> String {
+    let plain = |next: char| next.is_ascii_alphanumeric() || matches!(next, '-' | '_');
+    let name: String = group.chars().map(|next| if plain(next) { next } else { '_' }).collect();
+    if name == group { name } else { format!("{name}-{}", hex(&Sha256::digest(group)[..4])) }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_core::pipeline::Manifest;
+    use weir_engine::trial::TrackRecord;
+    use weir_wasm::description::changes;
+
+    use super::*;
+
+    fn store(folder: &Path, history: usize) -> Store {
+        Store::open(Some(folder), history, "group").unwrap()
+    }
+
+    fn definition(bytes: &[u8]) -> Definition {
+        Definition { rules: vec![Defined::new(Rule::with_defaults("a"), bytes)], counted: "x".into() }
+    }
+
+    fn saved(definition: &Definition, at: i64) -> Saved {
+        Saved { set: SetDescription::of(definition, &[Manifest::default()]), at, why: Why::Folder, live: true }
+    }
+
+    #[test]
+    fn what_went_live_is_found_again_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, mut set) = (store(folder.path(), 5), definition(b"wasm"));
+        set.rules[0].config.config = serde_json::json!({"a": 1});
+        set.rules[0].config.on_fault = weir_core::pipeline::OnFault::Pass;
+        store.save(&set, &saved(&set, 7), &[]).unwrap();
+        let found = store.find(&set.hash()[..6]).unwrap();
+        assert_eq!(found.at, 7);
+        let again = store.definition(&found.set, "x").unwrap();
+        assert_eq!((again.hash(), &*again.rules[0].bytes), (set.hash(), &b"wasm"[..]));
+        assert!(store.find("0000").unwrap_err().to_string().contains("weir rules history"));
+    }
+
+    #[test]
+    fn a_component_that_was_tampered_with_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, set) = (store(folder.path(), 5), definition(b"wasm"));
+        store.save(&set, &saved(&set, 1), &[]).unwrap();
+        fs::write(store.component(&hex(&set.rules[0].digest)), b"other").unwrap();
+        let found = store.find(&set.hash()).unwrap();
+        assert!(store.definition(&found.set, "x").unwrap_err().to_string().contains("not what was written"));
+    }
+
+    #[test]
+    fn the_history_is_bounded_and_keeps_what_is_needed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path(), 2);
+        let sets: Vec<Definition> = (0..5).map(|index| definition(&[index])).collect();
+        for (at, set) in sets.iter().enumerate() {
+            store.save(set, &saved(set, at as i64), &[&sets[0].hash()]).unwrap();
+        }
+        let kept: Vec<i64> = store.history().iter().map(|saved| saved.at).collect();
+        assert_eq!(kept, [4, 3, 0]);
+    }
+
+    #[test]
+    fn a_set_that_was_kept_and_never_ran_is_not_in_the_history_but_counts_against_its_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path(), 2);
+        let sets = [0, 1, 2].map(|index| definition(&[index]));
+        for (at, set) in sets.iter().enumerate() {
+            store.save(set, &Saved { live: at != 1, ..saved(set, at as i64) }, &[]).unwrap();
+        }
+        assert_eq!(store.history().iter().map(|saved| saved.at).collect::<Vec<_>>(), [2]);
+        assert_eq!(sets.each_ref().map(|set| store.knows(&set.hash())), [false, false, true]);
+    }
+
+    #[test]
+    fn a_set_that_an_earlier_version_has_kept_has_been_live() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, set) = (store(folder.path(), 2), definition(b"wasm"));
+        store.save(&set, &saved(&set, 1), &[]).unwrap();
+        let file = store.set(&set.hash());
+        let mut kept: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        kept.as_object_mut().unwrap().remove("live").unwrap();
+        fs::write(&file, kept.to_string()).unwrap();
+        assert!(store.knows(&set.hash()));
+    }
+
+    #[test]
+    fn decisions_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path(), 2);
+        assert_eq!(store.decisions().unwrap(), Decisions::default());
+        store.set_pin(Some("cafe")).unwrap();
+        let verdict = TakenBack { hash: "beef".into(), at: 1, reason: "bad".into(), evidence: vec![], back: None };
+        store.take_back(&verdict).unwrap();
+        let decided = Decisions { pin: Some("cafe".into()), taken_back: ["beef".into()].into() };
+        assert_eq!(store.decisions().unwrap(), decided);
+        assert_eq!(store.taken_back("beef"), Some(verdict));
+        store.set_pin(None).unwrap();
+        store.set_pin(None).unwrap();
+        store.pardon("beef");
+        assert_eq!(store.decisions().unwrap(), Decisions::default());
+    }
+
+    #[test]
+    fn a_trial_is_kept_until_it_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path(), 2);
+        let baseline = TrackRecord { records: 500, rejected: 7, faults: 0 };
+        let trial = OnTrial { before: "cafe".into(), baseline };
+        store.put_on_trial("beef", &trial).unwrap();
+        assert_eq!((store.on_trial("beef"), store.on_trial("cafe")), (Some(trial), None));
+        assert_eq!(store.decisions().unwrap(), Decisions::default(), "it is for no other process");
+        store.end_trial("beef");
+        assert_eq!(store.on_trial("beef"), None);
+    }
+
+    #[test]
+    fn what_can_not_be_read_is_not_taken_for_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path(), 2);
+        for (file, damage) in [("taken-back/beef.json", &b""[..]), ("on-trial/beef.json", b"{"), ("pin", b"\xff\xfe")] {
+            fs::write(folder.path().join(file), damage).unwrap();
+        }
+        assert!(store.taken_back("beef").unwrap().reason.contains("can't be read"));
+        assert_eq!(store.on_trial("beef"), Some(OnTrial::default()));
+        assert!(store.pin().unwrap().is_some(), "a pin that can't be used");
+        fs::remove_file(folder.path().join("pin")).unwrap();
+        fs::create_dir(folder.path().join("pin")).unwrap();
+        let error = store.pin().unwrap_err().to_string();
+        assert!(error.contains("pin") && error.contains("remove it"), "{error}");
+        assert!(store.decisions().is_err());
+    }
+
+    #[test]
+    fn a_set_that_is_not_what_its_name_says_is_not_run_under_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, set) = (store(folder.path(), 5), definition(b"wasm"));
+        store.save(&set, &saved(&set, 1), &[]).unwrap();
+        let mut found = store.find(&set.hash()).unwrap();
+        found.set.rules[0].settings.insert("on_reject".into(), "drop".into());
+        store.write(&store.set(&set.hash()), &found).unwrap();
+        let error = store.definition(&found.set, "x").unwrap_err().to_string();
+        assert!(error.contains(&set.hash()) && error.contains("not what was written"), "{error}");
+        fs::rename(store.set(&set.hash()), store.set("cafecafecafecafe")).unwrap();
+        assert_eq!(store.history(), [], "nor under another one's");
+    }
+
+    #[test]
+    fn a_number_is_read_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, mut set) = (store(folder.path(), 5), definition(b"wasm"));
+        // One that a hasty reader takes for its neighbour.
+        set.rules[0].config.config = serde_json::json!({"bound": 1.0715086071862673e301, "other": 0.11234567890000001});
+        store.save(&set, &saved(&set, 1), &[]).unwrap();
+        let found = store.find(&set.hash()).unwrap();
+        assert_eq!(store.definition(&found.set, "x").unwrap().hash(), set.hash());
+    }
+
+    #[test]
+    fn processes_that_start_together_do_not_stand_in_each_others_way() {
+        let folder = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..100).for_each(|_| drop(store(folder.path(), 2))));
+            }
+        });
+    }
+
+    #[test]
+    fn others_cannot_look_into_the_state_folder() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        fs::create_dir_all(state.join("sets")).unwrap();
+        [&state, &state.join("sets")]
+            .into_iter()
+            .for_each(|open| fs::set_permissions(open, fs::Permissions::from_mode(0o755)).unwrap());
+        let (store, set) = (store(&state, 2), definition(b"wasm"));
+        store.save(&set, &saved(&set, 1), &[]).unwrap();
+        store.set_pin(Some("cafe")).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!([mode(&state), mode(&state.join("sets")), mode(&state.join("components"))], [0o700; 3]);
+        let files = [state.join("pin"), store.set(&set.hash()), store.component(&hex(&set.rules[0].digest))];
+        assert_eq!(files.map(|file| mode(&file)), [0o600; 3]);
+    }
+
+    #[test]
+    fn groups_share_no_folder() {
+        assert_eq!((folder_name("weir-demo").as_str(), folder_name("a_b").as_str()), ("weir-demo", "a_b"));
+        let names: BTreeSet<String> = ["a_b", "a.b", "a/b", "..", ".", "a b"].map(folder_name).into();
+        assert_eq!(names.len(), 6, "{names:?}");
+        assert!(names.iter().all(|name| !name.contains(['.', '/', ' '])), "{names:?}");
+    }
+
+    #[test]
+    fn changes_name_what_is_different() {
+        let describe = |set: &Definition| SetDescription::of(set, &[Manifest::default()]);
+        let (a, mut b) = (definition(b"a"), definition(b"b"));
+        b.rules[0].config.limits.memory = 1 << 20;
+        let found: Vec<String> = changes(&describe(&a), &describe(&b)).into_iter().map(|change| change.what).collect();
+        assert_eq!(found, ["component", "memory"]);
+        assert_eq!(changes(&describe(&a), &describe(&a)), []);
+    }
+}

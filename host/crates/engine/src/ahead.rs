@@ -1,0 +1,64 @@
+//! Windows that begin in the future, since a clock was ahead of this one: nothing is counted anew before they end, so people are told
+//! until when counts wait, and how to end it.
+//!
+//! No partition may be in two messages of one window, so a window that was begun is never begun again, and none begins before an
+//! earlier one ends. What this module leaves out: the counting, in [`weir_core::counts`].
+
+use std::time::{Duration, Instant};
+
+use weir_core::counts::{Counts, instant};
+
+/// How often it is told.
+const TOLD_EVERY: Duration = Duration::from_secs(600);
+
+/// What was told about windows that begin in the future.
+#[derive(Debug, Default)]
+pub(crate) struct Ahead {
+    told: Option<Instant>,
+}
+
+impl Ahead {
+    /// Tells, now and then, if `counts` wait for a time after `now`, and returns that time. `remedy` says how to end it for partitions.
+    pub(crate) fn look(&mut self, counts: &Counts, now: i64, remedy: impl Fn(&[i32]) -> String) -> Option<i64> {
+        let Some((partitions, until)) = counts.ahead(now) else {
+            if self.told.take().is_some() {
+                tracing::info!("the clock has caught up: counts go on");
+            }
+            return None;
+        };
+        if self.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+            self.told = Some(Instant::now());
+            let (until, remedy) = (instant(until), remedy(&partitions));
+            tracing::warn!(
+                ?partitions,
+                until,
+                "no counts are sent until then: the open window begins in the future, so a clock was ahead when it was begun, or is \
+                 behind now; set the clock right, or, if it is, wait, or, {remedy}"
+            );
+        }
+        Some(until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_told_at_once_and_not_again_for_a_while() {
+        let (mut ahead, mut counts) = (Ahead::default(), Counts::new(60_000, false));
+        counts.apply(&counts.count(3_600_000, [(1, Some("iOS"))].into_iter()));
+        let asked = std::cell::Cell::new(0);
+        let remedy = |partitions: &[i32]| {
+            assert_eq!(partitions, [1]);
+            asked.set(asked.get() + 1);
+            String::new()
+        };
+        assert_eq!(ahead.look(&counts, 3_600_000, remedy), None);
+        assert_eq!(ahead.look(&counts, 60_000, remedy), Some(3_660_000));
+        assert_eq!(ahead.look(&counts, 61_000, remedy), Some(3_660_000));
+        assert_eq!(asked.get(), 1);
+        assert_eq!(ahead.look(&counts, 3_600_000, remedy), None, "the clock has caught up");
+        assert_eq!((ahead.look(&counts, 60_000, remedy), asked.get()), (Some(3_660_000), 2), "it leaps again");
+    }
+}

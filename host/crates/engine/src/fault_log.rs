@@ -1,0 +1,94 @@
+//! What the log says of rules that fail: which message, why and where, and when a rule is short-circuited and when no more.
+//!
+//! A rule that fails on everything must not fill the log, so only some faults are named; the metrics have all.
+
+use crate::instances::RuleInstances;
+use weir_core::pipeline::{Manifest, rule_name};
+use weir_core::record::{Part, Rejection};
+use weir_system::throttle::Throttle;
+
+/// What has been said so far.
+#[derive(Debug, Default)]
+pub(crate) struct FaultLog {
+    throttle: Throttle,
+    /// The names of the rules that are short-circuited.
+    open: Vec<String>,
+}
+
+impl FaultLog {
+    /// Logs what became of parts that are committed, as `rules` have processed them.
+    pub(crate) fn log(&mut self, parts: &[Part], rules: &RuleInstances) {
+        for Part { batch, step } in parts {
+            for (rule, (stats, manifest)) in step.rules.iter().zip(&rules.manifests).enumerate() {
+                if stats.rows > 0 && stats.open != self.open.contains(&manifest.name) {
+                    let own = step.rejections.iter().chain(&step.forgiven).filter(|fault| fault.rule() == Some(rule));
+                    self.set_open(manifest, stats.open, own);
+                }
+            }
+            for fault in step.rejections.iter().filter(|rejection| rejection.is_fault()).chain(&step.forgiven) {
+                let Some(dropped) = self.throttle.admit() else { continue };
+                let (rule, record) = (rule_name(fault.rule(), &rules.manifests), batch.place(fault.record as usize));
+                let at = fault.backtrace().and_then(own_function);
+                let (detail, dropped) = (fault.detail.as_deref().unwrap_or_default(), (dropped > 0).then_some(dropped));
+                tracing::warn!(rule, ruleset = rules.hash(), record, at, dropped, "a rule failed on a message: {detail}");
+            }
+        }
+    }
+
+    /// A rule is short-circuited, or no longer.
+    fn set_open<'a>(&mut self, manifest: &Manifest, open: bool, mut faults: impl Iterator<Item = &'a Rejection>) {
+        let rule = manifest.name.as_str();
+        self.open.retain(|name| name != rule);
+        if !open {
+            tracing::info!(rule, "a rule that was short-circuited judges messages again");
+            return;
+        }
+        self.open.push(rule.to_owned());
+        let why = faults.find(|fault| fault.is_fault()).and_then(|fault| fault.detail.as_deref()).unwrap_or_default();
+        tracing::error!(
+            rule,
+            "a rule is short-circuited: it fails on row after row, and is asked only now and then whether it still does: {why}"
+        );
+    }
+}
+
+/// The innermost function that is the rule's own, and none of Rust's that lie between it and a panic.
+fn own_function(backtrace: &str) -> Option<&str> {
+    let of_rust = |name: &&str| ["__rustc::", "std::", "core::", "alloc::"].iter().any(|of_rust| name.starts_with(of_rust));
+    backtrace.lines().find(|name| !of_rust(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instances::set;
+    use weir_core::record::{Batch, Cause, RuleStats, Step};
+
+    #[test]
+    fn a_rule_is_short_circuited_for_its_own_faults() {
+        let manifests = ["first", "second"].map(|name| Manifest { name: name.into(), ..Manifest::default() }).to_vec();
+        let judge = RuleInstances::new(|_: &_, _: &_, _: &mut _| {}, manifests, set("cafe"));
+        let mut batch = Batch::new("user-login");
+        (0..2).for_each(|offset| batch.push(0, offset, None, None, None));
+        let fault = |rule: usize, detail: &str| Rejection {
+            record: rule as u32,
+            cause: Cause::Fault { rule, backtrace: None },
+            detail: Some(detail.into()),
+            drop: false,
+        };
+        let stats = |open| RuleStats { rows: 2, open, ..RuleStats::default() };
+        let mut step = Step::default();
+        step.rejections = vec![fault(0, "trapped"), fault(1, "ran too long")];
+        step.rules = vec![stats(false), stats(true)];
+        let text = weir_system::testing::recorded(|| FaultLog::default().log(&[Part { batch, step }], &judge));
+        let line = text.lines().find(|line| line.contains("short-circuited")).unwrap();
+        assert!(line.contains("whether it still does: ran too long") && line.contains("rule=\"second\""), "{line}");
+    }
+
+    #[test]
+    fn what_lies_between_a_function_and_its_panic_is_left_out() {
+        assert_eq!(own_function("__rustc::rust_panic\ncore::panicking::panic_fmt\nmine::check\nevaluate"), Some("mine::check"));
+        assert_eq!(own_function("give_up\nevaluate"), Some("give_up"));
+        assert_eq!(own_function(""), None);
+    }
+}

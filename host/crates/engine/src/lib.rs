@@ -1,0 +1,31 @@
+//! The engine: one or more data loops that read records, process them by the rules in force, write and commit, exactly once.
+//!
+//! It knows Kafka and the rules, and no configuration, no files of rules and no operators: which rules should run is for its
+//! caller to say, by [`protocol::Command`]. Modules stand in the order in which they are best read.
+
+mod settings;
+
+pub mod protocol;
+
+mod instances;
+
+pub mod trial;
+
+pub mod shadow;
+
+mod active;
+
+pub mod snapshot;
+
+mod data_loop;
+
+mod ahead;
+
+mod fault_log;
+
+mod same_topic;
+
+pub use active::Swaps;
+pub use data_loop::{Setup, Summary};
+pub use instances::{Process, RuleInstances};
+pub use settings::{CountSettings, TrialBounds};

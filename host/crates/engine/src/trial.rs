@@ -1,0 +1,482 @@
+//! The trial of a new set of rules: its first messages decide whether it stays.
+//!
+//! Three things speak against a set: messages on which its rules fail, messages that it rejects beyond the share that the set
+//! before rejected, where that has judged any, and messages that it lets pass where the set before rejects them. For the last
+//! one the set before judges some of the same messages again: a share that falls says nothing by itself, since the messages may
+//! have got better. It is looked at for each rule of the set before, since a rule that rejects little would not be missed among
+//! the others, and for all together. Which rule rejects a message now is of no account: an order that has changed harms nobody.
+//! What the engine itself rejects is no rule's doing. Pure: the time comes from outside, and what follows from the verdict is
+//! for the data loop to do.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::instances::RuleInstances;
+use crate::settings::TrialBounds;
+use weir_core::counts::Counts;
+use weir_core::pipeline::{Manifest, reason_name, rule_name};
+use weir_core::record::{Cause, Part, Rejection, Step};
+
+/// Shares are taken of at least so many messages: one bad message among the first three says little.
+const FEWEST: u64 = 100;
+/// The share that is let pass is taken of at least so many messages that the set before, or one of its rules, rejects.
+const FEWEST_REJECTED: u64 = 20;
+/// Messages of a part that the set before judges again: far more than it takes, and a few milliseconds.
+const COMPARED_ROWS: usize = 1_000;
+/// How long the set before may take for that in one trial, in nanoseconds. Messages wait meanwhile.
+const COMPARING: u64 = 5_000_000_000;
+/// After so many messages what was seen before counts half: a baseline of the last minutes, not of last week.
+const MEMORY: u64 = 20_000;
+/// Messages that are shown as evidence.
+const MAX_EVIDENCE: usize = 10;
+/// What is shown of a message's detail, in characters.
+const MAX_DETAIL: usize = 200;
+
+/// What the rules in force have done with messages lately.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackRecord {
+    pub records: u64,
+    pub rejected: u64,
+    pub faults: u64,
+}
+
+impl TrackRecord {
+    /// Adds what became of a part.
+    pub fn add(&mut self, part: &Part) {
+        self.records += part.batch.len() as u64;
+        self.rejected += part.step.rejections.iter().filter(|rejection| rejection.is_decision()).count() as u64;
+        self.faults += faults(part);
+    }
+
+    /// Adds what another data loop has seen.
+    pub fn merge(&mut self, other: &TrackRecord) {
+        self.records += other.records;
+        self.rejected += other.rejected;
+        self.faults += other.faults;
+    }
+
+    /// Lets what was long ago count less.
+    pub fn fade(&mut self) {
+        if self.records > MEMORY {
+            *self = TrackRecord { records: self.records / 2, rejected: self.rejected / 2, faults: self.faults / 2 };
+        }
+    }
+}
+
+fn faults(part: &Part) -> u64 {
+    part.step.rules.iter().map(|rule| rule.faults + rule.skipped).sum()
+}
+
+/// What operators are told of a trial.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrialReport {
+    /// Records processed so far.
+    pub records: u64,
+    /// Records that the trial takes.
+    pub of: u64,
+    /// Until when it takes at most: milliseconds since the epoch.
+    pub until: i64,
+    /// Records on which a rule failed.
+    pub faults: u64,
+    /// Records that were rejected.
+    pub rejected: u64,
+    /// The set that takes its place if it fails.
+    pub previous: String,
+}
+
+/// How a trial stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    GoesOn,
+    Passed,
+    /// Which bound was passed, and by how much.
+    Failed(String),
+}
+
+/// A trial.
+#[derive(Debug)]
+pub struct Trial {
+    bounds: TrialBounds,
+    before: TrackRecord,
+    /// Milliseconds since the epoch.
+    until: i64,
+    so_far: TrackRecord,
+    compared: Compared,
+    /// Messages on which a rule failed, and those that were rejected: some of each.
+    faults: Vec<String>,
+    rejections: Vec<String>,
+}
+
+/// What has become of messages that the set before judged again.
+#[derive(Debug, Default)]
+struct Compared {
+    /// How many it has judged.
+    records: u64,
+    /// By their index in the set before, its rules that reject some.
+    rules: BTreeMap<usize, Strictness>,
+    /// What it took.
+    nanos: u64,
+    step: Step,
+}
+
+/// What a rule of the set before rejects, and what is left of that.
+#[derive(Debug)]
+struct Strictness {
+    rule: String,
+    rejected: u64,
+    /// Of these, those that the set on trial lets pass: nobody rejects them.
+    passed: u64,
+    /// Some of those.
+    passes: Vec<String>,
+}
+
+impl Strictness {
+    fn of(rule: &str) -> Strictness {
+        Strictness { rule: rule.to_owned(), rejected: 0, passed: 0, passes: Vec::new() }
+    }
+}
+
+/// Whether `passed` of `rejected` messages are more than the share `most`.
+fn is_lax(passed: u64, rejected: u64, most: f64) -> bool {
+    passed as f64 > most * rejected.max(FEWEST_REJECTED) as f64
+}
+
+impl Trial {
+    /// A trial that begins `now`, against what the set before has done.
+    pub fn new(bounds: TrialBounds, before: TrackRecord, now: i64) -> Trial {
+        let until = now.saturating_add(bounds.time.as_millis() as i64);
+        let (faults, rejections) = Default::default();
+        let mut compared = Compared::default();
+        compared.step.compared = true;
+        Trial { bounds, before, until, so_far: TrackRecord::default(), compared, faults, rejections }
+    }
+
+    /// The bounds that it is held to.
+    pub fn bounds(&self) -> TrialBounds {
+        self.bounds
+    }
+
+    /// Has the set `before` judge some messages of `part` again, and sees which of those that it rejects were let pass.
+    pub fn compare(&mut self, part: &Part, before: &mut RuleInstances) {
+        if part.batch.is_empty() || self.bounds.fewer_rejections >= 1.0 || self.compared.nanos >= COMPARING {
+            return;
+        }
+        let some = (part.batch.len() > COMPARED_ROWS).then(|| part.batch.first(COMPARED_ROWS));
+        let batch = some.as_ref().unwrap_or(&part.batch);
+        let Compared { records, rules, nanos, step } = &mut self.compared;
+        // What it counts is thrown away.
+        before.process(&Counts::new(60_000, false), batch, step);
+        *records += step.judged.unwrap_or(batch.len()) as u64;
+        *nanos += step.rules.iter().map(|rule| rule.nanos).sum::<u64>();
+        for rejection in &step.rejections {
+            let Cause::Rejected { rule, .. } = rejection.cause else { continue };
+            let name = rule_name(Some(rule), &before.manifests);
+            let strictness = rules.entry(rule).or_insert_with(|| Strictness::of(name));
+            strictness.rejected += 1;
+            if part.step.outputs.binary_search_by_key(&rejection.record, |output| output.record).is_ok() {
+                strictness.passed += 1;
+                if strictness.passes.len() < MAX_EVIDENCE {
+                    strictness.passes.push(describe(part, rejection, &before.manifests));
+                }
+            }
+        }
+    }
+
+    /// Takes in what became of a part.
+    pub fn add(&mut self, part: &Part, manifests: &[Manifest]) {
+        self.so_far.add(part);
+        let Step { rejections, forgiven, .. } = &part.step;
+        let note = |list: &mut Vec<String>, telling: &mut dyn Iterator<Item = &Rejection>| {
+            let room = MAX_EVIDENCE - list.len();
+            list.extend(telling.take(room).map(|rejection| describe(part, rejection, manifests)));
+        };
+        note(&mut self.faults, &mut rejections.iter().filter(|rejection| rejection.is_fault()).chain(forgiven));
+        note(&mut self.rejections, &mut rejections.iter().filter(|rejection| rejection.is_decision()));
+    }
+
+    /// How it stands at the time `now`.
+    pub fn verdict(&self, now: i64) -> Verdict {
+        let TrackRecord { records, rejected, faults } = self.so_far;
+        let of = records.max(FEWEST) as f64;
+        let share = faults as f64 / of;
+        if share > self.bounds.faults {
+            return Verdict::Failed(format!(
+                "its rules failed on {faults} of its first {records} messages, and at most {} % may (trial.faults)",
+                percent(self.bounds.faults)
+            ));
+        }
+        let usual = self.before.rejected as f64 / self.before.records.max(1) as f64;
+        let rise = (rejected as f64 - usual * records as f64) / of;
+        // Where the set before has judged next to nothing, as after a start, nobody knows what is usual.
+        if self.before.records >= FEWEST && rise > self.bounds.rejections {
+            return Verdict::Failed(format!(
+                "it rejected {rejected} of its first {records} messages, where the set before rejected {} %, and at most {} % \
+                 more may be (trial.rejections)",
+                percent(usual),
+                percent(self.bounds.rejections)
+            ));
+        }
+        if let Some(reason) = self.laxity() {
+            return Verdict::Failed(reason);
+        }
+        if records >= self.bounds.records || now >= self.until { Verdict::Passed } else { Verdict::GoesOn }
+    }
+
+    /// What speaks against the set where it lets pass too much of what the set before rejects.
+    fn laxity(&self) -> Option<String> {
+        let Compared { records, rules, .. } = &self.compared;
+        let (bound, most) = (self.bounds.fewer_rejections, percent(self.bounds.fewer_rejections));
+        if let Some(lax) = rules.values().find(|rule| is_lax(rule.passed, rule.rejected, bound)) {
+            let Strictness { rule, rejected, passed, .. } = lax;
+            return Some(format!(
+                "rule {rule} rejected {rejected} of {records} messages before, and now {passed} of these {rejected} pass, where \
+                 at most {most} % may (trial.fewer_rejections)"
+            ));
+        }
+        let sum = |what: fn(&Strictness) -> u64| rules.values().map(what).sum::<u64>();
+        let (rejected, passed) = (sum(|rule| rule.rejected), sum(|rule| rule.passed));
+        is_lax(passed, rejected, bound).then(|| {
+            format!(
+                "it let pass {passed} of {rejected} messages that the set before rejects, and at most {most} % may be \
+                 (trial.fewer_rejections)"
+            )
+        })
+    }
+
+    /// What the set has done.
+    pub fn record(&self) -> TrackRecord {
+        self.so_far
+    }
+
+    /// Some of the messages that speak against the set. Faults first: they say more. Then what is let pass, first of all where a
+    /// rule rejected it of which too little is left.
+    pub fn evidence(self) -> Vec<String> {
+        let mut rules: Vec<Strictness> = self.compared.rules.into_values().collect();
+        rules.sort_by_key(|rule| !is_lax(rule.passed, rule.rejected, self.bounds.fewer_rejections));
+        let passes = rules.into_iter().flat_map(|rule| rule.passes);
+        self.faults.into_iter().chain(passes).chain(self.rejections).take(MAX_EVIDENCE).collect()
+    }
+
+    /// What operators are told. `previous` is the set before.
+    pub fn report(&self, previous: &str) -> TrialReport {
+        TrialReport {
+            records: self.so_far.records,
+            of: self.bounds.records,
+            until: self.until,
+            faults: self.so_far.faults,
+            rejected: self.so_far.rejected,
+            previous: previous.to_owned(),
+        }
+    }
+}
+
+fn percent(share: f64) -> f64 {
+    (share * 1_000.0).round() / 10.0
+}
+
+fn describe(part: &Part, rejection: &Rejection, manifests: &[Manifest]) -> String {
+    let record = &part.batch.records()[rejection.record as usize];
+    let (topic, rule) = (&part.batch.topic, rule_name(rejection.rule(), manifests));
+    let detail: String = rejection.detail.iter().flat_map(|detail| detail.chars()).take(MAX_DETAIL).collect();
+    let (partition, offset, reason) = (record.partition, record.offset, reason_name(rejection, manifests));
+    format!("{topic}/{partition}/{offset} {rule}: {reason} {}", detail.escape_debug()).trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::instances::set;
+    use std::time::Duration;
+
+    use super::*;
+    use weir_core::record::{Batch, RuleStats};
+    use weir_core::reserved::RULE_FAULT;
+
+    const BOUNDS: TrialBounds =
+        TrialBounds { records: 1_000, time: Duration::from_secs(60), faults: 0.01, rejections: 0.2, fewer_rejections: 0.5 };
+
+    /// A part of `records` messages, of which the first so many were rejected and the next so many failed on.
+    fn part(records: usize, rejected: usize, faults: usize) -> Part {
+        let mut part = Part { batch: Batch::new("user-login"), ..Part::default() };
+        (0..records).for_each(|offset| part.batch.push(0, offset as i64, None, None, Some(b"{}")));
+        let rejection = |record: usize, cause: Cause| {
+            let detail = Some("why\n".into());
+            Rejection { record: record as u32, cause, detail, drop: false }
+        };
+        let rejected_by = |record| rejection(record, Cause::Rejected { rule: 0, reason: 0 });
+        let failed = |record| rejection(record, Cause::Fault { rule: 0, backtrace: None });
+        part.step.rejections.extend((0..rejected).map(rejected_by));
+        part.step.rejections.extend((rejected..rejected + faults).map(failed));
+        part.step.rules = vec![RuleStats { faults: faults as u64, ..RuleStats::default() }];
+        part
+    }
+
+    fn verdict(before: TrackRecord, parts: &[Part], now: i64) -> Verdict {
+        let mut trial = Trial::new(BOUNDS, before, 0);
+        parts.iter().for_each(|part| trial.add(part, &[]));
+        trial.verdict(now)
+    }
+
+    #[test]
+    fn a_set_that_does_well_passes_after_its_messages_or_its_time() {
+        assert_eq!(verdict(TrackRecord::default(), &[part(999, 100, 9)], 0), Verdict::GoesOn);
+        assert_eq!(verdict(TrackRecord::default(), &[part(999, 100, 9), part(1, 0, 0)], 0), Verdict::Passed);
+        assert_eq!(verdict(TrackRecord::default(), &[part(3, 0, 1)], 60_000), Verdict::Passed);
+    }
+
+    #[test]
+    fn faults_beyond_the_bound_fail_it_early() {
+        let Verdict::Failed(reason) = verdict(TrackRecord::default(), &[part(20, 0, 2)], 0) else { panic!("it fails") };
+        assert!(reason.contains("2 of its first 20") && reason.contains("1 %"), "{reason}");
+    }
+
+    #[test]
+    fn rejections_are_measured_against_the_set_before() {
+        let before = TrackRecord { records: 10_000, rejected: 5_000, faults: 0 };
+        assert_eq!(verdict(before, &[part(500, 300, 0)], 0), Verdict::GoesOn);
+        let Verdict::Failed(reason) = verdict(before, &[part(500, 400, 0)], 0) else { panic!("it fails") };
+        assert!(reason.contains("rejected 50 %") && reason.contains("20 %"), "{reason}");
+        let before = TrackRecord { rejected: 0, ..before };
+        assert!(matches!(verdict(before, &[part(500, 300, 0)], 0), Verdict::Failed(_)));
+        assert_eq!(verdict(TrackRecord::default(), &[part(500, 300, 0)], 0), Verdict::GoesOn, "nobody knows what is usual");
+    }
+
+    /// Rules, each of which rejects every message whose offset is below a number.
+    type Rules = &'static [(&'static str, i64)];
+
+    /// A set of `rules`, in this order: a message that one has rejected is not seen by the next.
+    fn strict(rules: Rules) -> RuleInstances {
+        let manifest = |name: &str| Manifest { name: name.into(), reasons: vec!["bad".into()], ..Manifest::default() };
+        let process = move |_: &Counts, batch: &Batch, step: &mut Step| {
+            step.clear();
+            for (record, found) in (0..).zip(batch.records()) {
+                match rules.iter().position(|(_, below)| found.offset < *below) {
+                    Some(rule) => {
+                        let cause = Cause::Rejected { rule, reason: 0 };
+                        step.rejections.push(Rejection { record, cause, detail: None, drop: false });
+                    }
+                    None => step.pass(record),
+                }
+            }
+        };
+        let manifests = rules.iter().map(|(name, _)| manifest(name)).collect();
+        RuleInstances::new(process, manifests, set("cafe"))
+    }
+
+    /// How the set `after` does on 600 messages, where `before` was in force.
+    fn replaced(bounds: TrialBounds, before: Rules, after: Rules) -> (Verdict, Vec<String>) {
+        let mut trial = Trial::new(bounds, TrackRecord { records: 1_000, rejected: 900, faults: 0 }, 0);
+        let mut part = part(600, 0, 0);
+        let mut after = strict(after);
+        after.process(&Counts::new(60_000, false), &part.batch, &mut part.step);
+        trial.add(&part, &after.manifests);
+        trial.compare(&part, &mut strict(before));
+        (trial.verdict(0), trial.evidence())
+    }
+
+    #[test]
+    fn a_set_that_lets_pass_what_the_set_before_rejects_fails() {
+        let (verdict, evidence) = replaced(BOUNDS, &[("a", 40)], &[]);
+        let Verdict::Failed(reason) = verdict else { panic!("it fails") };
+        let expected = "rule a rejected 40 of 600 messages before, and now 40 of these 40 pass, where at most 50 % may \
+                        (trial.fewer_rejections)";
+        assert_eq!(reason, expected);
+        assert_eq!((evidence.len(), evidence[0].as_str()), (MAX_EVIDENCE, "user-login/0/0 a: bad"));
+        assert!(matches!(replaced(BOUNDS, &[("a", 40)], &[("a", 19)]).0, Verdict::Failed(_)));
+        assert_eq!(replaced(BOUNDS, &[("a", 40)], &[("a", 20)]).0, Verdict::GoesOn, "half of them may be");
+        assert_eq!(replaced(BOUNDS, &[("a", 10)], &[]).0, Verdict::GoesOn, "a few say little");
+        let intended = TrialBounds { fewer_rejections: 1.0, ..BOUNDS };
+        assert_eq!(replaced(intended, &[("a", 40)], &[]).0, Verdict::GoesOn, "it is intended");
+    }
+
+    #[test]
+    fn a_rule_that_rejects_nothing_any_more_fails_the_set_however_much_the_others_reject() {
+        let (verdict, evidence) = replaced(BOUNDS, &[("a", 200), ("b", 240)], &[("a", 200), ("b", 0)]);
+        let Verdict::Failed(reason) = verdict else { panic!("it fails") };
+        assert!(reason.starts_with("rule b rejected 40 of 600 messages before, and now 40 of these 40 pass"), "{reason}");
+        assert!(evidence[0].ends_with("/200 b: bad"), "{evidence:?}");
+        assert!(matches!(replaced(BOUNDS, &[("a", 200), ("b", 240)], &[("b", 200)]).0, Verdict::Failed(_)), "it may be gone");
+        assert_eq!(replaced(BOUNDS, &[("a", 200), ("b", 210)], &[("a", 200)]).0, Verdict::GoesOn, "a few say little");
+    }
+
+    #[test]
+    fn rules_that_reject_a_few_each_fail_a_set_together() {
+        let Verdict::Failed(reason) = replaced(BOUNDS, &[("a", 10), ("b", 20), ("c", 30)], &[]).0 else { panic!("it fails") };
+        assert!(reason.contains("let pass 30 of 30") && reason.contains("50 % may be (trial.fewer_rejections)"), "{reason}");
+    }
+
+    #[test]
+    fn messages_that_speak_against_a_set_are_first_of_all_those_of_the_rule_that_fails_it() {
+        let (verdict, evidence) = replaced(BOUNDS, &[("a", 200), ("b", 240)], &[("a", 140)]);
+        assert!(matches!(&verdict, Verdict::Failed(reason) if reason.contains("rule b ")), "{verdict:?}");
+        assert!(evidence.iter().all(|message| message.ends_with(" b: bad")), "{evidence:?}");
+    }
+
+    #[test]
+    fn rules_in_another_order_reject_the_same_and_pass() {
+        let (before, after): (Rules, Rules) = (&[("a", 200), ("b", 240)], &[("b", 240), ("a", 200)]);
+        assert_eq!(replaced(BOUNDS, before, after).0, Verdict::GoesOn);
+        assert_eq!(replaced(BOUNDS, after, before).0, Verdict::GoesOn);
+        assert_eq!(replaced(BOUNDS, before, &[("one for both", 240)]).0, Verdict::GoesOn);
+    }
+
+    #[test]
+    fn the_set_before_is_told_that_it_is_only_compared() {
+        let (seen, mut trial) =
+            (std::sync::Arc::new(std::sync::Mutex::new(Vec::new())), Trial::new(BOUNDS, TrackRecord::default(), 0));
+        let sees = seen.clone();
+        let process = move |_: &Counts, _: &Batch, step: &mut Step| {
+            step.clear();
+            sees.lock().unwrap().push(step.compared);
+        };
+        let mut before = RuleInstances::new(process, Vec::new(), set("cafe"));
+        trial.compare(&part(3, 0, 0), &mut before);
+        trial.compare(&part(3, 0, 0), &mut before);
+        assert_eq!(*seen.lock().unwrap(), [true, true]);
+    }
+
+    #[test]
+    fn messages_that_have_got_better_are_not_held_against_a_set() {
+        // The set before rejected nine of ten lately, and would not reject one of these.
+        assert_eq!(replaced(BOUNDS, &[("a", 0)], &[]).0, Verdict::GoesOn);
+    }
+
+    #[test]
+    fn what_a_rule_rejects_is_rejected_whatever_it_calls_it() {
+        let manifest = Manifest { reasons: vec![RULE_FAULT.into()], ..Manifest::default() };
+        let mut trial = Trial::new(BOUNDS, TrackRecord { records: 1_000, rejected: 0, faults: 0 }, 0);
+        trial.add(&part(100, 100, 0), &[manifest]);
+        assert_eq!(trial.record(), TrackRecord { records: 100, rejected: 100, faults: 0 });
+        assert!(matches!(trial.verdict(0), Verdict::Failed(_)));
+    }
+
+    #[test]
+    fn evidence_is_bounded_and_safe_to_print() {
+        let mut trial = Trial::new(BOUNDS, TrackRecord::default(), 0);
+        trial.add(&part(100, 50, 1), &[]);
+        let evidence = trial.evidence();
+        assert_eq!(evidence.len(), MAX_EVIDENCE);
+        assert_eq!(evidence[0], format!("user-login/0/50 {}: {RULE_FAULT} why\\n", rule_name(Some(0), &[])));
+    }
+
+    #[test]
+    fn evidence_has_the_faults_also_where_rejections_came_first_or_faults_are_forgiven() {
+        let mut trial = Trial::new(BOUNDS, TrackRecord::default(), 0);
+        let mut forgiving = part(3, 0, 1);
+        forgiving.step.forgiven = std::mem::take(&mut forgiving.step.rejections);
+        let manifest = Manifest { name: "a".into(), reasons: vec!["bad".into()], ..Manifest::default() };
+        let parts = [part(50, 50, 0), part(20, 0, 1), forgiving];
+        parts.iter().for_each(|part| trial.add(part, std::slice::from_ref(&manifest)));
+        let evidence = trial.evidence();
+        assert_eq!(evidence.len(), MAX_EVIDENCE);
+        assert!(evidence[..2].iter().all(|message| message.contains(" a: rule_fault ")), "{evidence:?}");
+        assert!(evidence[2..].iter().all(|message| message.contains(" a: bad ")), "{evidence:?}");
+    }
+
+    #[test]
+    fn what_was_long_ago_fades() {
+        let mut record = TrackRecord { records: MEMORY + 2, rejected: 100, faults: 4 };
+        record.fade();
+        assert_eq!(record, TrackRecord { records: MEMORY / 2 + 1, rejected: 50, faults: 2 });
+    }
+}

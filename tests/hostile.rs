@@ -17,8 +17,9 @@ use weir_core::counts::Counts;
 use weir_core::pipeline::{Evaluate, MAX_DETAIL_BYTES, Pipeline, View};
 use weir_core::printable::steers;
 use weir_core::record::{Batch, Step};
+use weir_wasm::definition::{Defined, Definition};
 use weir_wasm::rule::Rule;
-use weir_wasm::ruleset::{Defined, Definition, RuleSet};
+use weir_wasm::ruleset::RuleSet;
 use weir_wasm::{Instance, Limits, Occasion, Runtime};
 
 use crate::guest::Guest;

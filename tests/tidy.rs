@@ -1,5 +1,6 @@
 //! The walls of the house: who may name what, and that every file says what it is.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -57,8 +58,11 @@ fn heavy_dependencies_stand_in_one_manifest_each() {
 /// A rule has its say in reasons and details, so no decision may hang on their text: a `Cause` says what has happened.
 #[test]
 fn no_fault_is_told_by_its_text() {
-    let named = ["host/crates/core/src/reserved.rs", "host/crates/core/src/pipeline/names.rs"];
-    let is_ours = |name: &str| name.starts_with("host/") && !name.starts_with("host/benches") && !named.contains(&name);
+    // What rejections are called, and how many there are of each.
+    let named = ["core/src/reserved.rs", "core/src/pipeline/names.rs", "engine/src/snapshot.rs"]
+        .map(|file| format!("host/crates/{file}"));
+    let is_ours =
+        |name: &str| name.starts_with("host/") && !name.starts_with("host/benches") && !named.iter().any(|named| named == name);
     for (name, text) in sources().iter().filter(|(name, _)| is_ours(name)) {
         let work = text.split("#[cfg(test)]").next().unwrap_or_default();
         let offence = code(work).find(|line| line.contains("RULE_FAULT") || line.contains("\"rule_fault"));
@@ -105,4 +109,154 @@ fn no_test_is_switched_off() {
     let ignore = concat!("#[", "ignore");
     let off: Vec<String> = sources().into_iter().filter(|(_, text)| text.contains(ignore)).map(|(name, _)| name).collect();
     assert!(off.is_empty(), "these files switch tests off: {off:?}");
+}
+
+/// Files that need each other are one file in two places. A folder and its files may: the one is the other's facade.
+#[test]
+fn no_files_need_each_other() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let crates = fs::read_dir(root.join("host/crates")).unwrap().map(|entry| entry.unwrap().path());
+    for folder in crates.chain([root.join("host")]) {
+        let needs = needs(&folder.join("src"));
+        assert!(needs.len() > 5, "the files of {} were not found", folder.display());
+        for start in needs.keys() {
+            // Whatever is needed on the way, and by which module.
+            let (mut reached, mut open) = (BTreeMap::<&str, &str>::new(), vec![start.as_str()]);
+            while let Some(module) = open.pop() {
+                for next in &needs[module] {
+                    if !reached.contains_key(next.as_str()) {
+                        reached.insert(next, module);
+                        open.push(next);
+                    }
+                }
+            }
+            let mut way = Vec::from_iter(reached.get(start.as_str()).copied());
+            while way.last().is_some_and(|last| last != start) {
+                way.push(reached[way[way.len() - 1]]);
+            }
+            let back = (!way.is_empty()).then(|| format!("{start} <- {}", way.join(" <- ")));
+            assert_eq!(back, None, "{} has files that need each other", folder.display());
+        }
+    }
+}
+
+/// By module, the modules of the same crate that it names, but those above and below it. Tests are left out.
+fn needs(source: &Path) -> BTreeMap<String, BTreeSet<String>> {
+    let (mut texts, mut folders) = (BTreeMap::new(), vec![source.to_path_buf()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            let name = entry.strip_prefix(source).unwrap().with_extension("").display().to_string().replace('/', "::");
+            if entry.is_dir() {
+                folders.push(entry);
+            } else if entry.extension().is_some_and(|end| end == "rs")
+                && !["main", "tests", "faults"].contains(&entry.file_stem().unwrap().to_str().unwrap())
+            {
+                let text = fs::read_to_string(&entry).unwrap();
+                let work = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+                let module = if name == "lib" { "" } else { name.strip_suffix("::mod").unwrap_or(&name) };
+                texts.insert(module.to_owned(), code(work).collect::<Vec<_>>().join("\n"));
+            }
+        }
+    }
+    let modules: BTreeSet<&str> = texts.keys().map(String::as_str).collect();
+    let facades: BTreeMap<(&str, String), String> = texts
+        .iter()
+        .flat_map(|(module, text)| uses(text, "pub use ").into_iter().map(move |path| (module.as_str(), path)))
+        .filter_map(|(module, path)| {
+            let (target, _) = resolve(&modules, module, &path)?;
+            Some(((module, path.rsplit("::").next()?.to_owned()), target))
+        })
+        .collect();
+    let is_related = |a: &str, b: &str| a == b || b.is_empty() || a.starts_with(&format!("{b}::"));
+    let named = |module: &str, text: &str| {
+        let paths = uses(text, "use ").into_iter().chain(inline_paths(text));
+        let targets = paths.filter_map(|path| {
+            let (target, rest) = resolve(&modules, module, &path)?;
+            Some(facades.get(&(target.as_str(), rest)).cloned().unwrap_or(target))
+        });
+        targets.filter(|target| !is_related(module, target) && !is_related(target, module)).collect()
+    };
+    texts.iter().map(|(module, text)| (module.clone(), named(module, text))).collect()
+}
+
+/// The paths of all declarations that begin with `keyword`, with their groups written out.
+fn uses(text: &str, keyword: &str) -> Vec<String> {
+    let declarations = text.split(keyword).skip(1).filter_map(|rest| rest.split(';').next());
+    declarations.flat_map(|tree| written_out("", &tree.split_whitespace().collect::<Vec<_>>().join(" "))).collect()
+}
+
+/// `a::{b, c::{d, e}}` as `a::b`, `a::c::d` and `a::c::e`.
+fn written_out(prefix: &str, tree: &str) -> Vec<String> {
+    let Some((head, group)) = tree.split_once('{') else {
+        return vec![format!("{prefix}{}", tree.split(" as ").next().unwrap().trim())];
+    };
+    let (prefix, group) = (format!("{prefix}{}", head.trim()), group.rsplit_once('}').map_or(group, |(group, _)| group));
+    let (mut depth, mut begin, mut paths) = (0, 0, Vec::new());
+    for (at, next) in group.char_indices().chain([(group.len(), ',')]) {
+        match next {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                let part = group[begin..at].trim();
+                paths.extend(if part.is_empty() { Vec::new() } else { written_out(&prefix, part) });
+                begin = at + 1;
+            }
+            _ => {}
+        }
+    }
+    paths
+}
+
+/// Paths that stand in the code as `crate::…`, `super::…` or `self::…`.
+fn inline_paths(text: &str) -> Vec<String> {
+    let is_path = |next: char| next.is_alphanumeric() || next == '_' || next == ':';
+    let words = text.split(|next: char| !is_path(next));
+    let is_own = |word: &&str| ["crate::", "super::", "self::"].iter().any(|start| word.starts_with(start));
+    words.filter(is_own).map(|word| word.trim_end_matches(':').to_owned()).collect()
+}
+
+/// The module that `path` names in `module`, and the name that follows it in the path.
+fn resolve(modules: &BTreeSet<&str>, module: &str, path: &str) -> Option<(String, String)> {
+    let mut segments: VecDeque<&str> = path.split("::").map(str::trim).collect();
+    let mut base: Vec<&str> = module.split("::").filter(|segment| !segment.is_empty()).collect();
+    match *segments.front()? {
+        "crate" => base.clear(),
+        "super" => drop(base.pop()),
+        "self" => {}
+        // A child that is named without `self::`.
+        first if modules.contains(base.iter().copied().chain([first]).collect::<Vec<_>>().join("::").as_str()) => {
+            segments.push_front("self");
+        }
+        _ => return None,
+    }
+    segments.pop_front();
+    while segments.front() == Some(&"super") {
+        base.pop();
+        segments.pop_front();
+    }
+    while let Some(next) = segments.front() {
+        let longer = base.iter().chain([next]).copied().collect::<Vec<_>>().join("::");
+        if !modules.contains(longer.as_str()) {
+            break;
+        }
+        base.extend(segments.pop_front());
+    }
+    Some((base.join("::"), segments.front().copied().unwrap_or_default().to_owned()))
+}
+
+/// The rooms of a house that the test of files knows by heart.
+#[test]
+fn files_that_need_each_other_are_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |file: &str, text: &str| fs::write(folder.path().join(file), text).unwrap();
+    fs::create_dir(folder.path().join("inner")).unwrap();
+    write("lib.rs", "mod a;\nmod b;\nmod inner;\npub use b::{Deep as D, other::{X, Y}};\nuse a::A;\n");
+    write("a.rs", "use crate::Deep; // use crate::inner::No;\n");
+    write("b.rs", "fn f() { super::a::g() }\n#[cfg(test)]\nmod tests {\n    use crate::inner;\n}\n");
+    write("inner/mod.rs", "mod leaf;\nuse leaf::Leaf;\nuse crate::a::{self, A};\n");
+    write("inner/leaf.rs", "use super::Above;\nuse super::super::b::B;\n");
+    let needs = needs(folder.path());
+    let of = |module: &str| needs[module].iter().map(String::as_str).collect::<Vec<_>>();
+    assert_eq!((of(""), of("b"), of("inner"), of("inner::leaf")), (vec![], vec!["a"], vec!["a"], vec!["b"]));
+    assert_eq!(of("a"), ["b"], "by way of a facade");
 }

@@ -12,8 +12,9 @@ use crate::logging;
 use weir_core::pipeline::Manifest;
 use weir_core::printable::harmless;
 use weir_core::units::size;
+use weir_wasm::definition::{self, Defined};
 use weir_wasm::rule::Rule;
-use weir_wasm::ruleset::{self, Defined, Proven};
+use weir_wasm::ruleset::{self, Proven};
 use weir_wasm::{Compiler, Runtime, lacking};
 
 /// What is wrong with a rule that answers otherwise when it is asked the same again. It imports nothing, so this is what tells.
@@ -47,7 +48,7 @@ pub fn check(args: &cli::Check, config: &Config) -> anyhow::Result<()> {
 
 /// The files that `path` stands for; where there are none it is itself, with the reason.
 fn files(path: &PathBuf) -> Vec<(PathBuf, Option<anyhow::Error>)> {
-    match ruleset::files(slice::from_ref(path)) {
+    match definition::files(slice::from_ref(path)) {
         Ok(files) => files.into_iter().map(|file| (file, None)).collect(),
         Err(error) => vec![(path.clone(), Some(error))],
     }
@@ -55,7 +56,7 @@ fn files(path: &PathBuf) -> Vec<(PathBuf, Option<anyhow::Error>)> {
 
 fn prove(runtime: &Runtime, file: &Path, config: &Config) -> anyhow::Result<String> {
     let rule = configuration(file, config)?;
-    let defined = Defined::new(rule, ruleset::read(file)?);
+    let defined = Defined::new(rule, definition::read(file)?);
     for call in lacking(&defined.bytes) {
         tell(file, &format!("warning: {call}"));
     }

@@ -13,11 +13,10 @@ use super::defaults::ALIASES;
 use super::members::Member;
 use weir_core::suggestion::suggestion;
 
-use super::raw::{Origin, Raw, below, is_rule_config, meant, parse_value};
+use super::origin::Origin;
+use super::path::{PREFIX, below, is_rule_config, variable};
+use super::raw::{Raw, meant, parse_value};
 use super::{FILE_VARIABLE, Invalid, kubernetes};
-
-/// How the names of our variables begin.
-pub(super) const PREFIX: &str = "WEIR_";
 
 /// Overrides values of `raw` by the variables that are ours, and refuses those of them that are not known.
 pub(super) fn apply(raw: &mut Raw, environment: impl IntoIterator<Item = (String, String)>) -> Result<(), Invalid> {
@@ -43,11 +42,6 @@ pub(super) fn apply(raw: &mut Raw, environment: impl IntoIterator<Item = (String
         }
     }
     Ok(())
-}
-
-/// The variable of a path, without its prefix.
-pub(super) fn variable(path: &str) -> String {
-    path.to_ascii_uppercase().replace(['.', '-'], "_")
 }
 
 /// What a variable stands for.

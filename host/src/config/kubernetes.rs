@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use super::environment::PREFIX;
+use super::path::PREFIX;
 
 const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 

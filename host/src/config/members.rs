@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::raw::Origin;
+use super::origin::Origin;
 use weir_core::suggestion::suggestion;
 
 /// What rules that use `weir-rule` say first.

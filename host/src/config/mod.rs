@@ -11,7 +11,10 @@ mod defaults;
 mod environment;
 mod kubernetes;
 mod members;
+mod origin;
+mod path;
 mod properties;
+mod quoted;
 mod raw;
 mod read;
 mod restart;
@@ -138,9 +141,8 @@ pub fn environment() -> Result<Vec<(String, String)>, Invalid> {
         let not_text = |_| Invalid(format!("the environment variable {} is not UTF-8; set it anew in UTF-8", name.display()));
         Ok((name.clone().into_string().map_err(not_text)?, value.into_string().map_err(not_text)?))
     };
-    let ours = |(name, _): &(OsString, OsString)| {
-        name.as_encoded_bytes().starts_with(environment::PREFIX.as_bytes()) && name != FILE_VARIABLE
-    };
+    let ours =
+        |(name, _): &(OsString, OsString)| name.as_encoded_bytes().starts_with(path::PREFIX.as_bytes()) && name != FILE_VARIABLE;
     std::env::vars_os().filter(ours).map(text).collect()
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::raw::Raw;
 use super::{Config, DEFAULT_FILE, FILE_VARIABLE, Invalid, environment, read};
 use weir_core::suggestion::suggestion;
+use weir_kafka::proof::prove;
 use weir_kafka::properties::{self, Problem, Unusable};
 
 impl Config {
@@ -18,7 +19,7 @@ impl Config {
     ) -> Result<Config, Invalid> {
         let environment: BTreeMap<String, String> = environment.into_iter().collect();
         let config = Config::load(file, environment.clone())?;
-        properties::prove(&config.kafka.client).map_err(|unusable| complaint(&unusable, file, environment))?;
+        prove(&config.kafka.client).map_err(|unusable| complaint(&unusable, file, environment))?;
         Ok(config)
     }
 }

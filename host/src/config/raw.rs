@@ -5,7 +5,6 @@
 //! known key; whether a value makes sense is asked later, in [`mod@super::read`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::Path;
 
 use serde_json::Value;
@@ -15,7 +14,9 @@ use toml::de::{DeTable, DeValue};
 use super::Invalid;
 use super::defaults::{ALIASES, DEFAULTS, OPEN_TABLES, RULE_DEFAULTS};
 use super::members::{Member, Members};
-use super::read::found;
+use super::origin::Origin;
+use super::path::{below, is_rule_config};
+use super::quoted::found;
 use weir_core::suggestion::suggestion;
 
 /// What was written, merged over the defaults.
@@ -32,24 +33,6 @@ pub(super) struct Raw {
 pub(super) struct Setting {
     pub(super) value: Value,
     pub(super) origin: Origin,
-}
-
-/// Where a value came from; displayed as the end of "`KEY` in …".
-#[derive(Clone, Debug)]
-pub(super) enum Origin {
-    Default,
-    File { name: String, line: usize },
-    Variable(String),
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Origin::Default => out.write_str("the defaults"),
-            Origin::File { name, line } => write!(out, "{name} line {line}"),
-            Origin::Variable(name) => write!(out, "the environment variable {name}"),
-        }
-    }
 }
 
 impl Raw {
@@ -272,16 +255,6 @@ pub(super) fn meant(path: &str, value: Value) -> (String, Value) {
         other => other,
     };
     ((*key).to_owned(), value)
-}
-
-/// What follows `table.` in `path`.
-pub(super) fn below<'a>(path: &'a str, table: &str) -> Option<&'a str> {
-    path.strip_prefix(table)?.strip_prefix('.')
-}
-
-/// Whether `path` is `rule.NAME.config`.
-pub(super) fn is_rule_config(path: &str) -> bool {
-    below(path, "rule").and_then(|rest| rest.strip_suffix(".config")).is_some_and(|rule| !rule.contains('.'))
 }
 
 fn in_open_table(path: &str) -> bool {

@@ -11,14 +11,12 @@ use chrono::DateTime;
 use serde_json::Value;
 
 use super::Invalid;
-use super::defaults::SECRETS;
-use super::raw::{Raw, below};
+use super::path::variable;
+use super::quoted::found;
+use super::raw::Raw;
 use weir_core::reserved::ENGINE;
 use weir_core::units;
 use weir_kafka::Start;
-
-/// Longest text that a complaint quotes, in characters.
-const MAX_QUOTED: usize = 60;
 
 impl Raw {
     /// A text that is not empty.
@@ -63,7 +61,7 @@ impl Raw {
             names.collect::<Option<_>>()
         })?;
         // Their variables must differ as well: `a-b` and `a_b` would share theirs.
-        let variables: std::collections::BTreeSet<String> = names.iter().map(|name| super::environment::variable(name)).collect();
+        let variables: std::collections::BTreeSet<String> = names.iter().map(|name| variable(name)).collect();
         if variables.len() < names.len() || names.is_empty() { Err(self.complaint(path, expected)) } else { Ok(names) }
     }
 
@@ -123,36 +121,6 @@ impl Raw {
     fn read<T>(&self, path: &str, expected: &str, read: impl Fn(&Value) -> Option<T>) -> Result<T, Invalid> {
         read(&self.get(path).value).ok_or_else(|| self.complaint(path, expected))
     }
-}
-
-/// What was found at `path`, for a complaint: of a secret its type alone, and of what may have one before an `@`.
-pub(super) fn found(path: &str, value: &Value) -> String {
-    match value {
-        value if is_secret(path) => kind(value).to_owned(),
-        value if value.to_string().contains('@') => format!("{} with an `@`", kind(value)),
-        Value::String(text) if text.chars().count() > MAX_QUOTED => {
-            format!("{:?}…", text.chars().take(MAX_QUOTED).collect::<String>())
-        }
-        Value::Object(_) => "a table".to_owned(),
-        Value::Array(items) if items.iter().any(|item| item.is_array() || item.is_object()) => "a list".to_owned(),
-        other => other.to_string(),
-    }
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "nothing",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "a table",
-    }
-}
-
-/// Whether a secret is at `path`, above or below it.
-fn is_secret(path: &str) -> bool {
-    SECRETS.iter().any(|secret| path == *secret || below(path, secret).is_some() || below(secret, path).is_some())
 }
 
 fn limits(range: &RangeInclusive<&str>, read: fn(&str) -> Option<u64>) -> RangeInclusive<u64> {

@@ -67,7 +67,7 @@ mod tests {
     use std::path::Path;
 
     use super::super::defaults::DEFAULTS;
-    use super::super::raw::below;
+    use super::super::path::below;
     use super::*;
 
     fn parse(text: &str) -> Config {

@@ -8,8 +8,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::raw::{Origin, Raw, parse_table};
-use super::{environment, read, validate};
+use super::origin::Origin;
+use super::path::{PREFIX, variable as variable_of};
+use super::raw::{Raw, parse_table};
+use super::{read, validate};
 use weir_admin::Token;
 
 const KEYS: [&str; 3] = ["listen", "token", "token_file"];
@@ -29,7 +31,7 @@ pub fn salvage(file: Option<&Path>, variable: impl Fn(&str) -> Option<String>) -
     let mut raw = Raw::parse("", Path::new("")).expect("the defaults are valid");
     let Found { mut values, mut is_certain } = text.as_deref().map(find).unwrap_or_default();
     for key in KEYS {
-        let name = environment::PREFIX.to_owned() + &environment::variable(&format!("admin.{key}"));
+        let name = PREFIX.to_owned() + &variable_of(&format!("admin.{key}"));
         if let Some(value) = variable(&name) {
             is_certain |= key == "listen";
             values.push((key, value));

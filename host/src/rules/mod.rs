@@ -23,7 +23,7 @@ use client::{Answer, Client};
 use weir_admin::Settings;
 use weir_control::report::{Change, Deployed, Entry, ShadowReport, Status};
 use weir_system::shutdown::Shutdown;
-use weir_wasm::ruleset;
+use weir_wasm::definition;
 
 /// How many components are taken at once: more than any pipeline has, and few enough to be held in memory.
 const MAX_FILES: usize = 64;
@@ -175,9 +175,9 @@ impl Drop for Progress {
 
 /// The components of files and folders, as the admin interface takes them.
 fn files(named: &[PathBuf]) -> anyhow::Result<Vec<Value>> {
-    let found = ruleset::files(named)?;
+    let found = definition::files(named)?;
     ensure!(found.len() <= MAX_FILES, "failed to take {} files: at most {MAX_FILES} can be handed in at once", found.len());
-    found.iter().map(|file| Ok(json!({"rule": stem(file)?, "wasm": BASE64_STANDARD.encode(ruleset::read(file)?)}))).collect()
+    found.iter().map(|file| Ok(json!({"rule": stem(file)?, "wasm": BASE64_STANDARD.encode(definition::read(file)?)}))).collect()
 }
 
 /// The rule that a file is for.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::violation::{Kind, MAX_KEPT, Violation};
-use super::windows::Window;
+use super::window::Window;
 
 /// Stretches that are kept, over all partitions; some 40 bytes each.
 const MAX_STRETCHES: usize = 1 << 20;

@@ -17,6 +17,7 @@ pub mod report;
 mod session;
 mod totals;
 pub mod violation;
+mod window;
 mod windows;
 
 use std::collections::BTreeMap;

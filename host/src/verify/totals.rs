@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::violation::{Kind, Place, Violation};
-use super::windows::{Known, Window};
+use super::window::{Known, Window};
 
 /// Types and partitions that are kept, over all sets; some 80 bytes each.
 const MAX_KEPT_TYPES: usize = 1 << 18;
@@ -198,7 +198,7 @@ fn violation(at: Place, words: String) -> Violation {
 
 #[cfg(test)]
 mod tests {
-    use super::super::windows::Pair;
+    use super::super::window::Pair;
     use super::*;
     use weir_core::state::State;
 

@@ -15,8 +15,8 @@ use serde::Deserialize;
 use super::covered::Covered;
 use super::totals::Totals;
 use super::violation::{Kind, Place, Violation};
+use super::window::{Known, Pair, Side, Window};
 use weir_core::counts::MAX_NAME_BYTES;
-use weir_core::state::State;
 
 /// After so many messages those before the cut are added up and forgotten. Where many are left, after twice as many as those,
 /// so that the whole of it takes no more than a few looks at each.
@@ -26,52 +26,6 @@ const SETTLE_MESSAGES: usize = 4_096;
 const MAX_WAITING: usize = 1 << 18;
 /// So many types are told apart. Partitions have 49 each.
 const MAX_TYPES: usize = 1 << 16;
-
-/// How many were counted of a type: in the window, and since counting began.
-pub(super) type Pair = (u64, u64);
-
-/// A counts message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Window {
-    pub(super) at: Place,
-    pub(super) start: i64,
-    pub(super) end: i64,
-    pub(super) partitions: BTreeSet<i32>,
-    pub(super) counts: BTreeMap<Box<str>, Pair>,
-}
-
-/// What the cut says of a partition.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Known<'a> {
-    /// It is counted like this. `anew` says that it was counted before, by a state that is gone.
-    State { state: &'a State, anew: bool },
-    /// Nothing is committed of it.
-    Nothing,
-    /// It has an offset without a state.
-    Stateless,
-    /// The input has no such partition.
-    Absent,
-}
-
-/// On which side of the cut a window of one partition is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    Before,
-    After,
-    Unknown,
-    Absent,
-}
-
-impl Known<'_> {
-    fn side(self, start: i64) -> Side {
-        match self {
-            Known::State { state, .. } if start < state.window.0 => Side::Before,
-            Known::State { .. } | Known::Nothing => Side::After,
-            Known::Stateless => Side::Unknown,
-            Known::Absent => Side::Absent,
-        }
-    }
-}
 
 /// The counts messages that were read.
 #[derive(Clone, Debug, Default)]
@@ -261,6 +215,8 @@ fn instant(text: &str, what: &str) -> Result<i64, String> {
 
 #[cfg(test)]
 mod tests {
+    use weir_core::state::State;
+
     use super::*;
     use weir_core::counts::Counts;
 

@@ -4,28 +4,20 @@
 //! drawn. The panels are in [`panels`]; here is the frame around them, which tells the state, what stands in the way of rules,
 //! the line of the log that matters, and what can be done.
 
-use std::time::Duration;
-
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::style::{Color, Modifier, Style, Stylize};
+use ratatui::style::{Modifier, Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use super::panels;
-use super::rates::{Rates, Totals};
+use super::rates::Totals;
+use super::scene::{PASSED, PENDING, QUIET, REJECTED, Scene, TITLE, WRONG};
 use super::text::{number, uptime, wrap};
 use crate::logging::is_complaint;
 use weir_control::report::{SetDescription, Status, TrialReport};
 use weir_core::printable::harmless;
-use weir_engine::snapshot::{Snapshot, State};
-
-pub(super) const PASSED: Color = Color::Green;
-pub(super) const REJECTED: Color = Color::Red;
-pub(super) const QUIET: Style = Style::new().fg(Color::DarkGray);
-pub(super) const TITLE: Style = Style::new().fg(Color::Cyan).add_modifier(Modifier::BOLD);
-const WRONG: Style = Style::new().fg(REJECTED).add_modifier(Modifier::BOLD);
-const PENDING: Style = Style::new().fg(Color::Yellow);
+use weir_engine::snapshot::State;
 
 /// The smallest terminal in which panels have something in them.
 const SMALLEST: (u16, u16) = (60, 18);
@@ -34,22 +26,6 @@ const TALL: u16 = 30;
 /// Most lines of a notice, and of a complaint of the log.
 const NOTICE_LINES: usize = 4;
 const LOG_LINES: usize = 3;
-
-/// What is to be seen.
-pub(super) struct Scene<'a> {
-    pub(super) snapshot: &'a Snapshot,
-    /// What is known of the rules.
-    pub(super) status: &'a Status,
-    pub(super) rates: &'a Rates,
-    /// The line of the log that matters most.
-    pub(super) log: &'a str,
-    /// How to swap rules.
-    pub(super) invitation: &'a str,
-    pub(super) uptime: Duration,
-    /// Milliseconds since the epoch.
-    pub(super) now: i64,
-}
-
 pub(super) fn draw(scene: &Scene<'_>, frame: &mut Frame<'_>) {
     let area = frame.area();
     if area.width < SMALLEST.0 || area.height < SMALLEST.1 {

@@ -8,6 +8,7 @@ mod draw;
 mod panels;
 mod plain;
 mod rates;
+mod scene;
 mod screen;
 mod text;
 

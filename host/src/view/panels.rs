@@ -11,8 +11,8 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, BorderType, Paragraph, Sparkline};
 
 use super::by_frequency;
-use super::draw::{PASSED, QUIET, REJECTED, Scene, TITLE};
 use super::rates::Totals;
+use super::scene::{PASSED, QUIET, REJECTED, Scene, TITLE};
 use super::text::{members, middle_out, number};
 use weir_core::printable::harmless;
 use weir_engine::snapshot::{Message, Rejected, Snapshot, Verdict};

@@ -7,8 +7,9 @@ use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifier
 use ratatui::DefaultTerminal;
 
 use super::ascii;
-use super::draw::{self, Scene};
+use super::draw;
 use super::rates::Rates;
+use super::scene::Scene;
 use super::{Stage, Watch};
 use crate::logging::Lines;
 use weir_system::clock::now;

@@ -15,7 +15,7 @@ use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::routes::Problem;
+use super::problem::Problem;
 use weir_wasm::MAX_COMPONENT_BYTES;
 
 /// Size of a body that has no components in it, bytes.

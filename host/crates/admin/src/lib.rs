@@ -9,6 +9,7 @@ mod body;
 mod crowd;
 mod guard;
 mod metrics;
+mod problem;
 mod routes;
 mod settings;
 

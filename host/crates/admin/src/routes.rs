@@ -19,7 +19,6 @@ use axum::{Json, Router};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
-use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
@@ -27,6 +26,7 @@ use super::body::{self, BODY_TIME, MAX_BODY_BYTES, Places, Taken};
 use super::crowd::Guest;
 use super::guard::{Denied, Guard};
 use super::metrics;
+use super::problem::Problem;
 use weir_control::{Answer, Handle};
 use weir_core::counts::instant;
 use weir_engine::snapshot::{self, Shared};
@@ -111,16 +111,6 @@ pub(crate) fn router(context: Context) -> Router {
         .fallback(|| async { Problem(StatusCode::NOT_FOUND, "there is nothing here; `GET /` lists what there is".into()) })
         .layer(middleware::from_fn_with_state(context.clone(), guarded))
         .with_state(context)
-}
-
-/// An answer that tells what is wrong.
-#[derive(Debug)]
-pub(crate) struct Problem(pub(crate) StatusCode, pub(crate) String);
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        (self.0, Json(json!({ "error": self.1 }))).into_response()
-    }
 }
 
 fn busy() -> Problem {

@@ -4,14 +4,15 @@
 
 use anyhow::bail;
 
-use super::loader::refusal;
+use super::decision::{Decision, Folder, Pin, Standing, decide};
 use super::report::{Refusal, TakenBack};
 use super::store::{Saved, Store};
 use crate::settings::Settings;
 use weir_engine::protocol::{OnTrial, Why};
 use weir_engine::trial::TrackRecord;
 use weir_wasm::Runtime;
-use weir_wasm::ruleset::{Definition, RuleSet};
+use weir_wasm::definition::Definition;
+use weir_wasm::ruleset::RuleSet;
 
 /// The set to begin with.
 pub struct Bootstrap {
@@ -33,36 +34,43 @@ impl Bootstrap {
     /// If neither the pinned set, nor the folder's, nor an earlier one can be used: what is wrong with the folder's. If nobody
     /// can say whether a set is pinned.
     pub fn choose(settings: &Settings, runtime: &Runtime, store: &Store) -> anyhow::Result<Bootstrap> {
-        let pin = store.pin()?;
-        match pin.as_ref().map(|pin| prove_kept(settings, runtime, store, pin)) {
-            Some(Ok(rules)) => {
-                let folder = beside(settings, runtime, store, rules.hash());
-                tracing::warn!(pinned = rules.hash(), "a pinned set of rules runs; `weir rules resume` follows the folder again");
-                let refusal = folder.as_ref().err().map(refusal);
-                return Ok(Bootstrap {
-                    rules,
-                    why: Why::Pinned,
-                    refusal,
-                    folder: folder.ok().flatten(),
-                    again: None,
-                    unusable: None,
-                });
+        let pinned = store.pin()?;
+        let pin = match pinned.as_ref().map(|pin| prove_kept(settings, runtime, store, pin)) {
+            None => Pin::None,
+            Some(Ok(rules)) => Pin::Other(rules),
+            Some(Err(error)) => {
+                warn_of_pin(pinned.as_deref(), &error);
+                Pin::None
             }
-            Some(Err(error)) => warn_of_pin(pin.as_deref(), &error),
-            None => {}
-        }
-        let folder = settings.definition().and_then(|definition| prove_folder(runtime, store, definition));
-        let error = match folder {
-            Ok(rules) => {
-                let first = Bootstrap { rules, why: Why::Folder, refusal: None, folder: None, again: None, unusable: pin };
-                return Ok(first.or_before(settings, runtime, store));
-            }
-            Err(error) => error,
         };
-        let Some(rules) = last_good(settings, runtime, store) else { return Err(error) };
-        let refusal = refusal(&error);
-        tracing::error!(running = rules.hash(), "an earlier set of rules runs: {}", refusal.message);
-        Ok(Bootstrap { rules, why: Why::LastGood, refusal: Some(refusal), folder: None, again: None, unusable: pin })
+        let unusable = if let Pin::None = pin { pinned } else { None };
+        let folder = || match settings.definition().and_then(|definition| prove_folder(runtime, store, definition)) {
+            Ok(rules) => Folder::Other(rules),
+            Err(error) => Folder::Nothing(error),
+        };
+        let (rules, why, refusal) = match decide(pin, folder, Standing::None) {
+            Decision::Activate(rules, why) => (rules, why, None),
+            Decision::FallBack(error) => {
+                let Some(rules) = last_good(settings, runtime, store) else { return Err(error) };
+                tracing::error!(running = rules.hash(), "an earlier set of rules runs: {error:#}");
+                (rules, Why::LastGood, Some(Refusal::of(&error)))
+            }
+            // No set is in force that could stay, and nobody looks twice at the folder.
+            Decision::Wait | Decision::Keep(_) | Decision::Refuse(_) => bail!("no set of rules can run"),
+        };
+        let begun = Bootstrap { rules, why, refusal, folder: None, again: None, unusable };
+        match why {
+            Why::Pinned => Ok(begun.beside_pin(settings, runtime, store)),
+            Why::Folder => Ok(begun.or_before(settings, runtime, store)),
+            Why::LastGood => Ok(begun),
+        }
+    }
+
+    /// What of the folder waits while a set is pinned, or why that could not run.
+    fn beside_pin(self, settings: &Settings, runtime: &Runtime, store: &Store) -> Bootstrap {
+        let folder = beside(settings, runtime, store, self.rules.hash());
+        tracing::warn!(pinned = self.rules.hash(), "a pinned set of rules runs; `weir rules resume` follows the folder again");
+        Bootstrap { refusal: folder.as_ref().err().map(Refusal::of), folder: folder.ok().flatten(), ..self }
     }
 
     /// The set from before, if this one has yet to show that it is sound: it was on trial when a process ended, or it has never

@@ -4,6 +4,7 @@
 //! two transactions. Whoever wants something of the loader has a [`Handle`]. It knows the engine, and the engine does not know it.
 
 mod bootstrap;
+mod decision;
 mod loader;
 pub mod report;
 mod settings;

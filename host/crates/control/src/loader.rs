@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use super::bootstrap::{Bootstrap, beside, last_good, prove_folder, prove_kept, warn_of_pin};
+use super::decision::{Decision, Folder, Pin, Standing, decide};
 use super::report::Refusal;
 use super::settings::{Settings, Source};
 use super::store::{Decisions, Store};
@@ -37,8 +38,9 @@ use weir_engine::shadow::Candidate;
 use weir_engine::trial::TrackRecord;
 use weir_system::clock::now;
 use weir_wasm::Runtime;
+use weir_wasm::definition::Definition;
 use weir_wasm::description::SetDescription;
-use weir_wasm::ruleset::{Definition, RuleSet};
+use weir_wasm::ruleset::RuleSet;
 
 /// How often files are looked at. A change is taken when it has been the same in two looks.
 const LOOK: Duration = Duration::from_millis(150);
@@ -174,7 +176,7 @@ impl Loader {
 
     /// Decides which set should run. What is refused stands in the status.
     fn review(&mut self) {
-        if let Err(error) = self.decide() {
+        if let Err(error) = self.follow() {
             let refusal = refusal(&error);
             let mut known = false;
             update(&self.status, |status| known = status.refusal.as_ref().is_some_and(|last| last.message == refusal.message));
@@ -196,52 +198,104 @@ impl Loader {
         }
     }
 
-    /// Makes the set live that should be. An error says why the folder's is not.
-    fn decide(&mut self) -> anyhow::Result<()> {
+    /// Has the set run that should. An error says why the folder's does not.
+    fn follow(&mut self) -> anyhow::Result<()> {
         let began = Instant::now();
-        let pin = self.store.pin()?;
-        // One that is still on trial would be taken back by it, pinned or not.
-        let is_live = pin.as_ref() == Some(&self.live.set.hash) && self.before.is_none();
-        match pin.as_ref().filter(|_| !is_live).map(|pin| prove_kept(&self.settings, &self.runtime, &self.store, pin)) {
-            // Another process on this folder went back.
-            Some(Ok(rules)) => return self.go_live(&rules, Cause::Found(Why::Pinned), began).map(drop),
-            Some(Err(error)) if self.unusable != pin => warn_of_pin(pin.as_deref(), &error),
-            _ => {}
-        }
-        if is_live {
-            return self.look_beside();
-        }
-        self.unusable = pin;
-        let files = self.files();
-        let folder = self.reload().and_then(|()| self.settings.definition());
-        if !self.watch.still(files.into_iter()) {
-            return Ok(()); // Some of what was read may be older than the rest. The next looks see it.
-        }
-        let hash = folder.as_ref().ok().map(Definition::hash);
-        if hash.as_ref() == Some(&self.live.set.hash) && self.store.taken_back(&self.live.set.hash).is_none() {
-            let mut news = std::mem::replace(&mut self.live.why, Why::Folder) != Why::Folder;
-            update(&self.status, |status| {
-                news |= status.refusal.is_some();
-                (status.why, status.refusal, status.folder) = (Why::Folder, None, None);
-            });
-            if news {
-                tracing::info!(ruleset = self.live.set.hash, "the folder has the rules that run");
+        let pin = self.look_at_pin()?;
+        let live = if self.is_rolled_back() { Standing::RolledBack } else { Standing::Good };
+        match decide(pin, || self.look_at_folder(), live) {
+            Decision::Wait => Ok(()),
+            Decision::Keep(Why::Pinned) => self.look_beside(),
+            Decision::Keep(_) => {
+                self.keep_folder();
+                Ok(())
             }
-            return Ok(());
-        }
-        match folder.and_then(|definition| prove_folder(&self.runtime, &self.store, definition)) {
-            Ok(rules) => self.go_live(&rules, Cause::Found(Why::Folder), began).map(drop),
-            Err(error) => {
-                self.live.why = Why::LastGood;
-                update(&self.status, |status| status.why = Why::LastGood);
-                self.leave_taken_back(began).context(format!("{error:#}")).and(Err(error))
+            Decision::Activate(rules, why) => self.go_live(&rules, Cause::Found(why), began).map(drop),
+            Decision::Refuse(error) => {
+                self.keep_last_good();
+                Err(error)
+            }
+            Decision::FallBack(error) => {
+                self.keep_last_good();
+                self.fall_back(began).context(format!("{error:#}")).and(Err(error))
             }
         }
     }
 
+    /// Finds out whether a set is pinned, and whether it can run.
+    fn look_at_pin(&mut self) -> anyhow::Result<Pin<RuleSet>> {
+        let Some(pin) = self.store.pin()? else {
+            self.unusable = None;
+            return Ok(Pin::None);
+        };
+        // One that is still on trial would be rolled back by it, pinned or not.
+        if pin == self.live.set.hash && self.before.is_none() {
+            self.unusable = None;
+            return Ok(Pin::Live);
+        }
+        match prove_kept(&self.settings, &self.runtime, &self.store, &pin) {
+            // Another process on this folder went back.
+            Ok(rules) => Ok(Pin::Other(rules)),
+            Err(error) => {
+                if self.unusable.as_ref() != Some(&pin) {
+                    warn_of_pin(Some(&pin), &error);
+                }
+                self.unusable = Some(pin);
+                Ok(Pin::None)
+            }
+        }
+    }
+
+    /// Finds out what the folder and the configuration have, and whether that can run.
+    fn look_at_folder(&mut self) -> Folder<RuleSet, anyhow::Error> {
+        let files = self.files();
+        let definition = self.reload().and_then(|()| self.settings.definition());
+        if !self.watch.still(files.into_iter()) {
+            return Folder::Unsettled; // Some of what was read may be older than the rest. The next looks see it.
+        }
+        let is_live = |definition: &Definition| definition.hash() == self.live.set.hash && !self.is_rolled_back();
+        match definition {
+            Ok(definition) if is_live(&definition) => Folder::Live,
+            Ok(definition) => match prove_folder(&self.runtime, &self.store, definition) {
+                Ok(rules) => Folder::Other(rules),
+                Err(error) => Folder::Nothing(error),
+            },
+            Err(error) => Folder::Nothing(error),
+        }
+    }
+
+    /// Returns whether a trial speaks against the set in force: one of another process, where it still runs.
+    fn is_rolled_back(&self) -> bool {
+        self.store.taken_back(&self.live.set.hash).is_some()
+    }
+
+    /// The set in force is what the folder has.
+    fn keep_folder(&mut self) {
+        let mut news = std::mem::replace(&mut self.live.why, Why::Folder) != Why::Folder;
+        update(&self.status, |status| {
+            news |= status.refusal.is_some();
+            (status.why, status.refusal, status.folder) = (Why::Folder, None, None);
+        });
+        if news {
+            tracing::info!(ruleset = self.live.set.hash, "the folder has the rules that run");
+        }
+    }
+
+    /// The set in force stays, though the folder has another one, which can't run.
+    fn keep_last_good(&mut self) {
+        self.live.why = Why::LastGood;
+        update(&self.status, |status| status.why = Why::LastGood);
+    }
+
+    /// Goes on with the last good set.
+    fn fall_back(&mut self, began: Instant) -> anyhow::Result<()> {
+        let rules = last_good(&self.settings, &self.runtime, &self.store).context("there is no other set to go on with")?;
+        self.go_live(&rules, Cause::Found(Why::LastGood), began).map(drop)
+    }
+
     /// Sees what waits in the folder while a set is pinned. An error says why that could not run.
     fn look_beside(&mut self) -> anyhow::Result<()> {
-        (self.unusable, self.live.why) = (None, Why::Pinned);
+        self.live.why = Why::Pinned;
         let folder = self.reload().and_then(|()| beside(&self.settings, &self.runtime, &self.store, &self.live.set.hash));
         let (folder, failed) = match folder {
             Ok(folder) => (folder, Ok(())),
@@ -261,15 +315,6 @@ impl Loader {
             }
         });
         failed
-    }
-
-    /// If the set in force was taken back by another process, goes on with the last good one.
-    fn leave_taken_back(&mut self, began: Instant) -> anyhow::Result<()> {
-        if self.store.taken_back(&self.live.set.hash).is_none() {
-            return Ok(());
-        }
-        let rules = last_good(&self.settings, &self.runtime, &self.store).context("there is no other set to go on with")?;
-        self.go_live(&rules, Cause::Found(Why::LastGood), began).map(drop)
     }
 
     /// Reads the configuration again. Only what is said of rules, trials and shadows is taken. What else has changed is told.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use weir_engine::snapshot::Snapshot;
+use weir_system::clock::now;
 
 // Parts of what is told that others define.
 pub use weir_engine::protocol::Why;
@@ -99,6 +100,13 @@ pub struct Refusal {
     pub at: i64,
     /// The reason, with the file and the remedy.
     pub message: String,
+}
+
+impl Refusal {
+    /// Returns that something is not done now, for the reason `error`.
+    pub fn of(error: &anyhow::Error) -> Refusal {
+        Refusal { at: now(), message: format!("{error:#}") }
+    }
 }
 
 /// That a set went live, or would.

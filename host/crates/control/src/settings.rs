@@ -4,8 +4,8 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 
 use weir_engine::TrialBounds;
+use weir_wasm::definition::Definition;
 use weir_wasm::rule::Rule;
-use weir_wasm::ruleset::Definition;
 
 /// Which rules should run, and how they are swapped.
 #[derive(Clone, Debug, PartialEq)]

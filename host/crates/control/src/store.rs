@@ -25,10 +25,10 @@ use sha2::{Digest, Sha256};
 use super::report::TakenBack;
 use weir_engine::protocol::{OnTrial, Why};
 use weir_system::{files, folder};
+use weir_wasm::definition::{Defined, Definition};
 use weir_wasm::description::SetDescription;
 use weir_wasm::hex;
 use weir_wasm::rule::Rule;
-use weir_wasm::ruleset::{Defined, Definition};
 
 /// How old a component must be before it is thrown away that no set has: another process may be about to write the set.
 const SETTLED: Duration = Duration::from_secs(3_600);

@@ -13,7 +13,7 @@ use weir_core::record::Part;
 use crate::instances::RuleInstances;
 use crate::protocol::{Activated, Activation, Event, OnTrial, Why};
 use crate::settings::TrialBounds;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Swaps};
 use crate::trial::{TrackRecord, Trial, TrialReport, Verdict};
 
 /// The set in force, and those around it. The data loop that owns it is the only one that changes it.
@@ -28,15 +28,6 @@ pub(crate) struct ActiveRules {
     /// What the set in force has done lately; while it is on trial, the one before.
     lately: TrackRecord,
     swaps: Swaps,
-}
-
-/// How often sets have changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Swaps {
-    /// Sets that went live after the first one, those rolled back to included.
-    pub live: u64,
-    /// Sets that were rolled back by their trial.
-    pub rolled_back: u64,
 }
 
 /// A trial that is under way.

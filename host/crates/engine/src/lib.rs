@@ -15,6 +15,8 @@ pub mod shadow;
 
 mod active;
 
+mod open_transaction;
+
 pub mod snapshot;
 
 mod data_loop;
@@ -25,7 +27,6 @@ mod fault_log;
 
 mod same_topic;
 
-pub use active::Swaps;
 pub use data_loop::{Setup, Summary};
 pub use instances::{Process, RuleInstances};
 pub use settings::{CountSettings, TrialBounds};

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::active::Swaps;
 use crate::protocol::Why;
 use crate::trial::TrialReport;
 use weir_core::counts::{Counts, Window};
@@ -67,6 +66,15 @@ pub struct Snapshot {
     pub lag: BTreeMap<i32, i64>,
     /// The last messages with their verdicts, the oldest first, at most [`LAST_MESSAGES`].
     pub last: VecDeque<Message>,
+}
+
+/// How often sets have changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swaps {
+    /// Sets that went live after the first one, those rolled back to included.
+    pub live: u64,
+    /// Sets that were rolled back by their trial.
+    pub rolled_back: u64,
 }
 
 /// What the data loop is doing.

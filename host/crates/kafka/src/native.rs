@@ -17,8 +17,6 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
-use super::troubles::Quiet;
-
 /// The most that a length takes in a record.
 pub(super) const LENGTH_BYTES: usize = 5;
 /// Under this name the client knows who listens to it.
@@ -297,14 +295,14 @@ struct Requests {
 }
 
 /// A producer whose requests are seen. It has to outlive its topics.
-pub(super) struct Watched {
+pub(super) struct Watched<C: ClientContext> {
     /// Ends before what its threads write to.
-    client: Client<Quiet>,
+    client: Client<C>,
     requests: Arc<Requests>,
 }
 
-impl Watched {
-    pub(super) fn open(settings: &ClientConfig, context: Quiet) -> KafkaResult<Watched> {
+impl<C: ClientContext> Watched<C> {
+    pub(super) fn open(settings: &ClientConfig, context: C) -> KafkaResult<Watched<C>> {
         let (native, requests) = (settings.create_native_config()?, Arc::<Requests>::default());
         // SAFETY: the configuration is alive, and the name is copied. What the interceptor gets outlives the client.
         unsafe {
@@ -315,7 +313,7 @@ impl Watched {
         Ok(Watched { client, requests })
     }
 
-    pub(super) fn client(&self) -> &Client<Quiet> {
+    pub(super) fn client(&self) -> &Client<C> {
         &self.client
     }
 

@@ -117,7 +117,7 @@ fn at_most(record: &Outgoing<'_>) -> usize {
 pub(super) struct Weigher {
     /// Goes before its producer.
     topic: Topic,
-    producer: Watched,
+    producer: Watched<Quiet>,
     /// What a request takes beside a batch and its length.
     overhead: usize,
 }

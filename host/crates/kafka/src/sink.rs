@@ -18,7 +18,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::anyhow;
+use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::client;
 use super::failure::{self, Failure, Operation};
@@ -27,7 +29,6 @@ use super::outbox::{Outbox, Undelivered};
 use super::refusals::{Refusals, Tally};
 use super::scale::Scale;
 use super::settings::{Delivery, Settings};
-use super::source::Source;
 use super::transaction::Transactions;
 use super::troubles::Troubles;
 pub use super::writer::Work;
@@ -209,30 +210,28 @@ impl Sink {
         }
     }
 
-    /// Commits `parts`, all of which were sent: waits until they are delivered, and commits their offsets, and `states`. If it
-    /// fails, or if sending has failed, the transaction is to be abandoned and the messages are to be read again.
-    pub fn commit(
+    /// Returns whether offsets are committed within transactions.
+    pub(super) fn is_transactional(&self) -> bool {
+        self.transactions.is_some()
+    }
+
+    /// Commits the transaction with `offsets` of `topic`, as the group's member `membership`. All of it is delivered.
+    pub(super) fn commit(
         &mut self,
-        parts: &[Part],
-        states: &[(i32, String)],
-        source: &mut Source,
+        offsets: &TopicPartitionList,
+        topic: &str,
+        membership: &Arc<ConsumerGroupMetadata>,
         give_up: &mut dyn FnMut() -> bool,
     ) -> Result<(), Failure> {
-        let offsets = source.offsets(parts, states)?;
-        self.drain(parts, give_up)?;
-        match &mut self.transactions {
-            None => source.commit(&offsets, give_up)?,
-            Some(transactions) => {
-                let lost = || Failure::Wait(anyhow!("failed to commit: this process is no member of the group any more"));
-                let membership = source.membership().ok_or_else(lost)?;
-                transactions.add_offsets(&self.outbox, (&offsets, source.topic()), membership, give_up)?;
-                transactions.commit(&self.outbox, give_up)?;
-            }
-        }
-        source.advance(&offsets);
+        let Some(transactions) = &mut self.transactions else { return Ok(()) };
+        transactions.add_offsets(&self.outbox, (offsets, topic), membership, give_up)?;
+        transactions.commit(&self.outbox, give_up)
+    }
+
+    /// Forgets what was learned about `parts`, which are committed.
+    pub(super) fn forget(&mut self, parts: &[Part]) {
         self.refusals.forget(parts);
         self.scale.rest();
-        Ok(())
     }
 
     /// Gives up what was sent since the last commit.
@@ -313,7 +312,7 @@ impl Sink {
 
     /// Waits until all is delivered, and fails if something was not. What only a person can mend is told first. Then comes what was
     /// learned, then why the transaction has failed, and then what may be no more than a consequence of it.
-    fn drain(&mut self, parts: &[Part], give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+    pub(super) fn drain(&mut self, parts: &[Part], give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         let (mut learned, mut failures) = (None, Vec::new());
         let (batch_bytes, mut crowded) = (self.outbox.batch_bytes(), None);
         for bad in self.outbox.drain(give_up)? {

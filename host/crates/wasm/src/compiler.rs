@@ -19,7 +19,7 @@ use wasmparser::{CustomSectionReader, KnownCustom, Name, Parser, Payload};
 use wasmtime::Engine;
 
 use super::cgroup;
-use super::runtime::{MAX_COMPONENT_BYTES, engine_config};
+use super::engine::{MAX_COMPONENT_BYTES, engine_config};
 use super::settings::Compile;
 use weir_core::printable::harmless;
 use weir_core::units::size;

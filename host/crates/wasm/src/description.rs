@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use weir_core::pipeline::Manifest;
 
+use crate::definition::Definition;
 use crate::hex;
-use crate::ruleset::Definition;
 
 /// A set of rules.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -10,16 +10,15 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::error::Context as _;
-use wasmtime::{Config, Engine, EngineWeak, OptLevel, WasmBacktraceDetails};
+use wasmtime::{Engine, EngineWeak};
 
 use super::bindings::{Rule, RulePre};
 use super::cache::Cache;
 use super::compiler::Compiler;
+use super::engine::{MAX_COMPONENT_BYTES, engine_config};
 use super::guest::Guest;
 use weir_core::printable::harmless;
 
-/// Largest component that is compiled. Compilation takes time and memory in proportion; honest rules have some 100 KiB.
-pub const MAX_COMPONENT_BYTES: usize = 8 << 20;
 /// How often the clock of the deadlines ticks.
 pub(super) const TICK: Duration = Duration::from_millis(10);
 /// Depths of stacks are rounded up to multiples of this, in bytes, so that there are few engines.
@@ -174,15 +173,6 @@ fn cache_key(engine: &Engine, digest: &[u8; 32]) -> String {
     engine.precompile_compatibility_hash().hash(&mut hasher);
     hasher.write(digest);
     hex(&hasher.0.finalize())
-}
-
-/// What shapes compiled code.
-pub(super) fn engine_config() -> Config {
-    let mut config = Config::new();
-    config.cranelift_opt_level(OptLevel::Speed).epoch_interruption(true).concurrency_support(false);
-    // A guest's debug information takes time that no deadline bounds. Without this a variable of the environment asks for it.
-    config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
-    config
 }
 
 /// The first `bytes` in hexadecimal.

@@ -8,7 +8,7 @@ use ratatui::backend::TestBackend;
 
 use super::*;
 use weir_control::report::{Refusal, RuleDescription, TakenBack};
-use weir_engine::snapshot::{Message, Rejected, Verdict};
+use weir_engine::snapshot::{Message, Rejected, Snapshot, Verdict};
 
 const INVITATION: &str = "swap rules meanwhile: edit weir.toml, or weir rules deploy RULE.wasm";
 
@@ -55,7 +55,7 @@ fn snapshot() -> Snapshot {
 }
 
 fn render_with(snapshot: &Snapshot, status: &Status, log: &str, width: u16, height: u16) -> String {
-    let mut rates = Rates::default();
+    let mut rates = crate::view::rates::Rates::default();
     rates.add(snapshot, Duration::from_secs(1));
     let uptime = Duration::from_secs(63);
     let scene = Scene { snapshot, status, rates: &rates, log, invitation: INVITATION, uptime, now: 2_000 };

@@ -16,8 +16,9 @@ use weir_engine::protocol::{Command, Why};
 use weir_engine::shadow::{Candidate, ShadowReport, ShadowSampler};
 use weir_system::clock::now;
 use weir_wasm::Occasion;
+use weir_wasm::definition::{Defined, Definition, read};
 use weir_wasm::rule::Rule;
-use weir_wasm::ruleset::{Defined, Definition, RuleSet, read};
+use weir_wasm::ruleset::RuleSet;
 
 const NO_CANDIDATE: &str = "no candidate runs; `weir rules shadow` starts one";
 

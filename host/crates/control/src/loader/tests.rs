@@ -569,7 +569,7 @@ fn whoever_leaves_a_set_that_was_taken_back_elsewhere_goes_on_with_one_that_is_n
     // Another process tries a third one, and takes the second one back.
     let rule = Rule { file: field.file(), ..field.loader.settings.pipeline[0].clone() };
     let third =
-        Definition { rules: vec![weir_wasm::ruleset::Defined::new(rule, variant(3))], ..field.loader.live.definition.clone() };
+        Definition { rules: vec![weir_wasm::definition::Defined::new(rule, variant(3))], ..field.loader.live.definition.clone() };
     let store = &field.loader.store;
     let set = SetDescription::of(&third, &[Manifest::default()]);
     store.save(&third, &Saved { set, at: now() + 1_000, why: Why::Folder, live: true }, &[]).unwrap();

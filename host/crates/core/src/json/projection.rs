@@ -1,6 +1,5 @@
 //! Which members are wanted, as a tree of names.
 
-use super::scan::{Found, Problem, Scan};
 use super::text;
 
 /// Index of a wanted member, or of an object on the way to one, in its [`Projection`]. The message itself is node 0.
@@ -107,19 +106,6 @@ impl Projection {
     /// The wanted element `index` of the array at `node`.
     pub(super) fn element(&self, node: Node, index: usize) -> Option<Node> {
         self.branches[node].children.iter().copied().find(|child| self.branches[*child].index == Some(index))
-    }
-
-    /// Validates `message` and notes in `layout`, one entry a node, where the wanted members are.
-    ///
-    /// # Errors
-    /// What is wrong with the message. The layout is then of no use.
-    ///
-    /// # Panics
-    /// If `layout` has not [`nodes`](Self::nodes) entries.
-    pub fn scan(&self, message: &[u8], layout: &mut [Found]) -> Result<(), Problem> {
-        assert_eq!(layout.len(), self.nodes(), "one entry a node");
-        layout.fill(Found::default());
-        Scan::new(self, message, layout).message()
     }
 }
 

@@ -144,6 +144,21 @@ pub fn exceeded_depth(bytes: &[u8]) -> Option<usize> {
     (problem == Err(Problem::TooDeep)).then_some(MAX_DEPTH - MAX_LEVELS)
 }
 
+impl Projection {
+    /// Validates `message` and notes in `layout`, one entry a node, where the wanted members are.
+    ///
+    /// # Errors
+    /// What is wrong with the message. The layout is then of no use.
+    ///
+    /// # Panics
+    /// If `layout` has not [`nodes`](Self::nodes) entries.
+    pub fn scan(&self, message: &[u8], layout: &mut [Found]) -> Result<(), Problem> {
+        assert_eq!(layout.len(), self.nodes(), "one entry a node");
+        layout.fill(Found::default());
+        Scan::new(self, message, layout).message()
+    }
+}
+
 /// What a value is, and whether it is a string with escapes.
 type Value = (Kind, bool);
 

@@ -13,7 +13,7 @@ use crate::protocol::{self, Activated, Activation, LoopId, Loops, OnTrial};
 use crate::snapshot::Snapshot;
 use crate::trial::TrackRecord;
 use weir_core::pipeline::Manifest;
-use weir_core::record::{Cause, Rejection};
+use weir_core::record::{Batch, Cause, Rejection, Step};
 use weir_core::reserved::Reason;
 use weir_kafka::testing::{Broker, Code, Input, Received, Request, eventually, settings};
 use weir_kafka::writer;

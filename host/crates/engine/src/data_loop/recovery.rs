@@ -1,0 +1,151 @@
+//! How a data loop begins, and begins anew after a failure: with what is committed.
+//!
+//! Offsets and the state of the counts are committed together, and both are taken up together. What speaks against going on is
+//! found here too: a topic that is another one than before, and a state that can't be read.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use weir_core::state::State;
+use weir_kafka::offsets::Committed;
+use weir_kafka::reset::Position;
+use weir_kafka::{Failure, Polled, Restored};
+
+use super::{Engine, Phase, waiting};
+
+impl<C: Fn() -> i64> Engine<'_, C> {
+    /// Begins anew with what is committed, offsets and counts. Where that can't be had yet, what the group gives and takes meanwhile
+    /// is served: it waits for an answer.
+    pub(super) fn recover(&mut self) -> Result<(), Failure> {
+        let recovered = self.begin_anew();
+        match recovered {
+            Ok(()) => self.phase = Phase::Reading,
+            Err(_) => self.serve_group()?,
+        }
+        recovered
+    }
+
+    fn begin_anew(&mut self) -> Result<(), Failure> {
+        self.committed.clear();
+        let restored = self.session.restore(&mut waiting(self.shutdown, self.session.troubles().clone(), self.snapshot))?;
+        let Restored { committed, topic } = restored;
+        self.transaction.forget();
+        self.counts.clear();
+        if committed.is_empty() {
+            if self.missing.is_some() {
+                self.session.find_topic()?;
+            }
+            self.missing = None;
+            return Ok(());
+        }
+        for found in &committed {
+            let (state, now, partition) = (self.state(found, &committed, &topic)?, (self.clock)(), found.partition);
+            self.counts.restore(partition, now, &state);
+            self.committed.insert(partition, state.to_metadata());
+        }
+        self.is_still(topic)?;
+        self.missing = None;
+        self.session.troubles().over();
+        Ok(())
+    }
+
+    /// Takes note of what the group gives and takes while nothing can be recovered. Records are read again once all is recovered.
+    fn serve_group(&mut self) -> Result<(), Failure> {
+        self.transaction.forget();
+        match self.poll(Duration::ZERO)? {
+            Polled::Revoked => self.revoked(),
+            Polled::Assigned(partitions) => self.assigned(partitions),
+            Polled::Nothing | Polled::Messages => {}
+        }
+        Ok(())
+    }
+
+    /// Looks now and then whether the input topic was deleted and created anew while it is read.
+    pub(super) fn check_topic(&mut self) -> Result<(), Failure> {
+        if !self.same_topic.is_due() || self.session.troubles().outage().is_some() {
+            return Ok(());
+        }
+        self.is_same_topic()
+    }
+
+    /// Why reading ends: offsets that are gone are no loss where the topic is another one.
+    pub(super) fn or_another_topic(&mut self, failure: Failure) -> Failure {
+        match failure {
+            Failure::Stop(_) => self.is_same_topic().err().unwrap_or(failure),
+            failure => failure,
+        }
+    }
+
+    /// Why a topic that stays missing ends the process, with what has to be known where that is the input.
+    pub(super) fn or_input_is_gone(&self, error: anyhow::Error) -> anyhow::Error {
+        if !matches!(self.session.find_topic(), Err(Failure::Missing(_))) {
+            return error;
+        }
+        let fresh_start = self.session.reset().fresh_start();
+        anyhow!(
+            "{error:#}; once it is created anew, stop all other processes of the group and {fresh_start}: headers of what was \
+             written name records of the topic that is gone"
+        )
+    }
+
+    /// Asks for the id of the input topic, and stops if it is not the one that was read before.
+    fn is_same_topic(&mut self) -> Result<(), Failure> {
+        let found = self.session.topic_id();
+        self.is_still(found)
+    }
+
+    /// Stops if the input topic, whose id is `found` to be this, is not the one that was read before.
+    fn is_still(&mut self, found: String) -> Result<(), Failure> {
+        if self.same_topic.is_still(found) {
+            return Ok(());
+        }
+        let (topic, remedy) = (self.session.topic(), self.session.reset().renewal());
+        Err(Failure::Stop(anyhow!("failed to read on in topic {topic}: it was deleted and created anew; {remedy}")))
+    }
+
+    /// The state to go on with in the partition of `found`, one of `all`.
+    fn state(&self, found: &Committed, all: &[Committed], topic: &str) -> Result<State, Failure> {
+        let (partition, name) = (found.partition, self.session.topic());
+        let fresh = || State::new(topic, found.offset.unwrap_or_default());
+        match State::parse(&found.metadata) {
+            Ok(None) => {
+                if found.offset.is_some_and(|offset| offset > 0) {
+                    tracing::info!(
+                        partition,
+                        offset = found.offset,
+                        "no counts were committed with this offset: they begin there"
+                    );
+                }
+                Ok(fresh())
+            }
+            Ok(Some(state)) if !state.topic.is_empty() && !topic.is_empty() && state.topic != topic => {
+                let remedy = self.session.reset().renewal();
+                Err(Failure::Stop(anyhow!(
+                    "failed to go on with partition {partition} of topic {name}: the topic was deleted and created anew since \
+                     its offset was committed; {remedy}"
+                )))
+            }
+            Ok(Some(mut state)) => {
+                // Nobody may have answered: what is known is not forgotten.
+                if !topic.is_empty() {
+                    topic.clone_into(&mut state.topic);
+                }
+                Ok(state)
+            }
+            Err(unreadable) if self.reset_bad_state => {
+                tracing::warn!(partition, "the state in the committed offset cannot be read, {unreadable}: counts begin anew");
+                Ok(fresh())
+            }
+            Err(unreadable) => {
+                // The offset itself is as good as any: keeping it writes nothing twice.
+                let is_unreadable = |found: &&Committed| State::parse(&found.metadata).is_err();
+                let partitions: Vec<i32> = all.iter().filter(is_unreadable).map(|found| found.partition).collect();
+                let remedy = self.session.reset().remedy(&partitions, Position::Current);
+                Err(Failure::Stop(anyhow!(
+                    "failed to go on with partition {partition} of topic {name}: the state in its committed offset cannot be \
+                     read, {unreadable}; `counts.on_bad_state = \"reset\"` counts anew from there, or, {remedy}"
+                )))
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What a data loop has in hand: the records that were read since the last commit, in the parts in which they were read and
+//! processed, and the transaction in which their results are sent.
+//!
+//! Parts are buffers that are used again. Where a transaction is abandoned, what is in hand may be sent once more, if all that was
+//! read since the last commit is still there.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use weir_core::record::{Batch, Part, Step};
+use weir_kafka::BatchLimits;
+
+/// How long a transaction takes in new records under lag: what it costs vanishes, and readers do not wait for long.
+const OPEN: Duration = Duration::from_millis(100);
+/// If rules take longer than this, the transaction is opened only after they finish and carries one part; an open one would hit
+/// `transaction.timeout.ms`, again and again.
+const SLOW: Duration = Duration::from_secs(1);
+/// How long what is in hand is sent again and again. The consumer is not polled meanwhile, and the group waits for that.
+const RESENDING: Duration = Duration::from_secs(10);
+
+/// The transaction of a data loop, which may be open or not.
+pub(crate) struct OpenTransaction {
+    topic: Arc<str>,
+    limits: BatchLimits,
+    /// Buffers. The results of the first `sent` were sent since `begun`.
+    parts: Vec<Part>,
+    sent: usize,
+    /// Since when it is open.
+    begun: Option<Instant>,
+    /// How long the rules took for it.
+    processing: Duration,
+    /// Send one part per transaction, because rules were slow or the last commit failed.
+    cautious: bool,
+    /// How many parts are in hand that were abandoned and can be sent again: all that was read since the last commit.
+    held: usize,
+    /// Since when they are sent again.
+    resending: Option<Instant>,
+    /// Something that was read is in none of these parts, and is to be read again.
+    incomplete: bool,
+}
+
+impl OpenTransaction {
+    /// Returns one of records of `topic` that is not open. It takes in no more than `limits`, and the part that passes them.
+    pub(crate) fn new(topic: Arc<str>, limits: BatchLimits) -> OpenTransaction {
+        OpenTransaction {
+            topic,
+            limits,
+            parts: Vec::new(),
+            sent: 0,
+            begun: None,
+            processing: Duration::ZERO,
+            cautious: false,
+            held: 0,
+            resending: None,
+            incomplete: false,
+        }
+    }
+
+    /// Returns since when it is open, if it is.
+    pub(crate) fn begun(&self) -> Option<Instant> {
+        self.begun
+    }
+
+    /// Returns whether it is open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.begun.is_some()
+    }
+
+    /// Notes that it is open from now on.
+    pub(crate) fn open(&mut self) {
+        self.begun = Some(Instant::now());
+    }
+
+    /// Returns whether it should take no more.
+    pub(crate) fn is_full(&self) -> bool {
+        let batches = || self.sent().iter().map(|part| &part.batch);
+        self.cautious && self.sent > 0
+            || self.begun.is_some_and(|begun| begun.elapsed() >= OPEN)
+            || batches().map(Batch::len).sum::<usize>() >= self.limits.rows
+            || batches().map(Batch::bytes).sum::<usize>() >= self.limits.bytes
+    }
+
+    /// Returns the next part, to be filled and processed.
+    pub(crate) fn next(&mut self) -> &mut Part {
+        if self.parts.len() == self.sent {
+            self.parts.push(Part { batch: Batch::new(self.topic.clone()), step: Step::default() });
+        }
+        &mut self.parts[self.sent]
+    }
+
+    /// Returns the index of the next part among those of the transaction.
+    pub(crate) fn index(&self) -> usize {
+        self.sent
+    }
+
+    /// Returns the parts whose results were sent.
+    pub(crate) fn sent(&self) -> &[Part] {
+        &self.parts[..self.sent]
+    }
+
+    /// Counts the next part to those whose results were sent, or are about to be. Returns it.
+    pub(crate) fn send(&mut self) -> (&[Part], &Part) {
+        self.sent += 1;
+        self.held = self.held.max(self.sent);
+        let sent = &self.parts[..self.sent];
+        (sent, &sent[self.sent - 1])
+    }
+
+    /// Adds what the rules took for the next part.
+    pub(crate) fn took(&mut self, time: Duration) {
+        self.processing += time;
+    }
+
+    /// Returns what the rules took for all of it.
+    pub(crate) fn processing(&self) -> Duration {
+        self.processing
+    }
+
+    /// Notes whether something that was read is in none of the parts.
+    pub(crate) fn set_incomplete(&mut self, incomplete: bool) {
+        self.incomplete = incomplete;
+    }
+
+    /// Ends it: it is committed.
+    pub(crate) fn committed(&mut self) {
+        self.cautious = self.processing >= SLOW;
+        (self.begun, self.sent, self.processing) = (None, 0, Duration::ZERO);
+        (self.held, self.resending) = (0, None);
+    }
+
+    /// Ends it: it is abandoned. What is in hand is kept.
+    pub(crate) fn abandoned(&mut self) {
+        (self.begun, self.sent, self.processing) = (None, 0, Duration::ZERO);
+    }
+
+    /// Notes that it has failed. Returns whether what is in hand can be sent again as it is.
+    pub(crate) fn failed(&mut self, learned: bool) -> bool {
+        self.cautious = true;
+        if !learned {
+            return false;
+        }
+        let begun = self.resending.get_or_insert_with(Instant::now);
+        self.held > 0 && !self.incomplete && begun.elapsed() < RESENDING
+    }
+
+    /// Returns whether parts are left to be sent again.
+    pub(crate) fn has_more(&self) -> bool {
+        self.sent < self.held
+    }
+
+    /// Forgets what is in hand: it is read again from what is committed.
+    pub(crate) fn forget(&mut self) {
+        (self.held, self.resending, self.incomplete) = (0, None, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transaction(rows: usize) -> OpenTransaction {
+        OpenTransaction::new("in".into(), BatchLimits { rows, bytes: 1 << 20, linger: Duration::ZERO })
+    }
+
+    fn fill(transaction: &mut OpenTransaction, records: usize) {
+        let batch = &mut transaction.next().batch;
+        batch.clear();
+        (0..records).for_each(|offset| batch.push(0, offset as i64, None, None, Some(b"{}")));
+        transaction.open();
+        transaction.send();
+    }
+
+    #[test]
+    fn it_is_full_at_its_limits_and_empty_once_it_is_committed() {
+        let mut transaction = transaction(4);
+        fill(&mut transaction, 3);
+        assert!(!transaction.is_full() && transaction.is_open());
+        fill(&mut transaction, 1);
+        assert!(transaction.is_full());
+        assert_eq!(transaction.sent().len(), 2);
+        transaction.committed();
+        assert!(!transaction.is_full() && !transaction.is_open() && transaction.sent().is_empty());
+    }
+
+    #[test]
+    fn what_is_in_hand_is_sent_again_where_something_was_learned_and_all_of_it_is_there() {
+        let mut transaction = transaction(100);
+        fill(&mut transaction, 1);
+        transaction.abandoned();
+        assert!(transaction.has_more() && !transaction.failed(false) && transaction.failed(true));
+        transaction.set_incomplete(true);
+        assert!(!transaction.failed(true), "something is missing");
+        transaction.forget();
+        assert!(!transaction.has_more() && !transaction.failed(true), "nothing is there");
+    }
+
+    #[test]
+    fn after_a_failure_and_after_slow_rules_a_transaction_has_one_part() {
+        let mut transaction = transaction(100);
+        transaction.failed(false);
+        fill(&mut transaction, 1);
+        assert!(transaction.is_full());
+        transaction.committed();
+        fill(&mut transaction, 1);
+        assert!(!transaction.is_full(), "it went well");
+        transaction.took(SLOW);
+        transaction.committed();
+        fill(&mut transaction, 1);
+        assert!(transaction.is_full());
+    }
+}

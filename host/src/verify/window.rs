@@ -1,0 +1,53 @@
+//! A counts message, and what a cut says of its partitions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use weir_core::state::State;
+
+use super::violation::Place;
+
+/// How many were counted of a type: in the window, and since counting began.
+pub(super) type Pair = (u64, u64);
+
+/// A counts message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Window {
+    pub(super) at: Place,
+    pub(super) start: i64,
+    pub(super) end: i64,
+    pub(super) partitions: BTreeSet<i32>,
+    pub(super) counts: BTreeMap<Box<str>, Pair>,
+}
+
+/// What the cut says of a partition.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Known<'a> {
+    /// It is counted like this. `anew` says that it was counted before, by a state that is gone.
+    State { state: &'a State, anew: bool },
+    /// Nothing is committed of it.
+    Nothing,
+    /// It has an offset without a state.
+    Stateless,
+    /// The input has no such partition.
+    Absent,
+}
+
+/// On which side of the cut a window of one partition is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Before,
+    After,
+    Unknown,
+    Absent,
+}
+
+impl Known<'_> {
+    pub(super) fn side(self, start: i64) -> Side {
+        match self {
+            Known::State { state, .. } if start < state.window.0 => Side::Before,
+            Known::State { .. } | Known::Nothing => Side::After,
+            Known::Stateless => Side::Unknown,
+            Known::Absent => Side::Absent,
+        }
+    }
+}

@@ -12,20 +12,25 @@ WORKDIR /src
 # Dependencies first, from the manifests alone: this layer is made again only when they change.
 COPY Cargo.toml Cargo.lock ./
 COPY host/Cargo.toml host/
+COPY host/crates/core/Cargo.toml host/crates/core/
+COPY host/crates/system/Cargo.toml host/crates/system/
+COPY host/crates/wasm/Cargo.toml host/crates/wasm/
+COPY host/crates/kafka/Cargo.toml host/crates/kafka/
+COPY host/crates/engine/Cargo.toml host/crates/engine/
+COPY host/crates/control/Cargo.toml host/crates/control/
+COPY host/crates/admin/Cargo.toml host/crates/admin/
 COPY rules/sdk/Cargo.toml rules/sdk/
 COPY rules/validation/Cargo.toml rules/validation/
 COPY rules/utc-enrichment/Cargo.toml rules/utc-enrichment/
 COPY rules/device-filter/Cargo.toml rules/device-filter/
-RUN mkdir host/src \
- && touch host/src/lib.rs \
+RUN for crate in host host/crates/* rules/*; do mkdir "$crate/src" && touch "$crate/src/lib.rs"; done \
  && echo 'fn main() {}' > host/src/main.rs \
- && for rule in rules/*; do mkdir "$rule/src" && touch "$rule/src/lib.rs"; done \
  && cargo build --locked --release --package weir
 
-# Then the program. Its files are older than the empty ones that they replace, which is why two are touched.
+# Then the program. Its files are older than the empty ones that they replace, which is why these are touched.
 COPY wit wit
 COPY host host
-RUN touch host/src/lib.rs host/src/main.rs \
+RUN touch host/src/main.rs host/src/lib.rs host/crates/*/src/lib.rs \
  && cargo build --locked --release --package weir
 
 FROM debian:bookworm-slim

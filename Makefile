@@ -10,7 +10,7 @@ WEIR  := $(CARGO) run --release --package weir --
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps rules demo-rules run test test-kafka mutants chaos soak lint bench bench-kafka up down
+.PHONY: help deps check rules demo-rules run test test-core test-kafka mutants chaos soak lint docs msrv package audit fuzz bench bench-kafka release up down
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -24,8 +24,15 @@ demo-rules: rules ## Renew the rules inside `weir demo`, after the rules or the 
 run: rules ## Watch logins flow through the rules: no Kafka, no Docker
 	$(WEIR) demo
 
-test: rules ## Run every test: needs neither Kafka nor Docker
-	$(CARGO) test --release --workspace
+check: deps ## See whether everything compiles, tests and benchmarks too: seconds after an edit
+	$(CARGO) check --release --workspace --all-targets
+	$(CARGO) check --release --package weir --test faults
+
+test-core: ## Test the core, the SDK and the rules in debug, with overflow checks: needs neither wasmtime nor librdkafka
+	$(CARGO) test --package weir-core --package weir-rule $(RULES:%=--package %) -- $(ONLY)
+
+test: rules test-core ## Run every test: needs neither Kafka nor Docker (ONLY=swaps:: those with this in their names)
+	$(CARGO) test --release --workspace -- $(ONLY)
 
 test-kafka: rules ## Run the tests of faults on a real Apache Kafka (KAFKA_ONLY=crashes:: some, FULL=1 all at length): needs Java 17, Maven
 	@scripts/kafka
@@ -48,6 +55,25 @@ lint: deps ## Check the formatting, let clippy complain, and build the SDK's doc
 	$(CARGO) clippy --release --workspace --all-targets -- --deny warnings
 	$(CARGO) clippy --release --package weir --test faults -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --release --package weir-rule --no-deps
+
+docs: deps ## Build the documentation of all crates, for those who work on them
+	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --release --workspace --no-deps --document-private-items
+
+msrv: deps ## Check the SDK and the host with the oldest compilers that their manifests name
+	@scripts/msrv
+
+package: ## See that the SDK can be packaged, and that a rule builds against the package
+	$(CARGO) package --package weir-rule --allow-dirty --no-verify --list
+
+audit: ## Hold the dependencies against deny.toml: advisories, licences, sources
+	@$(CARGO) deny --version >/dev/null 2>&1 || { echo 'installing cargo-deny' >&2; $(CARGO) install --locked cargo-deny; }
+	$(CARGO) deny check
+
+fuzz: ## Fuzz each target for a while: SECONDS=60 TARGET=json; needs a nightly compiler
+	@scripts/fuzz $(or $(SECONDS),60) $(TARGET)
+
+release: rules ## Build the release archive with its checksum into target/dist
+	@scripts/release
 
 bench: rules ## Measure the engine against native code
 	$(CARGO) bench --package weir --bench engine

@@ -55,6 +55,21 @@ fn heavy_dependencies_stand_in_one_manifest_each() {
     }
 }
 
+/// The image builds dependencies from the manifests alone, so it has to know them all.
+#[test]
+fn the_image_knows_every_manifest() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let image = fs::read_to_string(root.join("Dockerfile")).unwrap();
+    let workspace = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let crates = fs::read_dir(root.join("host/crates")).unwrap().map(|entry| entry.unwrap().file_name().display().to_string());
+    let members = workspace.lines().find(|line| line.starts_with("members = ")).unwrap().split('"').skip(1).step_by(2);
+    let members = members.filter(|member| !member.contains('*')).map(str::to_owned);
+    for member in crates.map(|name| format!("host/crates/{name}")).chain(members) {
+        let copied = format!("COPY {member}/Cargo.toml {member}/\n");
+        assert!(image.contains(&copied), "the Dockerfile lacks: {copied}");
+    }
+}
+
 /// A rule has its say in reasons and details, so no decision may hang on their text: a `Cause` says what has happened.
 #[test]
 fn no_fault_is_told_by_its_text() {

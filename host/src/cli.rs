@@ -49,6 +49,7 @@ pub enum Command {
     Build(Build),
     Check(Check),
     Rules(Rules),
+    Config(ConfigArgs),
 }
 
 /// Where the configuration is.
@@ -80,6 +81,16 @@ impl ConfigFile {
         config::Source::new(self.config.as_deref(), self.overrides.clone(), running)
     }
 }
+
+/// Print a configuration file: every key at its default, with its bounds and what it means
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+What a file leaves out keeps its default, and each key can be overridden by a variable of the environment.
+
+Examples:
+  weir config > weir.toml
+  weir config | grep -A 5 '^\\[batch\\]'")]
+pub struct ConfigArgs {}
 
 /// Read logins from Kafka, judge them by the rules, write outputs, rejections and counts back
 #[derive(Args, Clone, Debug)]

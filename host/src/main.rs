@@ -66,5 +66,6 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Build(args) => weir::build::build(&args.paths, &args.out),
         Command::Check(args) => weir::check::check(&args, &args.file.load()?),
         Command::Rules(args) => weir::rules::rules(&args.command),
+        Command::Config(_) => cli::print(&weir::config::document()),
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::defaults::ALIASES;
+use super::keys::{ALIASES, OPEN_TABLES};
 use super::members::Member;
 use weir_core::suggestion::suggestion;
 
@@ -85,14 +85,14 @@ fn rule_config(raw: &Raw, name: &str) -> Option<Path> {
 
 /// `KAFKA_PROPERTIES_SASL_MECHANISM`: Kafka separates the words of a property by dots.
 fn open_table(name: &str) -> Option<Path> {
-    super::defaults::OPEN_TABLES.iter().find_map(|table| {
+    OPEN_TABLES.iter().find_map(|table| {
         let member = name.strip_prefix(&variable(table))?.strip_prefix('_').filter(|member| !member.is_empty())?;
         Some(Path::Key(format!("{table}.{}", member.to_ascii_lowercase().replace('_', "."))))
     })
 }
 
 fn replace(raw: &mut Raw, path: &str, text: &str, name: String) {
-    let open = super::defaults::OPEN_TABLES.iter().any(|table| below(path, table).is_some());
+    let open = OPEN_TABLES.iter().any(|table| below(path, table).is_some());
     let (key, _) = meant(path, Value::Null);
     let value = if open { Value::String(text.to_owned()) } else { interpret(text, &raw.get(&key).value) };
     let (key, value) = meant(path, value);

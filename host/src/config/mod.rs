@@ -1,14 +1,14 @@
 //! Configuration: what was written (raw) becomes what is meant (validated).
 //!
-//! Written are [the defaults](defaults), a TOML file over them, and `WEIR_…` variables over both; [`Raw`](raw::Raw) merges the
+//! Written are [the defaults](keys), a TOML file over them, and `WEIR_…` variables over both; [`Raw`](raw::Raw) merges the
 //! three and knows of every value where it came from, so that each complaint names the place to mend. [`validate`] turns that
 //! into the structs of this file, which the rest of the program relies on without checking again.
 //!
 //! Left out on purpose: what only rules know. `[rule.NAME.config]` is passed on as it is, for the rule itself to judge.
 
 mod brokers;
-mod defaults;
 mod environment;
+mod keys;
 mod kubernetes;
 mod members;
 mod origin;
@@ -33,6 +33,7 @@ use tracing::level_filters::LevelFilter;
 use weir_core::printable::harmless;
 
 pub use brokers::{check as check_brokers, is_host_name};
+pub use keys::document;
 pub use restart::needing_restart;
 pub use salvage::{Salvaged, salvage};
 pub use source::Source;

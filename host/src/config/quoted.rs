@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::defaults::SECRETS;
+use super::keys::SECRETS;
 use super::path::below;
 
 /// Longest text that a complaint quotes, in characters.

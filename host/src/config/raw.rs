@@ -12,7 +12,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::Invalid;
-use super::defaults::{ALIASES, DEFAULTS, OPEN_TABLES, RULE_DEFAULTS};
+use super::keys::{self, ALIASES, OPEN_TABLES};
 use super::members::{Member, Members};
 use super::origin::Origin;
 use super::path::{below, is_rule_config};
@@ -35,14 +35,22 @@ pub(super) struct Setting {
     pub(super) origin: Origin,
 }
 
+impl Setting {
+    /// The value of a key that nobody has written.
+    fn default_of(key: &keys::Key) -> Setting {
+        let value = parse_value(key.default).unwrap_or_else(|| panic!("the default of {} can be read", key.name));
+        Setting { value, origin: Origin::Default }
+    }
+}
+
 impl Raw {
     /// Reads TOML and refuses keys that are not known. `file` is only its name.
     pub(super) fn parse(text: &str, file: &Path) -> Result<Raw, Invalid> {
         let name = file.display().to_string();
         let origin = |at: usize| Origin::File { name: name.clone(), line: line(text, at) };
         let written = Written::parse(text, &origin)?;
-        let mut raw =
-            Raw { settings: Written::defaults(DEFAULTS, "").settings, tables: BTreeMap::new(), members: BTreeMap::new() };
+        let defaults = keys::defaults().map(|(path, key)| (path, Setting::default_of(key)));
+        let mut raw = Raw { settings: defaults.collect(), tables: BTreeMap::new(), members: BTreeMap::new() };
         raw.declare(written.rules());
         raw.refuse_unknown(&written)?;
         raw.settings.extend(written.settings);
@@ -55,8 +63,9 @@ impl Raw {
     /// Gives the rules of these names their defaults, where they have none yet.
     pub(super) fn declare(&mut self, rules: impl IntoIterator<Item = String>) {
         for rule in rules {
-            for (path, default) in Written::defaults(RULE_DEFAULTS, &format!("rule.{rule}")).settings {
-                self.settings.entry(path).or_insert(default);
+            for key in keys::RULE {
+                let path = format!("rule.{rule}.{}", key.name);
+                self.settings.entry(path).or_insert_with(|| Setting::default_of(key));
             }
         }
     }
@@ -150,13 +159,6 @@ impl Written {
         let mut written = Written { settings: BTreeMap::new(), tables: BTreeMap::new(), members: BTreeMap::new() };
         written.flatten(table.into_inner(), "", origin)?;
         Ok(written)
-    }
-
-    fn defaults(text: &str, below: &str) -> Written {
-        let mut written = Written { settings: BTreeMap::new(), tables: BTreeMap::new(), members: BTreeMap::new() };
-        let table = DeTable::parse(text).expect("the defaults are TOML").into_inner();
-        written.flatten(table, below, &|_| Origin::Default).expect("the defaults have values");
-        written
     }
 
     fn flatten(&mut self, table: DeTable<'_>, above: &str, origin: &dyn Fn(usize) -> Origin) -> Result<(), Invalid> {

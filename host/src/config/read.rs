@@ -1,6 +1,6 @@
 //! Typed reading of raw values: each reader says what it expects, and complains with what it found and where.
 //!
-//! Limits are written here as in a configuration (`"64KiB"..="256MiB"`), so that a complaint quotes them as they are written.
+//! Bounds stand in [`super::keys`] as they are written in a configuration, so that a complaint quotes them.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -11,6 +11,7 @@ use chrono::DateTime;
 use serde_json::Value;
 
 use super::Invalid;
+use super::keys::{Takes, takes};
 use super::path::variable;
 use super::quoted::found;
 use super::raw::Raw;
@@ -33,12 +34,13 @@ impl Raw {
         self.read(path, "true or false", Value::as_bool)
     }
 
-    pub(super) fn whole<T: TryFrom<i64>>(&self, path: &str, range: RangeInclusive<i64>) -> Result<T, Invalid> {
-        let expected = match *range.end() {
-            i64::MAX => format!("a whole number from {}", range.start()),
-            end => format!("a whole number from {} to {end}", range.start()),
+    pub(super) fn whole<T: TryFrom<i64>>(&self, path: &str) -> Result<T, Invalid> {
+        let Takes::Whole(from, to) = takes(path) else { panic!("`{path}` is no whole number") };
+        let expected = match to {
+            i64::MAX => format!("a whole number from {from}"),
+            to => format!("a whole number from {from} to {to}"),
         };
-        self.read(path, &expected, |value| T::try_from(value.as_i64().filter(|number| range.contains(number))?).ok())
+        self.read(path, &expected, |value| T::try_from(value.as_i64().filter(|number| (from..=to).contains(number))?).ok())
     }
 
     /// A number from 0 to 1.
@@ -66,9 +68,10 @@ impl Raw {
     }
 
     /// A number of bytes, such as `"4MiB"` or 4194304.
-    pub(super) fn bytes(&self, path: &str, range: RangeInclusive<&str>) -> Result<usize, Invalid> {
-        let limits = limits(&range, units::bytes);
-        self.read(path, &format!("a size from {} to {}, such as \"4MiB\"", range.start(), range.end()), |value| {
+    pub(super) fn bytes(&self, path: &str) -> Result<usize, Invalid> {
+        let (Takes::Size(from, to) | Takes::OptionalSize(from, to)) = takes(path) else { panic!("`{path}` is no size") };
+        let limits = limits(from, to, units::bytes);
+        self.read(path, &format!("a size from {from} to {to}, such as \"4MiB\""), |value| {
             let bytes = match value {
                 Value::String(text) => units::bytes(text).or_else(|| text.parse().ok())?,
                 other => other.as_u64()?,
@@ -78,9 +81,10 @@ impl Raw {
     }
 
     /// A length of time, such as `"60s"`.
-    pub(super) fn duration(&self, path: &str, range: RangeInclusive<&str>) -> Result<Duration, Invalid> {
-        let limits = limits(&range, units::millis);
-        self.read(path, &format!("a duration from {} to {}, such as \"500ms\" or \"60s\"", range.start(), range.end()), |value| {
+    pub(super) fn duration(&self, path: &str) -> Result<Duration, Invalid> {
+        let Takes::Time(from, to) = takes(path) else { panic!("`{path}` is no length of time") };
+        let limits = limits(from, to, units::millis);
+        self.read(path, &format!("a duration from {from} to {to}, such as \"500ms\" or \"60s\""), |value| {
             units::millis(value.as_str()?).filter(|millis| limits.contains(millis)).map(Duration::from_millis)
         })
     }
@@ -123,9 +127,9 @@ impl Raw {
     }
 }
 
-fn limits(range: &RangeInclusive<&str>, read: fn(&str) -> Option<u64>) -> RangeInclusive<u64> {
+fn limits(from: &str, to: &str, read: fn(&str) -> Option<u64>) -> RangeInclusive<u64> {
     let limit = |text| read(text).expect("limits are written as a configuration is");
-    limit(range.start())..=limit(range.end())
+    limit(from)..=limit(to)
 }
 
 fn is_name(text: &str) -> bool {

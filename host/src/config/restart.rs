@@ -6,49 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Config;
-
-/// Keys and tables that a running process takes at once, or that are another command's.
-#[cfg(test)]
-const OTHERS: [&str; 6] = ["rules.folder", "rules.pipeline", "rule", "trial", "shadow", "simulate"];
+use super::keys::{self, Change};
 
 /// The keys of which `read` has another value than `running`, and that only a restart takes.
 pub fn needing_restart(running: &Config, read: &Config) -> Vec<String> {
-    macro_rules! differing {
-        ($($key:literal: $($field:ident).+;)*) => {
-            [$(($key, running.$($field).+ != read.$($field).+)),*]
-        };
-    }
-    let keys = differing! {
-        "kafka.brokers": kafka.client.brokers;
-        "kafka.group": kafka.client.group;
-        "kafka.delivery": kafka.client.delivery;
-        "kafka.transactional_id": kafka.client.transactional_id;
-        "kafka.start": kafka.client.start;
-        "kafka.headers": kafka.client.headers;
-        "topics.input": kafka.topics.input;
-        "topics.output": kafka.topics.output;
-        "topics.rejected": kafka.topics.rejected;
-        "topics.counts": kafka.topics.counts;
-        "topics.create": kafka.topics.create;
-        "topics.partitions": kafka.topics.partitions;
-        "topics.replication": kafka.topics.replication;
-        "batch.rows": kafka.batch.rows;
-        "batch.bytes": kafka.batch.bytes;
-        "batch.linger": kafka.batch.linger;
-        "counts.member": rules.counted;
-        "counts.every": counts.every;
-        "counts.emit_empty": counts.emit_empty;
-        "counts.on_bad_state": counts.reset_bad_state;
-        "rules.watch": rules.watch;
-        "rules.state": rules.state;
-        "rules.history": rules.history;
-        "rules.compile_memory": compile.memory;
-        "rules.compile_time": compile.time;
-        "admin.listen": admin.listen;
-        "admin.token": admin.token;
-        "log.level": log.level;
-    };
-    let keys = keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key.to_owned());
+    let keys = keys::defaults().filter(|(_, key)| match key.change {
+        Change::Restart(differ) => differ(running, read),
+        Change::AtOnce | Change::Other => false,
+    });
+    let keys = keys.map(|(path, _)| path);
     let properties = members("kafka.properties", &running.kafka.client.properties, &read.kafka.client.properties);
     let settings = members("topics.settings", &running.kafka.topics.settings, &read.kafka.topics.settings);
     let all = keys.chain(properties).chain(settings);
@@ -66,8 +32,6 @@ fn members<T: PartialEq>(table: &str, running: &BTreeMap<String, T>, read: &BTre
 mod tests {
     use std::path::Path;
 
-    use super::super::defaults::DEFAULTS;
-    use super::super::path::below;
     use super::*;
 
     fn parse(text: &str) -> Config {
@@ -123,14 +87,14 @@ mod tests {
     }
 
     #[test]
-    fn each_key_is_known_to_be_taken_at_once_or_not() {
-        let defaults: toml::Table = DEFAULTS.parse().unwrap();
-        let keys =
-            defaults.iter().flat_map(|(table, keys)| keys.as_table().unwrap().keys().map(move |key| format!("{table}.{key}")));
-        for key in keys.filter(|key| key != "admin.token_file") {
-            let at_once = OTHERS.iter().any(|other| key == *other || below(&key, other).is_some());
-            assert_ne!(at_once, CHANGED.iter().any(|(known, _)| *known == key), "{key}");
-        }
+    fn each_key_that_needs_a_restart_has_a_case() {
+        let known = CHANGED.map(|(known, _)| known);
+        let restart = keys::defaults().filter(|(_, key)| matches!(key.change, Change::Restart(_))).map(|(path, _)| path);
+        let mut restart: Vec<String> = restart.collect();
+        restart.sort();
+        let mut known = known.map(str::to_owned).to_vec();
+        known.sort();
+        assert_eq!(restart, known);
     }
 
     #[test]

@@ -1,0 +1,38 @@
+//! The scanner takes no message that another JSON reader refuses, and finds the fields that the other one finds.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
+use weir_core::column::{Column, Kind};
+use weir_core::json::{Found, Projection};
+
+const WANTED: [&str; 4] = ["a", "/a/b", "/c/0", "timestamp"];
+
+fuzz_target!(|message: &[u8]| {
+    let mut projection = Projection::default();
+    let nodes = WANTED.map(|name| projection.want(name).unwrap());
+    let mut layout = vec![Found::default(); projection.nodes()];
+    if projection.scan(message, &mut layout).is_err() {
+        return;
+    }
+    let value: Value = serde_json::from_slice(message).expect("what the scanner takes is JSON");
+    assert!(value.is_object());
+    for (node, name) in nodes.into_iter().zip(WANTED) {
+        let pointer = if name.starts_with('/') { name.to_owned() } else { format!("/{name}") };
+        let (found, expected) = (layout[node], value.pointer(&pointer));
+        assert_eq!(found.is_present(), expected.is_some(), "{name}");
+        let mut column = Column::default();
+        if found.push_cell(message, &mut column).is_err() {
+            continue; // Half of a surrogate pair is refused where it is read.
+        }
+        match (Kind::from_byte(column.kind(0)), expected) {
+            (Some(Kind::Text), Some(Value::String(text))) => assert_eq!(column.cell(0), text.as_bytes()),
+            (Some(Kind::Absent), None) | (Some(Kind::Null), Some(Value::Null)) => assert!(column.cell(0).is_empty()),
+            (Some(Kind::Boolean), Some(Value::Bool(flag))) => assert_eq!(column.cell(0), flag.to_string().as_bytes()),
+            (Some(Kind::Number), Some(Value::Number(_))) | (Some(Kind::Composite), Some(Value::Array(_) | Value::Object(_))) => {
+                assert_eq!(serde_json::from_slice::<Value>(column.cell(0)).unwrap(), *expected.unwrap());
+            }
+            (kind, expected) => panic!("{name} is {kind:?} here and {expected:?} there"),
+        }
+    }
+});

@@ -1,0 +1,639 @@
+//! Every key that there is: its name, its default, what it may be, whether only a restart takes it, and what it means.
+//!
+//! What is not here is unknown. The parser reads defaults and bounds from here, the loader what needs a restart, and `weir config`
+//! prints the whole as a file, which `weir.toml` in the root is. Left out: which field of which settings a key becomes, which is in
+//! [`super::validate`], and the words of keys that are one of a few, which their types have.
+
+use std::fmt::Write as _;
+
+use super::Config;
+
+/// A key.
+pub(super) struct Key {
+    /// Its name within its table.
+    pub(super) name: &'static str,
+    /// Its default, as it is written.
+    pub(super) default: &'static str,
+    pub(super) takes: Takes,
+    pub(super) change: Change,
+    /// What it means, one line or several.
+    pub(super) meaning: &'static str,
+}
+
+/// What a key may be. Bounds stand as they are written.
+#[derive(Clone, Copy)]
+pub(super) enum Takes {
+    /// A text that is not empty.
+    Text,
+    /// A text that may be empty.
+    OptionalText,
+    Flag,
+    /// A whole number.
+    Whole(i64, i64),
+    /// A number from 0 to 1.
+    Share,
+    /// A number of bytes.
+    Size(&'static str, &'static str),
+    /// The same, or an empty text.
+    OptionalSize(&'static str, &'static str),
+    /// A length of time.
+    Time(&'static str, &'static str),
+    /// One of a few words.
+    Word,
+    /// A list of names.
+    Names,
+    /// `earliest`, `latest`, or a time.
+    Start,
+    /// A table that only a rule knows.
+    Object,
+}
+
+/// What a change of a key needs.
+#[derive(Clone, Copy)]
+pub(super) enum Change {
+    /// A restart. Tells whether two configurations differ in it: by its meaning, so `60s` is not another value than `1m`.
+    Restart(fn(&Config, &Config) -> bool),
+    /// Nothing: a running process takes it at once.
+    AtOnce,
+    /// Nothing: it is another command's.
+    Other,
+}
+
+/// A table of keys.
+pub(super) struct Table {
+    pub(super) name: &'static str,
+    /// What stands beside its name in a file.
+    about: &'static str,
+    pub(super) keys: &'static [Key],
+    /// What stands below it in a file.
+    below: &'static str,
+}
+
+/// A change of these fields needs a restart.
+macro_rules! restart {
+    ($($field:ident).+) => {
+        Change::Restart(|running, read| running.$($field).+ != read.$($field).+)
+    };
+}
+
+/// Tables whose keys are others' to define: librdkafka's and the broker's.
+pub(super) const OPEN_TABLES: [&str; 2] = ["kafka.properties", "topics.settings"];
+/// Other names of keys: what stands there is for the key, and a number is one of this unit.
+pub(super) const ALIASES: [(&str, &str, &str); 1] = [("trial.seconds", "trial.time", "s")];
+/// Keys and tables whose values are never shown: they are secrets, or in a place where one may be put by mistake.
+pub(super) const SECRETS: [&str; 3] = ["admin.token", "admin.token_file", "kafka.properties"];
+
+/// The tables, in the order of a file.
+pub(super) const TABLES: &[Table] = &[
+    Table {
+        name: "kafka",
+        about: "",
+        keys: &[
+            Key {
+                name: "brokers",
+                default: "\"localhost:9092\"",
+                takes: Takes::Text,
+                change: restart!(kafka.client.brokers),
+                meaning: "host:port, more of them after commas; \"embedded\" for a broker inside the process",
+            },
+            Key {
+                name: "group",
+                default: "\"weir\"",
+                takes: Takes::Text,
+                change: restart!(kafka.client.group),
+                meaning: "consumer group: instances of the same group share the partitions",
+            },
+            Key {
+                name: "delivery",
+                default: "\"exactly-once\"",
+                takes: Takes::Word,
+                change: restart!(kafka.client.delivery),
+                meaning: "or \"at-least-once\"; the embedded broker has no transactions, so always the latter there",
+            },
+            Key {
+                name: "transactional_id",
+                default: "\"\"",
+                takes: Takes::OptionalText,
+                change: restart!(kafka.client.transactional_id),
+                meaning: "each process has its own; empty: made from group and host name, the same after a restart",
+            },
+            Key {
+                name: "start",
+                default: "\"earliest\"",
+                takes: Takes::Start,
+                change: restart!(kafka.client.start),
+                meaning: "where a group without offsets begins: or \"latest\", or a time, \"2026-01-31T12:00:00Z\"",
+            },
+            Key {
+                name: "headers",
+                default: "true",
+                takes: Takes::Flag,
+                change: restart!(kafka.client.headers),
+                meaning: "add the headers weir-ruleset and weir-source to outputs",
+            },
+        ],
+        below: "",
+    },
+    Table {
+        name: "kafka.properties",
+        about: "anything that librdkafka knows, such as TLS and SASL",
+        keys: &[],
+        below: "\
+# \"security.protocol\" = \"SASL_SSL\"
+# \"sasl.mechanism\" = \"PLAIN\"
+# \"sasl.username\" = \"weir\"        # the password rather by WEIR_KAFKA_PROPERTIES_SASL_PASSWORD
+",
+    },
+    Table {
+        name: "topics",
+        about: "",
+        keys: &[
+            Key {
+                name: "input",
+                default: "\"user-login\"",
+                takes: Takes::Text,
+                change: restart!(kafka.topics.input),
+                meaning: "",
+            },
+            Key {
+                name: "output",
+                default: "\"processed-user-login\"",
+                takes: Takes::Text,
+                change: restart!(kafka.topics.output),
+                meaning: "",
+            },
+            Key {
+                name: "rejected",
+                default: "\"user-login-rejected\"",
+                takes: Takes::Text,
+                change: restart!(kafka.topics.rejected),
+                meaning: "dead letters: the original message, with the reason in its headers",
+            },
+            Key {
+                name: "counts",
+                default: "\"device_type_count\"",
+                takes: Takes::Text,
+                change: restart!(kafka.topics.counts),
+                meaning: "",
+            },
+            Key {
+                name: "create",
+                default: "true",
+                takes: Takes::Flag,
+                change: restart!(kafka.topics.create),
+                meaning: "create those that are missing; those that exist are left alone",
+            },
+            Key {
+                name: "partitions",
+                default: "3",
+                takes: Takes::Whole(1, 10_000),
+                change: restart!(kafka.topics.partitions),
+                meaning: "partitions of topics that are created",
+            },
+            Key {
+                name: "replication",
+                default: "1",
+                takes: Takes::Whole(1, 100),
+                change: restart!(kafka.topics.replication),
+                meaning: "replicas of topics that are created",
+            },
+        ],
+        below: "",
+    },
+    Table {
+        name: "topics.settings",
+        about: "of topics that are created",
+        keys: &[],
+        below: "# \"retention.ms\" = \"604800000\"\n",
+    },
+    Table {
+        name: "batch",
+        about: "a batch is what is there now, up to these bounds",
+        keys: &[
+            Key {
+                name: "rows",
+                default: "20000",
+                takes: Takes::Whole(1, 1_000_000),
+                change: restart!(kafka.batch.rows),
+                meaning: "most records",
+            },
+            Key {
+                name: "bytes",
+                default: "\"4MiB\"",
+                takes: Takes::Size("64KiB", "256MiB"),
+                change: restart!(kafka.batch.bytes),
+                meaning: "most bytes; B, kB, KiB, MB, MiB, GB, GiB, or a plain number",
+            },
+            Key {
+                name: "linger",
+                default: "\"5ms\"",
+                takes: Takes::Time("0ms", "10s"),
+                change: restart!(kafka.batch.linger),
+                meaning: "how old a batch may get while it fills; ms, s, m, h",
+            },
+        ],
+        below: "",
+    },
+    Table {
+        name: "counts",
+        about: "",
+        keys: &[
+            Key {
+                name: "member",
+                default: "\"device_type\"",
+                takes: Takes::Text,
+                change: restart!(rules.counted),
+                meaning: "whose values are counted",
+            },
+            Key {
+                name: "every",
+                default: "\"60s\"",
+                takes: Takes::Time("100ms", "24h"),
+                change: restart!(counts.every),
+                meaning: "length of a window",
+            },
+            Key {
+                name: "emit_empty",
+                default: "false",
+                takes: Takes::Flag,
+                change: restart!(counts.emit_empty),
+                meaning: "send windows in which nothing was counted too",
+            },
+            Key {
+                name: "on_bad_state",
+                default: "\"stop\"",
+                takes: Takes::Word,
+                change: restart!(counts.reset_bad_state),
+                meaning: "or \"reset\": count anew where the state committed with an offset cannot be read",
+            },
+        ],
+        below: "",
+    },
+    Table {
+        name: "rules",
+        about: "",
+        keys: &[
+            Key {
+                name: "folder",
+                default: "\"rules/dist\"",
+                takes: Takes::Text,
+                change: Change::AtOnce,
+                meaning: "NAME.wasm is looked for here",
+            },
+            Key {
+                name: "pipeline",
+                default: "[\"validation\", \"utc-enrichment\", \"device-filter\"]",
+                takes: Takes::Names,
+                change: Change::AtOnce,
+                meaning: "",
+            },
+            Key {
+                name: "watch",
+                default: "true",
+                takes: Takes::Flag,
+                change: restart!(rules.watch),
+                meaning: "\
+changed files and a changed [rules] or [rule.…] of this file go live by themselves; false: nothing does
+but what this process is told by `weir rules`, other processes' pins and verdicts neither. This
+file is then read again only for deploy, promote, resume and shadow",
+            },
+            Key {
+                name: "state",
+                default: "\"\"",
+                takes: Takes::OptionalText,
+                change: restart!(rules.state),
+                meaning: "\
+where sets that went live are kept; empty: a folder for the group in $XDG_STATE_HOME/weir or
+~/.local/state/weir",
+            },
+            Key {
+                name: "history",
+                default: "20",
+                takes: Takes::Whole(2, 1_000),
+                change: restart!(rules.history),
+                meaning: "how many sets are kept",
+            },
+            Key {
+                name: "compile_memory",
+                default: "\"\"",
+                takes: Takes::OptionalSize("128MiB", "64GiB"),
+                change: restart!(compile.memory),
+                meaning: "\
+most memory (address space) for compiling a rule; empty: 2GiB, or half of what the cgroup of this
+process may take if that is less, but at least 256MiB: more than half where that is below 512MiB
+",
+            },
+            Key {
+                name: "compile_time",
+                default: "\"30s\"",
+                takes: Takes::Time("1s", "10m"),
+                change: restart!(compile.time),
+                meaning: "longest time for compiling a rule",
+            },
+        ],
+        below: "
+# One table for each rule of the pipeline, if it needs one, each with the same keys. [rule.NAME.config] is for the rule itself; what
+# it knows and its defaults stand in its README. The admin interface shows it: no secret belongs there.
+",
+    },
+    Table {
+        name: "rule.validation",
+        about: "",
+        keys: RULE,
+        below: "
+[rule.validation.config]
+# required = [\"app_version\", \"device_type\", \"timestamp\"]
+# min_app_version = \"2.3.0\"
+
+[rule.utc-enrichment.config]
+# format = \"%Y-%m-%d %H:%M:%S\"
+
+[rule.device-filter.config]
+# allowed = [\"android\", \"iOS\"]
+# normalise = false               # true: rewrite the spelling to the one in the list
+",
+    },
+    Table {
+        name: "trial",
+        about: "a new set of rules is taken back by itself if it does too badly in its first messages",
+        keys: &[
+            Key {
+                name: "records",
+                default: "10000",
+                takes: Takes::Whole(0, i64::MAX),
+                change: Change::AtOnce,
+                meaning: "how many messages these are; 0: no trial",
+            },
+            Key {
+                name: "time",
+                default: "\"60s\"",
+                takes: Takes::Time("1s", "24h"),
+                change: Change::AtOnce,
+                meaning: "and how long it takes at most; `seconds = 60` says the same",
+            },
+            Key {
+                name: "faults",
+                default: "0.01",
+                takes: Takes::Share,
+                change: Change::AtOnce,
+                meaning: "share of messages on which rules may fail",
+            },
+            Key {
+                name: "rejections",
+                default: "0.2",
+                takes: Takes::Share,
+                change: Change::AtOnce,
+                meaning: "how much the share of messages that rules reject may rise: from 0.1 to 0.3",
+            },
+            Key {
+                name: "fewer_rejections",
+                default: "0.5",
+                takes: Takes::Share,
+                change: Change::AtOnce,
+                meaning: "\
+share of the messages that the set before, or any one of its rules, rejects which the new one may
+let pass; 1: all of them, as where a rule is taken out on purpose",
+            },
+        ],
+        below: "",
+    },
+    Table {
+        name: "shadow",
+        about: "candidates that run beside the live rules",
+        keys: &[Key {
+            name: "share",
+            default: "0.1",
+            takes: Takes::Share,
+            change: Change::AtOnce,
+            meaning: "share of a core's time that they may take",
+        }],
+        below: "",
+    },
+    Table {
+        name: "admin",
+        about: "",
+        keys: &[
+            Key {
+                name: "listen",
+                default: "\"127.0.0.1:8081\"",
+                takes: Takes::OptionalText,
+                change: restart!(admin.listen),
+                meaning: "health, metrics, `weir rules`; empty: none",
+            },
+            Key {
+                name: "token",
+                default: "\"\"",
+                takes: Takes::OptionalText,
+                change: restart!(admin.token),
+                meaning: "\
+if set, a change needs it; on other addresses than loopback none is taken without. Rather by
+WEIR_ADMIN_TOKEN",
+            },
+            Key {
+                name: "token_file",
+                default: "\"\"",
+                takes: Takes::OptionalText,
+                // It becomes the token, and is told as that.
+                change: Change::Other,
+                meaning: "or a file that has it",
+            },
+        ],
+        below: "",
+    },
+    Table {
+        name: "log",
+        about: "",
+        keys: &[Key {
+            name: "level",
+            default: "\"info\"",
+            takes: Takes::Word,
+            change: restart!(log.level),
+            meaning: "off, error, warn, info, debug, trace",
+        }],
+        below: "",
+    },
+    Table {
+        name: "simulate",
+        about: "what `weir simulate` produces",
+        keys: &[
+            Key {
+                name: "rate",
+                default: "100",
+                takes: Takes::Whole(0, 10_000_000),
+                change: Change::Other,
+                meaning: "messages a second to Kafka; 0: as fast as possible, as --to-stdout always is without --rate",
+            },
+            Key {
+                name: "count",
+                default: "10000",
+                takes: Takes::Whole(0, i64::MAX),
+                change: Change::Other,
+                meaning: "how many; 0: until stopped",
+            },
+            Key {
+                name: "seed",
+                default: "1",
+                takes: Takes::Whole(0, i64::MAX),
+                change: Change::Other,
+                meaning: "the same seed produces the same messages",
+            },
+            Key {
+                name: "bad_share",
+                default: "0.1",
+                takes: Takes::Share,
+                change: Change::Other,
+                meaning: "share of bad messages",
+            },
+            Key {
+                name: "users",
+                default: "1000",
+                takes: Takes::Whole(1, 1_000_000),
+                change: Change::Other,
+                meaning: "how many different users log in",
+            },
+        ],
+        below: "",
+    },
+];
+
+/// The keys of each rule, under `[rule.NAME]`.
+pub(super) const RULE: &[Key] = &[
+    Key {
+        name: "file",
+        default: "\"\"",
+        takes: Takes::OptionalText,
+        change: Change::AtOnce,
+        meaning: "empty: NAME.wasm in rules.folder",
+    },
+    Key {
+        name: "on_reject",
+        default: "\"dead-letter\"",
+        takes: Takes::Word,
+        change: Change::AtOnce,
+        meaning: "or \"drop\": count the message, and produce no dead letter",
+    },
+    Key {
+        name: "on_fault",
+        default: "\"dead-letter\"",
+        takes: Takes::Word,
+        change: Change::AtOnce,
+        meaning: "where the rule fails on a message; or \"pass\", as if it were not there, or \"stop\"",
+    },
+    Key {
+        name: "memory",
+        default: "\"32MiB\"",
+        takes: Takes::Size("1MiB", "4GiB"),
+        change: Change::AtOnce,
+        meaning: "most memory that the rule may have",
+    },
+    Key {
+        name: "tables",
+        default: "20000",
+        takes: Takes::Whole(1, 10_000_000),
+        change: Change::AtOnce,
+        meaning: "most elements of its tables together",
+    },
+    Key {
+        name: "instances",
+        default: "10",
+        takes: Takes::Whole(1, 1_000),
+        change: Change::AtOnce,
+        meaning: "most core instances, memories and tables",
+    },
+    Key {
+        name: "stack",
+        default: "\"512KiB\"",
+        takes: Takes::Size("64KiB", "1MiB"),
+        change: Change::AtOnce,
+        meaning: "deepest stack",
+    },
+    Key {
+        name: "result",
+        default: "\"64MiB\"",
+        takes: Takes::Size("64KiB", "1GiB"),
+        change: Change::AtOnce,
+        meaning: "most that it may hand back for a batch",
+    },
+    Key {
+        name: "deadline",
+        default: "\"1s\"",
+        takes: Takes::Time("1ms", "25s"),
+        change: Change::AtOnce,
+        meaning: "longest time that it may take for a batch; those of all rules together are at most 25s",
+    },
+    Key { name: "config", default: "{}", takes: Takes::Object, change: Change::AtOnce, meaning: "" },
+];
+
+/// What stands at the head of a file.
+const HEAD: &str = "\
+# The configuration of Weir. Every key stands here at its default; what you leave out keeps it.
+#
+# Every value can be overridden by the environment. The variable is the path in capitals, with `_` for `.` and `-`:
+#   WEIR_KAFKA_BROKERS=kafka:9092
+#   WEIR_RULES_PIPELINE=validation,device-filter
+#   WEIR_KAFKA_PROPERTIES_SASL_MECHANISM=PLAIN            kafka.properties, key sasl.mechanism
+#   WEIR_RULE_UTC_ENRICHMENT_CONFIG_FORMAT='%d.%m.%Y'     rule.utc-enrichment.config, key format
+# In [rule.NAME.config] only the rule knows what type it wants. A value is TOML there if it can be, and a text if not, so a text
+# that looks like a number, and a list, are written as in TOML:
+#   WEIR_RULE_VALIDATION_CONFIG_MIN_APP_VERSION='\"2.4\"'
+#   WEIR_RULE_DEVICE_FILTER_CONFIG_ALLOWED='[\"iOS\", \"android\"]'
+# Relative paths start from the folder of this file. Those in [kafka.properties], such as ssl.ca.location, are librdkafka's, and start
+# from the folder that the process was started in.
+";
+
+/// Where the comments of a file begin.
+const COMMENTS: usize = 34;
+
+/// Returns what the key at `path` may be.
+///
+/// # Panics
+/// If there is no such key: that is a mistake in this program.
+pub(super) fn takes(path: &str) -> Takes {
+    let (table, name) = path.rsplit_once('.').unwrap_or_default();
+    let of_table = TABLES.iter().find(|known| known.name == table).map(|table| table.keys);
+    let keys = if table.starts_with("rule.") { Some(RULE) } else { of_table };
+    let key = keys.and_then(|keys| keys.iter().find(|key| key.name == name));
+    key.unwrap_or_else(|| panic!("`{path}` is no key")).takes
+}
+
+/// Returns the defaults of all keys but those of rules, by their paths.
+pub(super) fn defaults() -> impl Iterator<Item = (String, &'static Key)> {
+    let tables = TABLES.iter().filter(|table| !table.name.starts_with("rule."));
+    tables.flat_map(|table| table.keys.iter().map(|key| (format!("{}.{}", table.name, key.name), key)))
+}
+
+/// Returns a file that has every key at its default, and says what it means.
+pub fn document() -> String {
+    let mut out = HEAD.to_owned();
+    for table in TABLES {
+        let name = format!("[{}]", table.name);
+        out.push('\n');
+        line(&mut out, &name, table.about);
+        for key in table.keys.iter().filter(|key| !matches!(key.takes, Takes::Object)) {
+            let bounds = bounds(key.takes).map(|bounds| format!(" ({bounds})")).unwrap_or_default();
+            let meaning = format!("{}{bounds}", key.meaning);
+            let mut lines = meaning.lines();
+            line(&mut out, &format!("{} = {}", key.name, key.default), lines.next().unwrap_or_default());
+            lines.for_each(|more| line(&mut out, "", more.trim_start()));
+        }
+        out.push_str(table.below);
+    }
+    out
+}
+
+fn line(out: &mut String, code: &str, comment: &str) {
+    let _ = match comment {
+        "" => writeln!(out, "{code}"),
+        _ => writeln!(out, "{code:COMMENTS$}# {comment}"),
+    };
+}
+
+/// Returns the bounds of a value, where it has some that people may meet.
+fn bounds(takes: Takes) -> Option<String> {
+    match takes {
+        Takes::Whole(from, to) if to < i64::MAX => Some(format!("{from} to {to}")),
+        Takes::Size(from, to) | Takes::OptionalSize(from, to) | Takes::Time(from, to) => Some(format!("{from} to {to}")),
+        Takes::Share => Some("0 to 1".to_owned()),
+        _ => None,
+    }
+}

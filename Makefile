@@ -25,8 +25,7 @@ run: rules ## Watch logins flow through the rules: no Kafka, no Docker
 	$(WEIR) demo
 
 check: deps ## See whether everything compiles, tests and benchmarks too: seconds after an edit
-	$(CARGO) check --release --workspace --all-targets
-	$(CARGO) check --release --package weir --test faults
+	CARGO_INCREMENTAL=1 $(CARGO) check --release --workspace --all-targets --test faults
 
 test-core: ## Test the core, the SDK and the rules in debug, with overflow checks: needs neither wasmtime nor librdkafka
 	$(CARGO) test --package weir-core --package weir-rule $(RULES:%=--package %) -- $(ONLY)

@@ -2,6 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use serde::de::IgnoredAny;
 use weir_core::column::{Column, Kind};
 use weir_core::pipeline::{Manifest, Outcome};
 
@@ -22,7 +23,7 @@ fuzz_target!(|handed: Handed| {
             match Kind::from_byte(kind).expect("a kind that was checked") {
                 Kind::Text => drop(std::str::from_utf8(cell).expect("text is UTF-8")),
                 Kind::Number | Kind::Boolean | Kind::Composite => {
-                    drop(serde_json::from_slice::<serde_json::Value>(cell).expect("what is no text is JSON"));
+                    drop(serde_json::from_slice::<IgnoredAny>(cell).expect("what is no text is JSON"));
                 }
                 Kind::Absent | Kind::Null => assert!(cell.is_empty()),
             }

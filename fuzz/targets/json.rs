@@ -2,6 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use weir_core::column::{Column, Kind};
 use weir_core::json::{Found, Projection};
@@ -15,7 +16,9 @@ fuzz_target!(|message: &[u8]| {
     if projection.scan(message, &mut layout).is_err() {
         return;
     }
-    let value: Value = serde_json::from_slice(message).expect("what the scanner takes is JSON");
+    serde_json::from_slice::<IgnoredAny>(message).expect("what the scanner takes is JSON");
+    // The other reader refuses half of a surrogate pair and numbers beyond its own, wherever they are.
+    let Ok(value) = serde_json::from_slice::<Value>(message) else { return };
     assert!(value.is_object());
     for (node, name) in nodes.into_iter().zip(WANTED) {
         let pointer = if name.starts_with('/') { name.to_owned() } else { format!("/{name}") };

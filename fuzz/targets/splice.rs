@@ -2,6 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use weir_core::column::{Column, Kind};
 use weir_core::counts::Counts;
@@ -31,9 +32,11 @@ fuzz_target!(|input: (&str, &[u8])| {
     pipeline.process(&Counts::new(60_000, false), &batch, &mut step);
     assert_eq!(step.outputs.len() + step.rejections.len(), 1, "nothing is lost");
     let Some(output) = step.outputs.first() else { return };
-    let mut written: Value = serde_json::from_slice(step.value(output, &batch)).expect("an output is JSON");
+    serde_json::from_slice::<IgnoredAny>(step.value(output, &batch)).expect("an output is JSON");
+    // The other reader refuses half of a surrogate pair and numbers beyond its own.
+    let Ok(mut before) = serde_json::from_slice::<Value>(message) else { return };
+    let mut written: Value = serde_json::from_slice(step.value(output, &batch)).expect("nothing of that has come in");
     assert_eq!(written.pointer("/a/b").and_then(Value::as_str), Some(text));
-    let mut before: Value = serde_json::from_slice(message).expect("so is what it was made of");
     for value in [&mut written, &mut before] {
         if let Some(inner) = value.get_mut("a").and_then(Value::as_object_mut) {
             inner.shift_remove("b");

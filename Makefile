@@ -49,7 +49,7 @@ soak: rules ## Swap rules and break everything around one process for long, and 
 	@scripts/kafka
 	MINUTES=$(or $(MINUTES),60) SEED=$(SEED) $(CARGO) test --release --package weir --test faults -- --nocapture soak::
 
-lint: deps ## Check the formatting, let clippy complain, and build the SDK's documentation
+lint: docs ## Check the formatting, let clippy complain, and build the documentation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets -- --deny warnings
 	$(CARGO) clippy --release --package weir --test faults -- --deny warnings
@@ -61,8 +61,8 @@ docs: deps ## Build the documentation of all crates, for those who work on them
 msrv: deps ## Check the SDK and the host with the oldest compilers that their manifests name
 	@scripts/msrv
 
-package: ## See that the SDK can be packaged, and that a rule builds against the package
-	$(CARGO) package --package weir-rule --allow-dirty --no-verify --list
+package: ## See that the SDK can be packaged, and builds from its package
+	$(CARGO) package --package weir-rule --allow-dirty
 
 audit: ## Hold the dependencies against deny.toml: advisories, licences, sources
 	@$(CARGO) deny --version >/dev/null 2>&1 || { echo 'installing cargo-deny' >&2; $(CARGO) install --locked cargo-deny; }

@@ -1,25 +1,14 @@
-//! Weir: a rule engine for Kafka whose rules are sandboxed WebAssembly components.
+//! Weir, the program: a rule engine for Kafka whose rules are sandboxed WebAssembly components.
 //!
-//! The flow, in the words of the modules below:
-//!
-//! ```text
-//! kafka::Source ─► record::Batch ─► pipeline::process ─► record::Step ─► kafka::Sink ─► commit
-//!                                     │  json: members out, members in     │
-//!                                     │  wasm: each rule judges columns    ▼
-//!                                     └─ counts: a delta ──────────► counts::apply
-//! ```
-//!
-//! One thread does this ([`run`]). Signals and the loader of rules send it events; the admin interface and the view read
-//! snapshots. Modules stand in the order in which they are best read.
+//! The engine is in the crates below `host/crates`, which ARCHITECTURE.md maps. Here is what makes a program of it: what is typed and
+//! written, the commands, and what people see. Modules stand in the order in which they are best read.
 
 // What is typed and written, and what it means.
 pub mod cli;
+
 pub mod config;
 
-// Rules as components, one and as a set.
-// The loop, and Kafka at its ends.
-// Sets of rules that take each other's place.
-// What others may see of it.
+// What people see.
 pub mod logging;
 
 pub mod view;

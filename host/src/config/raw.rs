@@ -28,7 +28,7 @@ pub(super) struct Raw {
     members: BTreeMap<String, Member>,
 }
 
-/// A value and where it came from. It has no `Debug`: [`found`](super::read::found) says what may be shown of a value.
+/// A value and where it came from. It has no `Debug`: [`found`] says what may be shown of a value.
 #[derive(Clone)]
 pub(super) struct Setting {
     pub(super) value: Value,

@@ -96,7 +96,7 @@ pub enum State {
 /// How many messages one rule has rejected for one reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
-    /// The rule, or [`ENGINE`].
+    /// The rule, or [`ENGINE`](weir_core::reserved::ENGINE).
     pub rule: String,
     /// The reason, one of the rule's or the engine's fixed set.
     pub reason: Arc<str>,
@@ -128,7 +128,7 @@ pub enum Verdict {
     Passed,
     /// It went no further.
     Rejected {
-        /// The rule, or [`ENGINE`].
+        /// The rule, or [`ENGINE`](weir_core::reserved::ENGINE).
         rule: String,
         /// The reason.
         reason: Arc<str>,

@@ -1,5 +1,5 @@
-//! `weir build`, run as a rule's author runs it. cargo is really started, so these are among the slower tests: the first one
-//! compiles the dependencies of a rule, and finds them compiled the next time.
+//! `weir build`, run as the author of a rule runs it. It starts the real cargo, so these tests are slow: the first one compiles
+//! the dependencies of a rule, the next ones find them compiled.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,7 @@ fn complaint(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Writes a crate with `dependencies`, lines of its manifest, in a workspace of its own.
+/// Writes a crate in its own workspace, with `dependencies` as lines of its manifest.
 fn write_crate(folder: &Path, dependencies: &str, source: &str) {
     fs::create_dir_all(folder.join("src")).unwrap();
     let manifest = "[package]\nname = \"a-rule\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n";
@@ -50,7 +50,7 @@ fn a_clone_in_another_place_gives_the_same_bytes() {
     assert!(same, "rules/dist/device-filter.wasm is another one: run `make rules`");
 }
 
-/// The SDK's, as a line of a manifest.
+/// Returns the dependency on the SDK as lines of a manifest.
 fn sdk() -> String {
     format!("[dependencies]\nweir-rule = {{ path = \"{ROOT}/rules/sdk\" }}\n")
 }
@@ -63,7 +63,7 @@ fn a_crate_without_the_sdk_is_told_so_before_it_is_compiled() {
     assert_eq!(complaint, "error: a-rule is no rule: it does not depend on `weir-rule`; add that to its Cargo.toml\n");
 }
 
-/// A rule that does `action` for each row.
+/// Returns the source of a rule that does `action` for each row.
 fn rule_that(action: &str) -> String {
     format!(
         "use weir_rule::{{About, Manifest, NoConfig, Row, Rule, Verdict}};
@@ -78,7 +78,7 @@ fn rule_that(action: &str) -> String {
     )
 }
 
-/// What `weir build` and then `weir check` say of a rule with this source. It is built.
+/// Returns the output of `weir build` and that of `weir check` for a rule with this source. Asserts that the build succeeds.
 fn built_and_checked(source: &str) -> (String, String) {
     let folder = tempfile::tempdir().unwrap();
     write_crate(folder.path(), &sdk(), source);

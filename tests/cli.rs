@@ -1,9 +1,9 @@
-//! The command line, as a person meets it: transcripts in `tests/cli/*.txt` are replayed and must come out as they stand there.
+//! The command line as an operator uses it: transcripts in `tests/cli/*.txt` are replayed, and the output must be the same.
 //!
-//! A transcript is plain text. `$` begins a command, which bash runs; lines with `<` below it are its standard input. What comes
-//! out stands below: `>` standard output, `!` standard error, `=` an exit code other than 0. Everything else is prose. The
-//! commands of a transcript share a folder that looks like a checkout. To renew all of them after a change that is meant:
-//! `RENEW=1 cargo test --release --package weir cli::`, and read the difference.
+//! A transcript is plain text. `$` begins a command, which bash runs; lines with `<` below it are its standard input. The output
+//! follows: `>` standard output, `!` standard error, `=` an exit code other than 0. All other lines are prose. The commands of a
+//! transcript share a folder that looks like a checkout. After an intended change, renew all transcripts with `RENEW=1 cargo test
+//! --release --package weir cli::`, and read the difference.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,30 +18,30 @@ use crate::guest::{Guest, TRAP_IN_EARNEST};
 use crate::oracle::{self, Rejected};
 use crate::program::{checkout, command};
 
-/// Where the transcripts are.
+/// The folder of the transcripts.
 const TRANSCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/cli");
-/// How an end without a line feed is shown.
+/// The mark for output that does not end with a line feed.
 const UNFINISHED: char = '␄';
 
-/// How a control character is shown.
+/// Returns the visible symbol of a control character; other characters unchanged.
 fn visible(character: char) -> char {
     let code = u32::from(character);
     if code < 0x20 { char::from_u32(0x2400 + code).unwrap() } else { character }
 }
 
-/// Runs `line` in `folder` by bash; a pipe fails if any part of it does.
+/// Runs `line` in `folder` with bash; a pipe fails if any part of it does.
 fn shell(line: &str, input: Option<&str>, folder: &Path) -> Output {
     let mut bash = command("bash", folder);
     bash.args(["-o", "pipefail", "-c", line]).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = bash.stdin(input.map_or(Stdio::null(), |_| Stdio::piped())).spawn().unwrap();
     if let Some(mut stdin) = child.stdin.take() {
-        // The command may end without reading it.
+        // The command may end without reading its input.
         let _ = stdin.write_all(input.unwrap_or_default().as_bytes());
     }
     child.wait_with_output().unwrap()
 }
 
-/// `bytes` as lines of a transcript, with what differs from run to run made equal.
+/// Returns `bytes` as lines of a transcript. Values that differ from run to run are replaced by names.
 fn shown(mark: char, bytes: &[u8]) -> String {
     let mut text = String::from_utf8_lossy(bytes).into_owned();
     if !text.is_empty() && !text.ends_with('\n') {
@@ -53,7 +53,7 @@ fn shown(mark: char, bytes: &[u8]) -> String {
     text.split_terminator('\n').map(line).collect()
 }
 
-/// `line` with times, hashes and sizes replaced by their names.
+/// Returns `line` with times, hashes and sizes replaced by their names.
 fn steady(line: &str) -> String {
     let mut steady: Vec<String> = Vec::new();
     for word in line.split(' ') {
@@ -71,18 +71,18 @@ fn steady(line: &str) -> String {
     steady.join(" ")
 }
 
-/// Whether `word` is a time as in `9.4ms`.
+/// Returns whether `word` is a duration like `9.4ms`.
 fn is_duration(word: &str) -> bool {
     let number = word.trim_end_matches(|character: char| !character.is_ascii_digit());
     number.parse::<f64>().is_ok() && ["ns", "µs", "ms", "s"].contains(&&word[number.len()..])
 }
 
-/// Whether `word` is a time as in `2024-01-31T12:00:00.123Z`.
+/// Returns whether `word` is a time like `2024-01-31T12:00:00.123Z`.
 fn is_instant(word: &str) -> bool {
     chrono::DateTime::parse_from_rfc3339(word).is_ok()
 }
 
-/// The transcript that comes out when the commands of `transcript` are run.
+/// Runs the commands of `transcript`. Returns the transcript with their actual output.
 fn replay(transcript: &str) -> String {
     let folder = checkout();
     let mut replayed = String::new();
@@ -110,7 +110,7 @@ fn transcript(name: &str) -> PathBuf {
     Path::new(TRANSCRIPTS).join(name).with_extension("txt")
 }
 
-/// Replays a transcript, and renews it if asked to.
+/// Replays a transcript, and compares the output or, with `RENEW`, renews the file.
 fn check(name: &str) {
     let file = transcript(name);
     let expected = fs::read_to_string(&file).unwrap();
@@ -122,7 +122,7 @@ fn check(name: &str) {
     }
 }
 
-/// The first line that differs, below the command that it belongs to.
+/// Returns the first line that differs, and the command that it belongs to.
 fn difference(expected: &str, replayed: &str) -> String {
     let (mut expected, mut replayed) = (expected.lines(), replayed.lines());
     let mut command = "";
@@ -153,7 +153,7 @@ macro_rules! transcripts {
 
 transcripts! { apply checking configuration files help operating policies rules simulating usage verifying }
 
-/// The lines of `bytes`.
+/// Returns the lines of `bytes`.
 fn lines(bytes: &[u8]) -> Vec<&[u8]> {
     let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
     lines[..lines.len() - 1].to_vec()
@@ -197,7 +197,7 @@ fn what_apply_says_is_what_a_plain_recomputation_says() {
     assert!(reasons.len() >= 10, "the simulator has too few kinds for this test to say much: {reasons:?}");
 }
 
-/// A line of `--rejected` as (line, (rule, reason), value).
+/// Parses a line of `--rejected` into (line, (rule, reason), value).
 fn rejection(line: &[u8]) -> (usize, (String, String), Vec<u8>) {
     use base64::Engine;
     let line: Value = serde_json::from_slice(line).unwrap();
@@ -216,7 +216,7 @@ fn the_first_example_of_the_readme_runs_as_it_stands_and_at_once() {
     let readme = fs::read_to_string(root.join("README.md")).unwrap();
     let example = readme.lines().find(|line| line.starts_with("weir simulate --to-stdout")).expect("the README has the example");
     let folder = checkout();
-    // It sets a rate, which is for Kafka.
+    // This file sets a rate, which applies to Kafka only.
     fs::copy(root.join("weir.toml"), folder.path().join("weir.toml")).unwrap();
     let begun = Instant::now();
     let output = shell(example, None, folder.path());

@@ -1,4 +1,5 @@
-//! Compiling in a process of its own: what is sound comes back, and what takes too much harms nobody.
+//! Compiling in a separate process: valid rules are compiled, and a rule that takes too much memory or time affects no other part
+//! of the process.
 
 use std::fmt::Write;
 use std::fs;
@@ -20,7 +21,7 @@ fn refusal(bounds: Bounds, component: &[u8]) -> String {
     format!("{:#}", runtime(bounds).load(component, STACK).err().expect("it is refused"))
 }
 
-/// A component with a function of so many additions, which is as long in compiling.
+/// A component with a function of `additions` additions, whose compilation takes long.
 fn long(additions: usize) -> Vec<u8> {
     let mut body = String::new();
     (0..additions).for_each(|_| body.write_str("(local.set 0 (i32.add (local.get 0) (local.get 1)))").unwrap());
@@ -44,7 +45,7 @@ fn what_is_no_component_is_refused_with_the_compilers_words() {
 
 #[test]
 fn a_memory_limit_of_the_compiler_obeyed_is_not_felt() {
-    // It is address space that is bounded, of which threads take a lot. This is the least that a small cgroup is given.
+    // The limit is on address space, of which threads take a lot. This is the smallest limit, for a small cgroup.
     let bounds = Bounds { memory: 256 << 20, ..Bounds::default() };
     assert!(runtime(bounds).load(&fs::read(built("utc-enrichment")).unwrap(), STACK).is_ok());
 }
@@ -64,7 +65,7 @@ fn a_time_limit_of_the_compiler_violated_ends_it() {
 #[test]
 fn the_compiler_goes_first_where_memory_runs_out_and_ends_with_its_parent() {
     let folder = tempfile::tempdir().unwrap();
-    // It waits for a component that never comes.
+    // The compiler waits for a component that never comes.
     let line = format!("set +m; sleep 60 | {} {COMPILING} --memory 1073741824 --seconds 30 & wait", env!("CARGO_BIN_EXE_weir"));
     let mut shell = Command::new("bash").args(["-c", &line]).current_dir(folder.path()).stdout(Stdio::piped()).spawn().unwrap();
     let children = || fs::read_to_string(format!("/proc/{0}/task/{0}/children", shell.id())).unwrap_or_default();
@@ -85,7 +86,7 @@ fn the_compiler_goes_first_where_memory_runs_out_and_ends_with_its_parent() {
     sleeper.map(|sleeper| rustix::process::kill_process(sleeper, rustix::process::Signal::KILL));
 }
 
-/// The letter for the state that a process is in; nothing if it is gone.
+/// Returns the letter of the state of a process; an empty string if the process is gone.
 fn state(process: &str) -> String {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next()).unwrap_or_default().to_owned()
@@ -99,7 +100,7 @@ fn core(items: &str) -> Vec<u8> {
 #[test]
 fn globals_and_functions_obeyed_and_violated() {
     let globals = |count| refusal(Bounds::default(), &core(&"(global i32 (i32.const 0))".repeat(count)));
-    // It is no rule, but compiled.
+    // The component is no rule, but it was compiled.
     assert!(globals(10_000).contains("must export"), "{}", globals(10_000));
     assert!(globals(10_001).contains("10001 globals, and at most 10000"));
     assert!(globals(1_000_000).contains("1000000 globals"));
@@ -117,7 +118,7 @@ fn the_name_of_a_function_obeyed_and_violated() {
 
 #[test]
 fn the_size_of_a_component_obeyed_and_violated() {
-    // A custom section is skipped by whoever compiles. Its name and the sizes before it take sixteen bytes.
+    // Compilers skip a custom section. Its name and the sizes before it take sixteen bytes.
     let sized = |size: usize| {
         let head = b"\0asm\x0d\0\x01\0".to_vec();
         let length = size - head.len() - 5;

@@ -1,5 +1,5 @@
-//! The shipped rules as the components that they are: what they declare, and that they judge as their native tests say. And what
-//! the SDK knows of the engine, which it can't ask.
+//! The shipped rules as components: what they declare, and that they decide as their native tests say. Also the names of the
+//! engine that the SDK has a copy of, because it cannot ask the engine.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -22,7 +22,7 @@ use crate::program::built;
 /// 2026-01-01T00:00:00Z in milliseconds.
 const NOW: i64 = 1_767_225_600_000;
 
-/// The default configuration with the shipped rules, and `change` made to it.
+/// The default configuration with the shipped rules, after `change`.
 fn configuration(change: impl FnOnce(&mut Config)) -> Config {
     let mut config = Config::parse("", Path::new("weir.toml"), []).unwrap();
     config.rules.pipeline.iter_mut().for_each(|rule: &mut rule::Rule| rule.file = built(&rule.name));
@@ -30,7 +30,7 @@ fn configuration(change: impl FnOnce(&mut Config)) -> Config {
     config
 }
 
-/// What becomes of messages: (record, value) of those that pass, (record, rule, reason, detail) of the others.
+/// The results of messages: (record, value) of those that pass, (record, rule, reason, detail) of the others.
 type Judged = (Vec<(u32, String)>, Vec<(u32, String, String, Option<String>)>);
 
 fn judge(config: &Config, messages: &[&[u8]]) -> Judged {
@@ -155,7 +155,7 @@ fn the_hash_covers_order_bytes_and_configuration() {
     assert_ne!(plain, hash(|config| config.rules.pipeline.truncate(2)));
 }
 
-/// A rule that declares the reason which it is configured with.
+/// A rule that declares the reasons in its configuration.
 struct Declares;
 
 impl Rule for Declares {

@@ -1,4 +1,4 @@
-//! The demo: with the program alone, in a folder of its own, and with rules inside that are those of the sources.
+//! The demo: with the program alone, in an empty folder, and with built-in rules that match the sources.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Write};
@@ -15,12 +15,12 @@ use crate::program::{Weir, built, checkout, command, eventually};
 
 const RULES: [&str; 3] = ["validation", "utc-enrichment", "device-filter"];
 
-/// The file of a rule inside the program.
+/// Returns the file of a rule that is built into the program.
 fn inside(rule: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/demo/rules/{rule}.wasm"))
 }
 
-/// The commit of the compiler that made a component: it stands in the paths of panics in its own library.
+/// Returns the commit of the compiler that built a component. It is part of the paths in panics of the standard library.
 fn compiler(component: &[u8]) -> Vec<u8> {
     const PATH: &[u8] = b"/rustc/";
     const HASH: usize = 40;
@@ -32,7 +32,7 @@ fn compiler(component: &[u8]) -> Vec<u8> {
 fn the_rules_inside_the_demo_are_those_of_the_sources() {
     for rule in RULES {
         let [kept, fresh] = [inside(rule), built(rule)].map(|file| fs::read(file).unwrap());
-        // Another compiler makes other bytes. What they do is compared below.
+        // Another compiler version makes other bytes. The next test compares what the components do.
         if compiler(&kept) == compiler(&fresh) {
             assert!(kept == fresh, "{rule} has changed: run `make demo-rules`, and commit what it renews");
         }
@@ -60,7 +60,7 @@ fn the_rules_inside_the_demo_do_what_those_of_the_sources_do() {
     assert!(kept.len() > 500_000 && kept == fresh, "run `make demo-rules`, and commit what it renews");
 }
 
-/// A demo in a folder where there is nothing, with a folder for temporary files beside it.
+/// A demo in a folder that has nothing but a folder for temporary files.
 fn demo_alone(arguments: &str) -> (TempDir, Weir) {
     let folder = tempfile::tempdir().unwrap();
     let temporary = folder.path().join("temporary");
@@ -69,7 +69,7 @@ fn demo_alone(arguments: &str) -> (TempDir, Weir) {
     (folder, demo)
 }
 
-/// What is in a folder, by name.
+/// Returns the names of the entries of a folder.
 fn names(folder: &Path) -> Vec<String> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
@@ -107,7 +107,7 @@ fn what_a_killed_demo_leaves_behind_is_removed_by_the_next() {
     next.end();
 }
 
-/// A pipe that takes nothing: who writes to it waits.
+/// A full pipe: a write to it blocks.
 fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = io::pipe().unwrap();
     let flags = fcntl_getfl(&writer).unwrap();
@@ -128,7 +128,7 @@ fn a_demo_that_is_asked_to_stop_twice_ends_at_once_and_leaves_nothing_behind() {
     assert!(log.any(|line| line.contains("rules are live") || line.contains("starting at")), "it has begun");
     kill_process(Pid::from_child(&demo), Signal::TERM).unwrap();
     assert!(log.any(|line| line.contains("a second signal stops at once")), "it was asked once");
-    // What follows within a tenth of a second counts as the same signal.
+    // Signals within a tenth of a second count as one signal.
     thread::sleep(Duration::from_millis(200));
     kill_process(Pid::from_child(&demo), Signal::TERM).unwrap();
     assert!(log.last().is_some_and(|line| line.contains("stopping at once")));

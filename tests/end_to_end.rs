@@ -1,4 +1,4 @@
-//! The whole path in real processes: a broker, the simulator, the engine, and a reader of what comes out.
+//! The whole path in real processes: a broker, the simulator, the engine, and readers of the output topics.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use crate::kafka::{Reader, Record};
 use crate::oracle;
 use crate::program::{Weir, eventually};
 
-/// Most memory that an idle engine may hold, in KiB.
+/// The most memory that an idle engine may hold, in KiB.
 const IDLE_KIB: u64 = 64 << 10;
 
-/// An engine with a broker inside, windows of a second, and the address of the broker.
+/// Starts an engine with an embedded broker and windows of a second. Returns the address of the broker as well.
 fn engine() -> (Weir, String) {
     let mut engine = Weir::start("run", &[("WEIR_KAFKA_BROKERS", "embedded"), ("WEIR_COUNTS_EVERY", "1s")]);
     let brokers = engine.field("brokers");
@@ -36,7 +36,7 @@ pub struct Messages {
 }
 
 impl Messages {
-    /// Reads until each of `count` messages has become one of the two.
+    /// Reads until each of `count` messages has become an output or a dead letter.
     pub fn read(brokers: &str, count: usize) -> Messages {
         let open = |topic| Reader::open(brokers, topic);
         let [mut input, mut outputs, mut letters] =
@@ -53,14 +53,14 @@ impl Messages {
         &self.input[&record.source()]
     }
 
-    /// How many messages have become how many.
+    /// Returns the number of messages that were processed, and the number of outputs and dead letters.
     pub fn sizes(&self) -> (usize, usize) {
         let sources: BTreeSet<_> = self.outputs.iter().chain(&self.letters).map(Record::source).collect();
         (sources.len(), self.outputs.len() + self.letters.len())
     }
 }
 
-/// That `records` are in the partitions they came from, in the order in which they came.
+/// Asserts that `records` are in the partitions of their input messages, in the original order.
 pub fn assert_in_order(records: &[Record]) {
     let mut last = BTreeMap::new();
     for record in records {
@@ -90,7 +90,7 @@ pub fn assert_is_letter(letter: &Record, origin: &Record, ruleset: &str) {
     assert!(letter.header("weir-detail").is_some_and(|detail| detail.len() <= 1_024));
 }
 
-/// The counts that the windows in `records` add up to.
+/// Returns the sums of the counts of the windows in `records`.
 fn sum(records: &[Record]) -> BTreeMap<String, u64> {
     let mut sum = BTreeMap::new();
     for window in records.iter().map(Record::json) {
@@ -144,7 +144,7 @@ fn a_stop_in_the_middle_loses_nothing_and_repeats_nothing() {
         ("WEIR_KAFKA_BROKERS", brokers.as_str()),
         ("WEIR_KAFKA_DELIVERY", "at-least-once"),
         ("WEIR_BATCH_ROWS", "50"),
-        // This broker lets a group form anew only a session's time-out after its last member has left.
+        // In this broker a group re-forms only one session timeout after its last member has left.
         ("WEIR_KAFKA_PROPERTIES_SESSION_TIMEOUT_MS", "1500"),
         ("WEIR_KAFKA_PROPERTIES_HEARTBEAT_INTERVAL_MS", "300"),
     ];

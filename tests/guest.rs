@@ -1,5 +1,5 @@
-//! Hostile rules, made from WAT: the smallest component that keeps the contract, `guest/prelude.wat`, but for what a test is
-//! about. The corpus of them is in `guests/`.
+//! Hostile rules, made from WAT: the smallest component that keeps the contract, `guest/prelude.wat`, with the changes that a
+//! test needs. The corpus of hostile guests is in `guests/`.
 
 use weir_core::pipeline::OnFault;
 use weir_core::pipeline::{Pipeline, Stage};
@@ -7,7 +7,7 @@ use weir_wasm::{Instance, Limits, Occasion, Runtime};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
 const PRELUDE: &str = include_str!("guest/prelude.wat");
-/// What guests may do, and what they do if they don't say.
+/// The functions that a guest may define, and their default signatures and bodies.
 const DEFAULTS: [(&str, &str); 4] = [
     ("$on_configure", ""),
     ("$on_batch", ""),
@@ -15,32 +15,32 @@ const DEFAULTS: [(&str, &str); 4] = [
     ("$on_realloc", "(param $address i32) (param $size i32) (result i32) (local.get $address)"),
 ];
 
-/// A guest that traps whatever it is given, except in the probe, where the clock stands at 0.
+/// A guest that traps on all rows, except in the probe, where the clock stands at 0.
 pub const TRAP_IN_EARNEST: &str = "(func $on_batch (if (i64.ne (global.get $processed_at) (i64.const 0)) (then (unreachable))))";
 
-/// A rule that reads the member `x`, may write `y` and may reject for `bad`.
+/// A rule that reads the field `x`, may write `y` and may reject for the reason `bad`.
 #[derive(Default)]
 pub struct Guest {
-    /// What the prelude has not: items of the core module. Or a whole component.
+    /// Items of the core module that are added to the prelude, or a whole component.
     items: String,
-    /// Core instances that the component has besides.
+    /// The number of additional core instances in the component.
     spare_instances: usize,
 }
 
 impl Guest {
-    /// The guest with these items of the core module, or this component.
+    /// Creates a guest with these items of the core module, or from this whole component.
     pub fn new(items: &str) -> Guest {
         Guest { items: items.to_owned(), ..Guest::default() }
     }
 
-    /// The same, with so many core instances more.
+    /// Returns the guest with this number of additional core instances.
     pub fn with_spare_instances(self, spare_instances: usize) -> Guest {
         Guest { spare_instances, ..self }
     }
 
-    /// The component.
+    /// Returns the compiled WAT: a component.
     pub fn component(&self) -> Vec<u8> {
-        // What is about the component itself is written as a whole.
+        // Text that begins with a component is used as a whole.
         if self.items.lines().any(|line| line.starts_with("(component")) {
             return wat::parse_str(&self.items).unwrap_or_else(|error| panic!("the guest is no sound WAT: {error}"));
         }
@@ -55,7 +55,7 @@ impl Guest {
         component
     }
 
-    /// A pipeline of this rule alone.
+    /// Returns a pipeline of this rule alone.
     ///
     /// # Errors
     /// If the rule is refused or does not start.
@@ -67,7 +67,7 @@ impl Guest {
     }
 }
 
-/// A core module in WAT, turned into a component of the contract's world.
+/// Turns a core module in WAT into a component of the contract's world.
 fn component(wat: &str) -> Vec<u8> {
     let mut module = wat::parse_str(wat).unwrap_or_else(|error| panic!("the guest is no sound WAT: {error}"));
     let mut resolve = wit_parser::Resolve::default();
@@ -80,8 +80,8 @@ fn component(wat: &str) -> Vec<u8> {
         .expect("the guest keeps the contract's types")
 }
 
-/// Appends an empty core module to a component and so many instances of it. A component is a row of sections, each with its
-/// number and size before it, and an index counts what came before of its kind.
+/// Appends an empty core module to a component, and `instances` instances of it. A component is a sequence of sections. Each
+/// begins with its number and size. An index counts the earlier items of the same kind.
 fn append_instances(component: &mut Vec<u8>, instances: usize) {
     const MODULE: u8 = 1;
     const INSTANCE: u8 = 2;
@@ -105,7 +105,7 @@ fn append_instances(component: &mut Vec<u8>, instances: usize) {
         component.extend(b"\0asm\x01\0\0\0");
     }
     for _ in 0..instances {
-        // One instance: of a module, that of this index, with no arguments.
+        // One instance: of a module, the one with this index, without arguments.
         component.extend([INSTANCE, 4, 1, 0, modules, 0]);
     }
 }

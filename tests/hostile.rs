@@ -1,8 +1,8 @@
-//! A bad rule harms one record, not the stream: traps, loops, bombs and broken promises of guests.
+//! A bad rule harms one record, not the stream: traps, endless loops, memory bombs and broken contracts of guests.
 //!
-//! The guests are in `guests/`, one a file of WAT that goes into the prelude of [`crate::guest`], or that is a whole component.
-//! Its first lines say what it does, and what is to come of it (see [`Hostile`]). All of them run in one process after another,
-//! which is a child of the test: that it is alive at the end, and how much memory it has, is then a matter of these guests alone.
+//! The guests are in `guests/`: each file of WAT is inserted into the prelude of [`crate::guest`], or is a whole component. Its
+//! first lines say what it does, and what the expected result is (see [`Hostile`]). The guests run one after another in a child
+//! process of the test. So the survival of this process and its memory depend on these guests alone.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -34,51 +34,51 @@ const LIMITS: Limits = Limits {
     deadline: Duration::from_secs(1),
 };
 
-/// What the process may have grown by when a guest is gone, in bytes: what an allocator keeps for later.
+/// The growth of the process that is allowed when a guest is gone, in bytes: memory that an allocator keeps for later.
 const LEFT_BEHIND: u64 = 16 << 20;
-/// What the process may have grown by while a guest ran, in bytes, beyond twice what the guest may take and hand over: the
-/// compiler, the messages, and what is copied of a result.
+/// The growth of the process that is allowed while a guest runs, in bytes, in addition to twice what the guest may take and hand
+/// over: the compiler, the messages, and copies of a result.
 const ROOM_TO_WORK: u64 = 48 << 20;
-/// What the refusal of a guest may have, in bytes: its own words, escaped, and ours.
+/// The largest refusal of a guest, in bytes: the guest's own text, escaped, and Weir's text.
 const MOST_REFUSED: usize = 8 << 10;
-/// What a guest may make the host log, in bytes.
+/// The most that a guest may make the host log, in bytes.
 const MOST_LOGGED: usize = 64 << 10;
 
-/// Set in the process that runs the guests.
+/// A variable that is set in the process that runs the guests.
 const CHILD: &str = "WEIR_TEST_RUNS_GUESTS";
 
-/// A guest of the corpus, and what is to come of it.
+/// A guest of the corpus, and its expected result.
 struct Hostile {
     name: String,
     guest: Guest,
     limits: Limits,
-    /// `start`: it is refused before it judges. `evaluate`, which is meant where nothing is said: it judges.
+    /// `where`: with `start`, the guest is refused before it processes rows. With `evaluate`, the default, it processes rows.
     starts: bool,
-    /// `expect`: what the refusal or the fault says.
+    /// `expect`: words of the refusal or of the fault.
     expect: String,
-    /// `never`: what it must not say.
+    /// `never`: words that the fault must not contain.
     never: Option<String>,
-    /// `logs`: what the log has to have.
+    /// `logs`: words that the log must contain.
     logs: String,
-    /// `culprits`: which rows are to blame.
+    /// `culprits`: the rows that are faulting.
     culprits: Culprits,
-    /// `rows`: what `x` is in them; `null*3` is three of them.
+    /// `rows`: the values of `x` in the rows; `null*3` stands for three of them.
     rows: Vec<String>,
-    /// `batches`: how often they are judged.
+    /// `batches`: the number of times that the rows are processed.
     batches: usize,
-    /// `seconds`: how long all of that may take.
+    /// `seconds`: the time that everything together may take.
     patience: Option<Duration>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Culprits {
-    /// Those in which `x` is null; meant where nothing is said.
+    /// The rows in which `x` is null; the default.
     Null,
-    /// The same, and they are not blamed but rejected as the contract has it.
+    /// The rows in which `x` is null. They are not faulting, but rejected as the contract allows.
     Rejected,
     All,
     None,
-    /// The guest is no pure function, so nobody knows: each row is blamed, rejected or passes.
+    /// The guest is no pure function, so the rows are not known: each row may be faulting, rejected or passed.
     Any,
 }
 
@@ -151,7 +151,7 @@ impl Hostile {
         assert_sound(&mut Guest::default().pipeline(LIMITS).unwrap());
     }
 
-    /// The same, and looks at what it costs.
+    /// Runs the guest, and checks the time, the memory and the log that this takes.
     fn run_measured(&self, log: &Log) {
         log.take();
         let before = resident("VmRSS");
@@ -168,7 +168,7 @@ impl Hostile {
         assert!(logged.contains(&self.logs), "the log lacks words: {logged}");
     }
 
-    /// Has a batch judged, in as many parts as that takes, and looks at what becomes of each row.
+    /// Processes a batch, in as many parts as needed, and checks the fate of each row.
     fn judge(&self, pipeline: &mut Pipeline<Instance>) {
         let (mut batch, mut step) = (batch(&self.rows), Step::default());
         while !batch.is_empty() {
@@ -218,13 +218,13 @@ impl Hostile {
     }
 }
 
-/// What `text` stands for in a list of rows.
+/// Returns the rows that `text` stands for in a list of rows.
 fn repeated(text: &str) -> impl Iterator<Item = String> {
     let (row, times) = text.rsplit_once('*').map_or((text, 1), |(row, times)| (row, times.parse().unwrap()));
     std::iter::repeat_n(row.to_owned(), times)
 }
 
-/// Rows without a null pass through, untouched.
+/// Asserts that rows without a null pass unchanged.
 fn assert_sound(pipeline: &mut Pipeline<Instance>) {
     let (batch, mut step) = (batch(&["1", "\"two\"", "{\"x\":null}"]), Step::default());
     pipeline.process(&Counts::new(60_000, false), &batch, &mut step);
@@ -245,7 +245,7 @@ fn hostile_guests_waste_nothing_but_their_own_budget() {
     const THIS: &str = "hostile::hostile_guests_waste_nothing_but_their_own_budget";
     match env::var(CHILD) {
         Ok(part) => run_guests(part.parse().unwrap()),
-        // One part for each of two cores.
+        // Two parts, for two cores.
         Err(_) => {
             let child = |part: usize| {
                 let mut command = Command::new(env::current_exe().unwrap());
@@ -261,16 +261,16 @@ fn hostile_guests_waste_nothing_but_their_own_budget() {
     }
 }
 
-/// Runs every second guest of the corpus, from `part` on.
+/// Runs every second guest of the corpus, beginning with guest `part`.
 fn run_guests(part: usize) {
     let log = Log::install();
-    // What is set up once is no guest's doing.
+    // The first run sets up what exists once per process; its memory must not count against a guest.
     Hostile::corpus()[0].run();
     let begin = resident("VmRSS");
     let mut failed = Vec::new();
     for hostile in Hostile::corpus().into_iter().skip(part).step_by(2) {
         println!("{}", hostile.name);
-        // Each has its turn, whatever became of the one before it.
+        // All guests run, even if one before has failed.
         if panic::catch_unwind(|| hostile.run_measured(&log)).is_err() {
             failed.push(hostile.name);
         }
@@ -279,14 +279,14 @@ fn run_guests(part: usize) {
     assert!(resident("VmRSS") < begin + LEFT_BEHIND, "all of them together leave no more behind than one may");
 }
 
-/// Bytes of memory that this process has, now or at the most.
+/// Returns the memory of this process in bytes: resident now (`VmRSS`) or at most (`VmHWM`).
 fn resident(which: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(which)?.strip_prefix(':')).unwrap();
     line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1_024
 }
 
-/// What is logged in this process.
+/// The log of this process.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -302,7 +302,7 @@ impl Log {
         String::from_utf8(std::mem::take(&mut self.0.lock().unwrap())).unwrap()
     }
 
-    /// Whatever a guest has logged, it is short, and each line is the host's and says which rule speaks.
+    /// Checks that the log of a guest is short, and that each line is written by the host and names the rule. Returns the log.
     fn check(&self) -> String {
         let text = self.take();
         assert!(text.len() < MOST_LOGGED, "{} bytes are logged", text.len());
@@ -340,7 +340,7 @@ fn a_rule_forges_no_line_of_apply() {
     assert_eq!(text.0, "{\"x\":null,\"y\":[ {\"user_id\":\"forged\"}  ]}\n", "{}", text.1);
 }
 
-/// A name that would clear a terminal, begin a line, and turn its direction; and how it is shown.
+/// A name that would clear a terminal, begin a new line, and change the direction of writing; and its escaped form.
 const EVIL: &str = "x\x1b[2J\r\nerror: all is lost \u{61c}\u{202e}\u{9b}";
 const EVIL_SHOWN: &str = r"x\u{1b}[2J\r\nerror: all is lost \u{61c}\u{202e}\u{9b}";
 
@@ -446,13 +446,13 @@ fn a_rule_of_a_compatible_version_of_the_contract_runs_and_another_is_told_which
     assert!(said.contains("version 0.2.0 of the contract, and this is version 0.1.0"), "{said}");
 }
 
-/// `component`, compiled: what the cache keeps.
+/// Returns `component` in compiled form, as the cache keeps it.
 fn wasmtime_precompiled(component: &[u8]) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let cache = weir_wasm::Cache::in_folder(folder.path().join("cache")).unwrap();
     Runtime::new(Some(cache)).unwrap().load(component, LIMITS.stack).unwrap();
     let entry = std::fs::read_dir(folder.path().join("cache")).unwrap().next().unwrap().unwrap();
-    // A digest comes first.
+    // The entry begins with a digest.
     std::fs::read(entry.path()).unwrap().split_off(32)
 }
 
@@ -474,7 +474,7 @@ fn a_damaged_entry_of_the_cache_is_compiled_anew() {
     }
 }
 
-/// A set whose only rule is `guest`, by the name `mine`.
+/// Returns a set whose only rule is `guest`, with the name `mine`.
 fn set(guest: &Guest) -> anyhow::Result<RuleSet> {
     let rule = Defined::new(Rule::with_defaults("mine"), guest.component());
     RuleSet::prove(&Runtime::new(None)?, Definition { rules: vec![rule], counted: "x".into() })
@@ -491,7 +491,7 @@ fn a_rule_goes_by_its_name_in_the_configuration() {
 
 #[test]
 fn a_rule_that_fails_on_ordinary_text_fails_its_probe() {
-    // `x` of all rows has more bytes than odd cells have.
+    // The text of the probe's rows for `x` has more bytes than the odd cells have.
     let guest = "(func $on_batch
         (if (i32.gt_u (i32.load offset=20 (global.get $reads)) (i32.const 100)) (then (unreachable))))";
     let refusal = format!("{:#}", set(&Guest::new(guest)).err().expect("it is refused"));

@@ -1,5 +1,5 @@
-//! Properties of the JSON pass: it agrees with serde_json on what is JSON and on every value, and what it does not touch it
-//! does not change by a byte.
+//! Properties of the JSON pass: it agrees with serde_json on which bytes are JSON and on every value, and it leaves all other
+//! bytes of a message unchanged.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value};
@@ -12,7 +12,7 @@ fn values() -> impl Strategy<Value = Value> {
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
-        // Few enough digits for serde_json to read back what it wrote.
+        // A number with so few digits that serde_json reads back exactly what it wrote.
         any::<i16>().prop_map(|number| Value::from(f64::from(number) / 8.0)),
         any::<String>().prop_map(Value::from),
     ];
@@ -24,20 +24,20 @@ fn values() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Objects with some of the members a, b and c among others.
+/// Objects with some of the fields a, b and c among others.
 fn objects() -> impl Strategy<Value = Map<String, Value>> {
     let name = prop_oneof![Just("a".to_owned()), Just("b".to_owned()), Just("c".to_owned()), any::<String>()];
     prop::collection::vec((name, values()), 0..8).prop_map(|members| members.into_iter().collect())
 }
 
-/// Ways to write the same JSON: plain, with white space, with every character escaped.
+/// Returns spellings of the same JSON: plain, with white space, and with every character escaped.
 fn spellings(value: &Value) -> Vec<String> {
     let plain = value.to_string();
     let pretty = serde_json::to_string_pretty(value).unwrap().replace('\n', "\r\n\t ");
     vec![plain, format!(" \n{pretty}\t"), escaped(value)]
 }
 
-/// JSON text in which every character of every string is an escape.
+/// Returns JSON text in which every character of every string is an escape.
 fn escaped(value: &Value) -> String {
     let string = |text: &str| {
         let units: String = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
@@ -54,7 +54,7 @@ fn escaped(value: &Value) -> String {
     }
 }
 
-/// A cell as the value that it stands for.
+/// Returns the value that a cell stands for.
 fn cell_value(column: &Column, row: usize) -> Option<Value> {
     let text = std::str::from_utf8(column.cell(row)).unwrap();
     match Kind::from_byte(column.kind(row)).unwrap() {
@@ -165,13 +165,13 @@ proptest! {
     }
 }
 
-/// Whether the bytes are a message to us.
+/// Returns whether Weir takes the bytes for a message.
 fn scans(bytes: &[u8]) -> bool {
     Projection::default().scan(bytes, &mut [Found::default()]).is_ok()
 }
 
-/// Whether they are an object to serde_json. It refuses two things that RFC 8259 allows and we pass on unread: halves of
-/// surrogate pairs, and numbers beyond what an `f64` holds.
+/// Returns whether serde_json takes the bytes for an object. It refuses two things that RFC 8259 allows and that Weir passes on
+/// unread: halves of surrogate pairs, and numbers beyond the range of an `f64`. These count as accepted if Weir accepts them.
 fn serde_says(bytes: &[u8]) -> bool {
     match serde_json::from_slice::<Map<String, Value>>(bytes) {
         Ok(_) => true,
@@ -246,7 +246,7 @@ fn odd_but_sound_messages_are_read() {
     }
 }
 
-/// Objects and arrays that RFC 8259 allows and few readers expect, as a rule that reads them whole gets them.
+/// Objects and arrays that RFC 8259 allows but that few readers expect, as a rule that reads them as a whole gets them.
 fn odd_composites() -> Vec<String> {
     let deepest = ["[".repeat(112), "]".repeat(112)].concat();
     let odd = [

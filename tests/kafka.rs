@@ -1,4 +1,4 @@
-//! Hands of the tests on a broker: they write messages, and read what is there.
+//! Helpers of the tests on a broker: they write messages, and read topics.
 
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,12 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::program::PATIENCE;
 
-/// The partitions of every topic, by the default configuration.
+/// The number of partitions of every topic, by the default configuration.
 pub const PARTITIONS: i32 = 3;
-/// More than any message of the tests, in bytes.
+/// A size limit larger than any message of the tests, in bytes.
 pub const LARGEST_MESSAGE: &str = "4000000";
 
-/// A message as it is written or was read.
+/// A record as it is written or was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     pub partition: i32,
@@ -27,13 +27,13 @@ pub struct Record {
 }
 
 impl Record {
-    /// The text of the last header of that name.
+    /// Returns the text of the last header with that name.
     pub fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().rev().find(|(known, _)| known == name)?;
         std::str::from_utf8(value.as_deref()?).ok()
     }
 
-    /// Where it came from, by its header `weir-source`: partition and offset in the input topic.
+    /// Returns the partition and offset of the input record, from the header `weir-source`.
     pub fn source(&self) -> (i32, i64) {
         let mut source = self.header("weir-source").unwrap_or_else(|| panic!("{self:?}")).rsplitn(3, '/');
         let offset = source.next().and_then(|offset| offset.parse().ok());
@@ -41,18 +41,18 @@ impl Record {
         partition.zip(offset).unwrap_or_else(|| panic!("{self:?}"))
     }
 
-    /// Where it is: partition and offset.
+    /// Returns the partition and offset of this record.
     pub fn place(&self) -> (i32, i64) {
         (self.partition, self.offset)
     }
 
-    /// The value, as JSON.
+    /// Returns the value, as JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(self.value.as_deref().unwrap_or_default()).unwrap()
     }
 }
 
-/// Writes `records` to `topic`, and returns when they are there.
+/// Writes `records` to `topic`, and returns when the broker has them.
 pub fn write(brokers: &str, topic: &str, records: &[Record]) {
     let producer: BaseProducer = settings(brokers).set("message.max.bytes", LARGEST_MESSAGE).create().unwrap();
     for record in records {
@@ -69,11 +69,11 @@ pub fn write(brokers: &str, topic: &str, records: &[Record]) {
     producer.flush(PATIENCE).unwrap();
 }
 
-/// Reads a topic from its beginning.
+/// A reader of a topic from its beginning.
 pub struct Reader {
     consumer: BaseConsumer,
     topic: &'static str,
-    /// What was read so far. Those of one partition stand in their order.
+    /// The records that were read so far. Those of one partition are in their order.
     pub records: Vec<Record>,
 }
 
@@ -90,7 +90,7 @@ impl Reader {
         Reader { consumer, topic, records: Vec::new() }
     }
 
-    /// Reads on until `enough` of what was read, and returns all of it.
+    /// Reads on until `enough` of the records is true, and returns all records.
     pub fn until(&mut self, what: &str, mut enough: impl FnMut(&[Record]) -> bool) -> &[Record] {
         let until = Instant::now() + PATIENCE;
         while !enough(&self.records) {
@@ -101,7 +101,7 @@ impl Reader {
         &self.records
     }
 
-    /// Reads the next message, if there is one, and tells how many there were.
+    /// Reads the next record, if there is one. Returns the number of all records so far.
     pub fn poll(&mut self) -> usize {
         if let Some(message) = self.consumer.poll(Duration::from_millis(50)) {
             self.records.push(record(&message.unwrap()));
@@ -109,7 +109,7 @@ impl Reader {
         self.records.len()
     }
 
-    /// Reads all that is there.
+    /// Reads all records that are in the topic.
     pub fn catch_up(&mut self) {
         let mut known = self.records.len();
         while self.poll() > known {
@@ -117,7 +117,7 @@ impl Reader {
         }
     }
 
-    /// Reads on until there are `count` messages.
+    /// Reads on until there are `count` records.
     pub fn count(&mut self, count: usize) -> &[Record] {
         self.until(&format!("all of {count} messages"), |records| records.len() >= count)
     }

@@ -1,4 +1,4 @@
-//! The tests that see Weir from outside, in one binary. What one module promises is tested beside it, in `host/src`.
+//! The tests that run Weir from the outside, in one binary. Unit tests of a module are beside it, in `host/src`.
 
 mod build;
 mod cli;

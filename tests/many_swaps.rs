@@ -1,5 +1,5 @@
-//! Hundreds of swaps under load, broken and bad ones among them, on the embedded broker: what `tests/faults/swaps.rs` shows on a
-//! real Kafka, without transactions.
+//! Hundreds of swaps under load, with broken and bad sets among them, on the embedded broker. `tests/faults/swaps.rs` shows the
+//! same on a real Kafka; here there are no transactions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
@@ -15,14 +15,14 @@ use crate::operator::{Operator, assert_as_said, blamed, is_live, says, seen};
 use crate::oracle;
 use crate::program::{Weir, eventually, field};
 
-/// How many sets go live.
+/// The number of sets that go live.
 const SWAPS: usize = 200;
-/// How often each of two engines swaps, and how often one is killed.
+/// The number of swaps of each of two engines, and the number of times that an engine is killed.
 const ROUNDS: usize = 8;
-/// Logins a second: so few that they outlast the swaps on a busy machine, within [`MOST`]. This broker keeps 5 MiB of a partition,
-/// which is all of them.
+/// The number of logins per second: low enough that [`MOST`] logins last longer than the swaps, even on a busy machine. This
+/// broker keeps 5 MiB of a partition, which is enough for all of them.
 const RATE: u32 = 125;
-/// Most logins of a test.
+/// The largest number of logins of a test.
 const MOST: usize = 40_000;
 
 /// A broker, and logins that flow in until they are stopped.
@@ -49,7 +49,7 @@ impl Field {
             ("WEIR_KAFKA_BROKERS", brokers.as_str()),
             ("WEIR_KAFKA_DELIVERY", "at-least-once"),
             ("WEIR_COUNTS_EVERY", "2s"),
-            // This broker lets a group form anew only a session's time-out after its last member has left.
+            // In this broker a group re-forms only one session timeout after its last member has left.
             ("WEIR_KAFKA_PROPERTIES_SESSION_TIMEOUT_MS", "1500"),
             ("WEIR_KAFKA_PROPERTIES_HEARTBEAT_INTERVAL_MS", "300"),
         ];
@@ -60,7 +60,7 @@ impl Field {
         Reader::open(&self.brokers(), topic)
     }
 
-    /// Ends the flow, and waits until each login has become something else.
+    /// Stops the logins, and waits until each login has become an output or a dead letter.
     fn settle(&mut self) -> Written {
         let ended = self.logins.take().unwrap().stop();
         assert_eq!(ended.code, Some(0), "{:#?}", ended.lines);
@@ -81,7 +81,7 @@ impl Field {
     }
 }
 
-/// What went in, and what has become of it.
+/// The input, and the outputs and dead letters of all of it.
 struct Written {
     input: BTreeMap<(i32, i64), Record>,
     outputs: Vec<Record>,
@@ -93,7 +93,7 @@ impl Written {
         self.outputs.iter().chain(&self.letters)
     }
 
-    /// That each login is once what the oracle says of it, but for what bad sets have rejected.
+    /// Asserts that each login has one result, and that this is the result of the oracle or a rejection by a bad set.
     fn assert_once(&self, operator: &Operator) {
         assert_eq!(self.all().count(), self.input.len(), "nothing is lost or doubled");
         assert_in_order(&self.outputs);
@@ -115,7 +115,7 @@ fn two_hundred_swaps_under_load_lose_and_repeat_nothing() {
     let (mut field, mut operator) = (Field::new(RATE), Operator::new(seed));
     let first = operator.folder.hash();
     let mut engine = field.engine(&operator);
-    // What the first rules do is what later ones are held against.
+    // The first rules give the baseline for later ones.
     field.open("processed-user-login").count(RATE as usize);
     let refused = operator.swap(&mut engine, SWAPS);
     let written = field.settle();
@@ -142,7 +142,7 @@ fn killed_at_any_moment_of_a_swap_it_goes_on_with_a_sound_set_and_loses_nothing(
         let began = self::field(&says(&mut engine, "rules: ", 0), "ruleset");
         assert!(sets.contains(&began), "round {round}: it begins with a set that was in the folder");
         if sound && began != operator.folder.hash() {
-            // It was on trial when the engine was killed, and stands it anew.
+            // The set was on trial when the engine was killed, so its trial begins anew.
             is_live(&mut engine, &operator.folder.hash());
         }
         says(&mut engine, "partitions assigned", 0);
@@ -177,7 +177,7 @@ fn two_engines_swap_at_different_times() {
     engines.iter_mut().for_each(|engine| drop(engine.line("partitions assigned")));
     let mut lives = [first.clone(), first.clone()];
     for round in 0..ROUNDS {
-        // One, the other, both.
+        // First one engine, then the other, then both.
         let changed: &[usize] = [&[0][..], &[1], &[0, 1]][round % 3];
         changed.iter().for_each(|index| lives[*index] = operators[*index].improve(&lives[*index]));
         changed.iter().for_each(|index| is_live(&mut engines[*index], &lives[*index]));

@@ -1,5 +1,5 @@
-//! What operators decide about the rules of a running process, by `weir rules` on its admin interface: how it goes on, and what
-//! it says of itself.
+//! Decisions of operators about the rules of a running process, made with `weir rules` on its admin interface: how the process
+//! goes on, and what it reports about itself.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -25,7 +25,7 @@ impl Operator<'_> {
         Operator { field, address: line.split_once("http://").unwrap().1.trim().to_owned() }
     }
 
-    /// Runs `weir rules ARGUMENTS`. Returns whether that went well, and what it said.
+    /// Runs `weir rules ARGUMENTS`. Returns whether it succeeded, and its output.
     fn run(&self, arguments: &str) -> (bool, String) {
         let mut weir = command(env!("CARGO_BIN_EXE_weir"), self.field.folder.path());
         let output = weir.arg("rules").args(arguments.split_whitespace()).args(["--admin", &self.address]).output().unwrap();
@@ -44,7 +44,7 @@ impl Operator<'_> {
         said
     }
 
-    /// What the admin interface answers to whoever asks for the rules.
+    /// Returns the answer of the admin interface to `GET /api/rules`.
     fn answer(&self) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.write_all(b"GET /api/rules HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
@@ -106,7 +106,7 @@ fn a_pin_that_can_not_be_used_is_told_once_and_the_folder_is_followed() {
         live(&mut engine, &mend(&field.folder, number));
         assert_eq!(operator.status().why, Why::Folder);
     }
-    // Another process pins what can't be used either.
+    // Another process pins a set that can't be used either.
     fs::write(field.folder.path().join("state/weir/weir/pin"), "0123456789abcdef").unwrap();
     eventually("that is told too", || engine.lines().iter().any(|line| line.contains("0123456789abcdef")).then_some(()));
     live(&mut engine, &mend(&field.folder, 53));
@@ -175,7 +175,7 @@ fn a_deployment_that_can_not_be_written_as_a_whole_changes_nothing() {
     for rule in [RULE, "validation"] {
         fs::write(new.join(format!("{rule}.wasm")), variant(rule, 56)).unwrap();
     }
-    // What is deployed second can't be put there.
+    // The second file of the deployment can't be put in its place.
     let (blocked, aside) = (field.folder.file("validation"), field.folder.path().join("aside"));
     fs::rename(&blocked, &aside).unwrap();
     fs::create_dir_all(blocked.join("in-the-way")).unwrap();
@@ -214,11 +214,11 @@ fn what_is_refused_is_named_as_it_was_given_and_counted() {
 
 #[test]
 fn many_large_deployments_at_a_time_take_a_bounded_part_of_memory_and_give_it_back() {
-    /// As large as a body for three rules may be.
+    /// The size of the largest body for three rules.
     const BODY_BYTES: usize = 40 << 20;
-    /// Two such bodies, decoded too, beside the process itself.
+    /// The largest resident memory: two such bodies, decoded too, and the process itself.
     const MOST_KIB: u64 = 250 << 10;
-    /// What is still resident when they are refused: not one such body.
+    /// The largest resident memory after the bodies are refused: less than one such body.
     const AFTER_KIB: u64 = 60 << 10;
     let field = Field::new();
     let mut engine = field.engine();
@@ -228,7 +228,7 @@ fn many_large_deployments_at_a_time_take_a_bounded_part_of_memory_and_give_it_ba
     let deploy = || {
         let mut stream = TcpStream::connect(&operator.address).unwrap();
         let head = "POST /api/rules/deploy HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json";
-        // Where there is no place for it, it is not read to its end.
+        // If there is no room for the body, it is not read to its end.
         let _ = write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         let mut answer = String::new();
         let _ = stream.read_to_string(&mut answer);
@@ -256,7 +256,7 @@ fn a_password_that_is_written_wrongly_is_shown_neither_in_the_log_nor_to_whoever
         let answer = eventually(slip, || Some(operator.answer()).filter(|answer| answer.contains(&format!("line {line}"))));
         assert!(!shows(&answer), "{slip}: {answer}");
     }
-    // It waits for a restart, so nothing is wrong with it yet.
+    // The key takes effect after a restart only, so it is not reported as an error yet.
     field.folder.configure("kafka.properties.\"sasl.pasword\" = \"hunter2\"");
     let answer =
         eventually("a restart is asked for", || Some(operator.answer()).filter(|answer| answer.contains("sasl.pasword")));

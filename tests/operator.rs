@@ -1,4 +1,4 @@
-//! Somebody who changes rules all the time, well and badly, and what has to be seen of it in messages and log.
+//! An operator who changes rules all the time, with good and bad sets, and the checks of messages and log for these changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,26 +12,26 @@ use crate::kafka::Record;
 use crate::oracle::Rejected;
 use crate::program::{Weir, field, within};
 
-/// One in so many sets is bad, and taken back.
+/// One in this number of sets is bad, and is rolled back.
 const BAD_EVERY: usize = 10;
-/// Before one in so many something broken is refused.
+/// One in this number of swaps is preceded by a broken set, which is refused.
 const BROKEN_EVERY: usize = 5;
-/// How long it may take until something is live, refused or taken back.
+/// The time until a set is live, refused or rolled back.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Versions of each rule that differ in their bytes alone. They are compiled once, and then in the cache.
+/// The number of versions of each rule that differ in their bytes alone. They are compiled once, and are in the cache then.
 const VARIANTS: u8 = 10;
-/// A trial that is over soon, and by chance takes back nothing: a fifth of the logins is bad.
+/// The settings of a trial that is short, and that rolls back no good set by chance: a fifth of the logins is bad.
 const TRIAL: &str = "[trial]\nrecords = 300\nrejections = 0.5\n";
-/// What rules reject that are meant to be bad.
+/// The expected rejections by bad sets.
 const BLAME: [Rejected; 2] = [("device-filter", "rule_fault"), ("validation", "old_app_version")];
 
-/// Somebody who changes the rules of a folder.
+/// An operator who changes the rules of a folder.
 pub struct Operator {
     pub folder: Folder,
     pub random: Rng,
-    /// The hashes of what was meant to be bad.
+    /// The hashes of the sets that are bad on purpose.
     pub bad: BTreeSet<String>,
-    /// The hashes of what was meant to be good. Each is made once, so that what is said of it is said of this swap.
+    /// The hashes of the good sets. Each set is made once, so that a log line with its hash belongs to one swap.
     good: BTreeSet<String>,
 }
 
@@ -43,7 +43,7 @@ impl Operator {
         Operator { folder, random: Rng::with_seed(seed), bad: BTreeSet::new(), good }
     }
 
-    /// Puts sound rules into the folder that are others than `live`, and than all before. Returns their hash.
+    /// Puts sound rules into the folder that differ from `live` and from all earlier sets. Returns their hash.
     pub fn improve(&mut self, live: &str) -> String {
         let number = self.random.u8(..VARIANTS);
         for rule in RULES {
@@ -55,7 +55,7 @@ impl Operator {
         if hash == live || !self.good.insert(hash.clone()) { self.improve(live) } else { hash }
     }
 
-    /// Puts something into the folder that can't be used.
+    /// Puts a rule or a configuration into the folder that can't be used.
     fn break_something(&mut self) {
         match self.random.u8(..5) {
             0 => self.folder.configure("[rules]\npipeline = 7"),
@@ -74,7 +74,7 @@ impl Operator {
         }
     }
 
-    /// Puts rules into the folder that prove, and do harm. Returns their hash.
+    /// Puts rules into the folder that pass the proof but fail their trial. Returns their hash.
     fn spoil(&mut self) -> String {
         let number = self.bad.len() as u8;
         if self.random.bool() {
@@ -88,8 +88,8 @@ impl Operator {
         hash
     }
 
-    /// Swaps the rules of `engine`, which runs those of the folder, so many times, broken and bad ones among them. Returns how
-    /// many were refused.
+    /// Swaps the rules of `engine`, which runs the rules of the folder, `swaps` times, with broken and bad ones among them.
+    /// Returns the number of refused sets.
     pub fn swap(&mut self, engine: &mut Weir, swaps: usize) -> usize {
         let (before, mut bad) = (said(engine, "are refused").len(), said(engine, "rules are taken back").len());
         let (mut live, mut refused) = (self.folder.hash(), before);
@@ -115,12 +115,12 @@ impl Operator {
     }
 }
 
-/// The lines of an engine that contain `words`.
+/// Returns the log lines of an engine that contain `words`.
 pub fn said(engine: &Weir, words: &str) -> Vec<String> {
     engine.lines().into_iter().filter(|line| line.contains(words)).collect()
 }
 
-/// Waits for a line beyond the first `known` ones that contains `words`.
+/// Waits for a line that contains `words`, after the first `known` ones.
 pub fn says(engine: &mut Weir, words: &str, known: usize) -> String {
     within(PATIENCE, format_args!("`{words}` is said for the {}. time", known + 1), || {
         assert!(engine.is_running(), "{:#?}", engine.lines());
@@ -128,7 +128,7 @@ pub fn says(engine: &mut Weir, words: &str, known: usize) -> String {
     })
 }
 
-/// Waits until an engine says that the set `hash` is live.
+/// Waits until an engine logs that the set `hash` is live.
 pub fn is_live(engine: &mut Weir, hash: &str) {
     within(PATIENCE, format_args!("{hash} is live"), || {
         assert!(engine.is_running(), "{:#?}", engine.lines());
@@ -136,7 +136,7 @@ pub fn is_live(engine: &mut Weir, hash: &str) {
     });
 }
 
-/// The offsets from which on a set judges, by partition, as a line says them: `from={0: 12, 1: 7}`.
+/// Returns the offsets from which on a set is in force, by partition, from a log line: `from={0: 12, 1: 7}`.
 fn offsets(line: &str) -> BTreeMap<i32, i64> {
     let (_, rest) = line.split_once("from={").unwrap_or_else(|| panic!("{line}"));
     let (list, _) = rest.split_once('}').unwrap();
@@ -144,7 +144,7 @@ fn offsets(line: &str) -> BTreeMap<i32, i64> {
     pairs.map(|(partition, offset)| (partition.parse().unwrap(), offset.parse().unwrap())).collect()
 }
 
-/// What `bad` sets have rejected.
+/// Returns the expected rejections by `bad` sets, by the position of the input message.
 pub fn blamed(letters: &[Record], bad: &BTreeSet<String>) -> BTreeMap<(i32, i64), Rejected> {
     let by_bad = letters.iter().filter(|letter| letter.header("weir-ruleset").is_some_and(|hash| bad.contains(hash)));
     let blame = |letter: &Record| {
@@ -154,7 +154,7 @@ pub fn blamed(letters: &[Record], bad: &BTreeSet<String>) -> BTreeMap<(i32, i64)
     by_bad.filter_map(blame).collect()
 }
 
-/// The hashes of each partition's messages, by their offsets in the input.
+/// Returns the hashes of the messages by partition and offset in the input.
 fn hashes<'a>(written: impl Iterator<Item = &'a Record>) -> BTreeMap<i32, BTreeMap<i64, &'a str>> {
     let mut hashes: BTreeMap<i32, BTreeMap<i64, &str>> = BTreeMap::new();
     for record in written {
@@ -168,7 +168,8 @@ pub fn seen<'a>(written: impl Iterator<Item = &'a Record>) -> BTreeSet<String> {
     hashes(written).into_values().flat_map(BTreeMap::into_values).map(str::to_owned).collect()
 }
 
-/// That messages bear the hashes that `lines`, the log of engines that began with `first`, say they should.
+/// Asserts that messages have the hashes of the sets that were in force according to `lines`, the log of engines that began with
+/// the set `first`.
 pub fn assert_as_said<'a>(first: &str, lines: &[String], written: impl Iterator<Item = &'a Record>) {
     let live: Vec<(String, BTreeMap<i32, i64>)> =
         lines.iter().filter(|line| line.contains("rules are live")).map(|line| (field(line, "ruleset"), offsets(line))).collect();
@@ -176,7 +177,7 @@ pub fn assert_as_said<'a>(first: &str, lines: &[String], written: impl Iterator<
     let back: BTreeMap<String, String> = taken_back.map(|line| (field(line, "failed"), field(line, "back"))).collect();
     for (partition, hashes) in hashes(written) {
         let from = |(hash, from): &(String, BTreeMap<i32, i64>)| Some((*from.get(&partition)?, hash.clone()));
-        // Where no message came between two swaps, the later one counts.
+        // If no message came between two swaps, the later one counts.
         let mut swaps: BTreeMap<i64, String> = BTreeMap::from([(0, first.to_owned())]);
         swaps.extend(live.iter().filter_map(from));
         let mut gone_back = BTreeSet::new();

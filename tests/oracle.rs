@@ -1,8 +1,8 @@
-//! What should become of a message under the default configuration, computed in the plainest way: serde_json, chrono, one
-//! message at a time. It shares no code with the engine or the rules, so that the two can be held against each other.
+//! The oracle: computes the result of a message under the default configuration, in the plainest way: serde_json, chrono, one
+//! message at a time. It shares no code with the engine or the rules, so that their results can be compared.
 //!
-//! It knows what the simulator makes and no more: of several faults in one message it may name another one first, and it takes
-//! a version for three numbers and a pre-release.
+//! It covers the messages of the simulator and no more: of several faults in one message it may report another one first, and it
+//! treats a version as three numbers and an optional pre-release.
 
 use std::fmt;
 
@@ -10,24 +10,24 @@ use chrono::DateTime;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// The member that the engine counts, and those that the default rules read or write: none of them may stand there twice.
+/// The field that the engine counts, and those that the default rules read or write: none of them may occur twice.
 const KNOWN: [&str; 5] = ["app_version", "device_type", "timestamp", "timestamp_in_utc", "processed_time"];
 /// The last second of the year 9999.
 const LATEST: f64 = 253_402_300_799.0;
 
-/// A message that passes.
+/// The result of a message that passes.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Passed {
-    /// What it is counted as.
+    /// The device type under which the message is counted.
     pub device_type: String,
     /// The value of `timestamp_in_utc`.
     pub utc: String,
 }
 
-/// The rule that rejects it, and the reason.
+/// The rule that rejects a message, and the reason.
 pub type Rejected = (&'static str, &'static str);
 
-/// Judges the value of a message.
+/// Computes the result for the value of a message.
 pub fn judge(value: Option<&[u8]>) -> Result<Passed, Rejected> {
     let value = value.ok_or(("weir", "tombstone"))?;
     let login = parse(value).map_err(|reason| ("weir", reason))?;
@@ -40,7 +40,7 @@ pub fn judge(value: Option<&[u8]>) -> Result<Passed, Rejected> {
     Ok(Passed { device_type: device_type.to_owned(), utc })
 }
 
-/// The bytes that a simulated login goes on with: the original ones, and two members before the closing brace.
+/// Returns the output for a simulated login: the original bytes, and two fields before the closing brace.
 pub fn output(value: &[u8], passed: &Passed, processed_at: i64) -> Vec<u8> {
     let added = format!(",\"timestamp_in_utc\":\"{}\",\"processed_time\":{processed_at}}}", passed.utc);
     [&value[..value.len() - 1], added.as_bytes()].concat()
@@ -63,13 +63,13 @@ fn reason(text: &str, error: &str) -> &'static str {
         () if says("twice") => "duplicate_member",
         () if says("recursion limit") => "too_deep",
         () if says("invalid type") => "not_an_object",
-        // serde_json takes half of a surrogate pair for a fault of the escape.
+        // serde_json reports half of a surrogate pair as a fault of the escape.
         () if text.contains(r"\ud800") => "lone_surrogate",
         () => "malformed_json",
     }
 }
 
-/// An object of which no known member stands there twice.
+/// An object in which no known field occurs twice.
 struct Members(Map<String, Value>);
 
 impl<'de> Deserialize<'de> for Members {
@@ -99,7 +99,7 @@ impl<'de> Deserialize<'de> for Members {
     }
 }
 
-/// The rule `validation`: the time in seconds since the epoch, or the reason.
+/// Computes the result of the rule `validation`: the time in seconds since the epoch, or the reason.
 fn validate(login: &Map<String, Value>) -> Result<i64, &'static str> {
     let member = |name: &str| login.get(name).filter(|value| !value.is_null()).ok_or("missing_field");
     let (version, _, timestamp) = (member("app_version")?, member("device_type")?, member("timestamp")?);

@@ -1,5 +1,5 @@
 //! Messages that break naive engines, through the command line and through Kafka: each is rejected for the right reason with its
-//! original bytes, or processed rightly, and the ones around it go on.
+//! original bytes, or processed correctly, and the messages around it pass.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ use crate::program::{Weir, checkout, command};
 
 #[test]
 fn poison_on_the_command_line() {
-    // A message is a line here: what is no line is left to Kafka.
+    // On the command line a message is a line, so messages that are no line are tested with Kafka only.
     let poisons: Vec<Poison> =
         poisons().into_iter().filter(|poison| poison.value.as_ref().is_some_and(|value| !value.contains(&b'\n'))).collect();
     let folder = checkout();
@@ -44,7 +44,7 @@ fn poison_on_the_command_line() {
     assert_eq!((outputs.next(), rejected.next()), (Some(&b""[..]), Some(&b""[..])), "there is more than was expected");
 }
 
-/// The message in a line about a rejection.
+/// Returns the message in a line about a rejection.
 fn original(line: &Value) -> Vec<u8> {
     match line["value_base64"].as_str() {
         Some(encoded) => BASE64_STANDARD.decode(encoded).unwrap(),

@@ -1,5 +1,5 @@
-//! Messages that break naive engines, as a table: what each is, and what has to become of it. Tests on the command line, on the
-//! embedded broker and on a real Kafka go through it.
+//! Poison: messages that break naive engines, as a table with the expected fate of each. It is used by tests on the command line,
+//! on the embedded broker and on a real Kafka.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -8,19 +8,19 @@ use crate::kafka::{PARTITIONS, Record};
 
 /// A login that passes, without its closing brace.
 const OPEN: &str = r#"{"app_version":"2.3.0","device_type":"iOS","timestamp":0"#;
-/// What the rules add to it when the batch is processed at 0.
+/// The fields that the rules add when the batch is processed at 0.
 const ADDED: &str = r#","timestamp_in_utc":"1970-01-01 00:00:00","processed_time":0"#;
 /// A mebibyte.
 const MIB: usize = 1 << 20;
 
-/// What has to become of a message.
+/// The expected fate of a message.
 #[derive(Debug)]
 pub enum Fate {
-    /// It passes, with [`ADDED`] spliced in before its last brace.
+    /// The message passes, with [`ADDED`] spliced in before its last brace.
     Passes,
-    /// The engine rejects it for this reason.
+    /// The engine rejects the message for this reason.
     Refused(&'static str),
-    /// A rule rejects it for this reason.
+    /// This rule rejects the message for this reason.
     Rejected(&'static str, &'static str),
 }
 
@@ -41,7 +41,7 @@ fn login(more: impl AsRef<[u8]>) -> Vec<u8> {
     [OPEN.as_bytes(), more.as_ref(), b"}"].concat()
 }
 
-/// A login that consists of these members.
+/// A login that consists of these fields.
 fn members(app_version: &str, device_type: &str, timestamp: &str) -> String {
     format!(r#"{{"app_version":{app_version},"device_type":{device_type},"timestamp":{timestamp}}}"#)
 }
@@ -53,7 +53,7 @@ fn nested(depth: usize) -> String {
 const MALFORMED: Fate = Refused("malformed_json");
 const NOT_UTF8: Fate = Refused("not_utf8");
 
-/// All of them.
+/// Returns all poison messages.
 pub fn poisons() -> Vec<Poison> {
     let mut poisons = vec![Poison { name: "tombstone", value: None, fate: Refused("tombstone") }];
     poisons.extend(sizes());
@@ -119,7 +119,7 @@ fn encodings() -> Vec<Poison> {
     ]
 }
 
-/// What is beside RFC 8259, though many readers let it pass.
+/// Values that RFC 8259 forbids, though many readers accept them.
 fn grammar() -> Vec<Poison> {
     let beside = [
         ("blanks", "  "),
@@ -210,14 +210,14 @@ fn values() -> Vec<Poison> {
     ]
 }
 
-/// What is written if `value` passes at the time `processed_at`.
+/// Returns the output for a `value` that passes at the time `processed_at`.
 pub fn spliced(value: &[u8], processed_at: &str) -> Vec<u8> {
     let brace = value.iter().rposition(|byte| *byte == b'}').unwrap();
     let added = ADDED.strip_suffix('0').unwrap().to_owned() + processed_at;
     [&value[..brace], added.as_bytes(), &value[brace..]].concat()
 }
 
-/// What the fate says that is said about a rejection: the rule and the reason.
+/// Returns the rule and the reason of a rejection; `None` for a message that passes.
 pub fn verdict(fate: &Fate) -> Option<(&'static str, &'static str)> {
     match fate {
         Passes => None,
@@ -226,7 +226,7 @@ pub fn verdict(fate: &Fate) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// The verdict on the poison of this name, if there is one.
+/// Returns the verdict on the poison with this name, if there is one.
 pub fn named(name: &[u8]) -> Option<Option<(&'static str, &'static str)>> {
     type Verdicts = HashMap<&'static [u8], Option<(&'static str, &'static str)>>;
     static VERDICTS: OnceLock<Verdicts> = OnceLock::new();
@@ -234,7 +234,7 @@ pub fn named(name: &[u8]) -> Option<Option<(&'static str, &'static str)>> {
     VERDICTS.get_or_init(all).get(name).copied()
 }
 
-/// A poison as it is sent: its name for a key, and a header of each kind.
+/// Returns the record of a poison: its name is the key, and it has a header of each kind.
 pub fn record(index: usize, poison: &Poison) -> Record {
     Record {
         partition: index as i32 % PARTITIONS,
@@ -246,7 +246,7 @@ pub fn record(index: usize, poison: &Poison) -> Record {
     }
 }
 
-/// That `found` is what has to become of a poison that was sent.
+/// Asserts that `found` is the expected result of a poison that was sent.
 pub fn check(poison: &Poison, sent: &Record, found: &Record) {
     let name = poison.name;
     assert_eq!((found.partition, found.timestamp), (sent.partition, sent.timestamp), "{name}");

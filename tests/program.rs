@@ -1,7 +1,6 @@
-//! The built program: how tests start it, listen to it, and make sure that it ends.
+//! The built program: how tests start it, read its output, and make sure that it ends.
 //!
-//! It runs in a folder of its own that looks like a checkout after `make rules`, and it sees nothing of the environment that
-//! the tests were started in.
+//! It runs in its own folder that looks like a checkout after `make rules`, and it does not see the environment of the tests.
 
 use std::fmt;
 use std::fs;
@@ -17,27 +16,27 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// How long anything may take before a test fails. Generous: only what is broken takes so long.
+/// The default time limit of a test for one step. It is generous: only a broken step takes so long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a process may take to end once it is asked to.
+/// The time that a process may take to end after it is asked to.
 pub const GRACE: Duration = Duration::from_secs(10);
-/// How many lines of a program a test that fails shows.
+/// The number of last lines of a program that a failed test shows.
 const LAST_LINES: usize = 30;
-/// How often [`eventually`] looks.
+/// The interval between two looks of [`eventually`].
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Looks until there is something to see, and returns it.
+/// Calls `look` until it returns a value, and returns this value.
 ///
 /// # Panics
-/// If there is nothing within [`PATIENCE`].
+/// If there is no value within [`PATIENCE`].
 pub fn eventually<T>(what: impl fmt::Display, look: impl FnMut() -> Option<T>) -> T {
     within(PATIENCE, what, look)
 }
 
-/// [`eventually`], for what may take longer, or must not take as long.
+/// Calls `look` until it returns a value, like [`eventually`], but with its own time limit.
 ///
 /// # Panics
-/// If there is nothing to see within `patience`.
+/// If there is no value within `patience`.
 pub fn within<T>(patience: Duration, what: impl fmt::Display, mut look: impl FnMut() -> Option<T>) -> T {
     let until = Instant::now() + patience;
     loop {
@@ -49,14 +48,14 @@ pub fn within<T>(patience: Duration, what: impl fmt::Display, mut look: impl FnM
     }
 }
 
-/// The file of a shipped rule.
+/// Returns the file of a shipped rule.
 pub fn built(rule: &str) -> PathBuf {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../rules/dist/{rule}.wasm"));
     assert!(file.exists(), "{} is missing: run `make rules`", file.display());
     file
 }
 
-/// A folder with the built rules in `rules/dist`.
+/// Creates a folder with the built rules in `rules/dist`.
 pub fn checkout() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("rules")).unwrap();
@@ -65,34 +64,35 @@ pub fn checkout() -> TempDir {
     folder
 }
 
-/// Shows the last of the `lines` that somebody wrote.
+/// Prints the last of the `lines` that the program `who` wrote.
 pub fn show_last(who: impl fmt::Display, lines: &[String]) {
     eprintln!("{who} wrote last:\n{}", lines[lines.len().saturating_sub(LAST_LINES)..].join("\n"));
 }
 
-/// `program`, to be started in `folder` with a clean environment. `weir` is found on its path.
+/// Returns a command that starts `program` in `folder` with a clean environment. `weir` is on its path.
 pub fn command(program: &str, folder: &Path) -> Command {
     let weir = Path::new(env!("CARGO_BIN_EXE_weir"));
     let mut command = Command::new(program);
     command.current_dir(folder).env_clear();
     command.env("PATH", format!("{}:/usr/bin:/bin", weir.parent().unwrap().display()));
     command.env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
-    // What one test decides about rules is not for others, and several programs run at a time.
+    // Each folder has its own state, so that decisions about rules do not affect other tests. The port of the admin interface is
+    // free, because several programs run at a time.
     command.env("XDG_STATE_HOME", folder.join("state")).env("WEIR_ADMIN_LISTEN", "127.0.0.1:0");
     command
 }
 
-/// A running `weir`. It is killed when this is dropped, so that a failed test leaves nothing behind.
+/// A running `weir`. It is killed when this value is dropped, so that a failed test leaves no process behind.
 pub struct Weir {
     child: Child,
-    /// What it has written so far, line by line: standard output and standard error.
+    /// The lines that the program has written so far to standard output and standard error.
     lines: Arc<Mutex<Vec<String>>>,
     listeners: Vec<thread::JoinHandle<()>>,
-    /// Kept as long as it runs, where it is nobody else's.
+    /// The folder of the program if no test owns it. It is kept until the program has ended.
     folder: Option<TempDir>,
 }
 
-/// How a `weir` has ended.
+/// The exit code and the output of a `weir` that has ended.
 #[derive(Debug)]
 pub struct Ended {
     pub code: Option<i32>,
@@ -100,7 +100,7 @@ pub struct Ended {
 }
 
 impl Weir {
-    /// Starts `weir` with `arguments`, split at blanks, and `variables` in its environment, in a checkout of its own.
+    /// Starts `weir` with `arguments`, split at blanks, and `variables` in its environment, in its own checkout.
     pub fn start(arguments: &str, variables: &[(&str, &str)]) -> Weir {
         let folder = checkout();
         let mut weir = Weir::start_in(folder.path(), arguments, variables);
@@ -108,7 +108,7 @@ impl Weir {
         weir
     }
 
-    /// The same in `folder`.
+    /// Starts `weir` in `folder`, with `arguments` and `variables` as for [`Weir::start`].
     pub fn start_in(folder: &Path, arguments: &str, variables: &[(&str, &str)]) -> Weir {
         let mut command = command(env!("CARGO_BIN_EXE_weir"), folder);
         command.args(arguments.split_whitespace()).envs(variables.iter().copied());
@@ -119,12 +119,12 @@ impl Weir {
         Weir { child, lines, listeners, folder: None }
     }
 
-    /// What it has written so far.
+    /// Returns the lines that the program has written so far.
     pub fn lines(&self) -> Vec<String> {
         self.lines.lock().unwrap().clone()
     }
 
-    /// Waits for a line that contains `words`.
+    /// Waits for a line that contains `words`, and returns it.
     pub fn line(&mut self, words: &str) -> String {
         eventually(format_args!("`{words}` is written"), || {
             let found = self.lines().into_iter().find(|line| line.contains(words));
@@ -133,12 +133,12 @@ impl Weir {
         })
     }
 
-    /// The value of `name=` in a line that contains it.
+    /// Waits for a line that contains `name=`, and returns the value.
     pub fn field(&mut self, name: &str) -> String {
         field(&self.line(&format!("{name}=")), name)
     }
 
-    /// What its admin interface says at `/metrics`.
+    /// Returns the page `/metrics` of the admin interface.
     pub fn metrics(&mut self) -> String {
         let line = self.line("admin interface on http://");
         let address = line.rsplit_once("http://").unwrap().1.trim();
@@ -149,30 +149,30 @@ impl Weir {
         answer
     }
 
-    /// The ids of the processes that it has started and that have not ended.
+    /// Returns the ids of the child processes that have not ended.
     pub fn children(&self) -> Vec<u32> {
         let id = self.child.id();
-        // Each thread has its own.
+        // Each thread has its own file of children.
         let threads = fs::read_dir(format!("/proc/{id}/task")).unwrap().map(|thread| thread.unwrap().path().join("children"));
         let children: String = threads.filter_map(|file| fs::read_to_string(file).ok()).collect();
         children.split_whitespace().map(|child| child.parse().unwrap()).collect()
     }
 
-    /// The process as the kernel sees it: a file of `/proc/PID`.
+    /// Returns the text of a file of `/proc/PID`.
     pub fn proc(&self, file: &str) -> String {
         fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap()
     }
 
-    /// How long it has kept a processor busy.
+    /// Returns the processor time that the program has used.
     pub fn processor_time(&self) -> Duration {
-        // After the name in parentheses, which may hold anything, utime and stime are fields 12 and 13 (proc_pid_stat(5)),
-        // in hundredths of a second.
+        // After the name in parentheses, which may contain anything, utime and stime are fields 12 and 13 (proc_pid_stat(5)), in
+        // hundredths of a second.
         let stat = self.proc("stat");
         let fields = stat.rsplit_once(')').unwrap().1.split_whitespace().skip(11).take(2);
         Duration::from_millis(10 * fields.map(|ticks| ticks.parse::<u64>().unwrap()).sum::<u64>())
     }
 
-    /// Memory in KiB: `VmRSS`, what is resident now, or `VmHWM`, the most that ever was.
+    /// Returns memory in KiB: `VmRSS` is resident now, `VmHWM` is the largest value so far.
     pub fn memory_kib(&self, what: &str) -> u64 {
         let status = self.proc("status");
         let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':')).unwrap();
@@ -183,12 +183,12 @@ impl Weir {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Whether it has not ended yet.
+    /// Returns whether the program has not ended yet.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Sends SIGTERM, and sees it end within [`GRACE`].
+    /// Sends SIGTERM, and asserts that the program ends within [`GRACE`].
     pub fn stop(self) -> Ended {
         self.signal(Signal::TERM);
         let asked = Instant::now();
@@ -197,29 +197,29 @@ impl Weir {
         ended
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the program ends by itself.
     pub fn end(mut self) -> Ended {
         let status: ExitStatus = eventually("it ends", || self.child.try_wait().unwrap());
-        // What it wrote is complete once both streams are closed.
+        // The output is complete when both streams are closed.
         self.listeners.drain(..).for_each(|listener| listener.join().unwrap());
         Ended { code: status.code(), lines: self.lines() }
     }
 }
 
 impl Drop for Weir {
-    /// Where a test fails it shows what this wrote last: the files of a machine that runs tests may be gone with it.
+    /// After a failed test shows the last lines of the program: its files may be lost with the machine that runs the tests.
     fn drop(&mut self) {
         if thread::panicking() {
             show_last("weir", &self.lines());
         }
-        // It may have ended by itself.
+        // The program may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 impl Ended {
-    /// The value of `name=` in the last line that has it, a number.
+    /// Returns the number after `name=` in the last line that has it.
     pub fn number(&self, name: &str) -> u64 {
         let name = format!("{name}=");
         let value = self.lines.iter().rev().find_map(|line| Some(line.split_once(&name)?.1));
@@ -228,7 +228,7 @@ impl Ended {
     }
 }
 
-/// The value of `name=` in `line`.
+/// Returns the value of `name=` in `line`.
 pub fn field(line: &str, name: &str) -> String {
     let (_, rest) = line.split_once(&format!("{name}=")).unwrap_or_else(|| panic!("`{name}` is not in {line}"));
     rest.split_whitespace().next().unwrap().trim_matches('"').to_owned()

@@ -1,5 +1,5 @@
-//! `weir rules` against a scripted server on a real socket: what it asks, and what it makes of each answer. What the real admin
-//! interface answers is tested elsewhere.
+//! `weir rules` against a scripted server on a real socket: its requests, and its reactions to each answer. Other tests cover the
+//! answers of the real admin interface.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,17 +19,17 @@ use weir_control::report::{Deployed, Entry, SetDescription, ShadowReport, Status
 
 use crate::program::{PATIENCE, checkout, command, eventually};
 
-/// What was asked of the server.
+/// A request to the server.
 #[derive(Clone, Debug)]
 struct Asked {
-    /// The method and what follows the address.
+    /// The method, and the path with its query.
     route: String,
-    /// Names in lower case.
+    /// The headers; names are in lower case.
     headers: BTreeMap<String, String>,
     body: Value,
 }
 
-/// Answers on a free port of loopback until it is dropped.
+/// A server on a free port of loopback. It answers until it is dropped.
 struct Server {
     address: String,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -38,7 +38,7 @@ struct Server {
 }
 
 impl Server {
-    /// A server whose answers, from the first byte of HTTP on, come from `answer`.
+    /// Starts a server that sends the bytes of `answer` as the whole HTTP answer.
     fn start(mut answer: impl FnMut(&Asked) -> Vec<u8> + Send + 'static) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -49,20 +49,20 @@ impl Server {
                 let mut stream = stream.unwrap();
                 let asked = read(&mut stream);
                 log.lock().unwrap().push(asked.clone());
-                // The client may have gone.
+                // The client may have closed the connection.
                 let _ = stream.write_all(&answer(&asked));
             }
         };
         Server { address, asked, over, thread: Some(thread::spawn(serve)) }
     }
 
-    /// A server that has one answer for everything.
+    /// Starts a server that gives the same answer to every request.
     fn saying(status: u16, body: &str) -> Server {
         let answer = http(status, body);
         Server::start(move |_| answer.clone())
     }
 
-    /// `weir rules ARGUMENTS`, split at blanks, to be asked of this server.
+    /// Returns the command `weir rules ARGUMENTS`, split at blanks, with the address of this server.
     fn command(&self, folder: &TempDir, arguments: &str) -> Command {
         let mut weir = command(env!("CARGO_BIN_EXE_weir"), folder.path());
         weir.arg("rules").args(arguments.split_whitespace()).args(["--admin", &self.address]);
@@ -85,7 +85,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Release);
-        // It waits for somebody to connect.
+        // The server waits for a connection.
         drop(TcpStream::connect(&self.address));
         let served = self.thread.take().unwrap().join();
         assert!(thread::panicking() || served.is_ok(), "the server failed");
@@ -114,7 +114,7 @@ fn http(status: u16, body: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status} Said\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
-/// How a command has ended.
+/// The exit code and the output of a command.
 #[derive(Debug, PartialEq)]
 struct Ended {
     code: i32,
@@ -137,7 +137,7 @@ fn candidate(since: i64, records: u64) -> ShadowReport {
     ShadowReport { candidate, since, records, agreed: records, ..ShadowReport::default() }
 }
 
-/// What the admin interface would answer.
+/// Returns a plausible answer of the admin interface.
 fn sensible(asked: &Asked) -> Vec<u8> {
     let route = asked.route.split('?').next().unwrap();
     let body = match route {
@@ -225,7 +225,7 @@ fn the_token_of_the_configuration_is_sent() {
     assert_eq!(sent, ["Bearer secret", "Bearer secret", "Bearer other"]);
 }
 
-/// A configuration that nobody can use any more, with `admin` in its middle.
+/// A folder with a configuration that does not parse, with `admin` as lines in its middle.
 fn broken(admin: &str) -> TempDir {
     let folder = checkout();
     let text = format!("[rules]\npipeline = [\"validation\"\n[admin]\n{admin}\n[kafka]\nbrokers = 7\n");
@@ -244,7 +244,7 @@ fn where_the_configuration_is_broken_rules_are_changed_all_the_same() {
         let ended = ended(server.command(&broken(""), arguments).output().unwrap());
         assert_eq!((ended.code, ended.err), (0, warning.clone()), "{}", ended.out);
     }
-    // Without --admin, what can be read of the file tells where to ask, and by which token.
+    // Without --admin, the readable lines of the file give the address and the token.
     let folder = broken(&format!("listen = \"{}\"\ntoken = \"secret\"", server.address));
     let mut weir = command(env!("CARGO_BIN_EXE_weir"), folder.path());
     let ended = ended(weir.args(["rules", "rollback"]).env_remove("WEIR_ADMIN_LISTEN").output().unwrap());
@@ -357,7 +357,7 @@ fn with_json_the_answer_comes_as_it_is() {
     assert_eq!(ended, Ended { code: 0, out: format!("{answer}\n"), err: String::new() });
 }
 
-/// A checkout with a component to try.
+/// A checkout with the file of a component.
 fn with_component() -> TempDir {
     let folder = checkout();
     fs::write(folder.path().join("a.wasm"), b"\0asm").unwrap();

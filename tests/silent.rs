@@ -1,4 +1,5 @@
-//! A port that accepts connections and never answers, as where something else listens: each command names it, and what it may be.
+//! A port that accepts connections and never answers, as if another kind of server listened there: each command names the address
+//! and the possible causes.
 
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
@@ -6,11 +7,11 @@ use std::time::Duration;
 
 use crate::program::{Weir, within};
 
-/// How long a command may take to find out, on a busy machine.
+/// The time that a command may take to report the silence, on a busy machine.
 const SEEN: Duration = Duration::from_secs(60);
 const SILENCE: &str = "the connection is accepted, and nothing was answered within";
 
-/// A listener that keeps all connections and writes nothing.
+/// A listener that keeps all connections open and writes nothing.
 fn silent() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,10 +1,10 @@
-//! The walls of the house: who may name what, and that every file says what it is.
+//! The rules for the source tree: which files may name which others, and that every file describes itself.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The Rust sources of the project, with their text.
+/// Returns the names and texts of all Rust sources of the project.
 fn sources() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
     let mut found = Vec::new();
@@ -24,7 +24,7 @@ fn sources() -> Vec<(String, String)> {
     found
 }
 
-/// The lines of code, without comments.
+/// Returns the lines of code, without comments.
 fn code(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(|line| line.split("//").next().unwrap_or_default())
 }
@@ -35,7 +35,7 @@ fn every_file_says_what_it_is() {
     assert!(silent.is_empty(), "these files don't begin with `//!`: {silent:?}");
 }
 
-/// A crate can name only what its manifest has, so the compiler keeps these walls once the manifests do.
+/// A crate can name only the dependencies of its manifest, so the compiler enforces these limits if the manifests keep them.
 #[test]
 fn heavy_dependencies_stand_in_one_manifest_each() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -55,7 +55,7 @@ fn heavy_dependencies_stand_in_one_manifest_each() {
     }
 }
 
-/// The image builds dependencies from the manifests alone, so it has to know them all.
+/// The image builds dependencies from the manifests alone, so it must know all of them.
 #[test]
 fn the_image_knows_every_manifest() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -70,10 +70,10 @@ fn the_image_knows_every_manifest() {
     }
 }
 
-/// A rule has its say in reasons and details, so no decision may hang on their text: a `Cause` says what has happened.
+/// The text of reasons and details comes from rules, so no decision may depend on it. A `Cause` says what has happened.
 #[test]
 fn no_fault_is_told_by_its_text() {
-    // What rejections are called, and how many there are of each.
+    // The files that name the reasons of rejections and count them.
     let named = ["core/src/reserved.rs", "core/src/pipeline/names.rs", "engine/src/snapshot.rs"]
         .map(|file| format!("host/crates/{file}"));
     let is_ours =
@@ -91,7 +91,8 @@ fn no_fault_is_told_by_its_text() {
     }
 }
 
-/// `make mutants` applies them. Here it is seen that they don't rot: what they replace is there, once, and so are their tests.
+/// `make mutants` applies the patches. This test checks that they stay valid: the code that they replace exists exactly once, and
+/// their tests exist.
 #[test]
 fn every_mutant_applies_and_names_its_tests() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -126,7 +127,8 @@ fn no_test_is_switched_off() {
     assert!(off.is_empty(), "these files switch tests off: {off:?}");
 }
 
-/// Files that need each other are one file in two places. A folder and its files may: the one is the other's facade.
+/// Files that need each other are in fact one file. A folder and its files may need each other, because the folder is the facade
+/// of its files.
 #[test]
 fn no_files_need_each_other() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -135,7 +137,7 @@ fn no_files_need_each_other() {
         let needs = needs(&folder.join("src"));
         assert!(needs.len() > 5, "the files of {} were not found", folder.display());
         for start in needs.keys() {
-            // Whatever is needed on the way, and by which module.
+            // All modules that are needed, directly or not, each with a module that needs it.
             let (mut reached, mut open) = (BTreeMap::<&str, &str>::new(), vec![start.as_str()]);
             while let Some(module) = open.pop() {
                 for next in &needs[module] {
@@ -155,7 +157,7 @@ fn no_files_need_each_other() {
     }
 }
 
-/// By module, the modules of the same crate that it names, but those above and below it. Tests are left out.
+/// Returns for each module the modules of the same crate that it names, except its parents and children. Tests are left out.
 fn needs(source: &Path) -> BTreeMap<String, BTreeSet<String>> {
     let (mut texts, mut folders) = (BTreeMap::new(), vec![source.to_path_buf()]);
     while let Some(folder) = folders.pop() {
@@ -194,13 +196,13 @@ fn needs(source: &Path) -> BTreeMap<String, BTreeSet<String>> {
     texts.iter().map(|(module, text)| (module.clone(), named(module, text))).collect()
 }
 
-/// The paths of all declarations that begin with `keyword`, with their groups written out.
+/// Returns the paths of all declarations that begin with `keyword`, with their groups expanded.
 fn uses(text: &str, keyword: &str) -> Vec<String> {
     let declarations = text.split(keyword).skip(1).filter_map(|rest| rest.split(';').next());
     declarations.flat_map(|tree| written_out("", &tree.split_whitespace().collect::<Vec<_>>().join(" "))).collect()
 }
 
-/// `a::{b, c::{d, e}}` as `a::b`, `a::c::d` and `a::c::e`.
+/// Expands `a::{b, c::{d, e}}` to `a::b`, `a::c::d` and `a::c::e`.
 fn written_out(prefix: &str, tree: &str) -> Vec<String> {
     let Some((head, group)) = tree.split_once('{') else {
         return vec![format!("{prefix}{}", tree.split(" as ").next().unwrap().trim())];
@@ -222,7 +224,7 @@ fn written_out(prefix: &str, tree: &str) -> Vec<String> {
     paths
 }
 
-/// Paths that stand in the code as `crate::…`, `super::…` or `self::…`.
+/// Returns the paths in the code that begin with `crate::`, `super::` or `self::`.
 fn inline_paths(text: &str) -> Vec<String> {
     let is_path = |next: char| next.is_alphanumeric() || next == '_' || next == ':';
     let words = text.split(|next: char| !is_path(next));
@@ -230,7 +232,7 @@ fn inline_paths(text: &str) -> Vec<String> {
     words.filter(is_own).map(|word| word.trim_end_matches(':').to_owned()).collect()
 }
 
-/// The module that `path` names in `module`, and the name that follows it in the path.
+/// Returns the module that `path` names in `module`, and the next name in the path.
 fn resolve(modules: &BTreeSet<&str>, module: &str, path: &str) -> Option<(String, String)> {
     let mut segments: VecDeque<&str> = path.split("::").map(str::trim).collect();
     let mut base: Vec<&str> = module.split("::").filter(|segment| !segment.is_empty()).collect();
@@ -238,7 +240,7 @@ fn resolve(modules: &BTreeSet<&str>, module: &str, path: &str) -> Option<(String
         "crate" => base.clear(),
         "super" => drop(base.pop()),
         "self" => {}
-        // A child that is named without `self::`.
+        // A child module that is named without `self::`.
         first if modules.contains(base.iter().copied().chain([first]).collect::<Vec<_>>().join("::").as_str()) => {
             segments.push_front("self");
         }
@@ -259,7 +261,7 @@ fn resolve(modules: &BTreeSet<&str>, module: &str, path: &str) -> Option<(String
     Some((base.join("::"), segments.front().copied().unwrap_or_default().to_owned()))
 }
 
-/// The rooms of a house that the test of files knows by heart.
+/// A small crate whose dependencies are known.
 #[test]
 fn files_that_need_each_other_are_seen() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
-//! The tutorial in `rules/sdk/README.md`, done as it says, by somebody who has the program and the packaged SDK alone.
+//! The tutorial in `rules/sdk/README.md`, followed step by step with the program and the packaged SDK alone.
 //!
-//! The files and commands are taken from the page. Only what stands beside the crate is not from there: the SDK, as `cargo
-//! package` packs it, in the place where a clone would have it.
+//! The files and commands are taken from the page. Only the SDK beside the crate is not: it is the package that `cargo package`
+//! makes, in the place where a clone would have it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use std::process::{Command, Output};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// The blocks of the page in this language, in their order.
+/// Returns the code blocks of the page in this language, in their order.
 fn blocks(page: &str, language: &str) -> Vec<String> {
     let fence = format!("```{language}\n");
     page.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
 }
 
-/// Where cargo puts what it makes: the same place each time, so that dependencies are compiled once.
+/// Returns cargo's target folder: the same each time, so that dependencies are compiled once.
 fn target() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("tutorial")
 }
@@ -51,7 +51,7 @@ fn the_tutorial_works_as_it_stands_with_the_packaged_sdk() {
     fs::create_dir_all(rule.join("src")).unwrap();
     fs::write(rule.join("Cargo.toml"), manifest).unwrap();
     fs::write(rule.join("weir.toml"), configuration).unwrap();
-    // The same versions as here, which are on this machine already.
+    // The same versions as in this workspace, which are on this machine already.
     fs::copy(Path::new(ROOT).join("Cargo.lock"), rule.join("Cargo.lock")).unwrap();
     let (source, tests) = sources[0].split_once("// In a file of its own").unwrap();
     let tests: String = tests.lines().skip(1).filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();

@@ -1,7 +1,7 @@
-//! `weir verify` against a broker: what an engine has done holds, and what was forged is named.
+//! `weir verify` against a broker: it finds nothing wrong with the work of an engine, and it names forged records.
 //!
-//! The embedded broker has no transactions, so exactly-once is not proven here. What the verifier makes of each kind of
-//! violation is tested beside its judge; here it has to find them in topics.
+//! The embedded broker has no transactions, so exactly-once is not proven here. The unit tests of the verifier cover each kind of
+//! violation; these tests check that `weir verify` finds violations in topics.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -21,14 +21,14 @@ const OUTPUTS: &str = "processed-user-login";
 const LETTERS: &str = "user-login-rejected";
 const COUNTS: &str = "device_type_count";
 
-/// What can't be judged of the embedded broker, whose topics have neither id nor settings.
+/// The checks that are not possible with the embedded broker, whose topics have neither id nor settings.
 const UNTOLD: &str = "; not judged: whether the input was created anew, whether topics are compacted";
 
 fn verify(brokers: &str, options: &str) -> Ended {
     Weir::start(&format!("verify --brokers {brokers} {options}"), &[]).end()
 }
 
-/// The verdict as JSON, with the exit code that goes with it.
+/// Returns the verdict as JSON. Asserts that the exit code agrees with it.
 fn verdict(brokers: &str) -> Value {
     let ended = verify(brokers, "--json");
     let line = ended.lines.iter().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{:#?}", ended.lines));
@@ -37,21 +37,21 @@ fn verdict(brokers: &str) -> Value {
     verdict
 }
 
-/// A record that says it is of `source`.
+/// Returns a record whose header says that its source is `source`.
 fn of(source: &str, partition: i32) -> Record {
     let header = |name: &str, value: &str| (name.to_owned(), Some(value.as_bytes().to_vec()));
     let headers = vec![header("weir-ruleset", "0123456789abcdef"), header("weir-source", source)];
     Record { partition, value: Some(b"{}".to_vec()), headers, ..Record::default() }
 }
 
-/// A system that was written by hand: what each topic has is up to the test.
+/// A system that a test writes by hand: the test decides what each topic contains.
 struct System {
     brokers: String,
     _broker: Embedded,
 }
 
 impl System {
-    /// An input of `count` records in partition 0.
+    /// Creates a system with an input of `count` records in partition 0.
     fn new(count: usize) -> System {
         let broker = Embedded::start(&Config::default().kafka.topics).unwrap();
         let system = System { brokers: broker.bootstrap_servers().unwrap(), _broker: broker };
@@ -82,12 +82,12 @@ impl System {
     }
 }
 
-/// The state of a partition whose open window began at minute 1.
+/// Returns the state of a partition whose open window began at minute 1.
 fn state(total: u64, open: u64) -> String {
     json!({ "weir": 1, "topic": "", "from": 0, "window": [60_000, 120_000], "counts": { "iOS": [total, open] } }).to_string()
 }
 
-/// A counts message of a minute.
+/// Returns the message of counts of one minute.
 fn window(minute: u64, count: u64, total: u64) -> Record {
     let start = format!("1970-01-01T00:{minute:02}:00Z");
     let end = format!("1970-01-01T00:{:02}:00Z", minute + 1);

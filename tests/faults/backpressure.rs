@@ -1,4 +1,4 @@
-//! Nowhere to write to: topics missing, denied or too small, a full queue, and a stop in the middle of it.
+//! Outputs that cannot be written: topics that are missing, denied or too small, a full queue, and a stop during such trouble.
 
 use std::time::{Duration, Instant};
 
@@ -12,19 +12,19 @@ use crate::outages::{LARGEST_KIB, is_ready};
 use crate::proxy::{Api, Side};
 use crate::weir::{Engine, Job, PARTITIONS, SETTLING};
 
-/// How soon a second signal ends it.
+/// The time within which a second signal ends the process.
 const AT_ONCE: Duration = Duration::from_secs(2);
-/// How soon readiness tells that a topic is not there, and how soon it ends: the 30 s that it waits, and what the client takes to
-/// notice.
+/// The time until readiness reports a missing topic, and the time until the engine ends: 30 s of waiting, and the time that the
+/// client takes to notice.
 const TOLD: Duration = Duration::from_secs(10);
 const GONE: Duration = Duration::from_secs(45);
-/// What the topics of outputs and dead letters take, in bytes.
+/// The largest message of the topics of outputs and of dead letters, in bytes.
 const SMALL: [&str; 2] = ["50000", "60000"];
-/// A value that fits the topic of outputs only without what the rules add.
+/// The size of a value that fits the topic of outputs only without the fields that the rules add, in bytes.
 const JUST: usize = 49_950;
-/// Twenty thousand values of this size are more than an engine may hold.
+/// The size of a value, in bytes. Twenty thousand of them are more than an engine may hold in memory.
 const LONG: usize = 15_000;
-/// A value that fits neither.
+/// The size of a value that fits neither topic, in bytes.
 const FAR: usize = 200_000;
 
 #[test]
@@ -51,7 +51,8 @@ fn a_topic_that_stays_missing_is_told_and_then_ends_it() {
     assert!(told < TOLD && deleted.elapsed() < GONE, "told after {told:?}, ended after {:?}", deleted.elapsed());
 }
 
-/// Sees an engine end because its input topic was deleted, with clients that look for topics every so many milliseconds.
+/// Asserts that an engine ends because its input topic was deleted. Its clients refresh metadata every `refresh_millis`
+/// milliseconds.
 fn ends_without_its_input(name: &str, refresh_millis: &str) {
     let job = Job::create(shared(), name).with("kafka.properties.topic.metadata.refresh.interval.ms", refresh_millis);
     job.load(28, 500, 300).finish();
@@ -93,7 +94,7 @@ fn dead_letters_wait_for_their_topic_to_be_there_again() {
     shared().delete_topic(&job.topic("rejected"));
     job.load(20, 500, 1_000).finish();
     shared().create_topic(&job.topic("rejected"), PARTITIONS, &[]);
-    // Where it has given up meanwhile, it is started again, as a supervisor would.
+    // If the engine has ended meanwhile, it is started again, as a supervisor would do.
     let job = job.reattached();
     let (mut engine, again) = (engine, job.engine("b"));
     job.settle();
@@ -128,7 +129,7 @@ fn a_topic_that_may_not_be_written_to_is_named_at_the_start_and_later_and_nothin
         acl("--add", &topic);
         job.load(seed, 500, 500).finish();
         ends(engine, &topic);
-        // Though there is nothing to be written to it yet.
+        // A new engine ends too, though there is nothing to be written to the topic yet.
         ends(job.engine("a"), &topic);
         acl("--remove", &topic);
     }
@@ -171,7 +172,7 @@ fn asked_to_stop_during_a_commit_it_leaves_in_time() {
         job.goes_on(SETTLING);
         let held = proxy.hold(side, Api::EndTxn, 1);
         held.wait();
-        // Within 10 s, and with 0.
+        // `stop` asserts that the engine ends within 10 s, with exit code 0.
         engine.stop();
     }
     load.stop();
@@ -190,7 +191,7 @@ fn asked_to_stop_twice_it_ends_at_once() {
     held.wait();
     engine.weir().signal(Signal::TERM);
     engine.weir().line("a second signal");
-    // What follows within a tenth of a second counts as the same signal.
+    // Signals within a tenth of a second count as one signal.
     std::thread::sleep(Duration::from_millis(200));
     let asked = Instant::now();
     engine.weir().signal(Signal::TERM);
@@ -246,7 +247,7 @@ fn records_that_are_small_are_not_blamed_for_a_batch_that_is_too_large() {
     job.judge();
 }
 
-/// A login of `size` bytes that cannot be compressed much.
+/// Returns a login of `size` bytes that cannot be compressed much.
 fn login(size: usize) -> Vec<u8> {
     let begun = r#"{"app_version":"2.3.0","device_type":"iOS","timestamp":0,"x":""#;
     let noise = std::iter::repeat_with(fastrand::alphanumeric).take(size - begun.len() - 2);

@@ -1,7 +1,7 @@
-//! Everything at once, at random: engines and brokers die, freeze and come back, the network fails, poison comes in.
+//! Everything at once, at random: engines and brokers die, freeze and come back, the network fails, poison arrives.
 //!
-//! `make chaos ROUNDS=100 SEED=7` runs it for long; a few rounds are among the tests. Each round breaks one thing, mends it, and
-//! sees that messages flow again, so a round that never ends is a finding too. The same seed gives the same faults, though not
+//! `make chaos ROUNDS=100 SEED=7` runs it for long; a few rounds are among the tests. Each round breaks one thing, repairs it,
+//! and checks that messages flow again, so a round that never ends is a finding too. The same seed gives the same faults, but not
 //! the same moments.
 
 use std::collections::BTreeMap;
@@ -18,15 +18,15 @@ use crate::program::within;
 use crate::proxy::{Api, Proxy, Side};
 use crate::weir::{Engine, Job, PARTITIONS, SETTLING};
 
-/// Rounds where none are asked for.
+/// The number of rounds if `ROUNDS` is not set.
 const ROUNDS: usize = 5;
-/// Logins a second.
+/// The number of logins per second.
 const RATE: u32 = 300;
-/// Engines at most at a time.
+/// The largest number of engines at a time.
 const CROWD: usize = PARTITIONS as usize;
-/// How long a fault lasts, in milliseconds.
+/// The duration of a fault, in milliseconds.
 const SPELL: std::ops::Range<u64> = 200..3_000;
-/// Topics that take the largest of the poisons.
+/// A topic setting that admits the largest poison.
 const LARGE: (&str, &str) = ("max.message.bytes", "4000000");
 
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +44,7 @@ pub enum Fault {
     Poison,
 }
 
-/// One in so many rounds each.
+/// The faults, each with equal probability; some are listed more than once.
 const FAULTS: [Fault; 20] = [
     Fault::Kill,
     Fault::Kill,
@@ -73,11 +73,11 @@ pub fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// A job that takes poison, and whose engines and brokers notice soon what is broken.
+/// A job that takes poison, and whose engines and brokers notice failures soon.
 pub fn job(cluster: &Cluster, name: &str) -> Job {
     Job::with_topics(cluster, name, |_| vec![LARGE])
         .with("kafka.properties.session.timeout.ms", "3000")
-        // So long a client waits for the answer to its JoinGroup, which the proxy may swallow.
+        // A client waits for this time for the answer to its JoinGroup, which the proxy may drop.
         .with("kafka.properties.max.poll.interval.ms", "20000")
         .with("kafka.properties.socket.timeout.ms", "4000")
         .with("kafka.properties.transaction.timeout.ms", "8000")
@@ -103,15 +103,15 @@ fn whatever_is_broken_nothing_is_lost_or_repeated() {
     eprintln!("chaos: {rounds} rounds with seed {seed} survived, {sent} logins and the poison");
 }
 
-/// Who breaks things, and what is broken.
+/// The source of the faults, and the parts of the system that it breaks.
 pub struct Chaos<'a> {
     random: Rng,
     cluster: &'a Cluster,
     pub proxy: &'a Proxy,
     job: &'a Job,
-    /// The engines by their instance: those that may be killed.
+    /// The engines that may be killed, by their instance.
     pub crowd: BTreeMap<String, Engine>,
-    /// Of them at most at a time.
+    /// The largest number of engines at a time.
     most: usize,
 }
 
@@ -120,7 +120,7 @@ impl<'a> Chaos<'a> {
         Chaos { random: Rng::with_seed(seed), proxy: cluster.proxy(), cluster, job, crowd: BTreeMap::new(), most }
     }
 
-    /// Breaks one thing, mends it, and sees that messages flow again.
+    /// Breaks one thing, repairs it, and checks that messages flow again.
     pub fn round(&mut self, round: usize) -> Fault {
         let fault = FAULTS[self.random.usize(..FAULTS.len())];
         eprintln!("chaos: round {round}: {fault:?}, {} engines", self.crowd.len());
@@ -136,7 +136,7 @@ impl<'a> Chaos<'a> {
             Fault::Freeze => {
                 let (name, mut engine) = self.pick();
                 engine.freeze();
-                // Longer than the session now and then.
+                // Sometimes longer than the session timeout.
                 thread::sleep(2 * spell);
                 engine.thaw();
                 self.crowd.insert(name, engine);
@@ -173,12 +173,12 @@ impl<'a> Chaos<'a> {
         }
     }
 
-    /// Puts everything right, and sees that messages flow.
+    /// Repairs everything, and checks that messages flow.
     fn mend(&mut self) {
         self.proxy.swallow(false);
         self.proxy.delay(Duration::ZERO);
         self.cluster.revive();
-        // A supervisor starts again what has ended.
+        // Engines that have ended are dropped. If none is left, one is started, as a supervisor would do.
         self.crowd.retain(|_, engine| engine.weir().is_running());
         if self.crowd.is_empty() {
             self.join();
@@ -194,7 +194,7 @@ impl<'a> Chaos<'a> {
         }
     }
 
-    /// Takes out an engine by chance.
+    /// Takes out an engine at random.
     fn pick(&mut self) -> (String, Engine) {
         let index = self.random.usize(..self.crowd.len());
         let name = self.crowd.keys().nth(index).expect("there is always one").clone();

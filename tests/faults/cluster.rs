@@ -1,11 +1,11 @@
-//! Apache Kafka in processes of its own: one broker or three, which can be killed and come back.
+//! Apache Kafka in its own processes: one broker or three, which can be killed and started again.
 //!
-//! Each broker has a listener that clients reach directly, and some behind a [`Proxy`]: what such a listener tells clients is
-//! the proxy's address, so all that they say goes through it. Ports are chosen below those that the kernel hands out, so that
-//! nobody takes the port of a broker that is down.
+//! Each broker has a listener that clients reach directly, and some behind a [`Proxy`]. A listener behind a proxy advertises the
+//! address of the proxy, so all traffic of its clients goes through the proxy. Ports are chosen below those that the kernel hands
+//! out, so that no other process takes the port of a broker that is down.
 //!
 //! A broker never outlives the tests. It is started by a shell that waits for the end of a pipe, kills the broker by its id, and
-//! removes its folder: that holds even where the tests are killed.
+//! removes its folder. This works even if the tests are killed.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
@@ -27,24 +27,24 @@ use crate::kafka::settings;
 use crate::program::{show_last, within};
 use crate::proxy::Proxy;
 
-/// How long brokers may take to start or to answer, on a busy machine.
+/// The time that brokers may take to start or to answer, on a busy machine.
 const STARTING: Duration = Duration::from_secs(90);
-/// How long a broker may take to answer a question.
+/// The time that a broker may take to answer a request.
 const ANSWER: Duration = Duration::from_secs(10);
-/// Ports of brokers: below Linux's `ip_local_port_range`, from which outgoing connections are given theirs.
+/// The ports of brokers: below Linux's `ip_local_port_range`, from which the kernel takes the ports of outgoing connections.
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
-/// How many proxies the broker that tests share has room for.
+/// The number of proxies that the shared broker has room for.
 const SHARED_PROXIES: usize = 16;
-/// Kafka's scripts that people are told to run, and the class that each of them starts.
+/// Kafka's scripts that the documentation tells operators to run, and the class that each of them starts.
 const SCRIPTS: [(&str, &str); 2] = [
     ("kafka-consumer-groups.sh", "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"),
     ("kafka-acls.sh", "org.apache.kafka.tools.AclCommand"),
 ];
-/// Sixteen bytes as Kafka writes them.
+/// Sixteen bytes in Kafka's notation.
 const CLUSTER_ID: &str = "V2VpckZhdWx0c1Rlc3RzMQ";
 
-/// Formats the folder unless that was done, starts the broker, says its id, and waits: for a line to kill it, for the end of
-/// the pipe to kill it and to remove the folder.
+/// Formats the folder unless this is done already, starts the broker, and waits. A line on the pipe kills the broker. The end of
+/// the pipe kills the broker and removes its folder.
 const SHELL: &str = r#"
 cd "$1"; classpath=$2
 [ -e data/meta.properties ] ||
@@ -68,14 +68,14 @@ rootLogger.level = info
 rootLogger.appenderRef.err.ref = err
 ";
 
-/// What a cluster is like.
+/// The properties of a cluster.
 pub struct Shape<'a> {
     pub brokers: usize,
-    /// How many proxies there may be at a time.
+    /// The largest number of proxies.
     pub proxies: usize,
-    /// More settings of brokers.
+    /// Additional settings of brokers.
     pub settings: &'a [(&'a str, &'a str)],
-    /// More listeners, by name, with the protocol that each of them speaks.
+    /// Additional listeners: the name, the protocol and the address of each.
     pub listeners: &'a [(&'a str, &'a str, SocketAddr)],
 }
 
@@ -101,7 +101,7 @@ impl Node {
     }
 }
 
-/// The single broker that tests share. It lives as long as the process.
+/// Returns the single broker that tests share. It lives as long as the process.
 pub fn shared() -> &'static Cluster {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
     SHARED.get_or_init(|| Cluster::start(&Shape { brokers: 1, proxies: SHARED_PROXIES, settings: &[], listeners: &[] }))
@@ -113,7 +113,7 @@ impl Cluster {
         let name = format!("kafka-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let voters: Vec<SocketAddr> = (0..shape.brokers).map(|_| port()).collect();
-        // By proxy, where each broker listens for it.
+        // For each proxy the addresses at which the brokers listen for it.
         let behind: Vec<Vec<SocketAddr>> = (0..shape.proxies).map(|_| (0..shape.brokers).map(|_| port()).collect()).collect();
         let proxies: Vec<Proxy> = behind.iter().map(|brokers| Proxy::start(brokers)).collect();
         let mut nodes = Vec::new();
@@ -133,7 +133,7 @@ impl Cluster {
         cluster
     }
 
-    /// Where clients begin, past all proxies.
+    /// Returns the bootstrap addresses of the brokers, without a proxy.
     pub fn address(&self) -> String {
         let addresses: Vec<String> = self.nodes.iter().map(|node| node.lock().unwrap().address.to_string()).collect();
         addresses.join(",")
@@ -143,7 +143,7 @@ impl Cluster {
         self.nodes.len()
     }
 
-    /// A way to the brokers that nobody else has.
+    /// Returns a proxy in front of the brokers that no other caller has.
     pub fn proxy(&self) -> &Proxy {
         let index = self.taken.fetch_add(1, Ordering::Relaxed);
         self.proxies.get(index).expect("there is room for another proxy: raise it in the cluster's shape")
@@ -167,14 +167,14 @@ impl Cluster {
         node.shell = Some(shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
     }
 
-    /// Starts the brokers that are dead, and waits until all is as it was.
+    /// Starts the brokers that are dead, and waits until all brokers and replicas are available again.
     pub fn revive(&self) {
         let dead = |index: &usize| self.nodes[*index].lock().unwrap().shell.is_none();
         (0..self.brokers()).filter(dead).for_each(|index| self.launch(index));
         self.await_all();
     }
 
-    /// Waits until every broker is there and every partition has all its replicas.
+    /// Waits until every broker is available and every partition has all its replicas.
     fn await_all(&self) {
         let client: BaseConsumer = settings(&self.address()).create().unwrap();
         within(STARTING, format_args!("all brokers of {} are up", self.folder.display()), || {
@@ -188,7 +188,7 @@ impl Cluster {
         });
     }
 
-    /// The index of the broker that coordinates the group, or the transactions, of this name.
+    /// Returns the index of the broker that coordinates the group, or the transactions, of this name.
     pub fn coordinator(&self, internal: &str, name: &str) -> usize {
         let client: BaseConsumer = settings(&self.address()).create().unwrap();
         within(STARTING, format_args!("{internal} has a leader"), || {
@@ -207,7 +207,7 @@ impl Cluster {
         results.into_iter().for_each(|result| drop(result.unwrap()));
     }
 
-    /// Deletes a topic, and waits until a broker that is asked has heard of it: the controller answers before that.
+    /// Deletes a topic, and waits until the brokers' metadata no longer lists it: the controller answers before that.
     pub fn delete_topic(&self, name: &str) {
         let admin = self.admin();
         let results = block_on(admin.delete_topics(&[name], &options())).unwrap();
@@ -218,14 +218,14 @@ impl Cluster {
         });
     }
 
-    /// Lets the topic have `count` partitions.
+    /// Raises the number of partitions of the topic to `count`.
     pub fn add_partitions(&self, name: &str, count: usize) {
         let new = NewPartitions::new(name, count);
         let results = block_on(self.admin().create_partitions([&new], &options())).unwrap();
         results.into_iter().for_each(|result| drop(result.unwrap()));
     }
 
-    /// Has all records of a partition before `offset` deleted, as retention would.
+    /// Deletes all records of a partition before `offset`, as retention would.
     pub fn delete_records(&self, topic: &str, partition: i32, offset: i64) {
         let mut before = rdkafka::TopicPartitionList::new();
         before.add_partition_offset(topic, partition, rdkafka::Offset::Offset(offset)).unwrap();
@@ -241,14 +241,15 @@ impl Cluster {
         assert!(ended.status.success(), "{class}: {}", String::from_utf8_lossy(&ended.stderr));
     }
 
-    /// Runs a command line as a person does who copies it: by a shell that finds Kafka's scripts. Returns what it writes.
+    /// Runs a command line as an operator does who copies it: in a shell that finds Kafka's scripts. Returns the output of the
+    /// command.
     pub fn shell(&self, line: &str) -> String {
-        // A broker's folder goes with the broker, that of a cluster that tests share too.
+        // A broker's folder is removed with the broker, also that of the shared cluster.
         let scripts = self.nodes[0].lock().unwrap().folder.join("scripts");
         fs::create_dir_all(&scripts).unwrap();
         for (script, class) in SCRIPTS {
             let text = format!("#!/bin/sh\nexec java -XX:TieredStopAtLevel=1 -cp '{}' {class} \"$@\"\n", classpath());
-            // Several tests may do so: a script that is run is never half written.
+            // Several tests may do this at a time: the rename makes sure that no test runs a script that is half written.
             let new = scripts.join(format!("{script}.{:?}", std::thread::current().id()));
             fs::write(&new, text).unwrap();
             fs::set_permissions(&new, Permissions::from_mode(0o755)).unwrap();
@@ -257,7 +258,7 @@ impl Cluster {
         let path = format!("{}:{}", scripts.display(), std::env::var("PATH").unwrap());
         let ended = Command::new("sh").args(["-c", line]).current_dir(&self.folder).env("PATH", path).output().unwrap();
         let written = String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).into_owned();
-        // Some of them end well though they have failed.
+        // Some of Kafka's tools exit with 0 though they have failed.
         assert!(ended.status.success() && !written.contains("Error: "), "{line}: {written}");
         written
     }
@@ -268,7 +269,7 @@ impl Cluster {
 }
 
 impl Drop for Cluster {
-    /// Where a test fails it shows what the brokers wrote last about groups: with these files goes the only trace of them.
+    /// After a failed test shows the brokers' last log lines about groups: the log files, the only trace of them, are removed.
     fn drop(&mut self) {
         for node in &mut self.nodes {
             let node = node.get_mut().unwrap();
@@ -277,7 +278,7 @@ impl Drop for Cluster {
             }
             if let Some(mut shell) = node.shell.take() {
                 drop(shell.stdin.take());
-                // There is nobody left to tell.
+                // A failure cannot be reported to a caller here.
                 let _ = shell.wait();
             }
         }
@@ -347,7 +348,7 @@ log.cleaner.dedupe.buffer.size=4194304
     )
 }
 
-/// A port on loopback that nobody has now, and that was not given out before.
+/// Returns a free port on loopback that was not given out before.
 pub fn port() -> SocketAddr {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
@@ -359,7 +360,7 @@ pub fn port() -> SocketAddr {
     }
 }
 
-/// All jars that `scripts/kafka` has fetched.
+/// Returns the class path of all jars that `scripts/kafka` has fetched.
 fn classpath() -> String {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let version = fs::read_dir(target.join("kafka")).ok().into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
@@ -376,8 +377,9 @@ fn block_on<T>(answer: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(answer)
 }
 
-/// `String.hashCode`, by which a broker spreads groups and transactional ids over the partitions of its internal topics.
+/// Computes Java's `String.hashCode`, by which a broker spreads groups and transactional ids over the partitions of its internal
+/// topics.
 fn java_hash(text: &str) -> i32 {
-    // `Utils.abs` clears the sign instead of changing it.
+    // Kafka's `Utils.abs` clears the sign bit instead of negating the number.
     text.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit))) & i32::MAX
 }

@@ -1,4 +1,4 @@
-//! Engines that die, and transactions that end in another way than their engine thinks.
+//! Engines that die, and transactions that end differently from what their engine assumes.
 
 use std::thread;
 use std::time::Duration;
@@ -7,17 +7,17 @@ use crate::cluster::shared;
 use crate::proxy::{Api, Side};
 use crate::weir::{Engine, Job, SETTLING, scaled};
 
-/// How often an engine is killed, in the checks and in full.
+/// The number of times that an engine is killed, in the checks and in full.
 const KILLS: [usize; 2] = [10, 100];
-/// How often a moment that is looked for is brought about.
+/// The number of times that a certain moment is brought about.
 const TIMES: usize = 3;
-/// How long an engine may take to go on after its predecessor was killed: the session of the dead member, and then some for a
-/// busy machine. Far less than [`LONG_TRANSACTION_MILLIS`].
+/// The time within which an engine must go on after its predecessor was killed: the session timeout of the dead member, and a
+/// margin for a busy machine. It is far less than [`LONG_TRANSACTION_MILLIS`].
 const AT_ONCE: Duration = Duration::from_secs(40);
 const SHORT_SESSION_MILLIS: &str = "1500";
 const LONG_TRANSACTION_MILLIS: &str = "60000";
 
-/// A job whose engines are missed soon when they die.
+/// A job whose group notices soon that an engine has died.
 fn job(name: &str) -> Job {
     Job::create(shared(), name).with("kafka.properties.session.timeout.ms", SHORT_SESSION_MILLIS)
 }
@@ -27,7 +27,7 @@ fn killed_at_any_moment_it_goes_on_at_once_and_loses_and_repeats_nothing() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    // What the dead left open has to be ended by their successor: the coordinator would take too long.
+    // The successor must end the transaction that a killed engine left open: the coordinator would take too long.
     let job = job("killed").with("kafka.properties.transaction.timeout.ms", LONG_TRANSACTION_MILLIS);
     let load = job.load(seed, 500, usize::MAX);
     for _ in 0..scaled(KILLS[0], KILLS[1]) {
@@ -78,15 +78,15 @@ fn a_commit_that_arrives_late_shows_nothing_of_a_later_transaction() {
     for _ in 0..TIMES {
         let engine = job.engine_through(proxy, "a").assigned();
         job.goes_on(AT_ONCE);
-        // The client's patience ends, it asks again on another connection, and that is answered.
+        // The client's request times out, the client sends it again on another connection, and the new request is answered.
         let late = proxy.hold(Side::Request, Api::EndTxn, 1);
         late.wait();
-        // The next transaction has sent its messages, and not yet its offsets.
+        // The next transaction has sent its messages, but not yet its offsets.
         let offsets = proxy.hold(Side::Request, Api::TxnOffsetCommit, 1);
         offsets.wait();
         let answer = proxy.hold(Side::Answer, Api::EndTxn, 1);
         late.release();
-        // The broker has dealt with the late one.
+        // The broker has processed the late request.
         answer.wait();
         engine.kill();
         drop(offsets);
@@ -106,15 +106,17 @@ fn a_transaction_that_the_coordinator_gives_up_is_done_again() {
         job.goes_on(SETTLING);
         let held = proxy.hold(Side::Request, api, usize::MAX);
         held.wait();
-        // Nor has the engine a way to end the transaction, by itself or by a new producer. Held before, the end of a transaction
-        // whose `api` has gone through would be caught, and no `api` would follow.
+        // The engine must not be able to end the transaction, neither itself nor with a new producer. These requests are held
+        // only now: an earlier hold would catch the end of a transaction whose `api` request has passed already, and no further
+        // `api` request would come.
         let _ends = [Api::EndTxn, Api::InitProducerId].map(|api| proxy.hold(Side::Request, api, usize::MAX));
         job.is_given_up();
     }
     job.finish(load, engine);
 }
 
-/// For the coordinator a transaction begins when the first partition is added to it: it can't give up what never gets there.
+/// For the coordinator a transaction begins when the first partition is added to it. The coordinator cannot abort a transaction
+/// that it does not know.
 #[test]
 fn a_transaction_that_never_begins_is_done_again() {
     let proxy = shared().proxy();
@@ -126,7 +128,7 @@ fn a_transaction_that_never_begins_is_done_again() {
     let anew = proxy.hold(Side::Request, Api::InitProducerId, 1);
     let held = proxy.hold(Side::Request, Api::AddPartitionsToTxn, usize::MAX);
     held.wait();
-    // The engine has given it up, and takes another producer.
+    // The engine has cancelled the transaction, and creates a new producer.
     anew.wait();
     drop((held, anew));
     job.finish(load, engine);

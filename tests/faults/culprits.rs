@@ -1,4 +1,4 @@
-//! A rule that never ends on some messages: finding them takes longer than a transaction may be open.
+//! A rule that never ends on some messages: the bisection takes longer than a transaction may be open.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use crate::kafka::{Record, write};
 use crate::oracle::Rejected;
 use crate::weir::Job;
 
-/// Where a culprit is among the messages of a partition.
+/// One in this number of messages of a partition is a faulting one.
 const EVERY: usize = 400;
-/// Messages of a partition.
+/// The number of messages of a partition.
 const COUNT: usize = 1_200;
-/// What is held against a culprit.
+/// The expected rejection of a faulting record.
 const BLAME: Rejected = ("guest", "rule_fault");
 
-/// Never ends on messages whose `x` is null, except in the probe, where the clock stands at 0.
+/// A function that never ends on messages whose `x` is null, except in the probe, where the clock stands at 0.
 const LOOPS: &str = "
     (func $on_null (param $row i32)
         (if (i64.ne (global.get $processed_at) (i64.const 0)) (then (loop $ever (br $ever)))))";

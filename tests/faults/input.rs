@@ -1,4 +1,4 @@
-//! Messages and commits that nobody should send: poison, impossible times, too many device types, metadata of others.
+//! Messages and commits that should never come: poison, impossible times, too many device types, metadata of other tools.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use crate::poisons::{self, poisons, verdict};
 use crate::program::{Ended, within};
 use crate::weir::{Job, PARTITIONS, SETTLING};
 
-/// Topics that take the largest of the poisons.
+/// A topic setting that admits the largest poison.
 const LARGE: (&str, &str) = ("max.message.bytes", "4000000");
-/// Topics that take any timestamp.
+/// A topic setting that admits any timestamp.
 const TIMELESS: (&str, &str) = ("message.timestamp.after.max.ms", "9223372036854775807");
 /// The last millisecond of the year 9999.
 const LATEST: i64 = 253_402_300_799_999;
-/// How many device types there are, and the longest name.
+/// The number of device types, and the longest name, in characters.
 const DEVICE_TYPES: usize = 10_000;
 const LONGEST_NAME: usize = 1 << 10;
-/// What a state may take, in characters.
+/// The largest size of a state, in characters.
 const LARGEST_STATE: usize = 3_000;
 
 #[test]
@@ -38,7 +38,7 @@ fn poison_is_rejected_or_processed_and_never_in_the_way() {
     }
 }
 
-/// Logins whose record or member says an impossible time.
+/// Logins whose record or field has an impossible time.
 fn timeless() -> Vec<Record> {
     let members = ["0", "-1", "253402300799", "253402300800", "1767225600000", "9223372036854775807", "1e308", "\"1\"", "null"];
     let stamps = [Some(0), Some(1), Some(1_767_225_600), Some(LATEST), None];
@@ -60,7 +60,7 @@ fn impossible_times_are_rejected_or_right_and_close_no_windows() {
     write(job.brokers(), &job.topic("in"), &timeless());
     job.work_off(job.engine("a"));
     job.judge();
-    // Windows go by the clock of the engine, and stay open when it leaves: at most one has ended.
+    // Windows end by the clock of the engine, and stay open when the engine stops. So at most one window has ended.
     assert!(job.windows.count() <= 1, "{:#?}", job.windows.seen());
 }
 
@@ -69,7 +69,7 @@ fn a_time_that_the_output_refuses_makes_a_dead_letter() {
     let job = Job::with_topics(shared(), "refused", |topic| if topic == "in" { vec![TIMELESS] } else { Vec::new() });
     write(job.brokers(), &job.topic("in"), &timeless());
     job.work_off(job.engine("a"));
-    // A dead letter goes without the timestamp that the broker refuses.
+    // A dead letter has no timestamp if the broker refuses the timestamp of the record.
     job.judge_by(Judge {
         expected: |record| match record.timestamp == Some(LATEST) {
             true => (Judge::default().expected)(record).and(Err(("weir", "timestamp_refused"))),
@@ -79,7 +79,7 @@ fn a_time_that_the_output_refuses_makes_a_dead_letter() {
     });
 }
 
-/// The name of a device type: short ones, long ones, and ones that take more room when they are written down.
+/// The name of a device type: short names, long names, and names with characters that JSON escapes.
 fn name(index: usize) -> String {
     match index % 4 {
         0 => format!("type-{index}"),
@@ -103,7 +103,7 @@ fn ten_thousand_device_types_are_counted_within_their_room() {
     let (first, second) = logins.split_at(DEVICE_TYPES / 2);
     for part in [first, second] {
         write(job.brokers(), &job.topic("in"), part);
-        // The second one goes on from what the first one has written down.
+        // The second engine continues with the state that the first one has committed.
         job.work_off(job.engine("a"));
         for (offset, metadata) in job.committed().unwrap().values() {
             assert!(metadata.chars().count() <= LARGEST_STATE && !metadata.is_empty(), "at {offset}: {metadata}");
@@ -112,13 +112,13 @@ fn ten_thousand_device_types_are_counted_within_their_room() {
     }
 }
 
-/// Everything passes, whatever it is called.
+/// Lets every login pass, whatever its device type is called.
 fn typed(record: &Record) -> Result<Passed, Rejected> {
     let login: serde_json::Value = serde_json::from_slice(record.value.as_deref().unwrap_or_default()).unwrap();
     Ok(Passed { device_type: login["device_type"].as_str().unwrap().to_owned(), utc: "1970-01-01 00:00:00".to_owned() })
 }
 
-/// A broker of Apache Kafka keeps metadata as text: what is not UTF-8 never gets there.
+/// The cases are all UTF-8: a broker of Apache Kafka keeps metadata as text, so other bytes cannot occur.
 #[test]
 fn metadata_that_is_not_ours_stops_it_until_it_is_told_to_begin_anew() {
     let oversized = "x".repeat(4_000);
@@ -173,7 +173,7 @@ fn a_window_is_closed_though_nothing_more_comes() {
     let windows = job.windows.count();
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(job.windows.count(), windows, "empty windows are not sent");
-    // Killed, it has nothing to add.
+    // A killed process sends nothing more.
     engine.kill();
     job.judge();
 }

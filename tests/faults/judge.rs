@@ -1,10 +1,10 @@
-//! The verdict: everything is computed anew from the input, in the plainest way, and held against what came out.
+//! The judge: computes everything anew from the input, in the plainest way, and compares the result with the outputs.
 //!
-//! Each input message is exactly once an output or a dead letter, with the right bytes and its own headers; in order; under one
-//! set of rules. With at-least-once delivery some may be there more than once: the last ones of them are in order. What was
-//! counted in windows, and what the committed offsets say is still open, add up to what passed; no partition is in two messages
-//! of one window, and no offset is committed without its state. It shares no code with `weir verify` or the engine, so that each
-//! checks the other.
+//! Each input message has exactly one output or dead letter, with the right bytes and with the original headers, in order, and
+//! under one set of rules. With at-least-once delivery some outputs may occur more than once; then the last ones are in order.
+//! The counts of the windows, and the counts of open windows in the committed offsets, add up to the number of messages that
+//! passed. No partition is in two messages of one window, and no offset is committed without its state. The judge shares no code
+//! with `weir verify` or the engine, so that each checks the other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,12 +15,12 @@ use crate::oracle::{self, Passed, Rejected};
 use crate::poisons;
 use crate::weir::Committed;
 
-/// How many violations are shown.
+/// The largest number of violations that is shown.
 const SHOWN: usize = 20;
 
 type Counts = BTreeMap<String, u64>;
 
-/// All that is known once nothing happens any more.
+/// All topics and offsets of a job, after all engines have ended.
 #[derive(Default)]
 pub struct Evidence {
     pub topic: String,
@@ -30,21 +30,21 @@ pub struct Evidence {
     pub windows: Vec<Record>,
     /// The committed offset of each input partition, with its metadata.
     pub committed: Committed,
-    /// What rules have rejected that were meant to be bad, by its place in the input.
+    /// The expected rejections by rules that were made bad on purpose, by the position of the input message.
     pub blamed: BTreeMap<(i32, i64), Rejected>,
 }
 
-/// How to judge.
+/// The settings of the judge.
 #[derive(Clone, Copy)]
 pub struct Judge {
-    /// What has to become of a message. Where it gives no time in UTC, the bytes of the output are not looked at.
+    /// The expected fate of a message. If it has no time in UTC, the bytes of the output are not checked.
     pub expected: fn(&Record) -> Result<Passed, Rejected>,
-    /// Whether each device type has a counter of its own, or some may be counted under `__other__`.
+    /// Whether each device type has a counter of its own. If not, some may be counted under `__other__`.
     pub names: bool,
-    /// Whether rules were swapped. The hash of the set may change then, between two transactions.
+    /// Whether rules were swapped. If so, the hash of the set may change between two transactions.
     pub swaps: bool,
-    /// Whether outputs and dead letters may be there more than once. All of them are held against the input, the last ones of each
-    /// input message against the order.
+    /// Whether outputs and dead letters may occur more than once. All of them are compared with the input, but only the last ones
+    /// of each input message must be in order.
     pub repeats: bool,
 }
 
@@ -54,7 +54,7 @@ impl Default for Judge {
     }
 }
 
-/// What has to become of poison, which is recognised by its key, and of everything else. All poison that passes is of one device
+/// The expected fate of poison, which is recognised by its key, and of all other messages. All poison that passes has one device
 /// type.
 pub fn poisoned(record: &Record) -> Result<Passed, Rejected> {
     match poisons::named(record.key.as_deref().unwrap_or_default()) {
@@ -65,7 +65,7 @@ pub fn poisoned(record: &Record) -> Result<Passed, Rejected> {
 }
 
 impl Judge {
-    /// What is wrong; nothing if all is well.
+    /// Returns all violations; none if all is well.
     pub fn violations(&self, evidence: &Evidence) -> Vec<String> {
         let mut found = Vec::new();
         self.once(evidence, &mut found);
@@ -86,7 +86,7 @@ impl Judge {
         found
     }
 
-    /// Each input message is one output or one dead letter, the right one.
+    /// Checks that each input message has one output or one dead letter, with the expected content.
     fn once(&self, evidence: &Evidence, found: &mut Vec<String>) {
         let input: BTreeMap<_, _> = evidence.input.iter().map(|record| (record.place(), record)).collect();
         let mut left = input.clone();
@@ -117,7 +117,7 @@ impl Judge {
         found.extend(left.keys().map(|place| format!("input {place:?} has become nothing")));
     }
 
-    /// `records` by their places, of each input message the last one only if they may be there more than once.
+    /// Returns `records` by their positions. If they may occur more than once, only the last record of each input message.
     fn last_ones<'a>(&self, records: &'a [Record]) -> Vec<&'a Record> {
         let mut sorted: Vec<&Record> = records.iter().collect();
         sorted.sort_by_key(|record| record.place());
@@ -132,7 +132,8 @@ impl Judge {
         evidence.blamed.get(&record.place()).map_or_else(|| (self.expected)(record), |rejected| Err(*rejected))
     }
 
-    /// What was counted is what passed: by device type in the windows, and by partition in the committed totals.
+    /// Checks that the counts of the windows, by device type, and the committed totals, by partition, match the messages that
+    /// passed.
     fn counts(&self, evidence: &Evidence, found: &mut Vec<String>) {
         let mut counted = Counts::new();
         for window in &evidence.windows {
@@ -140,7 +141,7 @@ impl Judge {
         }
         for (partition, (offset, metadata)) in &evidence.committed {
             if metadata.is_empty() {
-                // What is before the first message needs none.
+                // An offset of 0 needs no state.
                 found.extend((*offset > 0).then(|| format!("offset {offset} of partition {partition} has no state beside it")));
                 continue;
             }
@@ -160,7 +161,7 @@ impl Judge {
         found.extend(self.differ(&counted, &passed).map(|wrong| format!("windows and open windows: {wrong}")));
     }
 
-    /// How many of `input` passed, by device type.
+    /// Returns the number of messages of `input` that pass, by device type.
     fn passed<'a>(&self, evidence: &Evidence, input: impl Iterator<Item = &'a Record>) -> Counts {
         let mut counts = Counts::new();
         for passed in input.filter_map(|record| self.expected(evidence, record).ok()) {
@@ -216,7 +217,7 @@ fn letter(letter: &Record, origin: &Record, (rule, reason): Rejected) -> Option<
     (mine != whole).then(|| "key or value have changed".to_owned())
 }
 
-/// Messages of one input partition stand in the partition where they went in the order in which they came.
+/// Checks that messages of one input partition are in their original order in each partition of `sorted`.
 fn in_order(sorted: Vec<&Record>, what: &str, found: &mut Vec<String>) {
     let mut last = BTreeMap::new();
     for record in sorted {
@@ -227,7 +228,7 @@ fn in_order(sorted: Vec<&Record>, what: &str, found: &mut Vec<String>) {
     }
 }
 
-/// The messages of one window cover different partitions.
+/// Checks that the messages of one window cover different partitions.
 fn disjoint(windows: &[Record], found: &mut Vec<String>) {
     let mut covered = BTreeMap::new();
     for window in windows {
@@ -242,8 +243,8 @@ fn disjoint(windows: &[Record], found: &mut Vec<String>) {
     }
 }
 
-/// Running totals are what was counted until then, where all windows are of the same partitions and counting never began anew.
-/// A process that gets other partitions begins with what others have counted.
+/// Checks that running totals are the sums of all windows until then. The check applies only if all windows cover the same
+/// partitions and no state was reset. A process that gets other partitions begins with the counts of their former process.
 fn totals(evidence: &Evidence, found: &mut Vec<String>) {
     let mut windows: Vec<(String, Value, (i32, i64))> = Vec::new();
     for window in &evidence.windows {
@@ -274,8 +275,8 @@ fn one_ruleset(evidence: &Evidence, found: &mut Vec<String>) {
     }
 }
 
-/// Each message has one hash. Where two stand side by side nothing ended a transaction between them, since its end takes an
-/// offset too: their hashes are the same.
+/// Checks that each message has one hash of a rule set. The end of a transaction takes an offset, so two messages with adjacent
+/// offsets are of one transaction: their hashes must be the same.
 fn one_each_time(records: &[Record], found: &mut Vec<String>) {
     let mut sorted: Vec<&Record> = records.iter().collect();
     sorted.sort_by_key(|record| record.place());
@@ -298,7 +299,7 @@ fn add(counts: &mut Counts, object: &Value, count: impl Fn(&Value) -> Option<u64
     for (name, value) in object.as_object().into_iter().flatten() {
         *counts.entry(name.clone()).or_default() += count(value).unwrap_or_default();
     }
-    // Nothing counted is as good as a count of nothing.
+    // A count of 0 is equal to no count.
     counts.retain(|_, count| *count > 0);
 }
 
@@ -323,7 +324,7 @@ mod tests {
         record(offset, std::str::from_utf8(&value).unwrap(), Some(offset))
     }
 
-    /// Three logins, all of which became what they should; two are counted in a window, one is in an open one.
+    /// Three logins that became the right outputs. Two are counted in a closed window, one in an open window.
     fn sound() -> Evidence {
         let state = r#"{"weir":1,"topic":"t","from":0,"window":[0,1],"counts":{"iOS":[3,1]}}"#;
         Evidence {
@@ -341,7 +342,7 @@ mod tests {
         }
     }
 
-    /// That the judge finds something that contains `words`, and nothing else, after `harm`.
+    /// Asserts that the judge finds at least one violation after `harm`, and that all violations contain `words`.
     fn assert_found(words: &str, harm: impl FnOnce(&mut Evidence)) {
         let mut evidence = sound();
         harm(&mut evidence);

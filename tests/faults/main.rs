@@ -1,7 +1,7 @@
-//! The tests of faults: Weir on a real Apache Kafka, whose processes and network are broken while it works.
+//! The fault tests: Weir on a real Apache Kafka, whose processes and network are broken while Weir works.
 //!
-//! `make test-kafka` runs them. Each test has topics and a group of its own on a broker that all share, except where brokers
-//! are killed. Each ends with the judge, who computes anew what should have come out.
+//! `make test-kafka` runs them. Each test has its own topics and its own group on a broker that all tests share, except where
+//! brokers are killed. Each test ends with the judge, which computes anew what should have come out.
 
 #[path = "../folder.rs"]
 mod folder;

@@ -1,4 +1,4 @@
-//! Brokers that die, and a network that delays, cuts and swallows.
+//! Brokers that die, and a network that delays, cuts and drops.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,22 +11,23 @@ use crate::program::within;
 use crate::proxy::{Api, Side};
 use crate::weir::{Engine, Job, SETTLING, scaled};
 
-/// Most memory that an engine may hold while it cannot write, or has much to read, in KiB.
+/// The most memory that an engine may hold while it cannot write, or has much to read, in KiB.
 pub const LARGEST_KIB: u64 = 256 << 10;
-/// How long a broker stays away.
+/// The time for which one broker is down.
 const AWAY: Duration = Duration::from_secs(4);
-/// How long all of them do, in the checks and in full: then for longer than `weir verify` waits for an answer.
+/// The time for which all brokers are down, in the checks and in full. In full it is longer than `weir verify` waits for an
+/// answer.
 const ALL_AWAY: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(70)];
-/// How long it may take until readiness tells that all of them are away, or back, on a busy machine.
+/// The time until readiness reports that all brokers are away, or back, on a busy machine.
 const SEEN: Duration = Duration::from_secs(30);
-/// How long readiness may take to tell that a cluster has stopped answering, on a busy machine. It was 22 s once.
+/// The time until readiness reports that a cluster has stopped answering, on a busy machine. It was 22 s once.
 const SOON: Duration = Duration::from_secs(15);
-/// Logins a second where the network fails.
+/// The number of logins per second while the network fails.
 const RATE: u32 = 500;
-/// How long the network is one way or another.
+/// The duration of one state of the network.
 const SPELL: Duration = Duration::from_secs(2);
 
-/// Three brokers, whole, for one test at a time.
+/// Three running brokers, for one test at a time.
 fn three() -> MutexGuard<'static, Cluster> {
     static THREE: OnceLock<Mutex<Cluster>> = OnceLock::new();
     let cluster = THREE.get_or_init(|| Cluster::start(&Shape { brokers: 3, proxies: 2, settings: &[], listeners: &[] }).into());
@@ -109,7 +110,7 @@ fn with_all_brokers_down_it_waits_within_its_memory() {
 #[test]
 fn with_all_brokers_down_it_is_not_ready_though_there_is_nothing_to_do() {
     let cluster = three();
-    // A consumer that waits for messages nearly all the time must not keep it from seeing that brokers are back.
+    // A long fetch must not keep the engine from seeing that brokers are back.
     let job = job(&cluster, "ready").with("kafka.properties.fetch.wait.max.ms", "900");
     let mut engine = job.engine("a").assigned();
     is_ready(&mut engine, "200", "");
@@ -122,7 +123,7 @@ fn with_all_brokers_down_it_is_not_ready_though_there_is_nothing_to_do() {
     engine.stop();
 }
 
-/// That readiness tells soon.
+/// Asserts that readiness reports an outage soon.
 fn is_soon_not_ready(engine: &mut Engine, what: &str) {
     let since = Instant::now();
     is_ready(engine, "503", "");

@@ -8,21 +8,21 @@ use crate::positions::{assert_refused, follow_remedy};
 use crate::program::PATIENCE;
 use crate::weir::Job;
 
-/// What a batch unpacks to, in bytes: more than librdkafka takes by default.
+/// The size of an unpacked batch, in bytes: more than librdkafka takes by default.
 const UNPACKED: usize = 120_000_000;
-/// The largest of its records, in bytes. It is long enough for the best ratio.
+/// The size of each of its records, in bytes. It is long enough for the best compression ratio.
 const RECORD: usize = 500_000;
-/// What it may take on the wire, in bytes. Snappy packs no tighter than 1 to 21.
+/// The largest size of the batch on the wire, in bytes, by codec. Snappy reaches a ratio of 1 to 21 at best.
 const PACKED: [(&str, &str); 4] = [("gzip", "300000"), ("snappy", "8000000"), ("lz4", "1000000"), ("zstd", "50000")];
-/// The most memory that working it off may take, in KiB: what it unpacks to, twice, and what a backlog takes.
+/// The most memory that an engine may use to work off the batch, in KiB: twice the unpacked size, and the memory of a backlog.
 const LARGEST_KIB: u64 = 512 << 10;
-/// Batches that one fetch brings together, unless it is bounded.
+/// The number of batches that one fetch returns, unless a fetch is bounded.
 const BATCHES: usize = 6;
-/// What each of them unpacks to, in bytes: on the wire, one fills a fetch of 4 KiB with what is left of the next.
+/// The unpacked size of each of these batches, in bytes. Packed, one batch and the beginning of the next fill a fetch of 4 KiB.
 const UNPACKED_EACH: usize = 50_000_000;
-/// The most memory that working them off one by one may take, in KiB.
+/// The most memory that an engine may use to work off these batches one by one, in KiB.
 const FETCHED_KIB: u64 = 224 << 10;
-/// What librdkafka unpacks by default, in bytes.
+/// The largest unpacked size that librdkafka takes by default, in bytes.
 const DEFAULT_BOUND: &str = "100000000";
 
 /// A job that has one batch to read, packed by `codec`.
@@ -30,8 +30,8 @@ fn packed(name: &str, codec: &str, wire: &'static str) -> Job {
     several(&format!("{name}-{codec}"), codec, wire, 1, UNPACKED)
 }
 
-/// A job that has so many batches to read in a partition, each of which unpacks to so many `bytes`: the topic takes no two smaller ones in
-/// the place of one.
+/// A job with a number of batches to read in one partition. Each batch unpacks to `bytes` bytes. The size limit `wire` of the
+/// topic is too small for anything but well packed batches.
 fn several(name: &str, codec: &str, wire: &'static str, batches: usize, bytes: usize) -> Job {
     let setting = move |topic: &str| if topic == "in" { vec![("max.message.bytes", wire)] } else { Vec::new() };
     let job = Job::with_topics(shared(), name, setting);
@@ -53,7 +53,7 @@ fn several(name: &str, codec: &str, wire: &'static str, batches: usize, bytes: u
     job
 }
 
-/// Works off a job to so many `outputs`, while less than `kib` are resident, and has it judged.
+/// Works off a job, asserts that it has this number of `outputs` and that less than `kib` KiB were resident, and judges.
 fn work_off_within(job: &Job, kib: u64, outputs: usize) {
     let name = job.group();
     let mut engine = job.engine("a");
@@ -74,7 +74,7 @@ fn a_batch_that_unpacks_to_more_than_100_mb_is_read_with_each_codec() {
     }
 }
 
-/// Together they unpack to 300 MB: without the key 335 MiB were resident.
+/// Together the batches unpack to 300 MB. Without the key 335 MiB were resident.
 #[test]
 fn batches_that_are_small_together_and_unpack_to_very_much_are_read_one_by_one_where_a_fetch_is_bounded() {
     let job = several("fetched", "zstd", "5000", BATCHES, UNPACKED_EACH).with("kafka.properties.fetch.message.max.bytes", "4096");

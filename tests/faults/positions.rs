@@ -1,4 +1,4 @@
-//! Positions that are lost: records expired, topics made anew, partitions added.
+//! Positions that are lost: records expired, topics created anew, partitions added.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::outages::is_ready;
 use crate::program::{Ended, within};
 use crate::weir::{Job, PARTITIONS, SETTLING};
 
-/// A job that has done some work, and has stopped.
+/// A job that has done some work and was stopped.
 fn paused(name: &str) -> Job {
     let job = Job::create(shared(), name);
     job.load(19, 1_000, 500).finish();
@@ -16,7 +16,7 @@ fn paused(name: &str) -> Job {
     job
 }
 
-/// That it ended by itself and says what is wrong, with all of `words`. Returns what it says.
+/// Asserts that the process ended by itself with an error that contains all of `words`. Returns the error.
 pub fn assert_refused<'a>(ended: &'a Ended, words: &[&str]) -> &'a str {
     assert_eq!(ended.code, Some(1), "{:#?}", ended.lines);
     let error = ended.lines.iter().find(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("{:#?}", ended.lines));
@@ -24,12 +24,12 @@ pub fn assert_refused<'a>(ended: &'a Ended, words: &[&str]) -> &'a str {
     error
 }
 
-/// Runs the very command that an error gives.
+/// Runs the command that an error message gives.
 pub fn follow_remedy(error: &str) {
     follow(error, "");
 }
 
-/// Runs the first command of those that an error gives that contains `option`.
+/// Runs the first command of an error message that contains `option`.
 fn follow(error: &str, option: &str) {
     let is_meant = |quoted: &&str| quoted.starts_with("kafka-consumer-groups.sh") && quoted.contains(option);
     let command = error.split('`').find(is_meant);
@@ -48,7 +48,7 @@ fn records_that_expired_unread_are_named_and_skipped_only_by_hand() {
     assert_eq!(job.committed(), committed, "nothing was skipped");
 }
 
-/// Setting back another partition would write its messages a second time, which `weir verify` would tell.
+/// Resetting the offset of another partition would write its messages a second time, which `weir verify` would report.
 #[test]
 fn the_remedy_for_records_that_expired_writes_nothing_twice() {
     let job = paused("remedied");
@@ -76,8 +76,8 @@ fn the_remedy_for_a_state_that_cannot_be_read_writes_nothing_twice() {
     job.is_verified();
 }
 
-/// A job whose group has forgotten all that it did, and the line that its next engine warns with.
-/// Before that `more` logins came.
+/// Returns a job whose group has lost its offsets, after an engine has worked it off, and the warning of this engine. `more`
+/// logins came before the offsets were deleted.
 fn forgotten(name: &str, start: &str, more: usize) -> (Job, String) {
     let job = paused(name).with("kafka.start", start);
     job.load(28, 1_000, more).finish();
@@ -126,19 +126,21 @@ fn a_group_that_is_new_is_not_warned() {
     job.work_off(engine);
 }
 
-/// A broker forgets the offsets of a topic that is deleted; a mirror or a backup may bring them back.
+/// Returns a job whose input topic was deleted and created anew, and whose old offsets were committed again. A broker forgets the
+/// offsets of a deleted topic, but a mirror or a backup may restore them.
 fn made_anew(name: &str) -> Job {
     let job = paused(name);
     let committed = job.committed().unwrap();
     shared().delete_topic(&job.topic("in"));
     shared().create_topic(&job.topic("in"), PARTITIONS, &[]);
-    // As many as before and more: the offsets alone tell nothing.
+    // The new topic has more messages than the old one, so the offsets alone do not show the change.
     job.load(21, 1_000, 1_500).finish();
     committed.iter().for_each(|(partition, (offset, metadata))| job.commit(*partition, *offset, metadata));
     job
 }
 
-/// Follows what an error says of a topic that was made anew and has `count` messages, and sees that all goes well from there.
+/// Follows the instructions of an error about a topic that was created anew and has `count` messages. Asserts that `weir verify`
+/// finds nothing wrong afterwards.
 fn begin_anew(mut job: Job, error: &str, count: &str) {
     assert!(error.contains("start them again with new topics for outputs, dead letters and counts"), "{error}");
     follow(error, "--delete-offsets");
@@ -178,7 +180,7 @@ fn the_warning_about_offsets_that_a_broker_forgot_with_their_topic_leads_to_a_ve
 fn offsets_of_a_topic_that_was_made_anew_since_are_not_taken() {
     let job = made_anew("anew");
     let committed = job.committed().unwrap();
-    // Each output is of an offset that the new topic has: only the id in the states tells.
+    // Each output belongs to an offset that the new topic has, so only the topic id in the states shows the change.
     let verify = job.verify();
     let named = committed.values().all(|(_, metadata)| !metadata.contains(r#""topic":"""#));
     assert!(named && verify.code == Some(1), "the oracle: states name no topic: {committed:?}\nweir verify: {verify:#?}");
@@ -205,7 +207,8 @@ fn a_topic_that_is_made_anew_while_it_is_read_is_noticed() {
     let ended = engine.end();
     let error = assert_refused(&ended, &[&job.topic("in"), "was deleted and created anew"]);
     assert_eq!(written(), before, "nothing of the new topic was taken for what comes next in the old one");
-    // The cluster forgets offsets with their topic; a window that ends at that moment commits those of the old topic once more.
+    // The cluster forgets offsets with their topic. A window that ends at that moment commits the offsets of the old topic once
+    // more.
     let since = job.committed().unwrap();
     let is_old = |(partition, (offset, _)): (&i32, &(i64, String))| committed[partition].0 == *offset;
     assert!(since.iter().all(is_old), "nothing of it is passed over: {since:?} after {committed:?}");
@@ -215,7 +218,7 @@ fn a_topic_that_is_made_anew_while_it_is_read_is_noticed() {
 #[test]
 fn a_topic_that_has_become_shorter_is_noticed() {
     let job = paused("shorter");
-    // Another tool has set the offset beyond the end, and kept what is written beside it.
+    // Another tool has set the offset beyond the end, and kept its metadata.
     let (offset, metadata) = job.committed().unwrap()[&1].clone();
     job.commit(1, offset + 1_000, &metadata);
     let ended = job.engine("a").end();
@@ -240,7 +243,7 @@ fn a_partition_that_is_added_is_read_from_its_beginning() {
     assert!(more.keys().any(|partition| *partition >= PARTITIONS), "the new ones have messages: {more:?}");
 }
 
-/// The state says what it would if the clock had been an hour ahead when the open window was begun.
+/// The state is the one that a clock an hour ahead would have produced when the open window began.
 #[test]
 fn the_remedy_for_a_clock_that_was_ahead_lets_counts_go_on() {
     let job = paused("ahead");

@@ -1,8 +1,8 @@
-//! A network that fails when it is told to: a TCP proxy in front of the brokers that knows the frames of Kafka's protocol.
+//! A network that fails on command: a TCP proxy in front of the brokers that knows the frames of Kafka's protocol.
 //!
-//! It can delay everything, cut all connections, swallow everything while connections stay open, and hold back requests or
-//! answers of one kind. What it holds it delivers when it is let go, even if the client has long hung up: that is how a late
-//! request overtakes a later one on another connection.
+//! It can delay all frames, cut all connections, drop all frames while connections stay open, and hold back requests or answers
+//! of one kind. When held frames are released, the proxy delivers them even if the client has closed the connection long before.
+//! So a late request can arrive after a newer request of another connection.
 //!
 //! A request is `[size i32][api key i16][version i16][correlation id i32]…`, an answer `[size i32][correlation id i32]…`.
 
@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 
 use crate::program::within;
 
-/// Frames that may be under way in one direction of a connection.
+/// The number of frames that may be under way in one direction of a connection.
 const UNDER_WAY: usize = 256;
 /// The largest frame that is passed on. Brokers refuse larger requests.
 const LARGEST_FRAME: usize = 100 << 20;
-/// How long a client may take to send what is waited for.
+/// The time that a client may take to send the frame that a test waits for.
 const CATCHING: Duration = Duration::from_secs(60);
 
 /// Kinds of requests, by Kafka's API keys.
@@ -66,20 +66,20 @@ struct State {
 struct Hold {
     api: Api,
     side: Side,
-    /// How many more to catch; others pass.
+    /// The number of frames still to catch; all further frames pass.
     left: usize,
     caught: Arc<AtomicUsize>,
 }
 
-/// A connection from a client, and the one to the broker that belongs to it.
+/// A connection from a client, and the connection to the broker that belongs to it.
 struct Link {
     client: TcpStream,
     broker: TcpStream,
-    /// The kinds of requests that are not answered yet, by correlation id.
+    /// The kinds of the requests that are not answered yet, by correlation id.
     asked: Mutex<HashMap<i32, i16>>,
 }
 
-/// Frames that are held back until this is dropped.
+/// Frames that are held back until this value is dropped.
 pub struct Held<'a> {
     proxy: &'a Proxy,
     caught: Arc<AtomicUsize>,
@@ -96,7 +96,7 @@ impl Held<'_> {
         self.caught.load(Ordering::SeqCst)
     }
 
-    /// Delivers what is held.
+    /// Delivers the frames that are held.
     pub fn release(self) {}
 }
 
@@ -107,7 +107,7 @@ impl Drop for Held<'_> {
 }
 
 impl Proxy {
-    /// A proxy with a front for each of `brokers`.
+    /// Starts a proxy with an address for each of `brokers`.
     pub fn start(brokers: &[SocketAddr]) -> Proxy {
         let rules = Arc::new(Rules::default());
         let listeners: Vec<TcpListener> = brokers.iter().map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
@@ -119,22 +119,22 @@ impl Proxy {
         Proxy { fronts, rules }
     }
 
-    /// Where it listens, in the order of the brokers.
+    /// Returns the addresses of the proxy, in the order of the brokers.
     pub fn fronts(&self) -> &[SocketAddr] {
         &self.fronts
     }
 
-    /// Where clients begin.
+    /// Returns the bootstrap addresses for clients.
     pub fn address(&self) -> String {
         self.fronts.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(",")
     }
 
-    /// Lets every frame take so much longer.
+    /// Delays every frame by this time.
     pub fn delay(&self, latency: Duration) {
         self.rules.change(|state| state.latency = latency);
     }
 
-    /// Loses everything that is sent from now on, or no longer, and closes nothing.
+    /// Begins or stops to drop all frames. Connections stay open.
     pub fn swallow(&self, swallow: bool) {
         self.rules.change(|state| state.swallow = swallow);
     }
@@ -145,7 +145,7 @@ impl Proxy {
         links.iter().filter_map(Weak::upgrade).for_each(|link| link.cut());
     }
 
-    /// Holds back the next `count` frames of a kind, and what follows them on their connections.
+    /// Holds back the next `count` frames of a kind, and the frames that follow them on their connections.
     pub fn hold(&self, side: Side, api: Api, count: usize) -> Held<'_> {
         let caught = Arc::new(AtomicUsize::new(0));
         self.rules.change(|state| state.holds.push(Hold { api, side, left: count, caught: caught.clone() }));
@@ -158,7 +158,7 @@ impl Drop for Proxy {
         self.rules.closed.store(true, Ordering::SeqCst);
         self.rules.change(|state| state.holds.clear());
         self.cut();
-        // Wakes those who wait for a connection.
+        // Wakes the threads that wait for a connection.
         self.fronts.iter().for_each(|front| drop(TcpStream::connect(front)));
     }
 }
@@ -174,7 +174,7 @@ impl Rules {
         changed
     }
 
-    /// Waits for as long as the frame has to. Returns whether it may pass.
+    /// Waits until the frame may go on. Returns false if the frame is to be dropped.
     fn pass(&self, frame: &Frame, side: Side) -> bool {
         let mut state = self.state();
         let hold = state.holds.iter_mut().find(|hold| hold.side == side && hold.left > 0 && Some(hold.api as i16) == frame.api);
@@ -193,7 +193,7 @@ impl Rules {
     }
 }
 
-/// A frame with its size, when it came, and the kind of its request where that is known.
+/// A frame with its size, the time of its arrival, and the kind of its request if this is known.
 struct Frame {
     bytes: Vec<u8>,
     came: Instant,
@@ -224,12 +224,12 @@ impl Frame {
 
 impl Link {
     fn cut(&self) {
-        // One of them may be closed already.
+        // One of the two connections may be closed already.
         let _ = self.client.shutdown(Shutdown::Both);
         let _ = self.broker.shutdown(Shutdown::Both);
     }
 
-    /// Where frames of `side` come from and go to.
+    /// Returns the stream that frames of `side` come from, and the stream that they go to.
     fn ends(&self, side: Side) -> (&TcpStream, &TcpStream) {
         match side {
             Side::Request => (&self.client, &self.broker),
@@ -237,7 +237,7 @@ impl Link {
         }
     }
 
-    /// Finds out the kind of a frame.
+    /// Determines the kind of a frame.
     fn recognise(&self, frame: &mut Frame, side: Side) {
         let mut asked = self.asked.lock().unwrap();
         frame.api = match side {
@@ -257,7 +257,7 @@ fn accept(listener: &TcpListener, broker: SocketAddr, rules: &Arc<Rules>) {
         if rules.closed.load(Ordering::SeqCst) {
             return;
         }
-        // Where there is no broker, the client is hung up on.
+        // If the broker does not listen, the client's connection is closed.
         let (Ok(client), Ok(broker)) = (client, TcpStream::connect(broker)) else { continue };
         for stream in [&client, &broker] {
             stream.set_nodelay(true).unwrap();
@@ -273,8 +273,8 @@ fn accept(listener: &TcpListener, broker: SocketAddr, rules: &Arc<Rules>) {
     }
 }
 
-/// Carries frames over, in two threads: latency is to delay frames, not to make them wait for each other. Once one end is
-/// closed and all that it had said is delivered, the other end is told.
+/// Carries frames over, in two threads, so that a delayed frame does not delay the next one. When one end has closed its
+/// connection and all its frames are delivered, the connection to the other end is closed as well.
 fn pump(link: Arc<Link>, side: Side, rules: Arc<Rules>) {
     let (sender, queue) = mpsc::sync_channel::<Frame>(UNDER_WAY);
     let reading = link.clone();
@@ -293,7 +293,7 @@ fn pump(link: Arc<Link>, side: Side, rules: Arc<Rules>) {
                 break;
             }
         }
-        // It may be closed already.
+        // The connection may be closed already.
         let _ = to.shutdown(Shutdown::Write);
     });
 }

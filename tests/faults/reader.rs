@@ -1,6 +1,7 @@
 //! Readers that see committed messages only: one that is attached all the time, and one that reads everything at the end.
 //!
-//! What the two saw has to be the same: what was shown once must not be taken back, and nothing may appear in the past.
+//! Both must have seen the same messages: a message that was visible once must stay visible, and no message may appear before
+//! others that were read already.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,12 +17,12 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use crate::kafka::{LARGEST_MESSAGE, Record, record, settings};
 use crate::program::within;
 
-/// How long a broker may take to answer a question.
+/// The time that a broker may take to answer a request.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How long an open transaction may stay so, and how long a reader may take to see all that is there.
+/// The time that a transaction may stay open, and the time that a reader may take to see all messages.
 const CATCHING_UP: Duration = Duration::from_secs(60);
 
-/// Reads a topic as long as it is there, in a thread of its own.
+/// A reader of a topic, in a thread of its own. It reads until it is dropped.
 pub struct Reader {
     brokers: String,
     topic: String,
@@ -31,7 +32,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Attaches a reader to `topic`, which is there.
+    /// Attaches a reader to `topic`, which must exist.
     pub fn attach(brokers: &str, topic: &str) -> Reader {
         let (seen, done) = (Arc::default(), Arc::new(AtomicBool::new(false)));
         let (consumer, sink, end) = (consumer(brokers, topic), Arc::clone(&seen), done.clone());
@@ -47,8 +48,12 @@ impl Reader {
         self.seen.lock().unwrap().len()
     }
 
-    /// Everything that is there, once it is certain that no more comes: read anew, and found equal to what was seen meanwhile.
-    /// Nobody may write any more; transactions that were left open are waited for.
+    /// Returns all messages of the topic, which are read anew. Waits for open transactions to end. No process may write to the
+    /// topic any more.
+    ///
+    /// # Panics
+    ///
+    /// If the attached reader has seen other messages.
     pub fn all(&self) -> Vec<Record> {
         let mut now = everything(&self.brokers, &self.topic);
         sort(&mut now);
@@ -72,13 +77,14 @@ impl Drop for Reader {
     }
 }
 
-/// All committed messages of `topic`, up to its end now. Open transactions are waited for.
+/// Returns all committed messages of `topic`, up to its present end. Waits for open transactions to end.
 pub fn everything(brokers: &str, topic: &str) -> Vec<Record> {
     let ends = Ends::of(brokers).settled(topic);
-    // Not earlier: before an open transaction a partition ends too, and tells so.
+    // The consumer is created only now: it takes an open transaction for the end of the partition, and would report that.
     let consumer = consumer(brokers, topic);
     let mut records = Vec::new();
-    // By partition: the end of one may be told twice, before and after the mark that ends a transaction.
+    // A set of partitions, not a count: the end of a partition may be reported twice, before and after the marker that ends a
+    // transaction.
     let mut left: BTreeSet<i32> = (0..ends.len() as i32).collect();
     let until = Instant::now() + CATCHING_UP;
     while !left.is_empty() {
@@ -92,7 +98,7 @@ pub fn everything(brokers: &str, topic: &str) -> Vec<Record> {
     records
 }
 
-/// Asks for the ends of topics.
+/// A client that asks for the ends of topics.
 pub struct Ends {
     committed: BaseConsumer,
     all: BaseConsumer,
@@ -104,12 +110,12 @@ impl Ends {
         Ends { committed: client("read_committed"), all: client("read_uncommitted") }
     }
 
-    /// The next offset of each partition. None while there is no answer.
+    /// Returns the next offset of each partition. `None` while there is no answer.
     pub fn all(&self, topic: &str) -> Option<Vec<i64>> {
         ends(&self.all, topic)
     }
 
-    /// The same, once no transaction is open.
+    /// Waits until no transaction is open in the topic. Returns the next offset of each partition.
     pub fn settled(&self, topic: &str) -> Vec<i64> {
         within(CATCHING_UP, format_args!("{topic} has no open transaction"), || {
             let committed = ends(&self.committed, topic)?;
@@ -128,12 +134,12 @@ fn partitions(client: &BaseConsumer, topic: &str) -> Option<i32> {
     metadata.topics().first().map(|topic| topic.partitions().len() as i32).filter(|partitions| *partitions > 0)
 }
 
-/// A consumer of all partitions of `topic` from their beginning.
+/// Returns a consumer of all partitions of `topic` from their beginning.
 fn consumer(brokers: &str, topic: &str) -> BaseConsumer {
     let mut settings: ClientConfig = settings(brokers);
     settings.set("group.id", "tests").set("enable.auto.commit", "false").set("fetch.message.max.bytes", LARGEST_MESSAGE);
     settings.set("isolation.level", "read_committed").set("enable.partition.eof", "true");
-    // It bounds what a batch may unpack to as well.
+    // This setting also bounds the size of an unpacked batch.
     settings.set("receive.message.max.bytes", "2147483647");
     let consumer: BaseConsumer = settings.create().unwrap();
     let partitions = within(CATCHING_UP, format_args!("{topic} is there"), || partitions(&consumer, topic));
@@ -147,7 +153,7 @@ fn consumer(brokers: &str, topic: &str) -> BaseConsumer {
 
 fn read_on(consumer: &BaseConsumer, seen: &Mutex<Vec<Record>>, done: &AtomicBool) {
     while !done.load(Ordering::Relaxed) {
-        // Errors are the brokers' absences, which tests bring about; what is missing in the end is told then.
+        // Errors are ignored: tests make brokers unavailable. The comparison at the end finds missing messages.
         if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
             seen.lock().unwrap().push(record(&message));
         }

@@ -1,5 +1,4 @@
-//! Topics that refuse what is written to them: records that are too large, too old or without a key, and topics of counts that take
-//! no counts.
+//! Topics that refuse records: records that are too large, too old or without a key, and topics of counts that refuse counts.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,34 +10,37 @@ use crate::oracle::{self, Passed, Rejected};
 use crate::program::within;
 use crate::weir::{Engine, Job, PARTITIONS, SETTLING};
 
-/// Records of a test.
+/// The number of records of a test.
 const COUNT: i32 = 3_000;
-/// One in so many has no key.
+/// One in this number of records has no key.
 const KEYLESS: i32 = 10;
-/// What a topic takes in a test of sizes, in bytes: a request for each partition carries no more, so less than this makes a broker
-/// answer thousands of requests.
+/// The largest batch that a topic takes in a test of sizes, in bytes. A request carries no more for each partition, so with a
+/// smaller limit a broker would have to answer thousands of requests.
 const LARGEST: &str = "4000";
-/// Bytes of a record that is larger.
+/// The size of the value of a record that is larger, in bytes.
 const LARGER: usize = 5_000;
-/// One in so many is larger than that.
+/// One in this number of records is larger than the topic takes.
 const TOO_LARGE: i32 = 10;
-/// How many rounds may be lost before a topic's rule is known: partitions are written at the same time.
+/// The number of rounds that may be lost before the engine knows the limit of a topic: partitions are written at the same time.
 const UNTIL_KNOWN: usize = 5;
-/// How many records are written where shares are compared, and which ones are refused: one in so many.
+/// The number of records where shares are compared, and the shares of refused records: one in each of these numbers.
 const MANY: i32 = 20_000;
 const SHARES: [i32; 5] = [1_000, 100, 10, 2, 1];
-/// The same without transactions.
+/// The shares of refused records in tests without transactions.
 const FEW_SHARES: [i32; 2] = [1_000, 10];
-/// Records of a batch, with and without transactions. What follows a refused record in the same batch is what can wedge the latter.
+/// The number of records of a batch, with and without transactions. Without transactions, the records that follow a refused
+/// record in the same batch can block the engine, so these batches are large.
 const ROWS: &str = "1000";
 const MANY_ROWS: &str = "20000";
-/// How soon it is told that records are refused, on a busy machine: far sooner than a message may take (`delivery.timeout.ms`, 60 s).
+/// The time until the engine reports that records are refused, on a busy machine. It is far less than the time limit of a message
+/// (`delivery.timeout.ms`, 60 s).
 const TOLD: Duration = Duration::from_secs(20);
 const REFUSED: &str = "records are refused and become dead letters";
 const DELIVERIES: [&str; 2] = ["exactly-once", "at-least-once"];
-/// A window that ends while records are sent again without transactions is sent again as well: this one ends at midnight (UTC).
+/// The length of a window. Without transactions, a window that ends while records are sent again is sent again as well, so this
+/// window ends only at midnight (UTC).
 const WINDOW: &str = "24h";
-/// How long a timestamp may lie back in a test, in milliseconds, and a timestamp that lies further back.
+/// The largest age of a timestamp that a topic takes in a test, in milliseconds, and a timestamp that is older.
 const RECENT_MILLIS: &str = "3600000";
 const OLD: i64 = 1_700_000_000_000;
 
@@ -61,17 +63,17 @@ fn fill(job: &Job, shape: impl Fn(i32, &mut Record)) {
     write(job.brokers(), &job.topic("in"), &(0..COUNT).map(record).collect::<Vec<Record>>());
 }
 
-/// How often something was given up and begun again.
+/// Returns the number of times that records were read or sent again, as the log says.
 fn rounds(engine: &mut Engine) -> usize {
     engine.weir().lines().iter().filter(|line| line.contains("read again") || line.contains("sent again")).count()
 }
 
-/// Has everything worked off, and returns how many rounds were lost, and the log.
+/// Works off all records. Returns the number of rounds that were lost, and the log.
 fn work_off(job: &Job) -> (usize, String) {
     finish(job, job.engine("a").assigned(), Instant::now())
 }
 
-/// The same by an `engine` that has `begun`.
+/// Works off all records with an `engine` that was started at `begun`. Returns the number of rounds that were lost, and the log.
 fn finish(job: &Job, mut engine: Engine, begun: Instant) -> (usize, String) {
     job.settle();
     let (took, rounds) = (begun.elapsed(), rounds(&mut engine));
@@ -98,7 +100,7 @@ fn a_topic_that_takes_only_keys_costs_a_few_rounds_and_not_one_for_each_record()
         if index % KEYLESS == 0 {
             record.key = None;
         }
-        // What a rule rejects is no matter of keys.
+        // Dead letters of messages that a rule rejects need no key of their own.
         if index % (3 * KEYLESS) == 0 {
             record.value = Some(b"{}".to_vec());
         }
@@ -123,7 +125,7 @@ fn a_topic_that_takes_no_old_timestamps_costs_a_few_rounds_and_not_one_for_each_
         if index % KEYLESS == 0 {
             record.timestamp = Some(OLD);
         }
-        // Their dead letters are refused for the same reason, and do without a timestamp.
+        // The dead letters of these records are refused for the same reason, and are sent again without a timestamp.
         if index % (3 * KEYLESS) == 0 {
             record.value = Some(b"{}".to_vec());
         }
@@ -135,7 +137,8 @@ fn a_topic_that_takes_no_old_timestamps_costs_a_few_rounds_and_not_one_for_each_
     assert_eq!(shortened, 0, "only the timestamps were in the way");
 }
 
-/// Records with these beginnings of keys are as large as those with others, and are refused, or can be compressed.
+/// The beginnings of the keys of large records. Those with the first key cannot be compressed and are refused; those with the
+/// second can be compressed.
 const NOISE: &str = "noise";
 const HOLLOW: &str = "hollow";
 
@@ -145,12 +148,12 @@ fn small(record: &Record) -> Result<Passed, Rejected> {
     if noise { Err(("weir", "message_too_large")) } else { Ok(passed) }
 }
 
-/// Makes a record too large: more than a topic takes, however it is compressed.
+/// Makes a record larger than a topic takes, even if it is compressed.
 fn inflate(index: i32, record: &mut Record) {
     (record.key, record.value) = (Some(format!("{NOISE}-{index}").into_bytes()), Some(login(LARGER)));
 }
 
-/// Makes a record as large, of which little is left when it is compressed.
+/// Makes a record equally large, but with a value that can be compressed to a few bytes.
 fn pad(index: i32, record: &mut Record) {
     let padded = format!(r#"{{"app_version":"2.3.0","device_type":"iOS","timestamp":0,"x":"{}"}}"#, "x".repeat(LARGER));
     (record.key, record.value) = (Some(format!("{HOLLOW}-{index}").into_bytes()), Some(padded.into_bytes()));
@@ -185,7 +188,7 @@ fn the_log_counts_the_culprits_and_not_their_neighbours() {
     }
 }
 
-/// Sees that a topic of counts with `setting` ends the engine, which names the topic and the setting.
+/// Asserts that a topic of counts with `setting` ends the engine, and that the error names the topic and the setting.
 fn refuses_counts(name: &str, setting: (&str, &str)) {
     let special = |topic: &str| if topic == "counts" { vec![setting] } else { Vec::new() };
     let job = Job::with_topics(shared(), name, special);
@@ -219,7 +222,7 @@ fn a_window_whose_end_is_too_long_ago_for_its_topic_is_sent_with_the_time_of_sen
     let load = job.load(31, 500, usize::MAX);
     job.goes_on(SETTLING);
     engine.kill();
-    // Past the end of the window, and what the topic takes.
+    // The pause is longer than the rest of the window and the largest age that the topic takes.
     thread::sleep(Duration::from_secs(4));
     job.finish(load, job.engine("a"));
 }
@@ -241,14 +244,14 @@ fn dead_letters_that_are_too_large_cost_a_few_rounds_and_not_one_each() {
     assert_eq!(cut, (0..COUNT).filter(|index| is_large(*index)).count(), "the others fit as they are");
 }
 
-/// Records that a topic refuses.
+/// A kind of records that a topic refuses.
 struct Refused {
     kind: &'static str,
-    /// Of the topic.
+    /// The setting of the topic.
     setting: (&'static str, &'static str),
-    /// Makes a record one of them.
+    /// Makes a record one of this kind.
     spoil: fn(i32, &mut Record),
-    /// What has to become of a record.
+    /// Returns the expected fate of a record.
     expected: fn(&Record) -> Result<Passed, Rejected>,
 }
 
@@ -262,8 +265,8 @@ const TIMES: Refused = Refused {
     expected: recent,
 };
 
-/// Has `MANY` records worked off, of which one in `share` is refused, none if that is 0, and sees that it takes a few rounds. How
-/// long it takes is told, not judged.
+/// Works off `MANY` records, of which one in `share` is refused, or none if `share` is 0. Asserts that only a few rounds are
+/// lost. The time that this takes is printed, not checked.
 fn work_off_share(refused: &Refused, delivery: &str, share: i32) -> Job {
     let kind = format!("{}-{delivery}", refused.kind);
     let rows = if delivery == "exactly-once" { ROWS } else { MANY_ROWS };
@@ -289,7 +292,7 @@ fn work_off_share(refused: &Refused, delivery: &str, share: i32) -> Job {
     job
 }
 
-/// Sees that it takes a few rounds, whatever share of the records is refused, and none where none is.
+/// Asserts for each share of refused records that only a few rounds are lost, and that none is lost if no record is refused.
 fn any_share(refused: &Refused, delivery: &str, shares: &[i32]) -> Vec<Job> {
     work_off_share(refused, delivery, 0);
     shares.iter().map(|share| work_off_share(refused, delivery, *share)).collect()

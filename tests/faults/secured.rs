@@ -1,6 +1,7 @@
-//! Brokers that want TLS, a password or permissions, and what is no broker at all: each trouble has words of its own.
+//! Brokers that want TLS, a password or permissions, and servers that are no brokers: each failure has its own error message.
 //!
-//! Certificates are made anew by `openssl` for each run. Where a handshake is all that happens, `openssl s_server` answers it.
+//! Certificates are made anew by `openssl` for each run. For tests of the handshake alone, `openssl s_server` takes the place of
+//! a broker.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -14,12 +15,13 @@ use crate::cluster::{Cluster, Shape, port};
 use crate::program::{Weir, within};
 use crate::weir::{Job, SETTLING};
 
-/// The password of every principal; it must never be seen.
+/// The password of all principals. It must never be shown.
 const PASSWORD: &str = "hunter2-of-the-tests";
-/// What people are told to run.
+/// The guide with the commands that operators are told to run.
 const GUIDE: &str = include_str!("../../docs/security.md");
 
-/// A broker with an authorizer that lets the tests do anything and those who log in nothing, and where these log in.
+/// Starts a broker with an authorizer. The tests, who are anonymous, may do anything; principals who log in may do nothing.
+/// Returns the address for logging in as well.
 fn guarded() -> (Cluster, String) {
     let sasl = port();
     let users = ["weir", "auditor", "simulator"].map(|user| format!("user_{user}=\"{PASSWORD}\"")).join(" ");
@@ -34,7 +36,8 @@ fn guarded() -> (Cluster, String) {
     (Cluster::start(&shape), format!("localhost:{}", sasl.port()))
 }
 
-/// A broker with a listener that speaks TLS, one that wants a password, and one that wants neither.
+/// Starts a broker with three listeners: one with TLS, one with a password, and one with neither. Returns the addresses of the
+/// first two.
 fn encrypted(folder: &Path) -> (Cluster, SocketAddr, SocketAddr) {
     let (tls, sasl) = (port(), port());
     let keystore = folder.join("good.keystore.pem").display().to_string();
@@ -51,7 +54,7 @@ fn encrypted(folder: &Path) -> (Cluster, SocketAddr, SocketAddr) {
     (Cluster::start(&Shape { brokers: 1, proxies: 0, settings: &settings, listeners: &listeners }), tls, sasl)
 }
 
-/// The ACL commands for `principal`, for the topics and the group of `job`.
+/// Returns the ACL commands of the guide for `principal`, with the topics and the group of `job`.
 fn commands(job: &Job, principal: &str) -> Vec<String> {
     let all = GUIDE.lines().filter(|line| line.starts_with("kafka-acls.sh") && !line.contains("CREATE"));
     let own = all.filter(|line| line.contains(&format!("User:{principal} ")));
@@ -68,7 +71,7 @@ fn commands(job: &Job, principal: &str) -> Vec<String> {
     .collect()
 }
 
-/// Has `job` log in as `principal`.
+/// Configures `job` to log in as `principal`.
 fn logged_in(job: Job, principal: &str) -> Job {
     job.with("kafka.properties.security.protocol", "SASL_PLAINTEXT")
         .with("kafka.properties.sasl.mechanism", "PLAIN")
@@ -76,7 +79,7 @@ fn logged_in(job: Job, principal: &str) -> Job {
         .with("kafka.properties.sasl.password", PASSWORD)
 }
 
-/// The line of `lines` that says why it ended.
+/// Returns the line of `lines` with the error that ended the process.
 fn error(lines: &[String]) -> &str {
     assert!(!lines.iter().any(|line| line.contains(PASSWORD)), "the password is shown: {lines:#?}");
     lines.iter().find(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("{lines:#?}"))
@@ -116,7 +119,7 @@ fn the_documented_permissions_are_enough_and_each_is_needed() {
     let grants = commands(&job, "auditor");
     assert_eq!(grants.len(), 2, "{grants:#?}");
     cluster.shell(&grants[0]);
-    // The group's offsets are still denied.
+    // Permission to read the group's offsets is still missing.
     let ended = finished(job.command_by(sasl, "verify", &[]));
     assert_says(&ended.lines, &["DESCRIBE on group granted", "docs/security.md", "GROUP_AUTHORIZATION_FAILED"]);
     cluster.shell(&grants[1]);
@@ -135,13 +138,13 @@ fn the_documented_permissions_are_enough_and_each_is_needed() {
     assert_eq!(ended.code, Some(0), "{:#?}", ended.lines);
 }
 
-/// Waits until it ends by itself.
+/// Waits until the process ends by itself.
 fn finished(mut weir: Weir) -> crate::program::Ended {
     within(SETTLING, "it ends", || (!weir.is_running()).then_some(()));
     weir.end()
 }
 
-/// A folder of certificates, made by `openssl`.
+/// Returns a folder of certificates that `openssl` makes.
 fn certificates() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let script = r#"
@@ -160,7 +163,7 @@ cat good.key good.pem > good.keystore.pem
     folder
 }
 
-/// `openssl s_server` on a port of its own; it is killed when this is dropped.
+/// An `openssl s_server` on its own port. It is killed when this value is dropped.
 struct Server(Child, SocketAddr);
 
 impl Server {
@@ -176,13 +179,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The server may have ended by itself.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// A web server that answers whatever it is asked.
+/// Starts a web server that gives the same answer to any request.
 fn web() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -256,7 +259,7 @@ fn each_trouble_of_connecting_has_words_of_its_own_in_every_command() {
     }
 }
 
-/// Waits for a line with `words`, whether it ends with it or not.
+/// Waits for a line with `words`, whether the process ends or not.
 fn weir_says(weir: &mut Weir, words: &str) -> String {
     within(SETTLING, format_args!("`{words}` is said"), || weir.lines().into_iter().find(|line| line.contains(words)))
 }

@@ -1,8 +1,9 @@
-//! One process for long: rules are swapped, well and badly, and everything around it is broken, and its memory levels off.
+//! One process for a long time: rules are swapped, good and bad ones, everything around the process is broken, and its memory
+//! must level off.
 //!
 //! `make soak MINUTES=60 SEED=7` runs it for an hour and prints a line of figures each minute; a short one is among the tests.
-//! The process that is measured is never killed: the others of its group are, and brokers and the network with them. What
-//! becomes of the messages is judged at the end, as everywhere.
+//! The process that is measured is never killed, only the other processes of its group, the brokers and the network. At the end
+//! the judge checks all messages, as in the other tests.
 
 use std::time::{Duration, Instant};
 
@@ -12,17 +13,17 @@ use crate::judge::{Judge, poisoned};
 use crate::operator::{Operator, blamed};
 use crate::weir::{Engine, PARTITIONS, SETTLING};
 
-/// Minutes where none are asked for.
+/// The number of minutes if `MINUTES` is not set.
 const MINUTES: u64 = 1;
-/// Logins a second.
+/// The number of logins per second.
 const RATE: u32 = 400;
-/// Swaps between two faults: one in ten of an operator's sets is bad, one in five is broken.
+/// The number of swaps between two faults: one in ten of an operator's sets is bad, one in five is broken.
 const SWAPS: usize = 10;
-/// How often a line of figures is printed.
+/// The interval between two lines of figures.
 const PRINT_EVERY: Duration = Duration::from_secs(60);
-/// A run of fewer rounds than this is too short to tell a trend from a start.
+/// The smallest number of rounds for a trend. A shorter run does not get past the start-up phase.
 const TREND: usize = 30;
-/// How much more may be resident in the last third of a run than in the second, in KiB: allocators and caches breathe.
+/// The growth of resident memory that is allowed from the second third of a run to the last, in KiB: allocators and caches vary.
 const BREATH_KIB: u64 = 16 << 10;
 
 #[test]
@@ -34,7 +35,8 @@ fn memory_levels_off_whatever_is_swapped_and_broken() {
     let job = job(&cluster, "soak");
     let mut operator = Operator::new(seed);
     let load = job.load(seed, RATE, usize::MAX);
-    // So many others that the process always has a partition: rules without messages are never taken back.
+    // The other engines are fewer than the partitions, so that the process always has a partition. Without messages, rules are
+    // never rolled back.
     let mut chaos = Chaos::new(seed, &cluster, &job, PARTITIONS as usize - 1);
     let mut engine = job.engine_in(&operator.folder, "soaked").assigned();
     chaos.crowd.insert("a".to_owned(), job.engine_through(chaos.proxy, "a").assigned());
@@ -61,10 +63,10 @@ fn memory_levels_off_whatever_is_swapped_and_broken() {
     figures.assert_level();
 }
 
-/// What is measured after each round.
+/// The measurements after each round.
 #[derive(Default)]
 struct Figures {
-    /// KiB.
+    /// Resident memory after each round, in KiB.
     resident: Vec<u64>,
     refused: usize,
     printed: Duration,
@@ -85,7 +87,7 @@ impl Figures {
         eprintln!("soak: minute {minutes}: {} MiB resident, at most {peak}, {threads} threads", resident / 1024);
     }
 
-    /// The last third of the run takes no more than the second.
+    /// Asserts that the last third of the run takes no more memory than the second.
     fn assert_level(&self) {
         let rounds = self.resident.len();
         if rounds < TREND {

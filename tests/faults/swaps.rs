@@ -1,7 +1,8 @@
-//! Rules that are replaced while messages flow and transactions are open: hundreds of times, broken ones and bad ones among
-//! them, where processes are killed meanwhile, and where two processes do so at different times.
+//! Rules that are replaced while messages flow and transactions are open: hundreds of times, with broken and bad rules among
+//! them, with processes that are killed meanwhile, and with two processes that swap at different times.
 //!
-//! What the engine says of its swaps has to be what can be seen in the messages: each from the offset on that it names.
+//! The log of the engine and the headers of the messages must agree on the swaps: each set is in force from the offset on that
+//! the log names.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -14,22 +15,22 @@ use crate::operator::{Operator, assert_as_said, blamed, is_live, says, seen};
 use crate::program::{field, within};
 use crate::weir::{Job, SETTLING};
 
-/// How many sets go live in one test.
+/// The number of sets that go live in one test.
 const SWAPS: usize = 200;
-/// How often an engine is killed.
+/// The number of times that an engine is killed.
 const KILLS: usize = 20;
-/// How often each of two engines swaps.
+/// The number of swaps of each of two engines.
 const ROUNDS: usize = 10;
-/// Logins a second.
+/// The number of logins per second.
 const RATE: u32 = 500;
 
-/// A job whose partitions stay where they are, however busy the machine is: a set that goes live while a process has no
-/// partitions has no offsets to name.
+/// A job whose partitions stay with their process, however busy the machine is. A set that goes live while a process has no
+/// partitions has no offsets to name in the log.
 fn settled(name: &str) -> Job {
     Job::create(shared(), name).with("kafka.properties.session.timeout.ms", "45000")
 }
 
-/// All that has been written.
+/// Returns all outputs and dead letters.
 fn written(evidence: &Evidence) -> impl Iterator<Item = &Record> {
     evidence.outputs.iter().chain(&evidence.letters)
 }
@@ -43,7 +44,7 @@ fn two_hundred_swaps_under_load_lose_and_repeat_nothing() {
     let first = operator.folder.hash();
     let load = job.load(seed, RATE, usize::MAX);
     let mut engine = job.engine_in(&operator.folder, "a").assigned();
-    // What the first rules do is what later ones are held against.
+    // The first rules give the baseline for later ones.
     within(SETTLING, "some messages are judged", || (job.outputs.count() > RATE as usize).then_some(()));
     let refused = operator.swap(engine.weir(), SWAPS);
     job.goes_on(SETTLING);
@@ -76,7 +77,7 @@ fn killed_at_any_moment_of_a_swap_it_goes_on_with_a_sound_set() {
         let began = field(&says(engine.weir(), "rules: ", 0), "ruleset");
         assert!(sets.contains(&began), "round {round}: it begins with a set that was in the folder");
         if sound && began != operator.folder.hash() {
-            // It was on trial when the engine was killed, and stands it anew.
+            // The set was on trial when the engine was killed, so its trial begins anew.
             is_live(engine.weir(), &operator.folder.hash());
         }
         job.goes_on(SETTLING);
@@ -108,7 +109,7 @@ fn two_engines_swap_at_different_times() {
     let mut lives = [first.clone(), first.clone()];
     for round in 0..2 * ROUNDS {
         let mut improve = |index: usize| lives[index] = operators[index].improve(&lives[index]);
-        // One, the other, both.
+        // First one engine, then the other, then both.
         let changed: &[usize] = [&[0][..], &[1], &[0, 1]][round % 3];
         changed.iter().for_each(|index| improve(*index));
         changed.iter().for_each(|index| is_live(engines[*index].weir(), &lives[*index]));

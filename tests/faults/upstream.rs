@@ -1,4 +1,4 @@
-//! Input that was written in transactions: markers of their ends take offsets, and so do messages that were aborted.
+//! Input that was written in transactions: the markers at their ends take offsets, and so do aborted messages.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::oracle::{self, Passed, Rejected};
 use crate::program::within;
 use crate::weir::{Engine, Job, PARTITIONS, SETTLING};
 
-/// How long a call of the producer may take.
+/// The time limit of a call of the producer.
 const ANSWER: Duration = Duration::from_secs(20);
 const DELIVERIES: [&str; 2] = ["exactly-once", "at-least-once"];
 
-/// A producer of transactions.
+/// A producer that writes in transactions.
 struct Upstream {
     producer: BaseProducer,
     topic: String,
@@ -27,7 +27,7 @@ impl Upstream {
         Upstream::to(job, "in")
     }
 
-    /// One that writes to this topic of `job`.
+    /// Creates a producer that writes to the topic `kind` of `job`.
     fn to(job: &Job, kind: &str) -> Upstream {
         let topic = job.topic(kind);
         let producer: BaseProducer = settings(job.brokers()).set("transactional.id", &topic).create().unwrap();
@@ -35,7 +35,7 @@ impl Upstream {
         Upstream { producer, topic, sent: 0 }
     }
 
-    /// Sends `count` logins to each partition in one transaction, which is committed, or aborted.
+    /// Sends `count` logins to each partition in one transaction, and commits or aborts it.
     fn send(&mut self, count: usize, commits: bool) {
         self.producer.begin_transaction().unwrap();
         for partition in 0..PARTITIONS {
@@ -53,7 +53,7 @@ impl Upstream {
     }
 }
 
-/// Lets everything in the input expire. Returns what was there.
+/// Deletes everything in the input. Returns the deleted records.
 fn expire(job: &Job) -> Vec<Record> {
     let input = job.evidence().input;
     let ends = job.ends.settled(&job.topic("in"));
@@ -82,13 +82,13 @@ fn positions_go_past_markers_and_aborted_messages_and_no_lag_stays() {
         let mut upstream = Upstream::of(&job);
         (0..3).for_each(|_| upstream.send(20, true));
         let mut engine = job.engine("a");
-        // Everything is committed once the committed offset of each partition is its end.
+        // Everything is committed when the committed offset of each partition is its end.
         job.settle();
         sees_no_lag(&mut engine);
         upstream.send(50, false);
         job.settle();
         sees_no_lag(&mut engine);
-        // It is restarted with nothing but an aborted tail to read.
+        // The engine is restarted. It has nothing to read but aborted messages at the end.
         job.work_off(engine);
         upstream.send(50, false);
         job.work_off(job.engine("a"));
@@ -105,7 +105,7 @@ fn an_input_that_expires_while_it_is_idle_loses_nothing_behind_transactions() {
     let first = job.engine("a").assigned();
     job.settle();
     let expired = expire(&job);
-    // A second process joins, then the first one is started again.
+    // A second engine joins, then the first one is restarted.
     let second = job.engine("b").assigned();
     first.stop();
     let first = job.engine("a").assigned();
@@ -128,7 +128,7 @@ fn no_message_is_passed_over_while_transactions_commit_and_abort_and_engines_die
             engine = job.engine("a");
         }
         if round % 7 == 6 {
-            // It is idle long enough to commit a position on its own.
+            // The engine is idle long enough to commit a position without messages.
             job.settle();
         }
     }
@@ -136,12 +136,13 @@ fn no_message_is_passed_over_while_transactions_commit_and_abort_and_engines_die
     job.judge();
 }
 
-/// What becomes of an output that is judged once more. Its bytes are not looked at: it has the members already that are written.
+/// Returns the expected fate of an output that is processed once more. The bytes are not checked, since the output already has
+/// the fields that the rules add.
 fn passes_again(record: &Record) -> Result<Passed, Rejected> {
     oracle::judge(record.value.as_deref()).map(|passed| Passed { utc: String::new(), ..passed })
 }
 
-/// Sees that Kafka's own tool shows no lag of the job's group.
+/// Asserts that Kafka's own tool shows no lag of the job's group.
 fn describes_no_lag(job: &Job) {
     let line = format!("kafka-consumer-groups.sh --bootstrap-server {} --group {} --describe", job.brokers(), job.group());
     within(SETTLING, format_args!("{line} shows a lag of 0 for each partition"), || {
@@ -161,7 +162,7 @@ fn behind_another_engine_no_lag_stays_and_nothing_is_lost_where_transactions_are
     let load = first.load(43, 500, usize::MAX);
     let (upstream, downstream) = (first.engine("a").assigned(), second.engine("a").assigned());
     second.goes_on(SETTLING);
-    // What it had not committed is aborted.
+    // The uncommitted messages of the killed engine are aborted.
     upstream.kill();
     let upstream = first.engine("a");
     second.takes_all(SETTLING);
@@ -182,7 +183,7 @@ fn behind_another_engine_no_lag_stays_and_nothing_is_lost_where_transactions_are
     downstream.stop();
     let mut evidence = second.evidence();
     evidence.input.splice(0..0, expired);
-    // Headers of an engine replace those of another one.
+    // The headers of the second engine replace those of the first.
     evidence.input.iter_mut().for_each(|record| record.headers.retain(|(name, _)| !name.starts_with("weir-")));
     second.judge_on(Judge { expected: passes_again, ..Judge::default() }, &evidence);
 }

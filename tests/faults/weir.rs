@@ -1,5 +1,5 @@
-//! A job on a cluster: topics and a group of its own, engines that work on it, messages for them, and the end of it all, where
-//! the judge speaks.
+//! A job on a cluster: its own topics and group, engines that work on it, messages for them, and the verdict of the judge at the
+//! end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -26,38 +26,38 @@ use crate::program::{Ended, Weir, within};
 use crate::proxy::Proxy;
 use crate::reader::{Ends, Reader, everything};
 
-/// Partitions of each topic.
+/// The number of partitions of each topic.
 pub const PARTITIONS: i32 = 3;
-/// How long engines may take to work off what is there, faults included.
+/// The time that engines may take to work off their input, faults included.
 pub const SETTLING: Duration = Duration::from_secs(120);
-/// How long a broker may take to answer a question.
+/// The time that a broker may take to answer a request.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How long messages may take to reach the broker: longer than any outage of the tests.
+/// The time that messages may take to reach the broker: longer than any outage of the tests.
 const DELIVERING_MILLIS: &str = "240000";
-/// Share of bad messages.
+/// The share of bad messages.
 const BAD_SHARE: f64 = 0.2;
-/// One in so many logins has headers of its own.
+/// One in this number of logins has headers of its own.
 const HEADERS_EVERY: usize = 5;
 
-/// How often it is looked whether work is done.
+/// The pause between two checks whether work is done.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The committed offsets by partition, with their metadata.
 pub type Committed = BTreeMap<i32, (i64, String)>;
 
-/// How much of a fault there is: `small` in the checks, which must not take long, and `full` where `FULL=1` asks for it.
+/// Returns the size of a fault: `small` in the checks, which must not take long, and `full` where `FULL=1` asks for it.
 pub fn scaled<T>(small: T, full: T) -> T {
     if std::env::var_os("FULL").is_some_and(|value| value == "1") { full } else { small }
 }
 
-/// Topics, a group, and readers of what comes out.
+/// Topics, a group, and readers of the outputs.
 pub struct Job {
     name: String,
     input: String,
     brokers: String,
     variables: Vec<(String, String)>,
     started: AtomicUsize,
-    /// A client of the group that never joins it.
+    /// A client with the id of the group that never joins the group.
     client: BaseConsumer,
     pub ends: Ends,
     pub outputs: Reader,
@@ -66,7 +66,7 @@ pub struct Job {
 }
 
 impl Job {
-    /// Creates the topics of a job that nobody else has the name of.
+    /// Creates the topics of a job. No other job may have its name.
     pub fn create(cluster: &Cluster, name: &str) -> Job {
         Job::with_topics(cluster, name, |_| Vec::new())
     }
@@ -86,7 +86,8 @@ impl Job {
         Job { name, input, brokers, variables: Vec::new(), started: 0.into(), client, ends, outputs, letters, windows }.basics()
     }
 
-    /// What every engine of a job has: windows that end while a test runs, and clients that notice soon what is wrong.
+    /// Sets the configuration that all engines of a job share: windows that end while a test runs, and clients that notice
+    /// failures soon.
     fn basics(self) -> Job {
         let topic = |kind: &str| format!("{}-{kind}", self.name);
         let (group, input, output, rejected, counts) =
@@ -102,7 +103,7 @@ impl Job {
             .with("kafka.properties.heartbeat.interval.ms", "500")
     }
 
-    /// Has it read another topic, which has as many partitions.
+    /// Lets the job read another topic, which has the same number of partitions.
     pub fn reading(mut self, topic: String) -> Job {
         self.input = topic;
         let input = self.input.clone();
@@ -129,7 +130,7 @@ impl Job {
         &self.brokers
     }
 
-    /// The transactional id of an instance.
+    /// Returns the transactional id of an instance.
     pub fn transactional_id(&self, instance: &str) -> String {
         format!("{}-{instance}", self.name)
     }
@@ -171,19 +172,19 @@ impl Job {
         Engine { weir: Some(start(&variables)), log }
     }
 
-    /// Begins to send `count` logins, `rate` a second.
+    /// Begins to send `count` logins, `rate` per second.
     pub fn load(&self, seed: u64, rate: u32, count: usize) -> Load {
         Load::start(&self.brokers, &self.topic("in"), seed, rate, count)
     }
 
-    /// Ends a job: no more logins, all of them worked off by the engine, and the judge speaks.
+    /// Ends a job: stops the load, waits until the engine has worked off all logins, and judges.
     pub fn finish(&self, load: Load, engine: Engine) {
         load.stop();
         self.work_off(engine);
         self.judge();
     }
 
-    /// Has everything in the input worked off by the engine, and ends it.
+    /// Waits until the engine has worked off everything in the input, and stops the engine.
     pub fn work_off(&self, engine: Engine) {
         self.settle();
         engine.stop();
@@ -202,8 +203,8 @@ impl Job {
         }
     }
 
-    /// Waits until the coordinator gives up the open transaction, of which nothing more is written and which nobody else can
-    /// end: the marker of its end takes an offset in each partition.
+    /// Waits until the coordinator aborts the open transaction because its timeout has passed. Nothing more may be written in
+    /// this transaction, and no other process may be able to end it. The marker of its end takes an offset in each partition.
     pub fn is_given_up(&self) {
         let out = self.topic("out");
         let before = within(ANSWER, "the ends are told", || self.ends.all(&out));
@@ -212,7 +213,7 @@ impl Job {
         });
     }
 
-    /// Waits until the engines keep up with a load that goes on at `rate` a second: less than that is not committed.
+    /// Waits until the engines keep up with a load of `rate` logins per second: fewer than `rate` records are not committed.
     pub fn keeps_up(&self, rate: u32) {
         let input = self.topic("in");
         let lag = || {
@@ -225,7 +226,7 @@ impl Job {
         });
     }
 
-    /// The same job with new readers, where a topic was deleted and made anew.
+    /// Returns the same job with a new reader of dead letters, after their topic was deleted and created anew.
     pub fn reattached(mut self) -> Job {
         self.letters = Reader::attach(&self.brokers, &self.topic("rejected"));
         self
@@ -249,7 +250,7 @@ impl Job {
         });
     }
 
-    /// Commits an offset of the input as another tool would, while no engine is there.
+    /// Commits an offset of the input as another tool would. No engine may run.
     pub fn commit(&self, partition: i32, offset: i64, metadata: &str) {
         let mut list = TopicPartitionList::new();
         let mut element = list.add_partition(&self.topic("in"), partition);
@@ -258,7 +259,8 @@ impl Job {
         self.client.commit(&list, CommitMode::Sync).unwrap();
     }
 
-    /// The committed offsets of the input's partitions that have one, with their metadata.
+    /// Returns the committed offsets of those partitions of the input that have one, with their metadata. `None` if a broker does
+    /// not answer.
     pub fn committed(&self) -> Option<Committed> {
         let input = self.topic("in");
         let mut asked = TopicPartitionList::new();
@@ -273,7 +275,7 @@ impl Job {
         elements.iter().all(|element| element.error().is_ok()).then(|| offsets.collect())
     }
 
-    /// Judges, once all engines have ended.
+    /// Judges the job. All engines must have ended.
     pub fn judge(&self) {
         self.judge_by(Judge::default());
     }
@@ -283,25 +285,25 @@ impl Job {
     }
 
     pub fn judge_on(&self, judge: Judge, evidence: &Evidence) {
-        // For `weir verify` it is a violation if something is there more than once.
+        // `weir verify` reports duplicates as violations, so it is left out where they are allowed.
         let (violations, verify) = (judge.violations(evidence), (!judge.repeats).then(|| self.verify()));
         let well = violations.is_empty() && verify.as_ref().is_none_or(|verify| verify.code == Some(0));
         let (name, logs) = (&self.name, self.logs());
         assert!(well, "{name}: the oracle: {violations:#?}\nweir verify: {verify:#?}\nthe logs are in {}", logs.display());
     }
 
-    /// Sees that `weir verify` finds nothing wrong, where records were deleted, so that the judge can't tell.
+    /// Asserts that `weir verify` finds nothing wrong. For jobs whose records were deleted, which the judge cannot check.
     pub fn is_verified(&self) {
         let verify = self.verify();
         assert_eq!(verify.code, Some(0), "{verify:#?}");
     }
 
-    /// Lets `weir verify` say what it thinks of it.
+    /// Runs `weir verify` on this job.
     pub fn verify(&self) -> Ended {
         end(self.verifier("verify"), format_args!("{} is verified", self.name))
     }
 
-    /// Has `weir verify` look at it all the time.
+    /// Starts a `weir verify` that checks this job again and again.
     pub fn follower(&self) -> Follower {
         Follower(self.verifier("verify --follow --every 1"))
     }
@@ -329,13 +331,13 @@ impl Job {
         }
     }
 
-    /// Where the engines' logs are left.
+    /// Returns the folder of the engines' logs.
     fn logs(&self) -> PathBuf {
         Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults").join(&self.name)
     }
 }
 
-/// Whether every offset before the ends is committed; not, where one of the two is not known.
+/// Returns whether every offset before the ends is committed. False if the ends or the committed offsets are not known.
 fn is_worked_off((ends, committed): &(Option<Vec<i64>>, Option<Committed>)) -> bool {
     let (Some(ends), Some(committed)) = (ends, committed) else { return false };
     let done = |(partition, end): (usize, &i64)| {
@@ -344,7 +346,7 @@ fn is_worked_off((ends, committed): &(Option<Vec<i64>>, Option<Committed>)) -> b
     ends.iter().enumerate().all(done)
 }
 
-/// An engine at work. It is killed when this is dropped, and what it wrote is left in a file.
+/// An engine at work. It is killed when this value is dropped; its log is saved in a file.
 pub struct Engine {
     weir: Option<Weir>,
     log: PathBuf,
@@ -355,7 +357,7 @@ impl Engine {
         self.weir.as_mut().expect("it has not ended")
     }
 
-    /// Waits until it has partitions to read.
+    /// Waits until the engine has partitions to read.
     pub fn assigned(mut self) -> Engine {
         let what = format!("it has partitions to read; see {}", self.log.display());
         within(SETTLING, what, || {
@@ -379,19 +381,19 @@ impl Engine {
         self.weir().signal(Signal::CONT);
     }
 
-    /// Asks it to end, and sees that it does so well and in time.
+    /// Asks the engine to end, and asserts that it ends without an error and in time.
     pub fn stop(mut self) {
-        // Before it listens to signals it ends as any process does.
+        // Before the engine listens to signals, a signal would end it as it ends any process.
         self.weir().line("rules: ");
         let weir = self.weir.take().expect("it has not ended");
         let ended = weir.stop();
         self.save(&ended.lines);
         assert_eq!(ended.code, Some(0), "{:#?}", ended.lines);
-        // That all is read is no trouble.
+        // The end of a partition is not an error and must not be logged.
         assert!(!ended.lines.iter().any(|line| line.contains("_PARTITION_EOF")), "{:#?}", ended.lines);
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the engine ends by itself.
     pub fn end(mut self) -> Ended {
         let weir = self.weir.take().expect("it has not ended");
         let ended = end(weir, format_args!("it ends; see {}", self.log.display()));
@@ -413,11 +415,11 @@ impl Drop for Engine {
     }
 }
 
-/// A `weir verify --follow` at work.
+/// A running `weir verify --follow`.
 pub struct Follower(Weir);
 
 impl Follower {
-    /// Waits until it has judged once more, and well.
+    /// Waits until one more check has succeeded.
     pub fn goes_on(&mut self) {
         let verdicts = |lines: Vec<String>| lines.iter().filter(|line| line.contains("Z  verified: ")).count();
         let before = verdicts(self.0.lines());
@@ -428,7 +430,7 @@ impl Follower {
         });
     }
 
-    /// Asks it to end, and sees that it has found nothing wrong.
+    /// Asks the command to end, and asserts that it has found nothing wrong.
     pub fn stop(self) {
         let ended = self.0.stop();
         assert_eq!(ended.code, Some(0), "{:#?}", ended.lines);
@@ -481,19 +483,19 @@ impl Load {
         Load { enough, thread }
     }
 
-    /// Waits until all is sent.
+    /// Waits until all logins are sent. Returns their number.
     pub fn finish(self) -> usize {
         self.thread.join().unwrap()
     }
 
-    /// Sends no more.
+    /// Stops sending. Returns the number of logins that were sent.
     pub fn stop(self) -> usize {
         self.enough.store(true, Ordering::Relaxed);
         self.finish()
     }
 }
 
-/// Headers that a login came with: several of a name, with and without a value.
+/// Returns the headers of a login: two with the same name, one of them with an empty value, and one without a value.
 fn headers(number: usize) -> OwnedHeaders {
     let number = number.to_string();
     OwnedHeaders::new()

@@ -8,15 +8,15 @@ use crate::cluster::shared;
 use crate::proxy::{Api, Side};
 use crate::weir::{Job, SETTLING, scaled};
 
-/// Logins a second.
+/// The number of logins per second.
 const RATE: u32 = 500;
-/// How long an engine is frozen at least, in the checks and in full.
+/// The shortest time for which an engine is frozen, in the checks and in full.
 const FROZEN: [Duration; 2] = [Duration::ZERO, Duration::from_secs(60)];
-/// How often an engine comes or goes.
+/// The interval between two changes of the number of engines.
 const PACE: Duration = Duration::from_secs(2);
-/// How often it does.
+/// The number of changes.
 const CHANGES: usize = 8;
-/// How many engines there are at most at a time.
+/// The largest number of engines at a time.
 const CROWD: usize = 3;
 
 #[test]
@@ -30,12 +30,12 @@ fn a_frozen_engine_that_wakes_up_late_writes_nothing() {
     let mut frozen = job.engine_through(proxy, "a").assigned();
     let other = job.engine("b").assigned();
     job.goes_on(SETTLING);
-    // It freezes in the middle of a transaction: the offsets are under way.
+    // The engine freezes in the middle of a transaction, while its offsets are being sent.
     let held = proxy.hold(Side::Request, Api::TxnOffsetCommit, 1);
     held.wait();
     frozen.freeze();
     let since = Instant::now();
-    // The other one has all partitions once the session is over, and readers see its outputs once the transaction is.
+    // The other engine gets all partitions after the session timeout, and readers see its outputs after the transaction timeout.
     job.takes_all(SETTLING);
     thread::sleep(scaled(FROZEN[0], FROZEN[1]).saturating_sub(since.elapsed()));
     held.release();

@@ -1,8 +1,9 @@
-//! The same through the boundary of Wasm: a guest whose outcome is, word for word, what stands in the message, so that the
-//! host lifts arbitrary addresses, lengths and bytes. What it must make of them is read a second time here, from the
-//! canonical ABI: a list or string is an address and a length, within memory and aligned like its elements.
+//! The same properties through the boundary of Wasm: the outcome of the guest is a copy of words in the message, so that the host
+//! lifts arbitrary addresses, lengths and bytes. The test computes the expected outcome from the canonical ABI with its own code:
+//! a list or string is an address and a length, within memory and aligned like its elements.
 //!
-//! Where an outcome points beyond the bytes of the message, into memory of which the test knows nothing, any one fate will do.
+//! If an outcome points beyond the bytes of the message, into memory that the test does not know, any fate of the message is
+//! accepted.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -19,8 +20,8 @@ use weir_wasm::{Instance, Limits};
 use super::{Piece, cases, matches, promises, sound, words};
 use crate::guest::Guest;
 
-/// Writes the text of `x`, a byte in two letters from `a` to `p`, to `$scratch`, and answers with what its first word points
-/// to. It judges one row at a time: what two rows would have it answer has no meaning.
+/// Decodes the text of `x` to `$scratch`: two letters from `a` to `p` stand for a byte. The outcome is at the address in its
+/// first word. The guest takes one row at a time, because an outcome of two rows would have no meaning.
 const GUEST: &str = "
     (func $on_batch
         (local $from i32) (local $end i32) (local $to i32)
@@ -40,7 +41,7 @@ const GUEST: &str = "
                     (local.set $to (i32.add (local.get $to) (i32.const 1)))
                     (br $next))))
         (global.set $outcome (i32.load (global.get $scratch))))";
-/// `$scratch` in the guest.
+/// The address of `$scratch` in the guest.
 const SCRATCH: u32 = 24_576;
 
 const LIMITS: Limits = Limits {
@@ -52,15 +53,15 @@ const LIMITS: Limits = Limits {
     deadline: Duration::from_secs(1),
 };
 
-/// Why an image has no outcome.
+/// The reason why an image has no outcome.
 enum Doubt {
-    /// It breaks the canonical ABI.
+    /// The image breaks the canonical ABI.
     Broken,
-    /// It depends on memory that the image does not say.
+    /// The outcome depends on memory outside the image.
     Unknown,
 }
 
-/// Bytes of memory from [`SCRATCH`] on, of which the first four are the address of an outcome.
+/// The bytes of memory from [`SCRATCH`] on. The first four are the address of an outcome.
 struct Image<'a>(&'a [u8]);
 
 impl<'a> Image<'a> {
@@ -112,7 +113,7 @@ fn word(bytes: &[u8], index: usize) -> u32 {
     u32::from_le_bytes(bytes[index * 4..][..4].try_into().unwrap())
 }
 
-/// A sound outcome as a guest would lay it out.
+/// Returns a valid outcome as a guest would lay it out in memory.
 fn image(outcome: &Outcome) -> Vec<u8> {
     const OUTCOME: u32 = SCRATCH + 4;
     const COLUMN: u32 = OUTCOME + 16;
@@ -137,7 +138,7 @@ fn image(outcome: &Outcome) -> Vec<u8> {
     image
 }
 
-/// Sound images, and some in which a few words or bytes are others.
+/// Valid images, and images in which a few words or bytes are changed.
 fn images() -> impl Strategy<Value = Vec<u8>> {
     let address = prop_oneof![words(), SCRATCH..SCRATCH + 120, select(vec![131_072, (4 << 20) - 4, 4 << 20])];
     let changes = prop::collection::vec((0..18_usize, address), 0..3);
@@ -150,7 +151,7 @@ fn images() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Has the guest answer with each image, between rows that nothing is to happen to.
+/// Lets the guest answer with each image, between rows that must pass unchanged.
 fn compare(pipeline: &mut Pipeline<Instance>, images: &[Vec<u8>]) -> Result<(), TestCaseError> {
     let mut batch = Batch::new("user-login");
     for image in images {

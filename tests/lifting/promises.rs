@@ -1,12 +1,12 @@
-//! What `wit/rule.wit` promises of an outcome, a second time and from its text alone: the judge of the property tests, who
-//! shares no code with the host. JSON is judged by serde_json, but for the spelling of a number, of which the contract wants
-//! the grammar and serde_json a value that it can hold.
+//! The promises that `wit/rule.wit` makes of an outcome, written a second time from its text alone. The property tests use them
+//! to check outcomes; they share no code with the host. JSON is checked by serde_json, except for numbers: the contract requires
+//! the grammar, serde_json a value that it can hold.
 
 use serde::de::IgnoredAny;
 use weir_core::column::Column;
 use weir_core::pipeline::Outcome;
 
-/// Whether `outcome` keeps the contract for a batch of `rows` rows and a manifest with so many writes and reasons.
+/// Returns whether `outcome` keeps the contract for a batch of `rows` rows and a manifest with this number of writes and reasons.
 pub fn kept(outcome: &Outcome, rows: usize, writes: usize, reasons: usize) -> bool {
     let ascending = outcome.rejections.windows(2).all(|pair| pair[0].0 < pair[1].0);
     let known = outcome.rejections.iter().all(|(row, reason, _)| (*row as usize) < rows && (*reason as usize) < reasons);
@@ -14,7 +14,7 @@ pub fn kept(outcome: &Outcome, rows: usize, writes: usize, reasons: usize) -> bo
     ascending && known && columns
 }
 
-/// Whether `column` has a sound cell for each of `rows` rows and nothing else.
+/// Returns whether `column` has a valid cell for each of `rows` rows and nothing else.
 pub fn is_column(column: &Column, rows: usize) -> bool {
     column.kinds.len() == rows
         && column.ends.len() == rows
@@ -23,7 +23,7 @@ pub fn is_column(column: &Column, rows: usize) -> bool {
         && (0..rows).all(|row| is_cell(column.kinds[row], cell(column, row)))
 }
 
-/// The bytes of cell `row` of a column whose `ends` are sound.
+/// Returns the bytes of cell `row` of a column whose `ends` are valid.
 pub fn cell(column: &Column, row: usize) -> &[u8] {
     let start = if row == 0 { 0 } else { column.ends[row - 1] as usize };
     &column.bytes[start..column.ends[row] as usize]
@@ -40,7 +40,7 @@ fn is_cell(kind: u8, bytes: &[u8]) -> bool {
     }
 }
 
-/// The grammar of RFC 8259: `[ minus ] int [ frac ] [ exp ]`.
+/// Checks the grammar of RFC 8259: `[ minus ] int [ frac ] [ exp ]`.
 fn is_number(bytes: &[u8]) -> bool {
     let unsigned = bytes.strip_prefix(b"-").unwrap_or(bytes);
     let Some(rest) = unsigned.strip_prefix(b"0").or_else(|| digits(unsigned)) else { return false };
@@ -58,13 +58,13 @@ fn is_number(bytes: &[u8]) -> bool {
     }
 }
 
-/// What follows one or more digits.
+/// Returns the bytes after one or more digits.
 fn digits(bytes: &[u8]) -> Option<&[u8]> {
     let count = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
     (count > 0).then(|| &bytes[count..])
 }
 
-/// An object or array from the first byte to the last.
+/// Returns whether the bytes are an object or array from the first byte to the last.
 fn is_composite(bytes: &[u8]) -> bool {
     let ends = |open, close| bytes.first() == Some(&open) && bytes.last() == Some(&close);
     let json = |text| serde_json::from_str::<IgnoredAny>(text).is_ok();

@@ -1,10 +1,11 @@
 //! Growing pauses between attempts.
 //!
-//! Each pause is drawn from the upper half of what it may be, so that processes that fail together do not come back together.
+//! Each pause is random: between half of its full length and its full length. Processes that fail together therefore do
+//! not try again together.
 
 use std::time::Duration;
 
-/// Doubles from a first pause to a longest one.
+/// A pause that doubles from a first length to a longest one.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -14,19 +15,19 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Pauses from `first` to `longest`.
+    /// Returns a backoff whose pauses grow from `first` to `longest`.
     pub fn new(first: Duration, longest: Duration) -> Backoff {
         Backoff { first, longest, next: first, random: fastrand::Rng::new() }
     }
 
-    /// How long to wait before the next attempt: between half of what it may be and all of it.
+    /// Returns the time to wait before the next attempt: between half of the pause's full length and its full length.
     pub fn pause(&mut self) -> Duration {
         let pause = self.next;
         self.next = (pause * 2).min(self.longest);
         pause.mul_f64(0.5 + self.random.f64() / 2.0)
     }
 
-    /// Starts over with the first pause. To be called when an attempt has succeeded.
+    /// Starts over with the first pause. To be called after an attempt has succeeded.
     pub fn reset(&mut self) {
         self.next = self.first;
     }

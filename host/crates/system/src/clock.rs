@@ -1,6 +1,6 @@
-//! The time of day, for what passes it on: the data loop, the loader and the view take it as an argument or from here.
+//! The time of day. The data loop, the loader and the view get it as an argument or from here, and pass it on.
 
-/// Milliseconds since the epoch.
+/// Returns the milliseconds since the Unix epoch.
 pub fn now() -> i64 {
     chrono::Utc::now().timestamp_millis()
 }

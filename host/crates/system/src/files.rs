@@ -1,4 +1,4 @@
-//! Files put in place whole: for components, which may be watched, for the cache of compiled ones, and for the history of rules.
+//! Files that are put in place whole: components, which may be watched, the cache of compiled ones, and the history of rules.
 
 use std::fs;
 use std::io::{self, Write};
@@ -10,22 +10,22 @@ use anyhow::{Context as _, anyhow};
 
 /// The extension of a file that is not whole yet.
 const PART: &str = "part";
-/// After so long nobody writes to one any more.
+/// The age from which on no process writes to an unfinished file any more.
 const ABANDONED: Duration = Duration::from_secs(3_600);
 /// The mode of a file that others may read, if the umask lets them.
 const READABLE: u32 = 0o666;
-/// The mode of a file that they may not.
+/// The mode of a file that others may not read.
 const PRIVATE: u32 = 0o600;
 
 /// Puts `bytes` in place of `file`, at once and for good: a crash leaves the old file or the new one.
 ///
 /// # Errors
-/// If the file can't be written. Nothing of it is left then.
+/// If the file can't be written. No part of it is left then.
 pub fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
     replace_with(file, bytes, READABLE)
 }
 
-/// The same for a file that is for this user alone.
+/// Puts `bytes` in place of `file` like [`replace`], but only this user may read the file.
 ///
 /// # Errors
 /// As for [`replace`].
@@ -37,17 +37,18 @@ fn replace_with(file: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let part = part(file);
     let written = write(&part, bytes, mode).and_then(|()| fs::rename(&part, file));
     if written.is_err() {
-        let _ = fs::remove_file(&part); // The first error is the one to tell.
+        let _ = fs::remove_file(&part); // The first error is the one to report.
     }
     written
 }
 
-/// Puts several files in place, all of them or none: whatever can fail for want of room or rights is done for each of them before
-/// the first one is replaced. If one can't be replaced all the same, or if `last`, which comes after them, fails, those that were
-/// are put back.
+/// Puts several files in place, all of them or none. Every step that can fail for lack of space or rights is done for all files
+/// before the first one is replaced. If a file can't be replaced all the same, or if `last`, which is called after the files are
+/// in place, fails, the files that were replaced are put back.
 ///
 /// # Errors
-/// If one can't be written, or what `last` says. The message names it, the remedy, and those that could not be put back.
+/// If a file can't be written, with its name and the remedy, or if `last` fails. The message also names the files that could not
+/// be put back.
 pub fn replace_all(files: &[(&Path, &[u8])], last: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
     let failed = |file: &Path| {
         format!("failed to write {}; make its folder writable for this process, or put the file there yourself", file.display())
@@ -68,7 +69,7 @@ pub fn replace_all(files: &[(&Path, &[u8])], last: impl FnOnce() -> anyhow::Resu
         })
     });
     placed.and_then(|()| last()).map_err(|error| {
-        parts.iter().for_each(|part| drop(fs::remove_file(part))); // They are gone, or of no use.
+        parts.iter().for_each(|part| drop(fs::remove_file(part))); // The parts have been renamed, or are of no use.
         match put_back(&replaced) {
             stuck if stuck.is_empty() => error,
             stuck => anyhow!("{error:#}; new is {}", stuck.join(", ")),
@@ -76,18 +77,18 @@ pub fn replace_all(files: &[(&Path, &[u8])], last: impl FnOnce() -> anyhow::Resu
     })
 }
 
-/// Removes what processes that were killed have left in `folder` while they put files in place.
+/// Removes the unfinished files that killed processes have left in `folder`.
 pub fn sweep(folder: &Path) {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     for file in entries.map(|entry| entry.path()).filter(|file| is_part(file)) {
         let modified = fs::metadata(&file).and_then(|metadata| metadata.modified());
         if modified.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > ABANDONED)) {
-            let _ = fs::remove_file(file); // Somebody else may have been faster.
+            let _ = fs::remove_file(file); // Another process may have removed it.
         }
     }
 }
 
-/// Undoes what was replaced. Returns the files that stay new.
+/// Puts the old files back. Returns the files that could not be put back.
 fn put_back(replaced: &[(&Path, Option<Vec<u8>>)]) -> Vec<String> {
     let undone = |file: &Path, old: &Option<Vec<u8>>| match old {
         Some(old) => replace(file, old),
@@ -97,12 +98,13 @@ fn put_back(replaced: &[(&Path, Option<Vec<u8>>)]) -> Vec<String> {
     stuck.map(|(file, _)| file.display().to_string()).collect()
 }
 
-/// What becomes `file`. Each is another one: processes in containers that share a volume often have the same id.
+/// Returns the name of the unfinished file that becomes `file`. Each call returns another name: processes in containers that
+/// share a volume often have the same process id.
 fn part(file: &Path) -> PathBuf {
     file.with_extension(format!("{:016x}.{PART}", fastrand::u64(..)))
 }
 
-/// Whether [`part`] has made the name of `file`.
+/// Returns whether the name of `file` was made by [`part`].
 fn is_part(file: &Path) -> bool {
     let digits = file.file_stem().and_then(|stem| stem.to_str()?.rsplit_once('.')).map_or("", |(_, digits)| digits);
     file.extension().is_some_and(|extension| extension == PART)
@@ -113,7 +115,7 @@ fn is_part(file: &Path) -> bool {
 fn write(part: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut out = fs::File::options().write(true).create_new(true).mode(mode).open(part)?;
     out.write_all(bytes)?;
-    // Without this a machine that goes down may be left with an empty file under the new name.
+    // Without this, a machine that goes down may be left with an empty file under the new name.
     out.sync_all()
 }
 

@@ -1,14 +1,16 @@
-//! Folders that belong to this user alone: where they are, how they are made, and what is checked before they are used.
+//! Folders that belong to this user alone: where they are, how they are created, and what is checked before they are used.
 //!
 //! Three things are kept on disk: compiled rules (cache), the history of rules (state), and locks. Each has a folder by the XDG
-//! base directory specification, which ignores paths that are not absolute. Folders are made with mode 700.
+//! base directory specification, which ignores paths that are not absolute. Folders are created with mode 700.
 //!
-//! What is found in a folder is trusted differently. Machine code would run with the rights of this user, so a cache that was
-//! ever open to others is refused. Locks hold nothing, so their folder is closed and used. A state folder may be a mount that
-//! belongs to root, which is used as it is. One of this user's is closed and used, unless it is a folder for all users, such as
-//! `/tmp`, which is not to be closed: that one is refused, and so is another user's.
+//! The three folders are trusted differently. Machine code would run with the rights of this user, so a cache folder that is open
+//! to others is refused, even though it could be closed: others may already have written to it. Locks contain nothing, so their
+//! folder is closed to others and used. A state folder may be a mount that belongs to root, which is used as it is. A state
+//! folder of this user is closed to others and used. A folder for several users, such as `/tmp`, must not be closed, so it is
+//! refused as a state folder; a folder of another user is refused, too.
 //!
-//! A link in the place of a folder is never followed; one above it is. What is looked at, closed and used is what was opened.
+//! A link in the place of a folder is never followed; a link above it is. The folder that was opened is the one that is checked,
+//! closed and used.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, Metadata};
@@ -21,36 +23,37 @@ use rustix::process::geteuid;
 
 /// The mode of a folder that is closed to others.
 pub const CLOSED: u32 = 0o700;
-/// What others may do by a mode.
+/// The bits of a mode that give others any right.
 const OTHERS: u32 = 0o077;
-/// What lets others write, by a mode.
+/// The bits of a mode that let others write.
 const WRITABLE: u32 = 0o022;
-/// What lets everybody write.
+/// The bit of a mode that lets all users write.
 const WRITABLE_BY_ALL: u32 = 0o002;
-/// What keeps those who may write from removing what is not their own, as in `/tmp`.
+/// The bit of a mode that keeps users who may write from removing files that are not their own, as in `/tmp`.
 const STICKY: u32 = 0o1000;
-/// The user whose mounts a state folder may be.
+/// The user id of root, whose mounts may be state folders.
 const ROOT: u32 = 0;
 
-/// `$XDG_CACHE_HOME/weir`, or `~/.cache/weir`.
+/// Returns `$XDG_CACHE_HOME/weir`, or `~/.cache/weir`.
 pub fn cache() -> Option<PathBuf> {
     base(|name| std::env::var_os(name), "XDG_CACHE_HOME", ".cache")
 }
 
-/// `$XDG_STATE_HOME/weir`, or `~/.local/state/weir`. There is no other one to fall back on: in a folder that is open to all,
-/// such as `/tmp`, whoever comes first would decide which rules run.
+/// Returns `$XDG_STATE_HOME/weir`, or `~/.local/state/weir`. There is no other folder to fall back on: in a folder that is open
+/// to all, such as `/tmp`, the first user to create a folder of that name would decide which rules run.
 pub fn state() -> Option<PathBuf> {
     base(|name| std::env::var_os(name), "XDG_STATE_HOME", ".local/state")
 }
 
-/// Where locks may be, the best place first: processes of one host have to agree on it.
+/// Returns the folders where locks may be, the best one first. All processes of one host have to agree on the folder.
 pub fn locks() -> Vec<PathBuf> {
     let runtime = absolute(std::env::var_os("XDG_RUNTIME_DIR")).filter(|folder| folder.is_dir());
     let first = match runtime {
         Some(folder) => folder.join("weir"),
         None => std::env::temp_dir().join(format!("weir-{}", geteuid().as_raw())),
     };
-    // In a folder that is open to all, another user may have taken the name. No group's folder has a dot in its name.
+    // In a folder that is open to all, another user may have taken the first name; then the second is used. `.locks` is no folder
+    // of a consumer group: those have no dot in their names.
     std::iter::once(first).chain(state().map(|folder| folder.join(".locks"))).collect()
 }
 
@@ -63,15 +66,15 @@ fn absolute(value: Option<OsString>) -> Option<PathBuf> {
     value.map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
-/// Makes `folder` and its parents with mode 700, if they are missing.
+/// Creates `folder` and its parents with mode 700, if they are missing.
 pub fn make(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(CLOSED).create(folder)
 }
 
-/// Makes `folder` if it is missing, and refuses one that is not this user's or that others can look into.
+/// Creates `folder` if it is missing. Refuses a folder that does not belong to this user or is open to others.
 ///
 /// # Errors
-/// If it can't be made or is refused.
+/// If the folder can't be created, or is refused.
 pub fn make_private(folder: &Path) -> anyhow::Result<()> {
     use anyhow::Context as _;
     make(folder).with_context(|| format!("failed to make the folder {}", folder.display()))?;
@@ -79,11 +82,12 @@ pub fn make_private(folder: &Path) -> anyhow::Result<()> {
     open_private(folder).map(drop).with_context(remedy)
 }
 
-/// Makes `folder` if it is missing, and closes it to others if it is this user's. One of root's, such as a mount, is left as it
-/// is; the log says so where its group may write to it.
+/// Creates `folder` if it is missing, and closes it to others if it belongs to this user. A folder of root, such as a mount, is
+/// left as it is; the log warns if its group can write to it.
 ///
 /// # Errors
-/// If it can't be made, opened or closed, if it is a link, or if it is for all users or another one's.
+/// If the folder can't be created, opened or closed, if it is a link, if it is for several users, or if it belongs to a user
+/// other than this one and root.
 pub fn make_closed(folder: &Path) -> io::Result<()> {
     make(folder)?;
     let (opened, found) = open_folder(folder)?;
@@ -101,7 +105,7 @@ pub fn make_closed(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Why `user` can't keep its state in a folder with this owner and mode, if so.
+/// Returns the reason why `user` can't keep its state in a folder with this owner and mode. Returns None if it can.
 fn refusal(owner: u32, mode: u32, user: u32) -> Option<String> {
     let is_shared = mode & WRITABLE_BY_ALL != 0 || mode & STICKY != 0 && mode & WRITABLE != 0;
     if is_shared {
@@ -115,10 +119,10 @@ fn refusal(owner: u32, mode: u32, user: u32) -> Option<String> {
     })
 }
 
-/// Opens a folder that is there, this user's and closed to others.
+/// Opens an existing folder that belongs to this user and is closed to others.
 ///
 /// # Errors
-/// If it is a link, belongs to another user or is open to others, or can't be opened.
+/// If the folder is a link, belongs to another user, is open to others, or can't be opened.
 pub fn open_private(folder: &Path) -> io::Result<File> {
     match open_own(folder)? {
         (opened, mode) if mode & OTHERS == 0 => Ok(opened),
@@ -126,7 +130,7 @@ pub fn open_private(folder: &Path) -> io::Result<File> {
     }
 }
 
-/// Opens a folder of this user's. Returns its mode too.
+/// Opens a folder of this user. Returns its mode as well.
 fn open_own(folder: &Path) -> io::Result<(File, u32)> {
     let (opened, found) = open_folder(folder)?;
     if found.uid() != geteuid().as_raw() {
@@ -135,9 +139,9 @@ fn open_own(folder: &Path) -> io::Result<(File, u32)> {
     Ok((opened, found.mode()))
 }
 
-/// Opens a folder, and follows no link in its place. Returns what is known of it too.
+/// Opens a folder without following a link in its place. Returns its metadata as well.
 fn open_folder(folder: &Path) -> io::Result<(File, Metadata)> {
-    // With a slash at its end a link would be followed; so it has none.
+    // With a slash at the end of the path a link would be followed, so the slash is removed.
     let folder: PathBuf = folder.components().collect();
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
     let opened = open(&folder, flags, Mode::empty()).map_err(|error| match fs::read_link(&folder) {
@@ -149,14 +153,14 @@ fn open_folder(folder: &Path) -> io::Result<(File, Metadata)> {
     Ok((opened, found))
 }
 
-/// An open folder that only this user can reach into.
+/// An open folder that only this user can access.
 pub struct Private(File);
 
 impl Private {
-    /// Opens `folder`, which is made if it is missing, and closed to others if it is not.
+    /// Opens `folder`. Creates it if it is missing, and closes it to others if it exists.
     ///
     /// # Errors
-    /// If it is a link, if it belongs to another user, or if it can't be made, opened or closed.
+    /// If the folder is a link, if it belongs to another user, or if it can't be created, opened or closed.
     pub fn open(folder: &Path) -> io::Result<Private> {
         make(folder)?;
         let (opened, mode) = open_own(folder)?;
@@ -166,12 +170,13 @@ impl Private {
         Ok(Private(opened))
     }
 
-    /// Opens a file of this folder for reading and writing, and makes an empty one if it is missing. What is in it stays.
+    /// Opens a file of this folder for reading and writing. Creates an empty file if it is missing. The content of an existing
+    /// file stays.
     ///
     /// # Errors
-    /// If it is a link or anything else than a file of this user's, or if it can't be opened.
+    /// If the file is a link or anything else than a file of this user, or if it can't be opened.
     pub fn file(&self, name: &str) -> io::Result<File> {
-        // Without NONBLOCK a pipe of that name would be waited for.
+        // Without NONBLOCK, opening a pipe of that name would wait.
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let refused = |why: String| io::Error::other(format!("{name}: {why}; remove it"));
         let file: File =

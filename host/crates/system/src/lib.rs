@@ -1,6 +1,7 @@
-//! What Weir takes from the machine: the time of day, signals, private folders, files that are whole or not there, and pauses.
+//! The services that Weir takes from the machine: the time of day, signals, private folders, files that are whole or absent, and
+//! pauses.
 //!
-//! Nothing here knows of Kafka, of rules or of messages.
+//! Nothing in this crate knows of Kafka, of rules or of records.
 
 pub mod clock;
 

@@ -1,7 +1,7 @@
-//! How a process learns that it should stop: a flag that signals set, and whatever waits looks at.
+//! The request that a process should stop: signals make the request, and everything that waits checks for it.
 //!
-//! Whoever only waits for time to pass uses [`Shutdown::wait`]; whoever waits for a broker asks [`Shutdown::is_overdue`] now and
-//! then. What is left out: what there is to do before the end, which each command knows by itself.
+//! Code that only waits for time to pass uses [`Shutdown::wait`]. Code that waits for a broker calls [`Shutdown::is_overdue`] now
+//! and then. The work to be done before the end is left out: each command knows its own.
 
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread;
@@ -11,14 +11,15 @@ use anyhow::Context as _;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// How long a batch in hand may take to finish once a shutdown is requested. With the time for leaving the group and what
-/// librdkafka needs to let go of its threads this stays below the 10 s that a supervisor usually grants.
+/// The time in which the batch in hand has to finish once a shutdown is requested. Together with the time for leaving the
+/// consumer group and the time in which librdkafka stops its threads, it stays below the 10 s that a supervisor usually grants.
 pub const FINISH_GRACE: Duration = Duration::from_secs(2);
 
-/// A signal that comes again within this time is the same one: `timeout` signals its child and then its group, and so twice.
+/// The time within which a repeated signal counts as the same signal: `timeout` signals its child and then its process group, and
+/// so signals the child twice.
 const SAME_SIGNAL: Duration = Duration::from_millis(100);
 
-/// Whether a shutdown is requested, and since when. Clones are of the same.
+/// A flag: whether a shutdown is requested, and since when. Clones share the flag.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown(Arc<Requested>);
 
@@ -30,7 +31,7 @@ struct Requested {
 }
 
 impl Shutdown {
-    /// Requests it, and wakes whoever waits. A second request changes nothing.
+    /// Requests a shutdown, and wakes all threads that wait. A second request changes nothing.
     pub fn request(&self) {
         let _locked = self.0.lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.since.get_or_init(Instant::now);
@@ -47,7 +48,8 @@ impl Shutdown {
         self.0.since.get().is_some_and(|since| since.elapsed() >= FINISH_GRACE)
     }
 
-    /// Waits for `time`, or until a shutdown is requested. Returns whether to go on.
+    /// Waits for `time`, or until a shutdown is requested. Returns whether the caller is to go on, because no shutdown is
+    /// requested.
     pub fn wait(&self, time: Duration) -> bool {
         let locked = self.0.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.0.changed.wait_timeout_while(locked, time, |()| !self.is_requested());
@@ -55,8 +57,8 @@ impl Shutdown {
         !self.is_requested()
     }
 
-    /// Requests it on the first SIGTERM or SIGINT from now on. The next signal ends the process at once, unless it follows so
-    /// soon that it must be the same.
+    /// Requests a shutdown on the first SIGTERM or SIGINT from now on. The next signal ends the process at once, unless it
+    /// follows so soon that it counts as the same signal.
     ///
     /// # Errors
     /// If the handlers cannot be installed.
@@ -64,7 +66,7 @@ impl Shutdown {
         self.request_on_signals_and(|| ())
     }
 
-    /// [`Shutdown::request_on_signals`], with what is to be done before the process ends at once.
+    /// Works like [`Shutdown::request_on_signals`], and calls `last` before the next signal ends the process at once.
     ///
     /// # Errors
     /// If the handlers cannot be installed.

@@ -1,4 +1,4 @@
-//! For tests: what is logged.
+//! A recorder of log lines, for tests.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,7 +27,7 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-/// Returns what `work` logs on this thread, on all levels.
+/// Returns the log lines of `work` on this thread, on all levels.
 pub fn recorded(work: impl FnOnce()) -> String {
     let lines = Lines::default();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::TRACE).with_writer(lines.clone());

@@ -1,8 +1,8 @@
-//! How often something may be said: a burst, then a steady trickle, and how much was left out between.
+//! A limit on how often something may be logged: a burst, then a steady rate. It counts the lines that were left out.
 
 use std::time::Instant;
 
-/// Lets [`Throttle::BURST`] through at once and [`Throttle::RATE`] a second after that.
+/// Lets [`Throttle::BURST`] lines through at once, and [`Throttle::RATE`] lines a second after that.
 #[derive(Debug)]
 pub struct Throttle {
     left: f64,
@@ -11,17 +11,17 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// How many come through at once.
+    /// The number of lines that come through at once.
     pub const BURST: f64 = 20.0;
-    /// How many a second come through in the long run.
+    /// The number of lines a second that come through in the long run.
     pub const RATE: f64 = 5.0;
 
-    /// Nothing has been said yet.
+    /// Returns a throttle that has let nothing through yet.
     pub fn new() -> Throttle {
         Throttle { left: Throttle::BURST, since: Instant::now(), dropped: 0 }
     }
 
-    /// Whether this may be said; if so, how many before it were not.
+    /// Returns None if the line must be left out. Otherwise returns the number of lines that were left out before it.
     pub fn admit(&mut self) -> Option<u64> {
         let now = Instant::now();
         let earned = now.duration_since(self.since).as_secs_f64() * Throttle::RATE;

@@ -1,4 +1,4 @@
-//! The contract in Rust: the one `bindgen!` of the host. Columns cross as borrowed slices, so that a batch is copied once,
+//! The contract in Rust: the only `bindgen!` of the host. Columns cross as borrowed slices, so that a batch is copied only once,
 //! into the guest.
 
 wasmtime::component::bindgen!({

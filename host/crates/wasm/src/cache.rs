@@ -1,13 +1,13 @@
-//! Compiled components on disk, so that a start need not compile what has not changed.
+//! Compiled components on disk, so that a start does not compile again what has not changed.
 //!
-//! Compiled code runs with the host's rights. The folder must therefore belong to this user and be closed to all others, or
-//! it is not used; and nothing that a user hands in is ever looked for here: entries are named by the SHA-256 of the
-//! component's own bytes, and of the wasmtime version and configuration that compiled it.
+//! Compiled code runs with the host's rights. The folder must therefore belong to this user and be closed to all others, or it is
+//! not used. No name that a user hands in is ever looked up here: entries are named by the SHA-256 of the component's own bytes,
+//! and of the wasmtime version and configuration that compiled it.
 //!
-//! A disk may damage what it keeps, and damaged machine code does anything. Each entry therefore begins with a digest of its name
-//! and of what follows, and is handed out as the bytes that were checked, never as a file that is read a second time.
+//! A disk may damage its content, and damaged machine code can do anything. Each entry therefore begins with a digest of its name
+//! and of the code that follows. The code is handed out as the bytes that were checked; the file is never read a second time.
 //!
-//! The folder is bounded: what was used longest ago goes first.
+//! The folder is bounded: the entries that were used longest ago are removed first.
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,11 +18,11 @@ use sha2::{Digest, Sha256};
 
 use weir_system::{files, folder};
 
-/// Most entries: more than the rules of a history of sets, and few enough to be listed with each that is added.
+/// The most entries: more than the rules of a history of sets, and few enough to list all of them whenever one is added.
 const MAX_ENTRIES: usize = 256;
-/// Most bytes of all entries. That of an honest rule has some 300 KiB.
+/// The most bytes of all entries together. The entry of an ordinary rule has some 300 KiB.
 const MAX_BYTES: u64 = 256 << 20;
-/// Length of the digest that an entry begins with.
+/// The length of the digest that an entry begins with, in bytes.
 const DIGEST_BYTES: usize = 32;
 
 /// A folder of compiled components.
@@ -32,8 +32,8 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// The cache in the user's cache folder: `$XDG_CACHE_HOME/weir` or `$HOME/.cache/weir`. None, with a word in the log, if
-    /// there is no such folder or it can't be trusted: then components are compiled at every start.
+    /// Returns the cache in the user's cache folder: `$XDG_CACHE_HOME/weir` or `$HOME/.cache/weir`. Returns None if there is no
+    /// such folder, or if it can't be used or trusted, which is logged. Then components are compiled at every start.
     pub fn of_user() -> Option<Cache> {
         let folder = folder::cache()?;
         match Cache::in_folder(folder) {
@@ -45,16 +45,16 @@ impl Cache {
         }
     }
 
-    /// The cache in `folder`, which is made if it is missing.
+    /// Returns the cache in `folder`. Creates the folder if it is missing.
     ///
     /// # Errors
-    /// If the folder can't be made, or others than this user could write to it.
+    /// If the folder can't be created, belongs to another user, or is open to others.
     pub fn in_folder(folder: PathBuf) -> anyhow::Result<Cache> {
         folder::make_private(&folder).context("failed to use the cache folder")?;
         Ok(Cache { folder })
     }
 
-    /// The compiled form named `key`, if it is there and undamaged.
+    /// Returns the compiled form with the name `key`, if it is there and undamaged.
     pub(super) fn find(&self, key: &str) -> Option<Vec<u8>> {
         let path = self.folder.join(key);
         let mut entry = fs::read(&path).ok()?;
@@ -62,12 +62,12 @@ impl Cache {
             tracing::debug!("compiling anew what is damaged in the cache: {}", path.display());
             return None;
         }
-        // So that it counts as used. Where that fails it is as old as it is.
+        // Marks the entry as used now. If that fails, the entry keeps its old time and may be removed earlier.
         let _ = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
         Some(entry.split_off(DIGEST_BYTES))
     }
 
-    /// Keeps `compiled` under `key`, whole or not at all.
+    /// Stores `compiled` under `key`, whole or not at all.
     pub(super) fn store(&self, key: &str, compiled: &[u8]) -> anyhow::Result<()> {
         let entry = [&digest(key, compiled), compiled].concat();
         let written = files::replace(&self.folder.join(key), &entry);
@@ -76,7 +76,7 @@ impl Cache {
         Ok(())
     }
 
-    /// Removes what was used longest ago, beyond so many entries or bytes.
+    /// Removes the entries that were used longest ago, so that at most `entries` entries and at most `bytes` bytes are left.
     fn prune(&self, entries: usize, bytes: u64) {
         let known = |entry: fs::DirEntry| {
             let metadata = entry.metadata().ok().filter(fs::Metadata::is_file)?;
@@ -88,13 +88,13 @@ impl Cache {
         for (index, (_, size, path)) in found.into_iter().enumerate() {
             sum += size;
             if index >= entries || sum > bytes {
-                let _ = fs::remove_file(path); // Another process may have done so; if not, it is tried again with the next one.
+                let _ = fs::remove_file(path); // Another process may have removed it. If not, the next `store` tries again.
             }
         }
     }
 }
 
-/// What an entry begins with.
+/// Returns the digest that an entry begins with.
 fn digest(key: &str, compiled: &[u8]) -> [u8; DIGEST_BYTES] {
     Sha256::new().chain_update(key).chain_update(compiled).finalize().into()
 }
@@ -145,7 +145,8 @@ mod tests {
         assert_eq!(cache.find("other"), None);
     }
 
-    /// A cache with entries of ten bytes and a digest of 32, the oldest first.
+    /// Returns a cache with an entry for each of `keys`, the oldest first. Each entry has a digest of 32 bytes and ten more
+    /// bytes.
     fn filled(folder: &Path, keys: &[&str]) -> Cache {
         let cache = Cache::in_folder(folder.join("weir")).unwrap();
         for (age, key) in keys.iter().rev().enumerate() {

@@ -1,17 +1,17 @@
-//! How much memory the cgroup of this process may take, by version 1 or 2 of cgroups.
+//! The memory limit of this process's cgroup, for version 1 and version 2 of cgroups.
 
 use std::fs;
 use std::path::Path;
 
-/// Where cgroups are mounted.
+/// The folder where cgroups are mounted.
 const MOUNT: &str = "/sys/fs/cgroup";
 
-/// The least limit of this process's cgroup and those above it, in bytes. None where there is none that can be seen.
+/// Returns the least limit of this process's cgroup and of those above it, in bytes. Returns None if no limit can be read.
 pub(super) fn memory_limit() -> Option<u64> {
     least(Path::new(MOUNT), &fs::read_to_string("/proc/self/cgroup").ok()?)
 }
 
-/// The same below `mount` for a process in the `cgroups` that /proc lists, as `NUMBER:CONTROLLERS:PATH`.
+/// Returns the least limit below `mount` for a process in `cgroups`: lines of the form `NUMBER:CONTROLLERS:PATH`, as in /proc.
 fn least(mount: &Path, cgroups: &str) -> Option<u64> {
     let limits = cgroups.lines().filter_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
@@ -21,7 +21,7 @@ fn least(mount: &Path, cgroups: &str) -> Option<u64> {
             _ if controllers.split(',').any(|name| name == "memory") => (mount.join("memory"), "memory.limit_in_bytes"),
             _ => return None,
         };
-        // In a container the path may be one of the host, of which nothing but the root is there.
+        // In a container the path may be the path on the host, of which only the root exists here.
         let folders = Path::new(path).ancestors().map(|folder| root.join(folder).join(file));
         folders.filter_map(|file| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok()).min()
     });

@@ -1,9 +1,9 @@
-//! Compiling bytes that nobody vouches for: in a child process, with bounds on its memory and time.
+//! Compiles untrusted bytes in a child process, with bounds on its memory and time.
 //!
-//! A compiler's time and memory may grow out of proportion with what it is given. In a process of its own that harms nobody:
-//! it reads a component from standard input and writes machine code to standard output, under limits that it sets
-//! for itself before it looks at the first byte. It knows nothing else: not the configuration, not the environment. What
-//! comes back is trusted as far as the compiler is.
+//! A compiler's time and memory may grow out of proportion to its input. In a process of its own this harms no other process. The
+//! child reads a component from standard input and writes machine code to standard output, under limits that it sets for itself
+//! before it reads the first byte. The child gets nothing else: neither the configuration nor the environment of its parent. The
+//! machine code that comes back is trusted as far as the compiler is.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -24,12 +24,12 @@ use super::settings::Compile;
 use weir_core::printable::harmless;
 use weir_core::units::size;
 
-/// What compiling may take. A component of 100 KiB takes some 0.2 s and 60 MiB.
+/// The bounds of one compilation. A component of 100 KiB takes some 0.2 s and 60 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Address space of the process, bytes.
+    /// The address space of the process, in bytes.
     pub memory: u64,
-    /// Time of the clock, and of each core, in seconds.
+    /// The time on the clock, and also the CPU time of the process, in seconds.
     pub seconds: u64,
 }
 
@@ -39,68 +39,69 @@ impl Default for Bounds {
     }
 }
 
-/// The first argument of a process that compiles. Like no command that a person might mean, so that it is never suggested.
+/// The first argument of a process that compiles. It resembles no command that a user might mean, so that it is never suggested.
 pub const COMPILING: &str = "-compile-one-component";
 
 impl Bounds {
-    /// Those of the configuration. Where it leaves the memory open, half of what this process's cgroup may have is for the
-    /// compiler, so that it is not the stream that is ended. In a cgroup of less than 512 MiB it is more than half, and the
-    /// kernel may have to end a process: by its score that is the compiler, unless all of the cgroup ends together
-    /// (`memory.oom.group`).
+    /// Returns the bounds of the configuration. If that sets no memory bound, the compiler gets half of the memory of this
+    /// process's cgroup, so that it does not make the kernel end the data loop. In a cgroup of less than 512 MiB the compiler
+    /// gets more than half, and the kernel may have to end a process. By its score that is the compiler, unless all processes of
+    /// the cgroup are ended together (`memory.oom.group`).
     pub fn new(compile: &Compile) -> Bounds {
         Bounds { memory: compile.memory.unwrap_or_else(|| share(cgroup::memory_limit())), seconds: compile.time.as_secs() }
     }
 }
 
-/// The part of `limit` that compiling may take.
+/// Returns the part of the cgroup's memory `limit` that compiling may take, in bytes.
 fn share(limit: Option<u64>) -> u64 {
     limit.map_or(MOST_MEMORY, |limit| (limit / 2).clamp(LEAST_MEMORY, MOST_MEMORY))
 }
 
-/// What compiling may take where nothing says otherwise, in bytes of address space: the most, and the least, without which no
-/// honest rule is compiled. That is so even where it is more than half of the cgroup's.
+/// The most and the least address space that compiling may take if the configuration sets no bound, in bytes. With less than the
+/// least no ordinary rule can be compiled, so the least holds even where it is more than half of the cgroup's memory.
 const MOST_MEMORY: u64 = 2 << 30;
 const LEAST_MEMORY: u64 = 256 << 20;
-/// How ready the kernel is to end the compiler rather than others when memory runs out. This is the most.
+/// The score by which the kernel ends the compiler rather than other processes when memory runs out. It is the highest one.
 const OOM_SCORE: &str = "1000";
-/// How far the compiler stands back behind the data loop where cores are few: it gets a tenth of what others get, which still
-/// ends in seconds where there is but one core and that is busy.
+/// The niceness of the compiler, which lets the data loop go first where cores are few. The compiler gets a tenth of the time
+/// that other processes get. With that it still ends in seconds, even if there is only one core and that core is busy.
 const NICENESS: i32 = 10;
-/// Most machine code that is taken back, in bytes. It has some five times the size of the component.
+/// The most machine code that is accepted from the child, in bytes. Machine code has some five times the size of its component.
 const MAX_COMPILED_BYTES: u64 = 256 << 20;
-/// Most globals, and most functions, that a component may have. Each takes 16 or 32 bytes in each of its instances, which are
-/// not in the memory that is bounded. Honest rules have a handful and some thousand.
+/// The most globals, and the most functions, that a component may have. Each takes 16 or 32 bytes in each instance of the
+/// component, outside of the memory that is bounded. Ordinary rules have a handful of globals and some thousand functions.
 const MAX_GLOBALS: u64 = 10_000;
 const MAX_FUNCTIONS: u64 = 50_000;
-/// Longest name of a function, in bytes. wasmtime copies it into each frame of each trap's backtrace, which no deadline bounds.
+/// The longest name of a function, in bytes. wasmtime copies the name into each frame of each trap's backtrace, which no deadline
+/// bounds.
 const MAX_NAME_BYTES: usize = 64 << 10;
-/// Threads that compile. Each reserves address space, which is bounded, and on a large machine there would be very many.
+/// The number of threads that compile. Each reserves address space, which is bounded, and a large machine would start very many.
 const THREADS: &str = "4";
-/// Arenas that they allocate from, for the same reason.
+/// The number of arenas that these threads allocate from. It is small because each arena reserves address space, too.
 const ARENAS: &str = "2";
-/// How much of what the process says of a failure is kept, in bytes.
+/// The most of the child's error output that is kept, in bytes.
 const MAX_WORDS: u64 = 2_048;
 
-/// Where components are compiled.
+/// The process in which components are compiled.
 #[derive(Clone, Debug)]
 pub enum Compiler {
-    /// In this process: for components that its user has built.
+    /// This process: for components that its own user has built.
     Here,
-    /// In a process of this program.
+    /// A child process that runs `program`.
     Child { program: PathBuf, bounds: Bounds },
 }
 
 impl Compiler {
-    /// A child process of the program that runs, within the bounds of the configuration.
+    /// Returns a compiler that runs this program again as a child process, within the bounds of the configuration.
     pub fn child(compile: &Compile) -> Compiler {
-        // Also where the file has been replaced since.
+        // This path leads to the program that runs, even if its file has been replaced since.
         Compiler::Child { program: PathBuf::from("/proc/self/exe"), bounds: Bounds::new(compile) }
     }
 
-    /// The machine code of the component `bytes` for `engine`.
+    /// Returns the machine code of the component `bytes` for `engine`.
     ///
     /// # Errors
-    /// If the bytes are no sound component, or compiling takes too much.
+    /// If the bytes are no sound component, or if compiling takes too much memory or time.
     pub(super) fn compile(&self, engine: &Engine, bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
         match self {
             Compiler::Here => Ok(precompile(engine, bytes)?),
@@ -117,10 +118,10 @@ fn precompile(engine: &Engine, bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
         .context("it is no sound WebAssembly component, or was not written whole; `weir build` makes one")
 }
 
-/// Refuses what would take much memory for each of its instances.
+/// Refuses components that would take much memory for each of their instances or backtraces.
 fn check_counts(bytes: &[u8]) -> anyhow::Result<()> {
     let (mut globals, mut functions) = (0, 0);
-    // Where it can't be parsed the compiler says so, and better.
+    // If the bytes can't be parsed the loop ends early: the compiler reports that with a better message.
     for payload in Parser::new(0).parse_all(bytes).map_while(Result::ok) {
         match payload {
             Payload::GlobalSection(section) => globals += u64::from(section.count()),
@@ -148,17 +149,17 @@ fn check_names(section: &CustomSectionReader<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What such a process does: bounds itself, and compiles standard input to standard output.
+/// Does the work of the child process: bounds itself, and compiles standard input to standard output.
 ///
 /// # Errors
-/// If that is no sound component, or takes too much.
+/// If the input is no sound component, or if compiling takes too much.
 pub fn compile_standard_input(bounds: Bounds) -> anyhow::Result<()> {
     for (resource, most) in [(Resource::As, bounds.memory), (Resource::Cpu, bounds.seconds), (Resource::Core, 0)] {
         setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) }).context("failed to bound the compiler")?;
     }
-    // Nobody waits for what it compiles once its parent is gone.
+    // Once the parent is gone, no process waits for the result, so the compiler is to end too.
     set_parent_process_death_signal(Some(Signal::KILL)).context("failed to tie the compiler to its parent")?;
-    // Where these are not allowed the compiler is only less polite.
+    // These two only protect other processes. Where they are not allowed, the compiler works without them.
     let _ = nice(NICENESS);
     let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE);
     let mut bytes = Vec::new();
@@ -184,7 +185,7 @@ fn in_child(program: &PathBuf, bounds: Bounds, bytes: &[u8]) -> anyhow::Result<V
     let mut errors = child.stderr.take().context("the compiler has no errors")?.take(MAX_WORDS);
     let (done, read) = mpsc::channel();
     let (in_time, compiled, words) = thread::scope(|scope| {
-        // If it ends before it has read everything, its exit code tells why.
+        // A failure to write is ignored: if the child ends before it has read everything, its exit code tells why.
         scope.spawn(move || drop(input.write_all(bytes)));
         let words = scope.spawn(move || {
             let mut words = Vec::new();
@@ -197,7 +198,8 @@ fn in_child(program: &PathBuf, bounds: Bounds, bytes: &[u8]) -> anyhow::Result<V
             read
         });
         let in_time = read.recv_timeout(Duration::from_secs(seconds)).is_ok();
-        // Where it has said all it has to say it is about to end by itself, and is to tell how.
+        // A child that has closed its output in time is about to end by itself. It is not killed, so that its exit code tells how
+        // it ended.
         if !in_time {
             let _ = child.kill();
         }
@@ -210,7 +212,7 @@ fn in_child(program: &PathBuf, bounds: Bounds, bytes: &[u8]) -> anyhow::Result<V
         compiled.len() as u64 <= MAX_COMPILED_BYTES,
         "its machine code has more than {MAX_COMPILED_BYTES} bytes; make it smaller"
     );
-    // What ended in the middle of it may have written a part, which must not be run.
+    // A child that ended too early may have written a part of the machine code, which must not be run.
     if status.success() && !compiled.is_empty() {
         return Ok(compiled);
     }

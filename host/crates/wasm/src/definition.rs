@@ -1,4 +1,4 @@
-//! What a set of rules is made of, as somebody wrote it: files, policies, limits and configuration. Nothing is proven here.
+//! The definition of a rule set, as it was written: files, policies, limits and configuration. Nothing is proven here.
 
 use std::fs;
 use std::io;
@@ -13,39 +13,39 @@ use super::engine::MAX_COMPONENT_BYTES;
 use super::hex;
 use super::rule::Rule;
 
-/// What a set is made of: rules in their order, as somebody wrote them. Nothing in it has been proven.
+/// The definition of a rule set: its rules in their order, as they were written. Nothing in it has been proven.
 #[derive(Clone, Debug)]
 pub struct Definition {
-    /// In the order of the pipeline.
+    /// The rules in the order of the pipeline.
     pub rules: Vec<Defined>,
-    /// The member whose values are counted.
+    /// The field whose values are counted.
     pub counted: String,
 }
 
-/// The bytes of a component, and how it is to be run.
+/// The bytes of a component, and the settings with which it is run.
 #[derive(Clone, Debug)]
 pub struct Defined {
-    /// Its policies, limits and configuration. Messages name its file.
+    /// The rule's policies, limits and configuration. Messages name its file.
     pub config: Rule,
-    /// The component.
+    /// The bytes of the component.
     pub bytes: Arc<[u8]>,
-    /// Their SHA-256.
+    /// The SHA-256 of `bytes`.
     pub digest: [u8; 32],
 }
 
 impl Definition {
-    /// Reads the files of the rules of `pipeline`, which count the member `counted`. They are looked for in `folder` where
-    /// nothing else is written.
+    /// Reads the files of the rules of `pipeline`, which count the values of the field `counted`. `folder` is the default place
+    /// of the files: from it follows which key of the configuration an error names.
     ///
     /// # Errors
-    /// If one can't be read, or is too large. The message names it and the remedy.
+    /// If a file can't be read, or is too large. The message names the file and the remedy.
     pub fn read(pipeline: &[Rule], folder: &Path, counted: &str) -> anyhow::Result<Definition> {
         let rules = pipeline.iter().map(|rule| Ok(Defined::new(rule.clone(), read_or(&rule.file, Some(&place(rule, folder)))?)));
         Ok(Definition { rules: rules.collect::<anyhow::Result<_>>()?, counted: counted.to_owned() })
     }
 
-    /// Hash over the order, bytes, policies, limits and configuration of the rules: 16 hexadecimal digits, as in the header
-    /// `weir-ruleset`.
+    /// Returns the hash over the order, bytes, policies, limits and configuration of the rules: 16 hexadecimal digits, as in the
+    /// header `weir-ruleset`.
     pub fn hash(&self) -> String {
         let mut hasher = Sha256::new();
         for Defined { config, digest, .. } in &self.rules {
@@ -61,17 +61,17 @@ impl Definition {
 }
 
 impl Defined {
-    /// A rule of these bytes.
+    /// Returns the rule with the settings `config` and these bytes.
     pub fn new(config: Rule, bytes: impl Into<Arc<[u8]>>) -> Defined {
         let bytes = bytes.into();
         Defined { digest: Sha256::digest(&bytes).into(), config, bytes }
     }
 }
 
-/// The files of `named`, where a folder stands for the `*.wasm` in it.
+/// Returns the files of the paths `named`. A folder stands for the `*.wasm` files in it.
 ///
 /// # Errors
-/// If a folder can't be listed, or has none.
+/// If a folder can't be listed, or contains no such file.
 pub fn files(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for path in named {
@@ -80,7 +80,7 @@ pub fn files(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The `*.wasm` of a folder, by their names.
+/// Returns the `*.wasm` files of a folder, sorted by name.
 fn components(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let listed = || format!("failed to list {}", folder.display());
     let entries = fs::read_dir(folder).with_context(listed)?.collect::<io::Result<Vec<_>>>().with_context(listed)?;
@@ -93,15 +93,16 @@ fn components(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The bytes of a rule's file.
+/// Returns the bytes of a rule's file.
 ///
 /// # Errors
-/// If it can't be read, or is too large.
+/// If the file can't be read, or is too large.
 pub fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     read_or(file, None)
 }
 
-/// The same of a file that was looked for where `key` of the configuration says.
+/// Returns the bytes of a rule's file. `key` is the key of the configuration that names the place of the file, if there is one;
+/// an error mentions it.
 fn read_or(file: &Path, key: Option<&str>) -> anyhow::Result<Vec<u8>> {
     let metadata = fs::metadata(file).map_err(|error| unreadable(error, file, key))?;
     let (size, max) = (metadata.len(), MAX_COMPONENT_BYTES as u64);
@@ -110,13 +111,13 @@ fn read_or(file: &Path, key: Option<&str>) -> anyhow::Result<Vec<u8>> {
     fs::read(file).map_err(|error| unreadable(error, file, key))
 }
 
-/// The key that says where the file of `rule` is.
+/// Returns the key of the configuration that says where the file of `rule` is.
 fn place(rule: &Rule, folder: &Path) -> String {
     let is_in_folder = rule.file == folder.join(format!("{}.wasm", rule.name));
     if is_in_folder { "rules.folder".to_owned() } else { format!("rule.{}.file", rule.name) }
 }
 
-/// Why a rule's file can't be read, and what helps.
+/// Returns the error for a rule's file that can't be read: the reason and the remedy.
 fn unreadable(error: io::Error, file: &Path, key: Option<&str>) -> anyhow::Error {
     let (what, remedy) = match error.kind() {
         io::ErrorKind::NotFound => {

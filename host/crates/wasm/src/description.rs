@@ -1,5 +1,4 @@
-//! What a set of rules is made of, for people, for the state folder and for comparison: plain data that goes through JSON and
-//! back.
+//! Descriptions of rule sets, for operators, for the state folder and for comparison: plain data that goes through JSON and back.
 
 use std::collections::BTreeMap;
 
@@ -10,47 +9,48 @@ use weir_core::pipeline::Manifest;
 use crate::definition::Definition;
 use crate::hex;
 
-/// A set of rules.
+/// The description of a rule set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SetDescription {
-    /// As in the header `weir-ruleset`.
+    /// The hash of the set, as in the header `weir-ruleset`.
     pub hash: String,
-    /// In the order of the pipeline.
+    /// The rules in the order of the pipeline.
     pub rules: Vec<RuleDescription>,
 }
 
-/// One rule of a set.
+/// The description of one rule of a set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RuleDescription {
     pub name: String,
     pub version: String,
     pub description: String,
-    /// SHA-256 of the component.
+    /// The SHA-256 of the component.
     pub digest: String,
-    /// Bytes of the component.
+    /// The size of the component, in bytes.
     pub size: usize,
     pub reads: Vec<String>,
     pub writes: Vec<String>,
     pub reasons: Vec<String>,
-    /// What its `configure` gets.
+    /// The configuration that the rule's `configure` gets.
     pub config: Value,
-    /// Its policies and limits, by their keys in `[rule.NAME]`, as they are written there.
+    /// The rule's policies and limits, by their keys in `[rule.NAME]`, as they are written there.
     pub settings: BTreeMap<String, String>,
 }
 
 /// One difference between two sets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
-    /// The rule, or nothing where it is about the whole set.
+    /// The rule that has changed. None if the change is one of the whole set.
     pub rule: Option<String>,
-    /// `rules` (the pipeline's order), `component`, `version`, `reads`, `writes`, `reasons`, `config`, or a key of `[rule.NAME]`.
+    /// The part that has changed: `rules` (the pipeline's order), `component`, `version`, `reads`, `writes`, `reasons`, `config`,
+    /// or a key of `[rule.NAME]`.
     pub what: String,
     pub before: Option<String>,
     pub after: Option<String>,
 }
 
 impl SetDescription {
-    /// Describes a set whose rules say of themselves what is in `manifests`, in their order.
+    /// Describes the set of `definition`. `manifests` are the manifests of its rules, in the same order.
     pub fn of<'a>(definition: &Definition, manifests: impl IntoIterator<Item = &'a Manifest>) -> SetDescription {
         let rules = definition.rules.iter().zip(manifests).map(|(rule, manifest)| RuleDescription {
             name: rule.config.name.clone(),
@@ -68,7 +68,7 @@ impl SetDescription {
     }
 }
 
-/// Returns what is different between two sets.
+/// Returns the differences between two sets.
 pub fn changes(a: &SetDescription, b: &SetDescription) -> Vec<Change> {
     let names = |set: &SetDescription| set.rules.iter().map(|rule| rule.name.clone()).collect::<Vec<_>>().join(", ");
     let mut changes = Vec::new();
@@ -88,7 +88,7 @@ pub fn changes(a: &SetDescription, b: &SetDescription) -> Vec<Change> {
     changes
 }
 
-/// Returns what is compared of a rule, by name.
+/// Returns the facts of a rule that are compared, by their names.
 fn facts(rule: &RuleDescription) -> BTreeMap<String, String> {
     let mut facts = rule.settings.clone();
     let own = [

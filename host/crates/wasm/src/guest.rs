@@ -1,7 +1,7 @@
-//! What the host keeps for a guest in its store, and what the guest may do to the host: to log.
+//! The host's data for a guest in its store, and the only thing that a guest may do to the host: to log.
 //!
-//! Lines of a rule carry its name, the digest of its component, and the messages it was asked about. There are few of them,
-//! they are short, and nothing in them reaches a terminal as anything but text.
+//! The log lines of a rule carry its name, the digest of its component, and the positions of the records that it is called with.
+//! The lines are few and short, and a terminal takes nothing in them for anything but text.
 
 use super::bindings::weir::rule::log::{Host, Level};
 use super::bindings::weir::rule::types;
@@ -10,32 +10,33 @@ use super::settings::Limits;
 use weir_core::pipeline::Origin;
 use weir_system::throttle::Throttle;
 
-/// What is kept of a line that a rule logs, in bytes.
+/// The longest line of a rule that is logged, in bytes. The rest is cut off.
 const MAX_LINE_BYTES: usize = 1_024;
 
-/// On what occasion a rule is asked. What it logs is marked by that: only what it says of live messages may alarm anybody.
+/// The occasion on which a rule is called. The rule's log lines are marked with it: only lines about live records may raise an
+/// alarm.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Occasion {
-    /// It judges messages.
+    /// The rule evaluates live records.
     #[default]
     Live,
-    /// It has to show that it works, with rows that nobody sent.
+    /// The rule has to show that it works, with test rows.
     Probe,
-    /// It judges copies of messages beside the live rules.
+    /// The rule evaluates copies of records beside the live rules.
     Shadow,
 }
 
 /// The host's side of a store.
 pub(super) struct Guest {
     rule: String,
-    /// The beginning of the component's digest.
+    /// The beginning of the component's digest, in hexadecimal.
     component: String,
     pub(super) meter: Meter,
     throttle: Throttle,
     occasion: Occasion,
-    /// The first and the last message that it is asked about.
+    /// The first and the last record of the present call, as partition and offset.
     origin: Option<[(i32, i64); 2]>,
-    /// They are judged by other rules, with which it is compared.
+    /// True if other rules process the records of the present call, and this rule is only compared with them.
     compared: bool,
     panic: Option<String>,
 }
@@ -46,23 +47,23 @@ impl Guest {
         Guest { rule, component, meter: Meter::new(limits), throttle, occasion, origin: None, compared: false, panic: None }
     }
 
-    /// It is about to be asked about these messages.
+    /// Prepares for a call with the records of `origin`.
     pub(super) fn asked(&mut self, origin: Origin<'_>) {
-        // What it said then it has survived.
+        // The rule has survived the earlier call, so a panic message of that call is void.
         (self.origin, self.compared, self.panic) = (origin.ends(), origin.compared(), None);
     }
 
-    /// What it said before it trapped, escaped.
+    /// Returns the rule's message from before it trapped, escaped.
     pub(super) fn last_words(&mut self) -> Option<String> {
         self.panic.take()
     }
 
-    /// What may still be said, for the guest that comes after this one: to start again earns nothing.
+    /// Returns the log throttle, so that a restarted instance keeps its spent budget.
     pub(super) fn into_throttle(self) -> Throttle {
         self.throttle
     }
 
-    /// The messages it is asked about, as `partition/offset`.
+    /// Returns the first and the last record of the present call, as `partition/offset`.
     fn records(&self) -> Option<String> {
         let [first, last] = self.origin?;
         let alone = format!("{}/{}", first.0, first.1);
@@ -80,7 +81,7 @@ impl Host for Guest {
             return;
         }
         let level = if self.occasion == Occasion::Probe { Level::Debug } else { level };
-        // What nobody reads must not use up what others may say.
+        // A line that is not logged because of its level must not use up the budget of other lines.
         let is_read = match level {
             Level::Debug => tracing::enabled!(tracing::Level::DEBUG),
             Level::Info => tracing::enabled!(tracing::Level::INFO),
@@ -101,7 +102,7 @@ impl Host for Guest {
     }
 }
 
-/// `text` without what a terminal or a reader of lines would take for anything but text.
+/// Returns `text`, with everything escaped that a terminal or a reader of lines would take for anything but text.
 pub(super) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

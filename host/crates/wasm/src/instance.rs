@@ -1,7 +1,7 @@
 //! A running rule, in a store of its own.
 //!
-//! A trap leaves a store unusable, so an instance makes itself a new one after each. Nothing a guest does lasts longer than
-//! its deadline, takes more than its limits, or hands back more than its result.
+//! A trap leaves a store unusable, so an instance creates a new store after each trap. No call of a guest lasts longer than its
+//! deadline, takes more than its limits, or returns more than its limit for results.
 
 use std::fmt;
 use std::mem;
@@ -22,29 +22,30 @@ use weir_core::column::Column;
 use weir_core::pipeline::{self, Evaluate, Fault, Manifest, Outcome, Patience, View};
 use weir_system::throttle::Throttle;
 
-/// How much shorter the deadline of a part of a batch is of which another part takes long, and how much longer that of a row
-/// alone.
+/// The divisor of the deadline for a part of a batch while another part is the slow one, and the factor of the deadline for a
+/// single row.
 const SHORTER: u32 = 8;
 const LONGER: u32 = 2;
-/// What is kept of the words in which a rule refuses its configuration, in bytes.
+/// The most of a rule's message about a refused configuration that is kept, in bytes.
 const MAX_REFUSAL_BYTES: usize = 1_024;
 
-/// A configured rule, ready to judge.
+/// A configured rule, ready to evaluate rows.
 pub struct Instance {
     component: Component,
     name: String,
     config: String,
     limits: Limits,
     occasion: Occasion,
-    /// What the rule may still say, while it is not live.
+    /// The throttle of the rule's log, while `live` is None.
     throttle: Throttle,
-    /// None after a fault, until the next call makes a new one.
+    /// The running rule. None after a fault, until the next call starts the rule again.
     live: Option<Live>,
-    /// How long calls took since this was asked last.
+    /// The time that calls have taken since `nanos` was called last.
     spent: Duration,
 }
 
-/// A rule does not accept its configuration, and why, in its own words. Not a failure, but bad configuration.
+/// The error of a rule that refuses its configuration, with the rule's own message. The configuration is bad; the rule has not
+/// failed.
 #[derive(Debug)]
 pub struct Refused(pub String);
 
@@ -62,11 +63,11 @@ struct Live {
 }
 
 impl Instance {
-    /// An instance of `component` that is configured with the JSON object `config`, and what the rule says of itself. `name`
-    /// is the rule's name in the log, where what it says is marked by the `occasion`.
+    /// Returns an instance of `component` that is configured with the JSON object `config`, and the rule's manifest. `name` is
+    /// the rule's name in the log, where the rule's lines are marked with the `occasion`.
     ///
     /// # Errors
-    /// If the rule refuses the configuration, fails, or says things of itself that break the contract.
+    /// If the rule refuses the configuration, fails, or returns a manifest that breaks the contract.
     pub fn new(
         component: &Component,
         name: &str,
@@ -90,7 +91,7 @@ impl Instance {
         Ok((instance, manifest))
     }
 
-    /// A fresh store with a configured rule in it.
+    /// Starts the rule in a fresh store, and configures it.
     fn start(&mut self) -> anyhow::Result<(Live, Manifest)> {
         let digest = hex(&self.component.digest[..8]);
         let guest = Guest::new(&self.name, &digest, self.limits, mem::take(&mut self.throttle), self.occasion);
@@ -128,7 +129,8 @@ impl Instance {
         }
     }
 
-    /// What ended a call, in words for an operator: the limit or the trap, what the rule said when it panicked, where.
+    /// Returns the fault behind `error`, in words for an operator: the limit or the trap, the rule's panic message, and the
+    /// backtrace.
     fn explain(&self, error: &wasmtime::Error, guest: &mut Guest) -> Fault {
         let limit = guest.meter.exceeded.or_else(|| Limit::behind(error));
         let cause = match (limit, error.downcast_ref::<Trap>()) {
@@ -151,13 +153,13 @@ impl Instance {
     }
 }
 
-/// That a rule did not start again after a fault.
+/// Returns the fault of a rule that did not start again after an earlier fault.
 fn unstarted(error: &anyhow::Error) -> Fault {
     let fault = error.downcast_ref::<Fault>().cloned().unwrap_or_default();
     Fault { message: format!("failed to start again: {error:#}"), ..fault }
 }
 
-/// The first function of a backtrace that is the author's own, in words.
+/// Returns the first function of a backtrace that the rule's author has written, in words.
 fn caller(backtrace: &str) -> String {
     const OTHERS: [&str; 6] = ["std::", "core::", "alloc::", "weir_rule::", "__", "rust_"];
     // `<a::B as c::D>::e` is a function of the crate `a`.
@@ -165,7 +167,7 @@ fn caller(backtrace: &str) -> String {
     backtrace.lines().find(is_own).map(|function| format!("; called in {function}")).unwrap_or_default()
 }
 
-/// A deadline in ticks. One more than it takes: the first may come at once.
+/// Returns a deadline in ticks. It is one tick more than the time takes, because the first tick may come at once.
 fn ticks(deadline: Duration) -> u64 {
     deadline.as_millis().div_ceil(TICK.as_millis()) as u64 + 1
 }

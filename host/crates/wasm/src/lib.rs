@@ -1,10 +1,11 @@
-//! Rules as WebAssembly components: the only room that names wasmtime.
+//! Rules as WebAssembly components: the only crate that uses wasmtime.
 //!
-//! [`Runtime`] compiles bytes into a [`Component`] and checks that it is a rule: imports nothing but `log`, exports
-//! `configure` and `evaluate`. [`Instance`] runs one, in a store of its own with limits on all that it can take. What is
-//! left out: whether a result keeps the contract, which is checked in [`weir_core::pipeline`] for every way to run a rule.
+//! [`Runtime`] compiles bytes into a [`Component`] and checks that the component is a rule: it imports nothing but `log`, and
+//! exports `configure` and `evaluate`. [`Instance`] runs a component, in a store of its own with limits on everything that the
+//! component can take. This crate does not check whether a result keeps the contract: [`weir_core::pipeline`] does, for every way
+//! to run a rule.
 //!
-//! With [`weir_core`] it is an engine without Kafka. Rules from files process a batch like this:
+//! Together with [`weir_core`] this crate is an engine without Kafka. Rules from files process a batch like this:
 //!
 //! ```
 //! use std::path::Path;

@@ -1,8 +1,8 @@
-//! What a guest may take, counted over all that is in its store.
+//! The limits of a guest, counted over everything in its store.
 //!
-//! wasmtime's own limiter bounds each memory and each table by itself; a guest with ten memories would have ten times its
-//! budget. This one bounds their sums, and remembers which limit was hit, so that the fault can name its key. Time, stack and
-//! results are bounded elsewhere: by the epoch, the engine, and the fuel of host calls.
+//! wasmtime's own limiter bounds each memory and each table separately: a guest with ten memories would have ten times its
+//! budget. The limiter of this module bounds their sums. It also remembers which limit was hit, so that the fault can name the
+//! key of that limit. Time, stack and results are bounded elsewhere: by the epoch, by the engine, and by the fuel of host calls.
 
 use wasmtime::{ResourceLimiter, Trap};
 
@@ -21,14 +21,14 @@ pub(super) enum Limit {
 }
 
 impl Limit {
-    /// The limit that ended a call with `error`, other than those that [`Meter`] counts.
+    /// Returns the limit that ended a call with `error`. Limits that [`Meter`] counts are not found here.
     pub(super) fn behind(error: &wasmtime::Error) -> Option<Limit> {
         match error.downcast_ref::<Trap>() {
             Some(Trap::Interrupt) => return Some(Limit::Deadline),
             Some(Trap::StackOverflow) => return Some(Limit::Stack),
             _ => {}
         }
-        // wasmtime has no types for these.
+        // wasmtime has no error types for these limits.
         match error.root_cause().to_string() {
             cause if cause.contains("fuel allocated for hostcalls") => Some(Limit::Result),
             cause if cause.contains("count too high") => Some(Limit::Instances),
@@ -36,7 +36,7 @@ impl Limit {
         }
     }
 
-    /// What the rule `name` did to pass it.
+    /// Returns what the rule `name` did to exceed this limit, as a part of a message.
     pub(super) fn words(self, name: &str, limits: &Limits) -> String {
         let Limits { memory, tables, instances, stack, result, deadline } = limits;
         match self {
@@ -52,7 +52,7 @@ impl Limit {
     }
 }
 
-/// What one store has taken.
+/// The resources that one store has taken.
 #[derive(Debug)]
 pub(super) struct Meter {
     limits: Limits,
@@ -75,7 +75,7 @@ impl Meter {
 
 impl ResourceLimiter for Meter {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        // More than the memory itself declares is no matter of ours: the guest is told that it can't grow.
+        // If a memory wants more than its own declared maximum, none of our limits is hit: the guest is told that it can't grow.
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }

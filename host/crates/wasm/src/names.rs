@@ -1,8 +1,8 @@
-//! The functions of a trap's backtrace, in words.
+//! The names of the functions in a trap's backtrace, made readable.
 //!
-//! Names come from the guest and are written after the call has ended, where no deadline counts. A mangled name of a few
-//! hundred bytes can stand for megabytes, so demangling stops as soon as there is as much as is kept. How long names may be
-//! at all is checked before they are compiled, in [`super::compiler`].
+//! Names come from the guest and are written after the call has ended, where no deadline applies. A mangled name of a few hundred
+//! bytes can stand for megabytes, so demangling stops as soon as it has written as much as is kept. The length of the mangled
+//! names is checked before compilation, in [`super::compiler`].
 
 use std::fmt::{self, Write};
 
@@ -10,14 +10,14 @@ use wasmtime::WasmBacktrace;
 
 use super::guest::escaped;
 
-/// Frames of a backtrace that are kept.
+/// The most frames of a backtrace that are kept.
 const MAX_FRAMES: usize = 32;
-/// What is looked at of a mangled name, in bytes.
+/// The most of a mangled name that is read, in bytes.
 const MAX_MANGLED_BYTES: usize = 1_024;
-/// What is kept of a function's name, in characters.
+/// The most of a function's name that is kept, in characters.
 const MAX_FUNCTION: usize = 200;
 
-/// The functions of a backtrace, one a line.
+/// Returns the functions of a backtrace, one per line.
 pub(super) fn functions(backtrace: &WasmBacktrace) -> String {
     let frames = backtrace.frames().iter().take(MAX_FRAMES);
     let words = frames.map(|frame| match frame.func_name() {
@@ -27,16 +27,16 @@ pub(super) fn functions(backtrace: &WasmBacktrace) -> String {
     words.collect::<Vec<_>>().join("\n")
 }
 
-/// The beginning of a function's name, as its author wrote it.
+/// Returns the beginning of a function's name, as its author wrote it.
 fn demangled(name: &str) -> String {
     let mut beginning = Beginning { text: String::new(), room: MAX_FUNCTION };
     let mangled = &name[..name.floor_char_boundary(MAX_MANGLED_BYTES)];
-    // It fails where the name is longer than what is kept of it.
+    // Writing fails if the name is longer than the part that is kept.
     let _ = write!(beginning, "{:#}", rustc_demangle::demangle(mangled));
     beginning.text
 }
 
-/// Takes characters while there is room, and fails then, which ends whoever writes.
+/// A writer that takes characters while there is room. Then it fails, which ends the demangling.
 struct Beginning {
     text: String,
     room: usize,
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn a_name_that_stands_for_megabytes_is_cut_before_it_is_written() {
         let begun = Instant::now();
-        // Tuples of two back references to the tuple before: each doubles what is written.
+        // Each tuple refers back twice to the tuple before it, which doubles the output.
         let bomb = include_str!("../../../../tests/guests/names-that-grow.wat");
         let name = bomb.split('"').find(|part| part.starts_with("_RINv")).expect("the guest has such a name");
         (0..1_000).for_each(|_| assert_eq!(demangled(name).chars().count(), MAX_FUNCTION));

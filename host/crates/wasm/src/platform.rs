@@ -1,9 +1,9 @@
-//! What the standard library has everywhere but in a rule: a clock, an output, threads, files, an environment.
+//! The services of the standard library that exist everywhere but in a rule: a clock, an output, threads, files, an environment.
 //!
-//! On `wasm32-unknown-unknown` such calls compile. Some trap, some return errors, and printing goes nowhere. What the standard
-//! library says then is known, and stands in the component of whoever calls it. What is left out: calls that the compiler has
-//! found to be unreachable, calls that leave no trace, such as `env::var("X").unwrap_or_default()` or a write to
-//! `io::stderr()`, and languages other than Rust.
+//! Calls of such services compile on `wasm32-unknown-unknown`. Some trap, some return errors, and printing goes nowhere. The
+//! error texts of the standard library are known, and a component that makes such a call contains the text. This search does not
+//! find calls that the compiler has found to be unreachable, calls that leave no trace, such as
+//! `env::var("X").unwrap_or_default()` or a write to `io::stderr()`, and calls in languages other than Rust.
 
 const NO_OUTPUT: &str = "a rule has no output, so what it prints is lost; use `weir_rule::log`";
 const NO_CLOCK: &str = "a rule has no clock; use `row.processed_at()`, the time of the batch";
@@ -15,8 +15,8 @@ const NO_FILES: &str = "a rule has no files; put what it needs into `[rule.NAME.
 const NO_PROCESS: &str = "a rule is no process; what tells messages apart is `@partition` and `@offset`";
 const NO_ENVIRONMENT: &str = "a rule has no environment; put what it needs into `[rule.NAME.config]`";
 
-/// What stands in a component, all of it, which call brings it, and what to do instead. Where the words alone may be a rule's own
-/// or say too little, the file of the standard library stands beside them: a panic names it.
+/// The texts that a component contains if it makes such a call (all of them), the call, and the remedy. Where a text alone may be
+/// the rule's own or says too little, it is combined with the file of the standard library, which a panic names.
 const LACKING: [(&[&str], &str, &str); 11] = [
     (&["failed printing to"], "println!, eprintln! or dbg!", NO_OUTPUT),
     (&["time not implemented on this platform"], "SystemTime::now or Instant::now", NO_CLOCK),
@@ -28,18 +28,19 @@ const LACKING: [(&[&str], &str, &str); 11] = [
     (&["no pids on this platform"], "process::id", NO_PROCESS),
     (&["not supported on this platform", "/sys/env/unsupported.rs"], "env::vars", NO_ENVIRONMENT),
     (&["environment variable not found"], "env::var", NO_ENVIRONMENT),
-    // What `unwrap` says of the same. With both its names it is the standard library's error, and not one of the rule.
+    // `unwrap` reports the same missing variable with these names. If both are there, it is the standard library's error, and not
+    // one of the rule.
     (&["NotPresent", "NotUnicode"], "env::var", NO_ENVIRONMENT),
 ];
 
-/// What a rule may say when it panics, and what to do then. That it stands in a component says nothing: `NotPresent` may be a
-/// name of the rule, and every use of a lock brings the other.
+/// The texts of a rule's panic, and the remedy for each. Such a text in a component proves nothing: `NotPresent` may be a name of
+/// the rule, and every use of a lock brings the other text.
 const SAID: [(&str, &str); 2] = [
     ("NotPresent", "if that is from `env::var`: a rule has no environment; put what it needs into `[rule.NAME.config]`"),
     ("cannot recursively acquire mutex", "a rule has one thread, and that holds the lock already; let go of it first"),
 ];
 
-/// The calls that `component` seems to make in vain, each with what to do instead.
+/// Returns the calls that `component` seems to make although a rule can't use them, each with the remedy.
 pub fn lacking(component: &[u8]) -> Vec<String> {
     let stands = |trace: &&str| memchr::memmem::find(component, trace.as_bytes()).is_some();
     let found = LACKING.iter().filter(|(traces, ..)| traces.iter().all(stands));
@@ -48,7 +49,7 @@ pub fn lacking(component: &[u8]) -> Vec<String> {
     calls
 }
 
-/// What to do about the standard library's `words`, if they are about something that a rule lacks.
+/// Returns the remedy for `words` of the standard library, if they are about something that a rule lacks.
 pub(super) fn remedy(words: &str) -> Option<&'static str> {
     let lacking = LACKING.iter().find(|(traces, ..)| traces.iter().all(|trace| words.contains(trace)));
     let said = || SAID.iter().find(|(said, _)| words.contains(said)).map(|(_, remedy)| *remedy);
@@ -59,7 +60,7 @@ pub(super) fn remedy(words: &str) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    /// The beginning of a place in the standard library, as panics name it.
+    /// The beginning of a source path of the standard library, as panics name it.
     const STD: &str = "/rustc/59807616e1fa2540724bfbac14d7976d7e4a3860/library/std/src";
 
     #[test]

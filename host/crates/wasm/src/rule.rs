@@ -1,4 +1,4 @@
-//! What is said of one rule: its file, its policies and limits, and what its `configure` gets.
+//! The settings of one rule: its file, its policies and limits, and the configuration that its `configure` gets.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,37 +17,37 @@ use crate::Limits;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     pub name: String,
-    /// `folder/NAME.wasm` unless something else is written.
+    /// The file of the component: `folder/NAME.wasm` unless the configuration names another.
     pub file: PathBuf,
-    /// `on_reject = "drop"`: count what it rejects, produce no dead letter.
+    /// True for `on_reject = "drop"`: records that the rule rejects are counted, and produce no dead letter.
     pub drop: bool,
     pub on_fault: OnFault,
     pub limits: Limits,
-    /// What the rule's `configure` gets, a JSON object.
+    /// The configuration that the rule's `configure` gets, a JSON object.
     pub config: Value,
-    /// Says where that was written.
+    /// Finds the place where the configuration was written.
     pub explain: Explain,
 }
 
-/// `on_reject`, and whether it means to drop.
+/// The values of `on_reject`, each with whether it means to drop.
 pub const REJECT_POLICIES: [(&str, bool); 2] = [("dead-letter", false), ("drop", true)];
 
-/// Finds where a configuration was written that a rule refuses: gets the name of the rule, its configuration and the words of
-/// the rule, and returns them with the place.
+/// Finds the place where a configuration that a rule refuses was written. It gets the name of the rule, its configuration and the
+/// rule's message, and returns the message with the place.
 #[derive(Clone, Default)]
 pub struct Explain(Option<Arc<Explains>>);
 
 type Explains = dyn Fn(&str, &Value, &str) -> String + Send + Sync;
 
 impl Explain {
-    /// Explains by `explain`.
+    /// Returns an `Explain` that calls `explain`.
     pub fn by(explain: impl Fn(&str, &Value, &str) -> String + Send + Sync + 'static) -> Explain {
         Explain(Some(Arc::new(explain)))
     }
 }
 
 impl PartialEq for Explain {
-    /// Where something was written makes no difference.
+    /// Returns true: the place where a configuration was written makes no difference.
     fn eq(&self, _: &Explain) -> bool {
         true
     }
@@ -60,7 +60,7 @@ impl fmt::Debug for Explain {
 }
 
 impl Rule {
-    /// A rule of which nothing is known but its name, in `NAME.wasm` of the current folder.
+    /// Returns a rule with default settings, in `NAME.wasm` of the current folder.
     pub fn with_defaults(name: &str) -> Rule {
         Rule {
             name: name.to_owned(),
@@ -73,7 +73,7 @@ impl Rule {
         }
     }
 
-    /// Returns its policies and limits by their keys, as they could be written in `[rule.NAME]`.
+    /// Returns the rule's policies and limits by their keys, as they could be written in `[rule.NAME]`.
     pub fn settings(&self) -> BTreeMap<String, String> {
         let Limits { memory, tables, instances, stack, result, deadline } = self.limits;
         let settings = [
@@ -89,7 +89,7 @@ impl Rule {
         settings.map(|(key, value)| (key.to_owned(), value)).into()
     }
 
-    /// Returns a rule with settings as [`Rule::settings`] gives them. What is missing has its default.
+    /// Returns a rule with `settings` in the form of [`Rule::settings`]. A setting that is missing has its default.
     ///
     /// # Errors
     /// If a key is unknown, or its value can't be read.
@@ -120,19 +120,20 @@ impl Rule {
         Ok(())
     }
 
-    /// Returns `words`, in which the rule refuses its configuration, with the key and the place of what it refuses, in one line.
+    /// Returns the message `words`, with which the rule refuses its configuration, in one line. If known, the refused key and the
+    /// place where it was written are added.
     pub fn explain(&self, words: &str) -> String {
         let explained = self.explain.0.as_ref().map(|explain| explain(&self.name, &self.config, words));
         harmless(explained.as_deref().unwrap_or(words)).into_owned()
     }
 }
 
-/// Returns how `value` is written.
+/// Returns the word for `value`.
 fn word<T: PartialEq>(words: &[(&'static str, T)], value: T) -> &'static str {
     words.iter().find(|(_, meaning)| *meaning == value).map_or("", |(word, _)| word)
 }
 
-/// Returns what `word` stands for.
+/// Returns the value that `word` stands for.
 fn meaning<T: Copy>(words: &[(&'static str, T)], word: &str) -> anyhow::Result<T> {
     words.iter().find(|(known, _)| *known == word).map(|(_, meaning)| *meaning).context("there is no such word")
 }

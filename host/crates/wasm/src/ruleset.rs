@@ -1,8 +1,8 @@
-//! A set of compiled rules: loaded and proven off the data path, never changed, used as a whole.
+//! A set of compiled rules: it is loaded and proven off the data path, never changed, and used as a whole.
 //!
-//! The unit is the set, not the rule: order, bytes and configuration together decide what becomes of a message, so one hash
-//! covers all of them. A [`Definition`] is what a set is made of, a [`RuleSet`] what has been made of it. What is left out: when
-//! a set takes the place of another.
+//! The unit is the set, not the rule: order, bytes and configuration together decide what becomes of a record, so one hash covers
+//! all of them. A [`Definition`] says what a set is made of; a [`RuleSet`] is made from it. This module does not decide when one
+//! set replaces another.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::instance::{Instance, Refused};
 use super::rule::Rule;
 use super::runtime::{Component, Runtime};
 
-/// What is said of rules that each work alone.
+/// The error for rules that work alone, but not together.
 const NOT_TOGETHER: &str = "the rules don't work together";
 
 /// Compiled and proven rules in their order.
@@ -27,22 +27,22 @@ pub struct RuleSet {
     description: Arc<SetDescription>,
 }
 
-/// A rule that has shown that it loads, accepts its configuration and answers to a probe.
+/// A rule that has shown that it loads, accepts its configuration and passes a probe.
 pub struct Proven {
     /// The compiled rule.
     pub component: Component,
-    /// What the rule says of itself when it is configured with `config`.
+    /// The rule's manifest, as the rule returns it when it is configured with `config`.
     pub manifest: Manifest,
-    /// Whether it answered the same when it was asked the same once more.
+    /// True if the rule gave the same answer when the probe was repeated.
     pub is_steady: bool,
     config: Rule,
 }
 
 impl RuleSet {
-    /// Compiles, configures and probes what is defined.
+    /// Compiles, configures and probes the rules of `definition`.
     ///
     /// # Errors
-    /// If something is no rule, if a rule refuses its configuration or fails the probe, or if the rules can't work together. The
+    /// If a file is no rule, if a rule refuses its configuration or fails the probe, or if the rules can't work together. The
     /// message names the file and the remedy.
     pub fn prove(runtime: &Runtime, definition: Definition) -> anyhow::Result<RuleSet> {
         let rules = definition.rules.iter().map(|rule| {
@@ -56,27 +56,27 @@ impl RuleSet {
         Ok(RuleSet { rules, definition, description })
     }
 
-    /// What the set was made of.
+    /// Returns the definition that the set was made from.
     pub fn definition(&self) -> &Definition {
         &self.definition
     }
 
-    /// The hash of its definition.
+    /// Returns the hash of the set's definition.
     pub fn hash(&self) -> &str {
         &self.description.hash
     }
 
-    /// Returns what it is made of, for people and for comparison.
+    /// Returns the description of the set, for operators and for comparison.
     pub fn description(&self) -> &Arc<SetDescription> {
         &self.description
     }
 
-    /// What the rules say of themselves, in their order.
+    /// Returns the manifests of the rules, in their order.
     pub fn manifests(&self) -> impl Iterator<Item = &Manifest> {
         self.rules.iter().map(|rule| &rule.manifest)
     }
 
-    /// A pipeline with fresh instances of the rules, to judge live messages.
+    /// Returns a pipeline with fresh instances of the rules, to evaluate live records.
     ///
     /// # Errors
     /// If the rules can't work together, or one fails to start.
@@ -84,7 +84,7 @@ impl RuleSet {
         self.instantiate_for(Occasion::Live)
     }
 
-    /// The same for another occasion.
+    /// Returns a pipeline with fresh instances of the rules for `occasion`.
     ///
     /// # Errors
     /// As for [`RuleSet::instantiate`].
@@ -109,16 +109,16 @@ fn instantiate(component: &Component, rule: &Rule, occasion: Occasion) -> anyhow
         .with_context(|| format!("failed to start the rule `{}` of {}", rule.name, rule.file.display()))
 }
 
-/// The manifest under the rule's name in the configuration, which is the only one of that name: metrics, dead letters and
-/// remedies mean that rule, whatever it calls itself.
+/// Returns the manifest under the rule's name in the configuration. That name is unique there: metrics, dead letters and remedies
+/// refer to this one rule, whatever name the rule gives itself.
 fn named(manifest: Manifest, rule: &Rule) -> Manifest {
     Manifest { name: rule.name.clone(), ..manifest }
 }
 
-/// Everything that a rule must show before it may see a message.
+/// Checks everything that a rule must show before it may see a record.
 ///
 /// # Errors
-/// What it does not show, with the file and the remedy.
+/// If a check fails. The message says which, with the file and the remedy.
 pub fn prove(runtime: &Runtime, rule: &Defined) -> anyhow::Result<Proven> {
     let Defined { config, bytes, .. } = rule;
     let component =
@@ -129,12 +129,13 @@ pub fn prove(runtime: &Runtime, rule: &Defined) -> anyhow::Result<Proven> {
     Ok(Proven { component, manifest, is_steady, config: config.clone() })
 }
 
-/// An ordinary message, of which a rule is shown the members that it reads.
+/// An ordinary message. The probe shows a rule those of its fields that the rule reads.
 const ORDINARY: &str = r#"{"user_id":"424cdd21-063a-43a7-b91b-7ca1a833afae","app_version":"2.3.0","device_type":"android",
 "ip":"199.172.111.135","locale":"RU","device_id":"593-47-5928","timestamp":1694479551}"#;
 
-/// Lets a rule judge no row, an ordinary one, rows with the same odd cell in all members, and rows with cells of all kinds
-/// beside each other. It may reject them; it must not fail. Returns whether it answers the same when it is asked once more.
+/// Lets a rule evaluate a batch without rows, and then a batch with an ordinary row, rows with the same odd cell in all fields,
+/// and rows with different kinds of cells beside each other. The rule may reject rows; it must not fail. Returns whether the rule
+/// gives the same answers when each batch is repeated.
 fn probe(instance: &mut Instance, manifest: &Manifest) -> anyhow::Result<bool> {
     let long = "a long text, ".repeat(100);
     let cells: [(Kind, &[u8]); 11] = [

@@ -1,4 +1,4 @@
-//! Compiling components, and checking that they are rules.
+//! Compiles components, and checks that they are rules.
 
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,31 +19,31 @@ use super::engine::{MAX_COMPONENT_BYTES, engine_config};
 use super::guest::Guest;
 use weir_core::printable::harmless;
 
-/// How often the clock of the deadlines ticks.
+/// The period of the clock with which deadlines are measured.
 pub(super) const TICK: Duration = Duration::from_millis(10);
-/// Depths of stacks are rounded up to multiples of this, in bytes, so that there are few engines.
+/// The step to which stack depths are rounded up, in bytes. It keeps the number of engines small.
 const STACK_STEP: usize = 64 << 10;
-/// What is told of the name of another import, in bytes.
+/// The longest part of a refused import's name, or of its version, that a message repeats, in bytes.
 const MAX_IMPORT_BYTES: usize = 256;
-/// The imports that a component may have: the log, and the contract's types, which give it nothing.
+/// The imports that a component may have: the log, and the types of the contract, which contain nothing to call.
 const OFFERED: [&str; 2] = ["weir:rule/log", "weir:rule/types"];
-/// The version of the contract `wit/rule.wit`, and how versions begin that are compatible with it.
+/// The version of the contract `wit/rule.wit`. All versions that begin with `COMPATIBLE` are compatible with it.
 pub const CONTRACT: &str = "0.1.0";
 const COMPATIBLE: &str = "0.1.";
 
-/// What a component asks for by the name of an import.
+/// The meaning of an import's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Import<'a> {
-    /// Something of the contract, in this version, which is compatible with ours.
+    /// An import that the host offers, with its version, which is compatible with ours.
     Offered(&'a str),
-    /// Something else.
+    /// An import that the host does not offer.
     Refused,
 }
 
-/// Whether the host offers `name`, as in `weir:rule/log@0.1.0`.
+/// Looks up an import by its name, such as `weir:rule/log@0.1.0`.
 ///
 /// # Errors
-/// If it is of another version of the contract: both versions, in words.
+/// If the import belongs to an incompatible version of the contract. The message names both versions.
 pub fn import(name: &str) -> Result<Import<'_>, String> {
     let Some((_, version)) = name.split_once('@').filter(|(name, _)| OFFERED.contains(name)) else { return Ok(Import::Refused) };
     if version.starts_with(COMPATIBLE) {
@@ -56,17 +56,17 @@ pub fn import(name: &str) -> Result<Import<'_>, String> {
     ))
 }
 
-/// What compiles and links components. Clones share it.
+/// The compiler and linker of components. Clones share the engines.
 #[derive(Clone)]
 pub struct Runtime {
-    /// How deep a stack may get belongs to wasmtime's engine. What engines compile is the same for all.
+    /// One engine per stack depth, because wasmtime sets the depth for a whole engine. All engines produce the same machine code.
     engines: Arc<Mutex<Vec<Linked>>>,
     ticking: Ticking,
     cache: Option<Cache>,
     compiler: Compiler,
 }
 
-/// An engine for stacks of one depth, and what its components are linked with.
+/// An engine for stacks of one depth, with the linker for its components.
 #[derive(Clone)]
 struct Linked {
     stack: usize,
@@ -77,7 +77,7 @@ struct Linked {
 /// The engines whose epochs advance.
 type Ticking = Arc<Mutex<Vec<EngineWeak>>>;
 
-/// A compiled component that is known to be a rule. Clones share it.
+/// A compiled component that is known to be a rule. Clones share the machine code.
 #[derive(Clone)]
 pub struct Component {
     pub(super) engine: Engine,
@@ -87,22 +87,22 @@ pub struct Component {
 }
 
 impl Runtime {
-    /// A runtime that looks for compiled components in `cache` and keeps them there.
+    /// Creates a runtime that looks for compiled components in `cache` and stores them there.
     ///
     /// # Errors
-    /// If this machine can't run compiled Wasm.
+    /// If the thread that advances the clock of the deadlines can't be started.
     pub fn new(cache: Option<Cache>) -> anyhow::Result<Runtime> {
         let ticking = Ticking::default();
         tick(ticking.clone()).context("failed to start the clock of the deadlines")?;
         Ok(Runtime { engines: Arc::default(), ticking, cache, compiler: Compiler::Here })
     }
 
-    /// The same, compiling with `compiler`.
+    /// Returns this runtime, changed to compile with `compiler`.
     pub fn with_compiler(self, compiler: Compiler) -> Runtime {
         Runtime { compiler, ..self }
     }
 
-    /// The engine for stacks of `stack` bytes.
+    /// Returns the engine for stacks of `stack` bytes. Creates it if there is none yet.
     fn linked(&self, stack: usize) -> anyhow::Result<Linked> {
         let stack = stack.max(1).next_multiple_of(STACK_STEP);
         let mut engines = lock(&self.engines);
@@ -120,10 +120,10 @@ impl Runtime {
         Ok(linked)
     }
 
-    /// Compiles the bytes of a component and checks that it is a rule. Its stack may get `stack` bytes deep.
+    /// Compiles the bytes of a component and checks that it is a rule. The stack of the rule may get `stack` bytes deep.
     ///
     /// # Errors
-    /// If the bytes are no component, if it imports anything but `log`, or lacks an export. The message says which.
+    /// If the bytes are no component, or if the component imports anything but `log` or lacks an export. The message says which.
     pub fn load(&self, bytes: &[u8], stack: usize) -> anyhow::Result<Component> {
         check_bytes(bytes)?;
         let digest: [u8; 32] = Sha256::digest(bytes).into();
@@ -132,7 +132,7 @@ impl Runtime {
         for (import, item) in component.component_type().imports(&engine) {
             let offered = matches!(self::import(import).map_err(anyhow::Error::msg)?, Import::Offered(_));
             let known = offered && matches!(item.ty, ComponentItem::ComponentInstance(_));
-            // Almost anything is a name that begins with `url=`.
+            // An import's name that begins with `url=` may contain almost any text.
             let (import, log) = (harmless(&import[..import.floor_char_boundary(MAX_IMPORT_BYTES)]), OFFERED[0]);
             ensure!(known, "it imports `{import}`, and a rule may import nothing but `{log}@{CONTRACT}`; remove what needs it");
         }
@@ -145,9 +145,9 @@ impl Runtime {
     fn compile(&self, engine: &Engine, bytes: &[u8], digest: &[u8; 32]) -> anyhow::Result<wasmtime::component::Component> {
         let compile = || self.compiler.compile(engine, bytes);
         let load = |compiled: &[u8]| {
-            // SAFETY: these are the very bytes that the compiler has written: just now, or before, when the cache kept them with
-            // their digest. It has checked that, and that its folder belongs to this user alone; its key covers the component's
-            // bytes and everything that shapes compiled code.
+            // SAFETY: these are exactly the bytes that the compiler has written. They come from the compiler directly, or from
+            // the cache. The cache has checked their digest, and that its folder belongs to this user alone. The cache's key
+            // covers the component's bytes and everything that shapes compiled code.
             unsafe { wasmtime::component::Component::deserialize(engine, compiled) }.context("failed to load machine code")
         };
         let Some(cache) = &self.cache else { return Ok(load(&compile()?)?) };
@@ -166,7 +166,8 @@ impl Runtime {
     }
 }
 
-/// The same for stacks of any depth: compiled code looks the limit up.
+/// Returns the name of a component in the cache. The name does not depend on the stack depth, because compiled code looks that
+/// limit up when it runs.
 fn cache_key(engine: &Engine, digest: &[u8; 32]) -> String {
     let mut hasher = Sha256Hasher(Sha256::new());
     hasher.write(env!("CARGO_PKG_VERSION").as_bytes());
@@ -175,12 +176,12 @@ fn cache_key(engine: &Engine, digest: &[u8; 32]) -> String {
     hex(&hasher.0.finalize())
 }
 
-/// The first `bytes` in hexadecimal.
+/// Returns `bytes` in hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Lets wasmtime's compatibility hash flow into SHA-256.
+/// A hasher that feeds wasmtime's compatibility hash into SHA-256.
 struct Sha256Hasher(Sha256);
 
 impl Hasher for Sha256Hasher {
@@ -193,7 +194,7 @@ impl Hasher for Sha256Hasher {
     }
 }
 
-/// Refuses what need not be compiled to be refused.
+/// Refuses bytes that can be recognized as wrong without compiling them.
 fn check_bytes(bytes: &[u8]) -> anyhow::Result<()> {
     const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
     let size = bytes.len();
@@ -208,7 +209,7 @@ fn check_bytes(bytes: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Advances the epochs of all engines, until the runtime and they are gone.
+/// Starts a thread that advances the epochs of all engines. The thread ends when the runtime and the engines are gone.
 fn tick(ticking: Ticking) -> std::io::Result<()> {
     let ticker = move || {
         loop {
@@ -224,7 +225,7 @@ fn tick(ticking: Ticking) -> std::io::Result<()> {
     thread::Builder::new().name("weir-epoch".into()).spawn(ticker).map(|_detached| ())
 }
 
-/// What is behind the lock is whole even if a holder has panicked.
+/// Locks `mutex`, even if an earlier holder has panicked: the data behind it is whole all the same.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,21 +1,21 @@
-//! What running and compiling rules is told.
+//! The settings for running and compiling rules.
 
 use std::time::Duration;
 
-/// What a rule may use. `[rule.NAME]`
+/// The resources that a rule may use: `[rule.NAME]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Largest linear memory, bytes.
+    /// The largest linear memory, in bytes, summed over all memories.
     pub memory: usize,
-    /// Most elements of a table.
+    /// The most elements of tables, summed over all tables.
     pub tables: usize,
-    /// Most core instances, and as many memories and tables.
+    /// The most core instances; also the most memories, and the most tables.
     pub instances: usize,
-    /// Deepest stack of Wasm code, bytes.
+    /// The deepest stack of Wasm code, in bytes.
     pub stack: usize,
-    /// Most that one call may hand back, bytes.
+    /// The most that one call may return, in bytes.
     pub result: usize,
-    /// Longest time for one batch.
+    /// The longest time for one batch.
     pub deadline: Duration,
 }
 
@@ -32,10 +32,10 @@ impl Default for Limits {
     }
 }
 
-/// What compiling a rule may take. `[rules] compile_memory, compile_time`
+/// The resources that compiling a rule may take: `compile_memory` and `compile_time` of `[rules]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Compile {
-    /// Address space, bytes. None: by what there is.
+    /// The address space, in bytes. If None, it follows from the memory that this process may have.
     pub memory: Option<u64>,
     pub time: Duration,
 }

@@ -14,7 +14,6 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config, Invalid};
 use crate::simulate::bad::{self, Kind};
-use weir_core::units;
 use weir_wasm::COMPILING;
 
 /// A rule engine for Kafka whose rules are sandboxed WebAssembly components.
@@ -559,7 +558,7 @@ fn share(text: &str) -> Result<f64, String> {
 
 /// Whole seconds of a day at most, as a number, or with a unit as in `weir.toml`.
 fn seconds(text: &str) -> Result<u32, String> {
-    let with_unit = || units::millis(text).filter(|millis| millis.is_multiple_of(1_000)).map(|millis| millis / 1_000);
+    let with_unit = || config::duration(text).filter(|duration| duration.subsec_nanos() == 0).map(|duration| duration.as_secs());
     let seconds = text.parse().ok().or_else(with_unit).filter(|seconds| (1..=86_400).contains(seconds));
     seconds.map(|seconds| seconds as u32).ok_or_else(|| "expected 1 to 86400 seconds, such as 90, 90s or 2m".to_owned())
 }

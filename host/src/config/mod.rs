@@ -34,6 +34,7 @@ use weir_core::printable::harmless;
 
 pub use brokers::{check as check_brokers, is_host_name};
 pub use keys::document;
+pub(crate) use read::duration;
 pub use restart::needing_restart;
 pub use salvage::{Salvaged, salvage};
 pub use source::Source;

@@ -5,7 +5,8 @@
 //! The README beside this crate builds one from nothing in ten minutes.
 //!
 //! In reading order: [`rule`](Rule), [`manifest`](Manifest), [`row`](Row), [`verdict`](Verdict), `column` (how rows are packed),
-//! [`abi`] (batches in, outcomes out), `wasm` (the exports), [`test`](mod@test) (the harness).
+//! [`abi`] (batches in, outcomes out), `wasm` (the exports), [`test`](mod@test) (the harness), [`time`] and [`version`] (values that
+//! many rules read).
 //!
 //! Deliberately absent: a clock, randomness, files, network, and any place to keep something from one row to the next. A rule
 //! is a pure function of its configuration and a row, so that the host may replay, repeat and swap it at will.
@@ -23,6 +24,7 @@ pub mod test;
 mod tests;
 pub mod time;
 mod verdict;
+pub mod version;
 #[cfg(target_family = "wasm")]
 #[doc(hidden)]
 pub mod wasm;

@@ -266,11 +266,11 @@ impl TextWriter<'_> {
         self.0.push_str(piece);
     }
 
-    /// Appends a piece and gives its bytes, to fill in what differs from row to row: cheaper than many pieces. They must
-    /// stay UTF-8, or the host takes it for a fault of the rule.
+    /// Appends a piece and returns its bytes, to fill in the part that differs from row to row: cheaper than many pieces. The
+    /// bytes must stay UTF-8, or the host takes it for a fault of the rule.
     #[inline(always)]
-    pub fn push_template(&mut self, template: impl AsRef<[u8]>) -> &mut [u8] {
-        self.0.push_template(template.as_ref())
+    pub(crate) fn push_template(&mut self, template: &[u8]) -> &mut [u8] {
+        self.0.push_template(template)
     }
 }
 

@@ -1,12 +1,16 @@
-//! Points in time as messages carry them. There is no clock: the batch's time is [`Row::processed_at`].
+//! Points in time as messages carry them, and as text. There is no clock: the time of the batch is [`Row::processed_at`].
+
+mod template;
+
+pub use template::Template;
 
 use crate::{Cause, Field, Key, Kind, Row, Verdict, number};
 
-/// The last second of the year 9999, UTC. What is later is most likely milliseconds.
+/// The last second of the year 9999, UTC, since the Unix epoch. A larger number is most likely in milliseconds.
 pub const LAST_SECOND: i64 = 253_402_300_799;
 
-/// The member as seconds since the Unix epoch: a number, whose fraction is cut off towards zero, or a string that holds an
-/// integer. None for anything else, and outside 0 to [`LAST_SECOND`].
+/// Returns the field as seconds since the Unix epoch: a number, whose fraction is cut off towards zero, or a string that holds an
+/// integer. Returns `None` for anything else, and outside 0 to [`LAST_SECOND`].
 ///
 /// Numbers count by their value: `1.7e9` is 1700000000, and `-0.5` is 0, as its fraction is cut off.
 #[inline]
@@ -17,8 +21,8 @@ pub fn epoch_seconds(row: &Row<'_>, member: impl Key<Field>) -> Option<i64> {
     seconds.filter(|seconds| (0..=LAST_SECOND).contains(seconds))
 }
 
-/// A rejection for a member of which [`epoch_seconds`] makes nothing. The detail is what the member holds; where that is a time
-/// in a smaller unit, it says so.
+/// Returns a rejection for a field that [`epoch_seconds`] can't read. The detail is the value of the field, and the unit if the
+/// value is a time in a smaller one.
 #[cold]
 #[inline(never)]
 #[track_caller]
@@ -30,13 +34,13 @@ pub fn reject_seconds(row: &Row<'_>, reason: impl Into<Cause>, member: impl Key<
     }
 }
 
-/// The value of a number without its fraction, or of a text that is an integer.
+/// Returns the value of a number without its fraction, or of a text that is an integer.
 #[track_caller]
 fn spelt(row: &Row<'_>, member: impl Key<Field>, text: &str) -> Option<i64> {
     if row.kind(member) == Kind::Number { number::truncated(text) } else { number::spelt(text) }
 }
 
-/// The unit in which `time` is at most in the year 9999, where it is not in seconds.
+/// Returns the largest unit below a second in which `time` is before the year 10,000, if `time` can't be in seconds.
 fn smaller_unit(time: i64) -> Option<&'static str> {
     let units = [(1_000, "milliseconds"), (1_000_000, "microseconds"), (1_000_000_000, "nanoseconds")];
     units.into_iter().filter(|_| time > LAST_SECOND).find(|(factor, _)| time / factor <= LAST_SECOND).map(|(_, unit)| unit)

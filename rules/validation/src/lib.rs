@@ -5,14 +5,11 @@
 //! member that is not required and is missing (or null) is not looked at. A version is text: the number `2.3` is malformed,
 //! because as a number it equals 2.30.
 
-mod version;
-
 use std::cmp::Ordering;
 
 use serde::Deserialize;
+use weir_rule::version::Version;
 use weir_rule::{About, Field, Manifest, Reason, Row, Rule, Verdict, time};
-
-use crate::version::Version;
 
 /// What a deployment may configure.
 #[derive(Deserialize)]

@@ -1,156 +1,160 @@
-//! Numbers for Prometheus, in its text format (prometheus.io/docs/instrumenting/exposition_formats).
+//! The metrics of `GET /metrics`, in the text format of Prometheus
+//! (<https://prometheus.io/docs/instrumenting/exposition_formats>).
 //!
-//! All of it comes from the snapshot and the loader's status, and reading changes nothing. Counters begin with the process.
-//! Labels are names of rules, reasons, partitions and hashes: each set is bounded by what runs.
+//! All values come from the snapshot and the loader's status, and reading changes nothing. Counters begin with the process.
+//! Labels are names of rules, reasons, partitions and hashes: each label has a bounded number of values. `prometheus-client`
+//! writes the text; the engine keeps the numbers, because it publishes them as one picture after each commit.
 
-use std::fmt::{Display, Write};
+use std::collections::BTreeMap;
+use std::fmt;
 
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::prometheus_text::{self, CONTENT_TYPE};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeLabelSet, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
 use weir_control::report::Status;
+use weir_core::record::RuleStats;
 use weir_engine::snapshot::{Histogram, Snapshot, State};
 
-/// The text.
-pub(crate) fn text(snapshot: &Snapshot, status: &Status) -> String {
-    let mut page = Page(String::new());
-    page.gauge("weir_build_info", "The program that runs.", [(labels(&[("version", &env!("CARGO_PKG_VERSION"))]), 1)]);
-    let running = u64::from(snapshot.state == State::Running);
-    page.gauge(
-        "weir_running",
-        "Whether messages are read and written: 1, or 0 while it connects, waits or stops.",
-        [(none(), running)],
-    );
-    messages(&mut page, snapshot);
-    rules(&mut page, snapshot);
-    sets(&mut page, status);
-    if let Some(bytes) = resident_bytes() {
-        page.gauge("process_resident_memory_bytes", "Memory that is really there.", [(none(), bytes)]);
-    }
-    page.0
+/// The value of the header `content-type`.
+pub(crate) const FORMAT: &str = CONTENT_TYPE;
+
+/// Returns the metrics as text.
+pub(crate) fn text(snapshot: Snapshot, status: Status) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Metrics { snapshot, status }));
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = prometheus_text::encode(&mut text, &registry);
+    text
 }
 
-fn messages(page: &mut Page, snapshot: &Snapshot) {
-    page.counter("weir_records_read_total", "Messages read and committed.", [(none(), snapshot.read)]);
-    page.counter("weir_records_written_total", "Messages that passed every rule.", [(none(), snapshot.written)]);
-    let rejected = snapshot
-        .rejected
-        .iter()
-        .map(|rejected| (labels(&[("rule", &rejected.rule), ("reason", &rejected.reason)]), rejected.messages));
-    page.counter(
-        "weir_records_rejected_total",
-        "Messages that did not pass, by rule and reason; weir is the engine itself.",
-        rejected,
-    );
-    let lag = snapshot.lag.iter().map(|(partition, lag)| (labels(&[("partition", partition)]), *lag));
-    page.gauge("weir_lag_records", "Messages of an input partition that are not committed yet.", lag);
-    page.histogram(
-        "weir_transaction_seconds",
-        "How long a transaction took, from its first message to its commit.",
-        &snapshot.transaction_seconds,
-    );
-    page.histogram("weir_transaction_records", "Messages in a transaction.", &snapshot.transaction_records);
+/// The sources of the values.
+#[derive(Debug)]
+struct Metrics {
+    snapshot: Snapshot,
+    status: Status,
 }
 
-fn rules(page: &mut Page, snapshot: &Snapshot) {
-    let stats = || snapshot.stats.iter().map(|(rule, stats)| (labels(&[("rule", rule)]), stats));
-    page.counter(
-        "weir_rule_rows_total",
-        "Messages that a rule was asked about.",
-        stats().map(|(label, stats)| (label, stats.rows)),
-    );
-    page.counter("weir_rule_calls_total", "Calls of a rule.", stats().map(|(label, stats)| (label, stats.calls)));
-    page.counter(
-        "weir_rule_seconds_total",
-        "Time in calls of a rule.",
-        stats().map(|(label, stats)| (label, stats.nanos as f64 / 1e9)),
-    );
-    page.counter(
-        "weir_rule_faults_total",
-        "Messages on which a rule failed.",
-        stats().map(|(label, stats)| (label, stats.faults)),
-    );
-    page.counter(
-        "weir_rule_skipped_total",
-        "Messages that a rule was not asked about, because it failed on everything before.",
-        stats().map(|(label, stats)| (label, stats.skipped)),
-    );
-    page.gauge(
-        "weir_rule_short_circuited",
-        "Whether a rule is left out because it fails on everything.",
-        stats().map(|(label, stats)| (label, u64::from(stats.open))),
-    );
-}
-
-fn sets(page: &mut Page, status: &Status) {
-    let live = labels(&[("hash", &status.live.hash), ("why", &status.why)]);
-    page.gauge("weir_ruleset_info", "The set of rules in force, and why it is this one.", [(live, 1)]);
-    page.gauge("weir_ruleset_live_since_seconds", "Since when, as Unix time.", [(none(), status.since as f64 / 1e3)]);
-    page.counter("weir_ruleset_swaps_total", "Sets that went live after the first one.", [(none(), status.swaps.live)]);
-    page.counter(
-        "weir_ruleset_refused_total",
-        "Sets that were refused: the folder's, and those of commands.",
-        [(none(), status.swaps.refused)],
-    );
-    page.counter("weir_ruleset_taken_back_total", "Sets that their trial took back.", [(none(), status.swaps.taken_back)]);
-    page.gauge(
-        "weir_ruleset_refusal",
-        "Whether what the folder has is refused.",
-        [(none(), u64::from(status.refusal.is_some()))],
-    );
-    page.gauge(
-        "weir_ruleset_unkept",
-        "Whether what is decided about rules can't be written down.",
-        [(none(), u64::from(status.unkept.is_some()))],
-    );
-    page.gauge("weir_ruleset_trial", "Whether the set in force is on trial.", [(none(), u64::from(status.trial.is_some()))]);
-    page.gauge("weir_ruleset_shadow", "Whether a candidate runs beside it.", [(none(), u64::from(status.shadow.is_some()))]);
-}
-
-struct Page(String);
-
-impl Page {
-    fn counter<V: Display>(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = (String, V)>) {
-        self.family(name, help, "counter", samples);
-    }
-
-    fn gauge<V: Display>(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = (String, V)>) {
-        self.family(name, help, "gauge", samples);
-    }
-
-    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
-        self.head(name, help, "histogram");
-        for (bound, count) in histogram.cumulative() {
-            self.sample(&format!("{name}_bucket"), &labels(&[("le", &bound)]), count);
+impl Collector for Metrics {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page(encoder);
+        page.info("weir_build", "The program that runs.", &[("version", env!("CARGO_PKG_VERSION"))])?;
+        let running = self.snapshot.state == State::Running;
+        page.flag("weir_running", "Whether messages are read and written: 1, or 0 while it connects, waits or stops.", running)?;
+        messages(&mut page, &self.snapshot)?;
+        rules(&mut page, &self.snapshot)?;
+        sets(&mut page, &self.status)?;
+        match resident_bytes() {
+            Some(bytes) => page.gauge("process_resident_memory_bytes", "Memory that is really there.", bytes as f64),
+            None => Ok(()),
         }
-        self.sample(&format!("{name}_bucket"), &labels(&[("le", &"+Inf")]), histogram.count());
-        self.sample(&format!("{name}_sum"), "", histogram.sum());
-        self.sample(&format!("{name}_count"), "", histogram.count());
-    }
-
-    fn family<V: Display>(&mut self, name: &str, help: &str, kind: &str, samples: impl IntoIterator<Item = (String, V)>) {
-        self.head(name, help, kind);
-        samples.into_iter().for_each(|(labels, value)| self.sample(name, &labels, value));
-    }
-
-    fn head(&mut self, name: &str, help: &str, kind: &str) {
-        // Writing to a string does not fail.
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    }
-
-    fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
-        let _ = writeln!(self.0, "{name}{labels} {value}");
     }
 }
 
-fn none() -> String {
-    String::new()
+fn messages(page: &mut Page<'_>, snapshot: &Snapshot) -> fmt::Result {
+    page.counter("weir_records_read", "Messages read and committed.", snapshot.read)?;
+    page.counter("weir_records_written", "Messages that passed every rule.", snapshot.written)?;
+    let help = "Messages that did not pass, by rule and reason; weir is the engine itself.";
+    let mut family = page.family("weir_records_rejected", help, MetricType::Counter)?;
+    for rejected in &snapshot.rejected {
+        let labels = [("rule", &*rejected.rule), ("reason", &*rejected.reason)];
+        count(family.encode_family(&labels)?, rejected.messages)?;
+    }
+    let help = "Messages of an input partition that are not committed yet.";
+    let mut family = page.family("weir_lag_records", help, MetricType::Gauge)?;
+    for (partition, lag) in &snapshot.lag {
+        family.encode_family(&[("partition", *partition)])?.encode_gauge(lag)?;
+    }
+    let help = "How long a transaction took, from its first message to its commit.";
+    page.histogram("weir_transaction_seconds", help, &snapshot.transaction_seconds)?;
+    page.histogram("weir_transaction_records", "Messages in a transaction.", &snapshot.transaction_records)
 }
 
-fn labels(labels: &[(&str, &dyn Display)]) -> String {
-    let escape = |value: &dyn Display| value.to_string().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(*value))).collect();
-    format!("{{{}}}", labels.join(","))
+fn rules(page: &mut Page<'_>, snapshot: &Snapshot) -> fmt::Result {
+    let stats = &snapshot.stats;
+    page.by_rule("weir_rule_rows", "Messages that a rule was asked about.", stats, |stats| stats.rows)?;
+    page.by_rule("weir_rule_calls", "Calls of a rule.", stats, |stats| stats.calls)?;
+    page.by_rule("weir_rule_seconds", "Time in calls of a rule.", stats, |stats| stats.nanos as f64 / 1e9)?;
+    page.by_rule("weir_rule_faults", "Messages on which a rule failed.", stats, |stats| stats.faults)?;
+    let help = "Messages that a rule was not asked about, because it failed on everything before.";
+    page.by_rule("weir_rule_skipped", help, stats, |stats| stats.skipped)?;
+    let help = "Whether a rule is left out because it fails on everything.";
+    let mut family = page.family("weir_rule_short_circuited", help, MetricType::Gauge)?;
+    for (rule, stats) in stats {
+        family.encode_family(&[("rule", &**rule)])?.encode_gauge(&u32::from(stats.open))?;
+    }
+    Ok(())
 }
 
-/// Of this process, by proc_pid_statm(5).
+fn sets(page: &mut Page<'_>, status: &Status) -> fmt::Result {
+    let live = [("hash", status.live.hash.clone()), ("why", status.why.to_string())];
+    page.info("weir_ruleset", "The set of rules in force, and why it is this one.", &live)?;
+    page.gauge("weir_ruleset_live_since_seconds", "Since when, as Unix time.", status.since as f64 / 1e3)?;
+    page.counter("weir_ruleset_swaps", "Sets that went live after the first one.", status.swaps.live)?;
+    page.counter("weir_ruleset_refused", "Sets that were refused: the folder's, and those of commands.", status.swaps.refused)?;
+    page.counter("weir_ruleset_taken_back", "Sets that their trial took back.", status.swaps.taken_back)?;
+    page.flag("weir_ruleset_refusal", "Whether what the folder has is refused.", status.refusal.is_some())?;
+    let help = "Whether what is decided about rules can't be written down.";
+    page.flag("weir_ruleset_unkept", help, status.unkept.is_some())?;
+    page.flag("weir_ruleset_trial", "Whether the set in force is on trial.", status.trial.is_some())?;
+    page.flag("weir_ruleset_shadow", "Whether a candidate runs beside it.", status.shadow.is_some())
+}
+
+/// Writes a sample of a counter.
+fn count(mut encoder: MetricEncoder<'_>, value: impl EncodeCounterValue) -> fmt::Result {
+    encoder.encode_counter::<NoLabelSet, _, u64>(&value, None)
+}
+
+/// Writes families of metrics; the text adds `_total` to the name of a counter, and `_info` to that of an info.
+struct Page<'a>(DescriptorEncoder<'a>);
+
+impl Page<'_> {
+    fn family<'s>(&'s mut self, name: &'s str, help: &str, kind: MetricType) -> Result<MetricEncoder<'s>, fmt::Error> {
+        self.0.encode_descriptor(name, help, None, kind)
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        count(self.family(name, help, MetricType::Counter)?, value)
+    }
+
+    /// Writes a counter with a sample for each rule.
+    fn by_rule<V: EncodeCounterValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        stats: &BTreeMap<String, RuleStats>,
+        value: impl Fn(&RuleStats) -> V,
+    ) -> fmt::Result {
+        let mut family = self.family(name, help, MetricType::Counter)?;
+        for (rule, stats) in stats {
+            count(family.encode_family(&[("rule", &**rule)])?, value(stats))?;
+        }
+        Ok(())
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        self.family(name, help, MetricType::Gauge)?.encode_gauge(&value)
+    }
+
+    /// Writes a gauge that is 1 or 0.
+    fn flag(&mut self, name: &str, help: &str, is_set: bool) -> fmt::Result {
+        self.family(name, help, MetricType::Gauge)?.encode_gauge(&u32::from(is_set))
+    }
+
+    fn info(&mut self, name: &str, help: &str, labels: &impl EncodeLabelSet) -> fmt::Result {
+        self.family(name, help, MetricType::Info)?.encode_info(labels)
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) -> fmt::Result {
+        let buckets: Vec<(f64, u64)> = histogram.buckets().collect();
+        let mut family = self.family(name, help, MetricType::Histogram)?;
+        family.encode_histogram::<NoLabelSet>(histogram.sum(), histogram.count(), &buckets, None)
+    }
+}
+
+/// Returns the memory that this process has, by proc_pid_statm(5).
 fn resident_bytes() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
@@ -160,7 +164,6 @@ fn resident_bytes() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weir_core::record::RuleStats;
     use weir_engine::snapshot::Rejected;
 
     #[test]
@@ -171,7 +174,7 @@ mod tests {
         snapshot.lag.insert(2, 5);
         snapshot.transaction_records.add(3.0);
         snapshot.transaction_records.add(1e9);
-        let text = text(&snapshot, &Status::default());
+        let text = text(snapshot, Status::default());
         for line in [
             "# TYPE weir_records_read_total counter",
             "weir_records_read_total 7",
@@ -190,7 +193,7 @@ mod tests {
 
     #[test]
     fn every_sample_follows_its_type() {
-        let text = text(&Snapshot::default(), &Status::default());
+        let text = text(Snapshot::default(), Status::default());
         let mut family = "";
         for line in text.lines() {
             match line.strip_prefix("# TYPE ") {

@@ -195,8 +195,8 @@ fn ready(counts_wait: Option<i64>) -> String {
 
 async fn metrics(State(context): State<Context>) -> impl IntoResponse {
     let snapshot = context.snapshot.get();
-    let text = metrics::text(&snapshot, &context.rules.status(&snapshot));
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+    let status = context.rules.status(&snapshot);
+    ([(header::CONTENT_TYPE, metrics::FORMAT)], metrics::text(snapshot, status))
 }
 
 async fn status(State(context): State<Context>) -> impl IntoResponse {

@@ -161,13 +161,9 @@ impl Histogram {
         self.sum += number;
     }
 
-    /// Each bound, and how many numbers are up to it.
-    pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
-        let counts = self.counts.iter().scan(0, |sum, count| {
-            *sum += count;
-            Some(*sum)
-        });
-        self.bounds.iter().copied().zip(counts)
+    /// Returns each upper bound with the count of the numbers up to it and above the bound before. The last one is infinite.
+    pub fn buckets(&self) -> impl Iterator<Item = (f64, u64)> {
+        self.bounds.iter().copied().chain([f64::INFINITY]).zip(self.counts.iter().copied())
     }
 
     /// How many numbers there are.

@@ -1,13 +1,23 @@
-//! App versions: dotted numbers with an optional pre-release and build, as `2.10.0-beta.2+exp`.
+//! App versions: dotted numbers with an optional pre-release and build, such as `2.10.0-beta.2+exp`.
 //!
-//! Like semantic versions, but with any count of numbers, leading zeros, and numbers of any length, because apps are numbered
-//! by people. What is missing counts as zero, so `2.3` equals `2.3.0`. Build metadata does not count. Comparing allocates
-//! nothing, and what most apps send, a few short numbers, is compared as one integer.
+//! They are like semantic versions, but with any count of numbers, with leading zeros, and with numbers of any length, because
+//! people number their apps in many ways. A missing number is zero: `2.3` equals `2.3.0`. Build metadata does not count.
+//! Comparing allocates nothing, and the versions of most apps, a few short numbers, are compared as one integer.
 
 use std::cmp::Ordering;
 
 /// A version to compare others with.
-pub(crate) struct Version {
+///
+/// ```
+/// use std::cmp::Ordering;
+/// use weir_rule::version::Version;
+///
+/// let oldest = Version::parse("2.3").unwrap();
+/// assert_eq!(oldest.compare("2.10.0"), Some(Ordering::Greater));
+/// assert_eq!(oldest.compare("2.3.0-beta.2"), Some(Ordering::Less));
+/// assert_eq!(oldest.compare("v2.3"), None);
+/// ```
+pub struct Version {
     numbers: Vec<Vec<u8>>,
     pre_release: Option<Vec<u8>>,
     /// The same as one integer, if it can be [`packed`].
@@ -15,8 +25,8 @@ pub(crate) struct Version {
 }
 
 impl Version {
-    /// Reads a version; none if it is none.
-    pub(crate) fn parse(text: &str) -> Option<Version> {
+    /// Reads a version. Returns `None` if `text` is none.
+    pub fn parse(text: &str) -> Option<Version> {
         let mut numbers = Vec::new();
         let suffix = release(text.as_bytes(), |number| numbers.push(number.to_vec()))?;
         let pre_release = pre_release(suffix)?.map(<[u8]>::to_vec);
@@ -24,9 +34,9 @@ impl Version {
         Some(Version { numbers, pre_release, packed })
     }
 
-    /// How the version in `text` stands to this one: `Less` is older. None if `text` is no version.
+    /// Compares the version in `text` with this one: `Less` if the text's is older. Returns `None` if `text` is no version.
     #[inline]
-    pub(crate) fn compare(&self, text: &str) -> Option<Ordering> {
+    pub fn compare(&self, text: &str) -> Option<Ordering> {
         match (short(text.as_bytes()), self.packed) {
             (Some(theirs), Some(own)) => Some(theirs.cmp(&own)),
             _ => self.compare_any(text),
@@ -53,16 +63,16 @@ impl Version {
     }
 }
 
-/// Eight times the same byte, to look at eight bytes at once.
+/// Returns a word of eight equal bytes, to compare eight bytes at once.
 const fn eight_times(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
-/// A version of 4 to 8 bytes and nothing but numbers below 10,000, as [`packed`] has it. None for all others, and for what is
-/// no version.
+/// Returns a version of 4 to 8 bytes with only numbers below 10,000 in the form of [`packed`]. Returns `None` for all other
+/// versions, and for a text that is no version.
 ///
-/// The bytes are looked at together, the first one lowest: how long numbers are is hard to foresee for a processor, and in
-/// Wasm every turn of a loop costs a check.
+/// The bytes are examined together, the first one in the lowest place: a processor can't predict the lengths of numbers well,
+/// and in Wasm every turn of a loop costs a check.
 #[inline]
 fn short(text: &[u8]) -> Option<u64> {
     if !(4..=8).contains(&text.len()) {
@@ -80,8 +90,8 @@ fn short(text: &[u8]) -> Option<u64> {
     if odd || empty { None } else { pack(digits, inner | eight_times(0x80) & !used) }
 }
 
-/// Packs numbers that end before the marks in `dots`, and whose digits are digits by value. At most four fit eight bytes, so
-/// what is behind them has no bits; what is odd is seen to once, at the end, because none of the four then waits for another.
+/// Packs numbers that end before the marks in `dots`; `digits` holds the values of their digits. At most four numbers fit in eight
+/// bytes. The widths are checked once, at the end, so that none of the four numbers waits for another.
 #[inline]
 fn pack(digits: u64, mut dots: u64) -> Option<u64> {
     let (mut packed, mut start, mut widest) = (0, 0, 0);
@@ -105,14 +115,14 @@ fn equal(text: u64, byte: u8) -> u64 {
     !(((other & low) + low) | other | low)
 }
 
-/// Up to four numbers as one integer that is ordered as they are: 16 bits for each, the first one in the highest.
+/// Returns up to four numbers as one integer of the same order: 16 bits for each number, the first one in the highest bits.
 fn packed(numbers: &[Vec<u8>]) -> Option<u64> {
     let number = |at: usize| numbers.get(at).map_or(Some(0), |number| str::from_utf8(number).ok()?.parse::<u16>().ok());
     (0..4).try_fold(0, |packed, at| Some(packed << 16 | u64::from(number(at)?))).filter(|_| numbers.len() <= 4)
 }
 
-/// Gives the numbers of a release to `each`, in order, and returns what stands behind them. None if they are not digits with
-/// single dots between them, followed by nothing, a pre-release or a build.
+/// Calls `each` with the numbers of a release, in order, and returns the text behind them. Returns `None` if the numbers are not
+/// digits with single dots between them, followed by nothing, a pre-release or a build.
 #[inline]
 fn release<'a>(text: &'a [u8], mut each: impl FnMut(&'a [u8])) -> Option<&'a [u8]> {
     let mut rest = text;
@@ -131,7 +141,8 @@ fn release<'a>(text: &'a [u8], mut each: impl FnMut(&'a [u8])) -> Option<&'a [u8
     }
 }
 
-/// Takes `-pre.release+build` apart: the pre-release, if there is one. None if an identifier is empty or has odd characters.
+/// Returns the pre-release of `-pre.release+build`, if there is one. Returns the outer `None` if an identifier is empty or has a
+/// character that semantic versions do not allow.
 fn pre_release(suffix: &[u8]) -> Option<Option<&[u8]>> {
     let (pre_release, build) = match suffix.iter().position(|byte| *byte == b'+') {
         Some(plus) => (&suffix[..plus], Some(&suffix[plus + 1..])),
@@ -168,8 +179,8 @@ fn significant(mut number: &[u8]) -> &[u8] {
     number
 }
 
-/// A pre-release is older than its release; two are compared identifier by identifier, and the shorter of two that begin alike
-/// is older: <https://semver.org/#spec-item-11>.
+/// Compares two versions with the same numbers. A pre-release is older than its release. Two pre-releases are compared identifier
+/// by identifier, and the shorter of two that begin alike is older: <https://semver.org/#spec-item-11>.
 fn by_pre_release(left: Option<&[u8]>, right: Option<&[u8]>) -> Ordering {
     match (left, right) {
         (None, None) => Ordering::Equal,
@@ -191,7 +202,7 @@ fn compare_each<'a>(mut left: impl Iterator<Item = &'a [u8]>, mut right: impl It
     }
 }
 
-/// Numbers by value, words by their ASCII order, and numbers before words.
+/// Compares numbers by value and words by their ASCII order; numbers come before words.
 fn by_identifier(left: &[u8], right: &[u8]) -> Ordering {
     let is_number = |text: &[u8]| text.iter().all(u8::is_ascii_digit);
     match (is_number(left), is_number(right)) {
@@ -205,7 +216,7 @@ fn by_identifier(left: &[u8], right: &[u8]) -> Ordering {
 mod tests {
     use super::*;
 
-    /// From old to new.
+    /// Versions from old to new.
     const ASCENDING: &[&str] = &[
         "0",
         "1.99999999999999999999.99999999999999999999",
@@ -241,7 +252,7 @@ mod tests {
         }
     }
 
-    /// All texts up to 8 bytes of these, so that every place meets every kind of byte.
+    /// Compares all texts of up to 8 of these characters, so that each place has each kind of byte.
     #[test]
     fn short_versions_compare_as_any_other() {
         let oldest = ["0", "2.1", "1.2.0.1", "22.1", "2.10.0", "9999.0", "1.0.0.0.0"].map(|text| Version::parse(text).unwrap());

@@ -1,5 +1,5 @@
-//! Rules that fail on some messages, in real processes: what becomes of these and of their neighbours, what a dead letter tells
-//! of the fault, and that a rule that fails on everything does not stop the stream.
+//! Rules that fail on some messages, in real processes: the outcome of these messages and of their neighbours, the report of the
+//! fault in a dead letter, and that a rule that fails on every message does not stop the stream.
 
 use weir::config::Config;
 use weir_kafka::Embedded;
@@ -9,7 +9,8 @@ use crate::guest::Guest;
 use crate::kafka::{Reader, Record, write};
 use crate::program::{Weir, eventually};
 
-/// Says its last words on messages whose `x` is null, and traps; except in the probe, where the clock stands at 0.
+/// A guest that logs a panic and traps on messages whose `x` is null. It does not do so in the probe, where the clock stands at
+/// 0.
 const PANICS: &str = r#"
     (data (i32.const 24576) "no \1b[2Jx\0aINFO all is well")
     (func $give_up (unreachable))
@@ -42,7 +43,7 @@ impl Field {
         self.folder.start("run", &[("WEIR_KAFKA_BROKERS", &self.brokers()), ("WEIR_KAFKA_DELIVERY", "at-least-once")])
     }
 
-    /// Sends messages to one partition, each with this `x`.
+    /// Sends a message for each `x` in `all`, to one partition.
     fn send(&self, all: &[&str]) {
         let record = |x: &&str| Record { value: Some(format!("{{\"x\":{x}}}").into()), ..Record::default() };
         write(&self.brokers(), "user-login", &all.iter().map(record).collect::<Vec<Record>>());

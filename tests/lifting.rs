@@ -1,8 +1,10 @@
-//! Properties of what is lifted out of a rule: whatever it answers, sound, nearly sound or arbitrary, nothing panics, exactly
-//! the rows are blamed whose answer breaks the contract, and what the others write arrives to the byte.
+//! Properties of the outcomes that are lifted out of a rule. They hold for sound, nearly sound and arbitrary answers: nothing
+//! panics, faults are found in exactly the rows whose answers break the contract, and the fields that the other rows get arrive
+//! to the byte.
 //!
-//! A fake rule answers for each row what the row's spell says, so that it is a pure function of its rows, as the contract
-//! wants. In [`boundary`] the same goes through Wasm. `PROPTEST_CASES` says how many cases are tried.
+//! A fake rule answers for each row with the answer that the row's field `spell` selects. So it is a pure function of its rows,
+//! as the contract demands. [`boundary`] tests the same properties through Wasm. `PROPTEST_CASES` is the number of cases that are
+//! tried.
 
 mod boundary;
 mod promises;
@@ -20,18 +22,18 @@ use weir_core::pipeline::{Evaluate, Fault, MAX_DETAIL_BYTES, Manifest, Outcome, 
 use weir_core::record::{Batch, Cause, Part, Rejection, RuleStats, Step};
 use weir_core::reserved::RULE_FAULT;
 
-/// How many cases of a property are tried: a modest number, or `PROPTEST_CASES`.
+/// Returns the configuration with the number of cases of a property: `PROPTEST_CASES`, or else `modest`.
 fn cases(modest: u32) -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").map_or(modest, |cases| cases.parse().expect("PROPTEST_CASES is a number"));
     ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
 }
 
-/// What the first rule may write.
+/// The fields that the first rule may write.
 const WRITES: [&str; 2] = ["y", "z"];
-/// For what it may reject.
+/// The reasons for which the first rule may reject.
 const REASONS: [&str; 2] = ["bad", "worse"];
 
-/// What a rule answers to one row.
+/// The answer of a rule to one row.
 #[derive(Clone, Debug)]
 enum Answer {
     Outcome(Outcome),
@@ -47,13 +49,13 @@ impl Answer {
     }
 }
 
-/// A message, and what the rule makes of it.
+/// A message, and the rule's answer to it.
 #[derive(Clone, Debug)]
 enum Message {
     /// The engine can't read it, so no rule sees it.
     Unreadable,
     Row {
-        /// The JSON text of the members that it has already.
+        /// The JSON text of the fields that the message has already.
         y: Option<&'static str>,
         z: Option<&'static str>,
         space: &'static str,
@@ -61,7 +63,7 @@ enum Message {
     },
 }
 
-/// Answers for each row what its spell says.
+/// A rule that gives each row the answer that its `spell` selects.
 struct Teller {
     answers: Arc<[Option<Answer>]>,
 }
@@ -77,7 +79,7 @@ impl Evaluate for Teller {
                 Answer::Outcome(outcome) => join(&mut whole, outcome, row as u32),
             }
         }
-        // Two wrongs may make a right. A row that breaks the contract alone shall break it in any company.
+        // Two wrong answers together may look right. A row that breaks the contract alone must break it in any batch.
         let broken = answers.iter().any(|answer| answer.keeps_the_contract().is_none());
         if broken && promises::kept(&whole, view.rows, WRITES.len(), REASONS.len()) {
             whole.columns.clear();
@@ -86,7 +88,7 @@ impl Evaluate for Teller {
     }
 }
 
-/// Appends what is answered to row `row`. The number of columns is the first that is wrong.
+/// Appends the answer to row `row`. The first wrong number of columns is kept.
 fn join(whole: &mut Outcome, outcome: &Outcome, row: u32) {
     if whole.columns.len() == WRITES.len() {
         whole.columns.resize(outcome.columns.len(), Column::default());
@@ -102,7 +104,7 @@ fn join(whole: &mut Outcome, outcome: &Outcome, row: u32) {
     whole.rejections.extend(shifted);
 }
 
-/// Writes into `seen` what it sees in `y`, of two rows at a time.
+/// A rule that writes into `seen` what it reads in `y`. It fails on more than two rows at a time.
 struct Mirror;
 
 impl Evaluate for Mirror {
@@ -115,10 +117,10 @@ impl Evaluate for Mirror {
     }
 }
 
-/// Both rules behind one type, as a pipeline wants it.
+/// Both rules in one type, because a pipeline has one type of rules.
 struct Fake {
     rule: Either,
-    /// How long each call takes, in nanoseconds.
+    /// The time that each call takes, in nanoseconds.
     took: u64,
 }
 
@@ -159,7 +161,7 @@ fn pipeline(messages: &[Message], drop: bool, on_fault: OnFault, took: u64) -> P
     Pipeline::new(stages, "x").unwrap()
 }
 
-/// A part of a message: bytes as they are, or a string in whatever spelling.
+/// A part of a message: bytes as they are, or a string in any spelling.
 #[derive(Clone, Debug)]
 enum Piece {
     Bytes(Vec<u8>),
@@ -167,7 +169,7 @@ enum Piece {
 }
 
 impl Piece {
-    /// The value that a cell stands for; none if it is absent.
+    /// Returns the value that a cell stands for. None if the cell is absent.
     fn of_cell(kind: u8, bytes: &[u8]) -> Option<Piece> {
         match kind {
             0 => None,
@@ -182,8 +184,8 @@ impl Piece {
     }
 }
 
-/// The message with number `spell`, in which the rules have written `writes` to y, z and seen. A member that is there is
-/// replaced where it stands, a new one comes last.
+/// Returns message number `spell` after the rules have written `writes` to y, z and seen. A field that the message has is
+/// replaced where it stands; a new field comes last.
 fn message(message: &Message, spell: usize, writes: [Option<Piece>; 3]) -> Vec<Piece> {
     let Message::Row { y, z, space, .. } = message else { return vec![Piece::Bytes(b"{\"x\":".to_vec())] };
     let bytes = |text: String| Piece::Bytes(text.into_bytes());
@@ -205,7 +207,7 @@ fn message(message: &Message, spell: usize, writes: [Option<Piece>; 3]) -> Vec<P
     pieces
 }
 
-/// Whether `bytes` are these pieces, one after the other.
+/// Returns whether `bytes` are these pieces, one after the other.
 fn matches(mut bytes: &[u8], pieces: &[Piece]) -> bool {
     for piece in pieces {
         let rest = match piece {
@@ -224,7 +226,7 @@ fn matches(mut bytes: &[u8], pieces: &[Piece]) -> bool {
     bytes.is_empty()
 }
 
-/// The JSON text of a member as a cell: kind and bytes.
+/// Returns the cell, kind and bytes, for the JSON text of a field.
 fn cell_of(json: Option<&str>) -> (u8, Vec<u8>) {
     match json {
         None => (0, vec![]),
@@ -236,13 +238,13 @@ fn cell_of(json: Option<&str>) -> (u8, Vec<u8>) {
     }
 }
 
-/// What becomes of a message.
+/// The outcome of a message.
 enum Fate {
     Passes(Vec<Piece>),
     Rejected(Option<usize>, Option<&'static str>, Option<String>),
 }
 
-/// What the contract says of message `spell`.
+/// Returns the outcome that the contract demands for message `spell`.
 fn fate(told: &Message, spell: usize, on_fault: OnFault) -> Fate {
     let Message::Row { y, answer, .. } = told else { return Fate::Rejected(None, None, None) };
     let (mut seen, mut writes) = (cell_of(*y), [None, None]);
@@ -263,8 +265,8 @@ fn fate(told: &Message, spell: usize, on_fault: OnFault) -> Fate {
     Fate::Passes(message(told, spell, [y, z, Piece::of_cell(seen.0, &seen.1)]))
 }
 
-/// Sends messages through the rules, in as many parts as that takes, and compares what becomes of them with what the contract
-/// says.
+/// Sends messages through the rules, in as many parts as that takes, and compares their outcomes with those that the contract
+/// demands.
 fn compare(messages: &[Message], drop: bool, on_fault: OnFault, took: u64) -> Result<(), TestCaseError> {
     let mut batch = Batch::new("user-login");
     for (spell, told) in messages.iter().enumerate() {
@@ -306,7 +308,8 @@ fn compare(messages: &[Message], drop: bool, on_fault: OnFault, took: u64) -> Re
     check_stats(messages, on_fault, &parts)
 }
 
-/// Each message counts once, in whatever part it was judged in the end. Of steps that must not be committed nothing counts.
+/// Checks that each message is counted once, whichever part it was processed in. Nothing is checked for a step that must not be
+/// committed.
 fn check_stats(messages: &[Message], on_fault: OnFault, parts: &[Part]) -> Result<(), TestCaseError> {
     let mut found = [RuleStats::default(); 2];
     parts.iter().flat_map(|part| part.step.rules.iter().enumerate()).for_each(|(rule, stats)| found[rule].add(stats));
@@ -328,7 +331,7 @@ fn check_stats(messages: &[Message], on_fault: OnFault, parts: &[Part]) -> Resul
     Ok(())
 }
 
-/// The reason of a rejection by a rule whose reasons are [`REASONS`], or by the engine.
+/// Returns the reason of a rejection by a rule whose reasons are [`REASONS`], or by the engine.
 fn reason_of(rejection: &Rejection) -> &'static str {
     match rejection.cause {
         Cause::Rejected { reason, .. } => REASONS[reason],
@@ -362,7 +365,7 @@ fn check_rejection(
     Ok(())
 }
 
-/// Strings with every kind of character, now and then long ones.
+/// Strings with every kind of character, some of them long.
 fn texts() -> impl Strategy<Value = String> {
     prop_oneof![
         8 => prop::collection::vec(any::<char>(), 0..6).prop_map(String::from_iter),
@@ -386,7 +389,7 @@ fn cells() -> impl Strategy<Value = (u8, Vec<u8>)> {
     ]
 }
 
-/// Bytes that no cell of some kind may have, and arbitrary ones.
+/// Bytes that are wrong for cells of some kind, and arbitrary bytes.
 fn spoiled_bytes() -> impl Strategy<Value = Vec<u8>> {
     let spoiled: Vec<&[u8]> = vec![
         b"NaN",
@@ -426,12 +429,12 @@ fn spoiled_bytes() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Words that stand for nothing good: small, large and any.
+/// Numbers that are unlikely to be right: small, large and arbitrary ones.
 fn words() -> impl Strategy<Value = u32> {
     prop_oneof![0..8_u32, Just(u32::MAX), Just(1 << 31), any::<u32>()]
 }
 
-/// What one row answers if it keeps the contract.
+/// The answers to one row that keep the contract.
 fn sound() -> impl Strategy<Value = Outcome> {
     let column = || cells().prop_map(|(kind, bytes)| Column { kinds: vec![kind], ends: vec![bytes.len() as u32], bytes });
     let rejection = prop::option::weighted(0.2, (Just(0), 0..REASONS.len() as u32, prop::option::of(texts())));
@@ -448,7 +451,7 @@ enum Change {
     End(u32),
     Ends(Vec<u32>),
     Bytes(Vec<u8>),
-    /// Bytes whose length is told right.
+    /// Bytes whose length is stated correctly.
     Cell(Vec<u8>),
     Rejections(Vec<(u32, u32, Option<String>)>),
 }
@@ -486,7 +489,7 @@ fn changes() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// What a rule answers that nobody has tamed.
+/// Arbitrary answers of a rule.
 fn arbitrary() -> impl Strategy<Value = Outcome> {
     let column =
         (prop::collection::vec(prop_oneof![0..7_u8, any::<u8>()], 0..3), prop::collection::vec(words(), 0..3), spoiled_bytes());

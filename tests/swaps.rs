@@ -1,7 +1,7 @@
 //! Rules that are replaced while messages flow: sound ones, broken ones, and ones that turn out bad, in real processes.
 //!
-//! The files are changed as operators and their tools change them. What the commands of `weir rules` do is in `operating.rs`;
-//! what holds on a real Kafka, and where processes die, is in `tests/faults/swaps.rs`.
+//! The files are changed in the ways in which operators and their tools change them. The commands of `weir rules` are tested in
+//! `operating.rs`, and swaps on a real Kafka and with processes that die in `tests/faults/swaps.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -19,11 +19,11 @@ use crate::guest::{Guest, TRAP_IN_EARNEST};
 use crate::kafka::{Reader, Record, write};
 use crate::program::{Weir, command, eventually, field, within};
 
-/// From the change of a file until the new rules are live, compiling on a busy machine included.
+/// The time limit from the change of a file until the new rules are live. It includes compiling on a busy machine.
 const SECONDS: Duration = Duration::from_secs(60);
 /// The rule whose file is replaced.
 pub const RULE: &str = "device-filter";
-/// What this rule can be configured with, and rejects.
+/// A login that the shipped rules let pass.
 const LOGIN: &str = r#"{"app_version":"2.3.0","device_type":"iOS","timestamp":1}"#;
 
 /// A broker that outlives engines, and the folder in which they run.
@@ -53,7 +53,7 @@ impl Field {
         let basics = [
             ("WEIR_KAFKA_BROKERS", brokers.as_str()),
             ("WEIR_KAFKA_DELIVERY", "at-least-once"),
-            // This broker lets a group form anew only a session's time-out after its last member has left.
+            // With this broker a group can form anew only when a session timeout has passed since its last member left.
             ("WEIR_KAFKA_PROPERTIES_SESSION_TIMEOUT_MS", "1500"),
             ("WEIR_KAFKA_PROPERTIES_HEARTBEAT_INTERVAL_MS", "300"),
         ];
@@ -75,12 +75,12 @@ impl Field {
     }
 }
 
-/// The rule that fails on every message.
+/// Returns a rule that fails on every message.
 pub fn hostile() -> Vec<u8> {
     Guest::new(TRAP_IN_EARNEST).component()
 }
 
-/// The line that says that the set `hash` is live.
+/// Waits until the set `hash` is live, and returns the line of the log that says so.
 pub fn live(engine: &mut Weir, hash: &str) -> String {
     within(SECONDS, format_args!("{hash} is live: {:#?}", engine.lines()), || {
         let lines = engine.lines();
@@ -136,13 +136,13 @@ fn a_file_that_is_replaced_under_load_goes_live_and_nothing_is_lost_or_doubled()
     assert_eq!(engine.stop().code, Some(0));
 }
 
-/// A way to break what is in a folder, and what has to be said of it.
+/// A way to damage a folder: its name, the damage, and the words that the refusal has to contain.
 type Harm = (&'static str, fn(&Folder), [&'static str; 3]);
 
 const MODULE: &str = "(module)";
 const WASI: &str = r#"(component (import "wasi:clocks/wall-clock@0.2.0" (instance)))"#;
 
-/// What the file is called, why it can't be used, and what helps.
+/// The ways to damage a folder. The words are the name of the file, the reason and the remedy.
 const HARMS: [Harm; 19] = [
     ("truncated", |folder| put(folder, &shipped(RULE)[..30_000]), ["device-filter.wasm", "no sound", "weir build"]),
     (
@@ -215,7 +215,7 @@ fn dangling_link(folder: &Folder) {
     symlink("nowhere", folder.file(RULE)).unwrap();
 }
 
-/// Machine code of the rule, as the cache keeps it behind a digest.
+/// Returns machine code of a rule, taken from the cache, where a digest precedes it.
 fn precompiled() -> Vec<u8> {
     const DIGEST_BYTES: usize = 32;
     let folder = tempfile::tempdir().unwrap();
@@ -225,12 +225,12 @@ fn precompiled() -> Vec<u8> {
     fs::read(entry.path()).unwrap().split_off(DIGEST_BYTES)
 }
 
-/// Puts everything right with rules that were not there before. Returns their hash.
+/// Repairs the folder with rules that have not been in it before. Returns the hash of the set.
 pub fn mend(folder: &Folder, number: u8) -> String {
     if folder.file(RULE).is_dir() {
         fs::remove_dir(folder.file(RULE)).unwrap();
     }
-    // Not empty: that would be a file that was lost.
+    // The file is not left empty: an empty file would be taken for a lost one.
     folder.configure("# the defaults");
     folder.put(RULE, &variant(RULE, number));
     folder.hash()
@@ -306,7 +306,8 @@ fn a_change_of_what_the_configuration_says_of_rules_is_a_swap_and_nothing_else_i
     let mut outputs = field.outputs();
     let mut before = "";
     for (swaps, (text, other)) in all.into_iter().zip(others).enumerate() {
-        // What is no swap leaves no trace but that the next swap is the next one.
+        // A change that is no swap has no visible effect. So the test checks that the next swap that is seen is the next change
+        // of rules.
         field.folder.configure(&format!("{other}\n{before}"));
         field.log_in(1);
         outputs.count(2 * swaps + 1);
@@ -333,7 +334,7 @@ fn a_change_that_needs_a_restart_is_told_and_stays_in_the_status_until_it_is_tak
         let mut weir = command(env!("CARGO_BIN_EXE_weir"), field.folder.path());
         String::from_utf8(weir.args(["rules", "status", "--admin", &address]).args(arguments).output().unwrap().stdout).unwrap()
     };
-    // The environment has the brokers, and goes before the file.
+    // The environment names the brokers, and overrides the file.
     field.folder.configure("counts.every = \"7s\"\ntopics.output = \"elsewhere\"\nkafka.brokers = \"nowhere:1\"");
     let line = engine.line("taken only by a restart");
     assert!(line.contains("WARN") && line.ends_with(": topics.output, counts.every"), "{line}");
@@ -359,7 +360,7 @@ fn a_configuration_that_is_lost_changes_nothing_but_a_message() {
     fs::remove_file(field.folder.path().join("weir.toml")).unwrap();
     let line = engine.line("are refused");
     ["weir.toml", "put it back", "the defaults"].iter().for_each(|words| assert!(line.contains(words), "{words}: {line}"));
-    // As on a disk that is full.
+    // As happens on a disk that is full.
     field.folder.configure("");
     engine.line("weir.toml has become empty");
     field.folder.configure("[rules]\npipeline = [\"utc-enrichment\"]");
@@ -403,7 +404,7 @@ fn a_rule_that_fails_on_everything_is_taken_back_and_not_tried_again_until_it_ch
     assert!(letters.records.iter().all(|letter| letter.header("weir-ruleset") == Some(&bad)), "only the bad set failed");
     assert_eq!(engine.stop().code, Some(0));
 
-    // A restart does not forget.
+    // A restart keeps the verdict.
     let mut engine = field.engine();
     assert_eq!(self::field(&engine.line("rules: "), "ruleset"), good, "{:#?}", engine.lines());
     let line = engine.line("an earlier set of rules runs");
@@ -413,7 +414,7 @@ fn a_rule_that_fails_on_everything_is_taken_back_and_not_tried_again_until_it_ch
     assert_eq!(engine.stop().code, Some(0));
 }
 
-/// The rule that warns with each batch, except in the probe, where the clock stands at 0.
+/// A guest that warns with each batch. It does not do so in the probe, where the clock stands at 0.
 const TALKATIVE: &str = r#"
     (data (i32.const 24576) "how odd")
     (func $on_batch
@@ -450,7 +451,7 @@ fn a_set_that_was_on_trial_when_the_process_was_killed_stands_it_anew() {
     live(&mut engine, &bad);
     drop(engine);
 
-    // Also where nobody watches the folder.
+    // This holds even if the folder is not watched.
     let mut engine = field.start("run", &[("WEIR_RULES_WATCH", "false")]);
     assert_eq!(self::field(&engine.line("rules: "), "ruleset"), good, "{:#?}", engine.lines());
     live(&mut engine, &bad);
@@ -557,7 +558,7 @@ fn a_rule_that_rejects_nothing_any_more_is_taken_back_though_the_others_reject_m
     field.folder.put(RULE, &Guest::default().component());
     let empty = field.folder.hash();
     live(&mut engine, &empty);
-    // Of the bad ones that the simulator makes up by itself, this rule rejects a fifth.
+    // Of the bad logins that the simulator creates by default, this rule rejects a fifth.
     let simulator = Weir::start(&format!("simulate --brokers {} --count {LOGINS} --rate 3000", field.brokers()), &[]);
     let line = engine.line("rules are taken back");
     assert_eq!((self::field(&line, "failed"), self::field(&line, "back")), (empty, good));
@@ -607,7 +608,7 @@ fn processes_that_share_a_folder_share_the_verdict_of_a_trial() {
     field.folder.put(RULE, &hostile());
     let bad = field.folder.hash();
     engines.iter_mut().for_each(|engine| drop(live(engine, &bad)));
-    // One partition, and so one of the two, has messages.
+    // Only one partition has messages, so only one of the two processes gets any.
     write(&field.brokers(), "user-login", &vec![Record { value: Some(LOGIN.into()), ..Record::default() }; 150]);
     let all = |words: &str| engines.iter().map(|engine| count(&engine.lines(), words)).sum::<usize>();
     within(SECONDS, "one takes the rules back", || (all("rules are taken back") == 1).then_some(()));

@@ -1,4 +1,4 @@
-//! A configuration is taken or refused in one line that says why; nothing else happens.
+//! A configuration is accepted, or refused with one line that gives the reason. Nothing else happens.
 #![no_main]
 
 use std::path::Path;

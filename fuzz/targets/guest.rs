@@ -1,4 +1,4 @@
-//! Whatever a guest hands back is either refused or safe to use.
+//! The outcome of a guest is either refused or safe to use, whatever it contains.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

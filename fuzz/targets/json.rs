@@ -1,4 +1,4 @@
-//! The scanner takes no message that another JSON reader refuses, and finds the fields that the other one finds.
+//! The scanner accepts no message that another JSON reader refuses, and finds the fields that the other reader finds.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -26,7 +26,7 @@ fuzz_target!(|message: &[u8]| {
         assert_eq!(found.is_present(), expected.is_some(), "{name}");
         let mut column = Column::default();
         if found.push_cell(message, &mut column).is_err() {
-            continue; // Half of a surrogate pair is refused where it is read.
+            continue; // Half of a surrogate pair is refused when it is read.
         }
         match (Kind::from_byte(column.kind(0)), expected) {
             (Some(Kind::Text), Some(Value::String(text))) => assert_eq!(column.cell(0), text.as_bytes()),

@@ -1,4 +1,4 @@
-//! What a rule writes stands in the output, and all else stays as it was.
+//! The output has the field that a rule writes, and the rest of the message is unchanged.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! The metadata of a committed offset is read or refused, and what is read is written as it was understood.
+//! The metadata of a committed offset are read or refused. A state that was read is the same after it is written and read again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,8 +1,8 @@
-//! `weir apply`: the engine over a file or standard input, one message a line.
+//! `weir apply`: runs the engine over a file or standard input, with one message per line.
 //!
-//! The same pipeline as under Kafka, so what it says of a message is what production will do. A message's line is its
-//! offset, counted from 0, in partition 0; it has no key, no headers and no timestamp. Kafka is left out, and so are
-//! windows: the counts are one object at the end.
+//! The pipeline is the same as under Kafka, so its verdict on a message is the one that production will give. The number of a
+//! message's line, counted from 0, is its offset in partition 0. It has no key, no headers and no timestamp. Left out: Kafka, and
+//! windows. The counts are one object at the end.
 
 mod hint;
 mod input;
@@ -34,7 +34,7 @@ use hint::Hint;
 use input::Input;
 use output::Outputs;
 
-/// How often a long run says how far it is, on a terminal.
+/// The interval at which a long run reports its progress on a terminal.
 const PROGRESS: Duration = Duration::from_secs(1);
 
 /// Runs the command.
@@ -81,7 +81,7 @@ impl<R: Evaluate> Run<'_, R> {
         let mut progress = Progress::new();
         let (rows, bytes) = (self.config.kafka.batch.rows, self.config.kafka.batch.bytes);
         let mut goes_on = input.fill(&mut batch, rows, bytes)?;
-        // Not before: an input that can't be read costs nobody a file.
+        // Only now, so that no file is emptied if the input can't be read.
         outputs.begin()?;
         while goes_on {
             while !batch.is_empty() {
@@ -128,7 +128,7 @@ impl<R: Evaluate> Run<'_, R> {
     }
 }
 
-/// A rejection as it is written: a line of JSON.
+/// Returns a rejection as it is written: a line of JSON.
 fn rejection_line(batch: &Batch, rejection: &Rejection, rule: &str, reason: &str) -> serde_json::Value {
     let index = rejection.record as usize;
     let mut line = json!({ "line": batch.records()[index].offset + 1, "rule": rule, "reason": reason });
@@ -150,12 +150,12 @@ fn rejection_line(batch: &Batch, rejection: &Rejection, rule: &str, reason: &str
 struct Totals {
     lines: u64,
     passed: u64,
-    /// Lines that no rule has seen, for they are no message.
+    /// The lines that no rule has seen, because they are no message.
     unreadable: u64,
-    /// How often rules failed on a line.
+    /// The number of times that rules failed on a line.
     faults: u64,
     rejected: BTreeMap<String, u64>,
-    /// Faults of rules that the messages passed all the same.
+    /// The faults of rules that did not stop their messages from passing.
     forgiven: BTreeMap<String, u64>,
 }
 
@@ -180,7 +180,7 @@ impl Totals {
     }
 }
 
-/// Says how far a long run is, where somebody is watching.
+/// Reports the progress of a long run, if standard error is a terminal.
 struct Progress {
     last: Instant,
     watched: bool,
@@ -199,7 +199,7 @@ impl Progress {
     }
 }
 
-/// A file that is one, and no pipe or device: its device and inode.
+/// The device and inode of a regular file, which is neither a pipe nor a device.
 type Identity = (u64, u64);
 
 fn identity(file: &File) -> Option<Identity> {
@@ -210,14 +210,14 @@ fn identity_by(metadata: &Metadata) -> Option<Identity> {
     metadata.is_file().then(|| (metadata.dev(), metadata.ino()))
 }
 
-/// A file that is read, and that no output may go to.
+/// A file that is read. No output may be written to it.
 struct Source {
     identity: Identity,
-    /// What it is.
+    /// The role of the file, in words.
     words: String,
 }
 
-/// The input, the configuration and the rules, as far as they are files.
+/// Returns the input, the configuration and the rules, as far as they are regular files.
 fn sources(args: &cli::Apply, config: &Config, input: &Input) -> Vec<Source> {
     let file = |path: &Path| identity_by(&fs::metadata(path).ok()?);
     let configuration = config::locate(args.file.config.as_deref()).and_then(|path| file(&path));
@@ -227,12 +227,12 @@ fn sources(args: &cli::Apply, config: &Config, input: &Input) -> Vec<Source> {
     all.filter_map(|(identity, words)| Some(Source { identity: identity?, words })).collect()
 }
 
-/// Whether `path` stands for standard input or output.
+/// Returns whether `path` stands for standard input or output.
 fn is_standard(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// A standard stream as a file, to be buffered by us and not by lines.
+/// Returns a standard stream as a file, so that this program buffers it, and not the standard library, which buffers by lines.
 fn standard(stream: impl std::os::fd::AsFd) -> anyhow::Result<File> {
     Ok(File::from(stream.as_fd().try_clone_to_owned().context("failed to use a standard stream")?))
 }

@@ -1,5 +1,4 @@
-//! `weir check`: proves rule components as `weir run` would before it lets them see a message, and prints what they say of
-//! themselves.
+//! `weir check`: proves rule components as `weir run` does before a rule may see a record, and prints their manifests.
 
 use std::path::{Path, PathBuf};
 use std::slice;
@@ -17,7 +16,8 @@ use weir_wasm::rule::Rule;
 use weir_wasm::ruleset::{self, Proven};
 use weir_wasm::{Compiler, Runtime, lacking};
 
-/// What is wrong with a rule that answers otherwise when it is asked the same again. It imports nothing, so this is what tells.
+/// The warning about a rule that answers differently when the same rows are repeated. The imports of such a rule reveal nothing,
+/// so only repeated calls show the problem.
 const UNSTEADY: &str = "it answers the same rows otherwise when it is asked again: a rule has no randomness and no memory; likely \
     causes are the order of a `HashMap` or `HashSet` (a `BTreeMap` and a `BTreeSet` are sorted), a generator of random numbers \
     such as `fastrand`, and state that is kept from row to row, as in a `static` or a `Cell`";
@@ -46,7 +46,7 @@ pub fn check(args: &cli::Check, config: &Config) -> anyhow::Result<()> {
     }
 }
 
-/// The files that `path` stands for; where there are none it is itself, with the reason.
+/// Returns the files that `path` stands for. If there are none, returns `path` itself with the error.
 fn files(path: &PathBuf) -> Vec<(PathBuf, Option<anyhow::Error>)> {
     match definition::files(slice::from_ref(path)) {
         Ok(files) => files.into_iter().map(|file| (file, None)).collect(),
@@ -67,12 +67,13 @@ fn prove(runtime: &Runtime, file: &Path, config: &Config) -> anyhow::Result<Stri
     Ok(report(file, &defined, &proven))
 }
 
-/// Says something of `file` in one line, whatever its name is and whatever it has put into the words.
+/// Prints `words` about `file` in one line, and escapes control characters in the name and in the words.
 fn tell(file: &Path, words: &str) {
     eprintln!("{}", harmless(&format!("{}: {words}", file.display())));
 }
 
-/// How the configuration would run `file`: as the rule whose file or name it is, else with the defaults.
+/// Returns the settings with which the configuration would run `file`: those of the rule with this file or this name, or else the
+/// defaults.
 fn configuration(file: &Path, config: &Config) -> anyhow::Result<Rule> {
     let name = file.file_stem().and_then(|stem| stem.to_str()).context("the file's name is no name for a rule")?;
     let same = |rule: &&Rule| rule.file.canonicalize().is_ok_and(|known| file.canonicalize().is_ok_and(|file| file == known));

@@ -1,7 +1,7 @@
-//! The command line: what can be typed, and the help that teaches it.
+//! The command line: its arguments, and their help.
 //!
-//! Only shapes and words stand here. What a command does stands in the module of its name, and what it does not say itself
-//! comes from the configuration ([`crate::config`]), which has every default.
+//! This module contains only arguments and texts. The code of a command is in the module with its name. Settings that the command
+//! line does not give come from the configuration ([`crate::config`]), which has all defaults.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -64,7 +64,7 @@ pub struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// The same for a command that works with Kafka.
+    /// Reads the configuration for a command that uses Kafka, overridden by the environment of this process.
     pub fn load_for_kafka(&self) -> Result<Config, Invalid> {
         Config::load_for_kafka(config::locate(self.config.as_deref()).as_deref(), config::environment()?)
     }
@@ -75,7 +75,7 @@ impl ConfigFile {
         Config::load(config::locate(self.config.as_deref()).as_deref(), environment)
     }
 
-    /// The same for whoever reads it again later, in a process that runs with `running`.
+    /// Returns the source of the configuration, which is read again while a process runs with `running`.
     pub fn source(&self, running: Config) -> config::Source {
         config::Source::new(self.config.as_deref(), self.overrides.clone(), running)
     }
@@ -503,8 +503,8 @@ pub struct RulesPromote {
     pub interface: Interface,
 }
 
-/// What a process of this program is told that only compiles: the component comes on standard input, machine code goes to
-/// standard output. It is no command: nobody types it, and it is suggested to nobody.
+/// The arguments of a child process that only compiles: it reads the component from standard input, and writes machine code to
+/// standard output. It is an internal command: no help lists it, and no error suggests it.
 #[derive(Clone, Debug, Parser)]
 pub struct Compile {
     /// Address space, bytes
@@ -517,14 +517,15 @@ pub struct Compile {
 }
 
 impl Compile {
-    /// What this process was told, if it is such a one.
+    /// Returns the arguments of this process, if it was started only to compile.
     pub fn of_process() -> Option<Compile> {
         let is_one = std::env::args_os().nth(1).is_some_and(|first| first == COMPILING);
         is_one.then(|| Compile::parse_from(std::env::args_os().skip(1)))
     }
 }
 
-/// What was typed makes no sense, which only the command could tell: the exit code is the one for what clap refuses.
+/// The error for arguments that make no sense together, or that only the command can check. Its exit code is that of clap's
+/// errors.
 #[derive(Debug)]
 pub struct BadUsage(pub String);
 
@@ -536,7 +537,7 @@ impl fmt::Display for BadUsage {
 
 impl std::error::Error for BadUsage {}
 
-/// Whether whoever reads our output has had enough, as `head` has. That is no failure.
+/// Returns whether `error` means that the reader of the output has closed it, as `head` does. This is no failure.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     causes.map(io::Error::kind).any(|kind| kind == io::ErrorKind::BrokenPipe)
@@ -545,30 +546,30 @@ pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// Writes `text` to standard output, where results go.
 ///
 /// # Errors
-/// If that cannot be written; a reader that has gone away is among the causes, and no reason to panic.
+/// If the text can't be written. If the reader has closed the output, that is among the causes; it is no reason to panic.
 pub fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("failed to write to standard output")
 }
 
-/// A number from 0 to 1.
+/// Parses a number from 0 to 1.
 fn share(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }
 
-/// Whole seconds of a day at most, as a number, or with a unit as in `weir.toml`.
+/// Parses a number of whole seconds, at most a day: a plain number, or one with a unit as in `weir.toml`.
 fn seconds(text: &str) -> Result<u32, String> {
     let with_unit = || config::duration(text).filter(|duration| duration.subsec_nanos() == 0).map(|duration| duration.as_secs());
     let seconds = text.parse().ok().or_else(with_unit).filter(|seconds| (1..=86_400).contains(seconds));
     seconds.map(|seconds| seconds as u32).ok_or_else(|| "expected 1 to 86400 seconds, such as 90, 90s or 2m".to_owned())
 }
 
-/// A list of brokers, as in `kafka.brokers`.
+/// Checks a list of brokers, as in `kafka.brokers`.
 fn brokers(text: &str) -> Result<String, String> {
     config::check_brokers(text).map(|()| text.to_owned()).map_err(|expected| format!("expected {expected}"))
 }
 
-/// A host and a port, as they stand in the address of a page.
+/// Checks a host and a port, in the form in which a URL contains them.
 fn address(text: &str) -> Result<String, String> {
     let (host, port) = text.rsplit_once(':').unwrap_or_default();
     let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));

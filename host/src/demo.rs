@@ -1,7 +1,7 @@
-//! `weir demo`: an embedded broker, the simulator and the engine in one process, and a view of what they do.
+//! `weir demo`: an embedded broker, the simulator and the engine in one process, with a view of their work.
 //!
-//! Three threads: the engine as `weir run` has it, the simulator as `weir simulate` has it, and this one, which shows their
-//! snapshot and ends the other two. There is no special path through the engine: what is seen here is what runs elsewhere.
+//! There are three threads: the engine as in `weir run`, the simulator as in `weir simulate`, and the calling thread, which shows
+//! the snapshot and ends the other two. There is no special path through the engine: a demo runs the same code as production.
 
 mod home;
 mod scratch;
@@ -27,13 +27,13 @@ use weir_system::shutdown::Shutdown;
 
 use home::Home;
 
-/// Length of a window: short, so that counts appear soon.
+/// The length of a window. It is short, so that counts appear soon.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// How often the simulator looks whether the engine is ready.
+/// The interval at which the simulator checks whether the engine is ready.
 const READY_EVERY: Duration = Duration::from_millis(50);
 
-/// Runs the command until `q`, a signal, or its time is over.
+/// Runs the command until `q` is pressed, a signal arrives, or the time is over.
 ///
 /// # Errors
 /// If the rules cannot be loaded, the broker cannot be started, or the engine stops by itself.
@@ -56,16 +56,16 @@ pub fn demo(args: &cli::Demo) -> anyhow::Result<()> {
     view::farewell(&end, &mut io::stdout())
 }
 
-/// When to end the show.
+/// The conditions under which the demo ends.
 struct Curtain<'a> {
     shutdown: Shutdown,
     until: Option<Instant>,
-    /// Whether engine and simulator are at work.
+    /// The functions that return whether the engine and the simulator still run.
     players: [&'a dyn Fn() -> bool; 2],
 }
 
 impl Watch for Curtain<'_> {
-    /// Goes on while no shutdown is requested, time is left, and engine and simulator are at work.
+    /// Returns true as long as no shutdown is requested, time is left, and the engine and the simulator run.
     fn wait(&mut self, time: Duration) -> bool {
         let left = self.until.map_or(time, |until| until.saturating_duration_since(Instant::now()));
         self.shutdown.wait(time.min(left)) && time <= left && self.players.iter().all(|at_work| at_work())
@@ -74,7 +74,7 @@ impl Watch for Curtain<'_> {
 
 type Show<'a> = &'a mut dyn FnMut(&Stage, &mut dyn Watch) -> anyhow::Result<()>;
 
-/// Sets up the parts, lets `show` look at them until it returns, and ends them. Returns the last snapshot.
+/// Sets up the parts, lets `show` display them until it returns, and ends them. Returns the last snapshot.
 fn play(home: &Home, until: Option<Instant>, show: Show<'_>) -> anyhow::Result<Snapshot> {
     let Home { config, file, .. } = home;
     let stop = Shutdown::default();
@@ -96,7 +96,7 @@ fn play(home: &Home, until: Option<Instant>, show: Show<'_>) -> anyhow::Result<S
         let simulator = scope.spawn(|| simulator(config, &brokers, &stop_simulator, &snapshot));
         let players: [&dyn Fn() -> bool; 2] = [&|| !engine.is_finished(), &|| !simulator.is_finished()];
         let shown = show(&stage, &mut Curtain { shutdown: stop, until, players });
-        // The simulator first, so that the engine has a chance to read what was produced.
+        // Ends the simulator first, so that the engine can read the last records.
         let simulated = end(simulator, &stop_simulator, "simulator");
         end(engine, &stop_engine, "engine")?;
         simulated?;
@@ -105,7 +105,7 @@ fn play(home: &Home, until: Option<Instant>, show: Show<'_>) -> anyhow::Result<S
     Ok(snapshot.get())
 }
 
-/// How to swap the rules, for whoever watches.
+/// Returns the text that tells the operator how to swap the rules.
 fn invitation(home: &Home, admin: Option<SocketAddr>) -> String {
     let edit = format!("swap rules meanwhile: edit {}", home.edited.display());
     let usual = Config::default().admin.listen;
@@ -125,7 +125,7 @@ fn engine(config: &Config, at_work: AtWork, brokers: &str, shutdown: &Shutdown, 
 }
 
 fn simulator(config: &Config, brokers: &str, shutdown: &Shutdown, snapshot: &Shared) -> anyhow::Result<()> {
-    // A backlog from before the engine was ready would dwarf every rate that is shown.
+    // Waits for the engine: a backlog from before it was ready would distort every rate that is shown.
     while snapshot.get().partitions.is_empty() {
         if !shutdown.wait(READY_EVERY) {
             return Ok(());

@@ -1,14 +1,14 @@
 //! Weir, the program: a rule engine for Kafka whose rules are sandboxed WebAssembly components.
 //!
-//! The engine is in the crates below `host/crates`, which ARCHITECTURE.md maps. Here is what makes a program of it: what is typed and
-//! written, the commands, and what people see. Modules stand in the order in which they are best read.
+//! The engine is in the crates below `host/crates`; ARCHITECTURE.md has a map of them. This crate makes a program of it: the
+//! command line, the configuration, the commands, and their output. The modules are in the best order for reading.
 
-// What is typed and written, and what it means.
+// The command line and the configuration.
 pub mod cli;
 
 pub mod config;
 
-// What people see.
+// The log and the view.
 pub mod logging;
 
 pub mod view;

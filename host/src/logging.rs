@@ -1,7 +1,8 @@
-//! The log: plain lines on standard error, or, while a terminal view is on, the last of them in memory for it to show.
+//! The log: plain lines on standard error. While a terminal view is on, the last lines are kept in memory instead, and the view
+//! shows them.
 //!
-//! A line is time (UTC), level, module, message and fields. An event is one line, whatever rules, brokers and names of files have
-//! put into it. Standard output is never written to: it belongs to results.
+//! A line contains time (UTC), level, module, message and fields. An event is always one line, whatever rules, brokers and file
+//! names contribute to it. The log never uses standard output, which is reserved for results.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -22,27 +23,29 @@ use tracing_subscriber::{Layer, filter::Targets};
 use crate::config::Log;
 use weir_core::printable::harmless;
 
-/// How many lines are kept for a view.
+/// The most lines that are kept for a view.
 const KEPT_LINES: usize = 64;
-/// How long a complaint goes before other lines of a view.
+/// The time for which a warning or an error takes precedence over other lines in a view.
 const NEWS: Duration = Duration::from_secs(60);
-/// Where these come from only what is wrong is of interest, whatever the level: their details are for their own developers.
+/// The libraries of which only warnings and errors are logged, whatever the level is. Their details help only their own
+/// developers.
 const QUIET: [&str; 5] = ["wasmtime", "cranelift_codegen", "cranelift_wasm", "regalloc2", "mio"];
 
 /// Logs to standard error from now on. Only the first call of a process has an effect.
 pub fn start(log: &Log) {
     let ansi = io::stderr().is_terminal() && is_colourful(|name| std::env::var_os(name));
     let layer = tracing_subscriber::fmt::layer().fmt_fields(Fields).with_timer(Utc).with_ansi(ansi).with_writer(io::stderr);
-    // Fails if something logs already, which is well.
+    // Fails if a log has been started before, which does no harm.
     let _ = tracing_subscriber::registry().with(layer.with_filter(targets(log))).try_init();
 }
 
-/// Whether a terminal that calls itself `term` can be drawn on.
+/// Returns whether a view can be drawn on a terminal of the type `term`.
 pub(crate) fn can_draw(term: Option<&OsStr>) -> bool {
     term.is_some_and(|term| !term.is_empty() && term != "dumb")
 }
 
-/// Whether a terminal shows colours, and may, by what `variable` returns: TERM, and NO_COLOR (<https://no-color.org>).
+/// Returns whether colours can be used on a terminal. `variable` returns the values of the variables TERM and NO_COLOR
+/// (<https://no-color.org>).
 fn is_colourful(variable: impl Fn(&str) -> Option<OsString>) -> bool {
     let (term, no_color) = (variable("TERM"), variable("NO_COLOR"));
     can_draw(term.as_deref()) && no_color.is_none_or(|no_color| no_color.is_empty())
@@ -62,7 +65,7 @@ pub fn start_in_memory(log: &Log) -> Lines {
 pub struct Lines(Arc<Mutex<VecDeque<(Instant, String)>>>);
 
 impl Lines {
-    /// The line that matters most: the last complaint for as long as it is news, else the last line.
+    /// Returns the most important line: the last warning or error if it is recent, otherwise the last line.
     pub fn notable(&self) -> String {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_news = |(since, line): &&(Instant, String)| since.elapsed() < NEWS && is_complaint(line);
@@ -70,7 +73,7 @@ impl Lines {
     }
 }
 
-/// What `work` logs on this thread, on all levels.
+/// Returns the text that `work` logs on this thread, on all levels.
 #[cfg(test)]
 pub(crate) fn recorded(work: impl FnOnce()) -> String {
     let lines = Lines::default();
@@ -109,13 +112,13 @@ fn targets(log: &Log) -> Targets {
     Targets::new().with_default(log.level).with_targets(QUIET.map(|target| (target, quiet)))
 }
 
-/// Whether a line of a view's log, behind its time, is a warning or an error.
+/// Returns whether a line of a view's log is a warning or an error. The line begins with its time.
 pub fn is_complaint(line: &str) -> bool {
     let level = line.trim_start_matches(|next: char| next.is_ascii_digit() || next == ':').trim_start();
     level.starts_with("WARN ") || level.starts_with("ERROR ")
 }
 
-/// The message and the fields of an event as they are written by default, but escaped: others have their say in them.
+/// Formats the message and the fields of an event as by default, but escaped, because they contain text from other programs.
 struct Fields;
 
 impl<'writer> FormatFields<'writer> for Fields {
@@ -126,26 +129,26 @@ impl<'writer> FormatFields<'writer> for Fields {
     }
 }
 
-/// Hands on what is recorded, made harmless.
+/// A visitor that escapes each value and passes it on.
 struct Escaped<'a>(DefaultVisitor<'a>);
 
 impl Visit for Escaped<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
-            // It has no quotes.
+            // Debug formatting of `format_args!` adds no quotes to the message.
             "message" => self.record_debug(field, &format_args!("{value}")),
             _ => self.record_debug(field, &value),
         }
     }
 
-    /// All other values come here as well.
+    /// Handles all other types of values as well.
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let text = format!("{value:?}");
         self.0.record_debug(field, &format_args!("{}", harmless(&text)));
     }
 }
 
-/// `12:00:00`, for a line that has little room.
+/// The time as `12:00:00`, for lines with little room.
 struct TimeOfDay;
 
 impl FormatTime for TimeOfDay {
@@ -154,7 +157,7 @@ impl FormatTime for TimeOfDay {
     }
 }
 
-/// `2024-01-31T12:00:00.123Z`.
+/// The time as `2024-01-31T12:00:00.123Z`.
 struct Utc;
 
 impl FormatTime for Utc {

@@ -1,4 +1,4 @@
-//! The program: what was typed is dispatched, an error is printed once as a chain, and the exit code says which kind it was.
+//! The program: dispatches the command, prints an error once with its causes, and sets the exit code by the kind of error.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use weir::verify::NotVerified;
 use weir_core::printable::harmless;
 use weir_wasm::{Bounds, Refused, compile_standard_input};
 
-/// Exit code for bad usage or configuration; clap uses it as well.
+/// The exit code for bad usage or a bad configuration. clap uses the same code.
 const BAD_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -21,13 +21,13 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads our output has had enough, as `head` has: that is no failure of ours.
+        // The reader of the output has closed it, as `head` does. This is no failure.
         Err(error) if cli::is_broken_pipe(&error) => ExitCode::SUCCESS,
-        // The verdict has said it all.
+        // The verdict that was printed contains the reasons.
         Err(error) if error.is::<NotVerified>() => ExitCode::FAILURE,
         Err(error) => {
-            // One line, whatever a rule, a broker or a name has put into it. Where standard error is closed there is nobody to
-            // tell.
+            // Writes one line, even if a rule, a broker or a name contributes line breaks. A failed write is ignored, because
+            // standard error may be closed.
             let _ = writeln!(io::stderr(), "error: {}", harmless(&format!("{error:#}")));
             let is_bad_usage = error.is::<BadUsage>() || error.is::<Invalid>() || error.is::<Refused>();
             if is_bad_usage { ExitCode::from(BAD_USAGE) } else { ExitCode::FAILURE }
@@ -35,12 +35,17 @@ fn main() -> ExitCode {
     }
 }
 
-/// Bounds what the process keeps of memory that is free. Lets all threads share two heaps: glibc gives them up to eight for each
-/// processor, and each keeps the most that its threads ever held; those of the Kafka client come and go with its connections. Gives
-/// large blocks back to the system at once: glibc would take the next ones, up to 32 MiB each, from the heaps, and keep them there.
-/// What the environment says (`MALLOC_ARENA_MAX` and its like) wins.
+/// Bounds the free memory that the process keeps.
+///
+/// All threads share two heaps. By default glibc uses up to eight heaps for each processor, and each heap keeps the largest size
+/// that its threads ever needed. The threads of the Kafka client come and go with its connections.
+///
+/// Large blocks are returned to the system at once. By default glibc would take later blocks of up to 32 MiB each from the heaps,
+/// and keep them there.
+///
+/// Settings in the environment (such as `MALLOC_ARENA_MAX`) take precedence.
 fn bound_heaps() {
-    /// Larger than what a batch takes, and smaller than a component with its base64.
+    /// Larger than the buffers of a batch, and smaller than a component with its base64.
     #[cfg(target_env = "gnu")]
     const LARGE_BYTES: libc::c_int = 4 << 20;
     #[cfg(target_env = "gnu")]

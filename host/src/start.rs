@@ -1,4 +1,4 @@
-//! `weir run`: from the configuration to a running engine.
+//! `weir run`: starts the engine from the configuration.
 
 use anyhow::Context;
 
@@ -18,7 +18,7 @@ use weir_wasm::{Cache, Compiler, Occasion, Runtime};
 /// Runs the command until a signal ends it.
 ///
 /// # Errors
-/// If the rules cannot be loaded, or something is wrong with Kafka that waiting does not help.
+/// If the rules can't be loaded, or if Kafka reports an error that waiting can't resolve.
 pub fn start(args: &cli::Run) -> anyhow::Result<()> {
     let config = args.file.load_for_kafka()?;
     logging::start(&config.log);
@@ -26,7 +26,8 @@ pub fn start(args: &cli::Run) -> anyhow::Result<()> {
     if !links.is_empty() {
         tracing::info!("left aside, because Kubernetes sets them for Services: {}", links.join(", "));
     }
-    // Before what may take a while, so that a process which is asked to stop meanwhile ends well.
+    // Handles signals before any step that may take a while, so that a process that is asked to stop during such a step ends
+    // properly.
     let shutdown = Shutdown::default();
     shutdown.request_on_signals()?;
     let rules = Rules::load(&config, &args.file)?;
@@ -54,20 +55,20 @@ pub fn start(args: &cli::Run) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How many data loops a process has.
+/// The number of data loops in a process.
 const LOOPS: usize = 1;
 
-/// The rules to begin with, and what it takes to replace them.
+/// The first set of rules, and the loader that can replace it.
 pub(crate) struct Rules {
     first: Bootstrap,
     loader: Loader,
 }
 
 impl Rules {
-    /// Chooses, compiles and proves the rules to begin with, and says which they are.
+    /// Chooses, compiles and proves the first set of rules, and logs the names of the rules.
     ///
     /// # Errors
-    /// If there are none that can be used.
+    /// If there is no set that can be used.
     pub(crate) fn load(config: &Config, file: &cli::ConfigFile) -> anyhow::Result<Rules> {
         let runtime = Runtime::new(Cache::of_user())?.with_compiler(Compiler::child(&config.compile));
         let store = Store::open(config.rules.state.as_deref(), config.rules.history, &config.kafka.client.group)?;
@@ -80,10 +81,10 @@ impl Rules {
         Ok(Rules { loader, first })
     }
 
-    /// Starts the rules, and the loader, which ends with the last handle.
+    /// Starts instances of the rules, and the loader. The loader ends when the last handle is dropped.
     ///
     /// # Errors
-    /// If an instance or the loader's thread does not start.
+    /// If an instance or the loader's thread can't be started.
     pub(crate) fn start(self) -> anyhow::Result<(AtWork, Handle)> {
         let (loops, mut ends) = protocol::connect(LOOPS);
         let control = ends.pop().context("there is no data loop")?;
@@ -92,7 +93,7 @@ impl Rules {
     }
 }
 
-/// What a data loop begins with.
+/// The values with which a data loop begins.
 pub(crate) struct AtWork {
     pub(crate) rules: RuleInstances,
     pub(crate) why: Why,

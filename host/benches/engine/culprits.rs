@@ -1,7 +1,9 @@
-//! What it costs to find the messages that a rule fails on: a batch with one culprit and with ten, against one without.
+//! The cost of finding the records on which a rule fails: batches with one and with ten faulting records, against a batch with
+//! none.
 //!
-//! The shipped rules fail on nothing, so a rule made for this follows them. It traps on logins that are marked, and its store is
-//! as large as theirs. The time for fresh stores of the shipped rules is shown beside, since that is what a trap costs most.
+//! The shipped rules fail on no record, so a rule made for this benchmark follows them. It traps on marked logins, and its store
+//! is as large as theirs. The time for a fresh store with a rule is shown too, because a fresh store is the largest part of what
+//! a trap costs.
 
 use std::fs;
 use std::time::Instant;
@@ -16,14 +18,14 @@ use weir_wasm::ruleset::RuleSet;
 
 use crate::guest::Guest;
 
-/// Messages of a batch.
+/// The number of records in a batch.
 const ROWS: usize = 1_000;
-/// How often each batch is judged, turn by turn.
+/// The number of times that each batch is processed, in turns.
 const ROUNDS: usize = 30;
-/// How many culprits are in a batch.
+/// The numbers of faulting records in the three batches.
 const CULPRITS: [usize; 3] = [0, 1, 10];
 
-/// Traps on messages whose `x` is null, except in the probe, where the clock stands at 0.
+/// A rule that traps on records whose `x` is null, except in the probe, where the clock is at 0.
 const TRAPS: &str = "
     (func $on_null (param $row i32) (if (i64.ne (global.get $processed_at) (i64.const 0)) (then (unreachable))))";
 
@@ -55,7 +57,7 @@ pub fn measure(config: &Config) -> anyhow::Result<Value> {
     Ok(json!({ "clean_us": round(clean), "one": round(one / clean), "ten": round(ten / clean), "store_us": round(store) }))
 }
 
-/// Logins that pass, `culprits` of them marked.
+/// Returns a batch of logins that the shipped rules pass. `culprits` of them are marked as faulting records.
 fn batch(culprits: usize) -> Batch {
     let mut batch = Batch::new("user-login");
     batch.processed_at = 1_700_000_000_000;
@@ -70,7 +72,7 @@ fn batch(culprits: usize) -> Batch {
     batch
 }
 
-/// Microseconds to start all rules.
+/// Returns the time to start all rules, in microseconds.
 fn start(rules: &RuleSet) -> anyhow::Result<f64> {
     let started = Instant::now();
     rules.instantiate()?;

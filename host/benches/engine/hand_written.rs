@@ -1,8 +1,8 @@
-//! The three rules as one function, written for speed: from the message to the output with nothing in between.
+//! The three rules as one function, written for speed: it goes from the message to the output with no steps in between.
 //!
-//! It uses the engine's own strict JSON scanner, or the comparison would be one of parsers, and reads the members where
-//! they stand. What the rules can be configured to do, and members of unusual types, it treats only as far as the default
-//! configuration and the simulator's logins need.
+//! It uses the engine's own strict JSON scanner, because otherwise this would be a comparison of parsers. It reads the fields in
+//! place. It supports configurations of the rules, and fields of unusual types, only as far as the default configuration and the
+//! simulator's logins need.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ impl Default for HandWritten {
         let mut projection = Projection::default();
         let mut want = |name| projection.want(name).expect("a plain name");
         let (app_version, device_type, timestamp) = (want("app_version"), want("device_type"), want("timestamp"));
-        // Known to be absent from the simulator's logins, and wanted so that a duplicate would be seen.
+        // They are known to be absent from the simulator's logins, and are wanted only so that a duplicate would be seen.
         let _added = (want("timestamp_in_utc"), want("processed_time"));
         HandWritten {
             layout: vec![Found::default(); projection.nodes()],
@@ -93,7 +93,7 @@ impl Contender for HandWritten {
 }
 
 impl HandWritten {
-    /// Judges one message: where its device type stands, or why it goes no further.
+    /// Processes one message. Returns the position of its device type, or the reason and detail of its rejection.
     fn one(&mut self, message: &[u8], processed_time: &str) -> Result<u32, (&'static str, String)> {
         self.projection.scan(message, &mut self.layout).map_err(|problem| (problem.reason().name(), problem.to_string()))?;
         let text = |found: Found| &message[found.start as usize + 1..found.end as usize - 1];
@@ -141,7 +141,7 @@ impl HandWritten {
     }
 }
 
-/// A version of up to three numbers.
+/// Returns the numbers of a version that has at most three of them.
 fn version(text: &[u8]) -> Option<[u64; 3]> {
     let mut version = [0; 3];
     let mut parts = text.split(|byte| *byte == b'.');
@@ -161,8 +161,8 @@ fn integer(text: &[u8]) -> Option<u64> {
     text.iter().try_fold(0, |number: u64, byte| byte.is_ascii_digit().then(|| number * 10 + u64::from(byte - b'0')))
 }
 
-/// `%Y-%m-%d %H:%M:%S`. The date from the days since the epoch by Howard Hinnant's `civil_from_days`
-/// (<https://howardhinnant.github.io/date_algorithms.html>).
+/// Returns the time in the format `%Y-%m-%d %H:%M:%S`. The date is computed from the days since the epoch by Howard Hinnant's
+/// `civil_from_days` (<https://howardhinnant.github.io/date_algorithms.html>).
 fn utc(seconds: u64) -> [u8; 19] {
     let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
     let (era, day_of_era) = (days / 146_097, days % 146_097);

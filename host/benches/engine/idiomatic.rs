@@ -1,4 +1,5 @@
-//! The three rules as one would write them first: `serde_json::Value` in, checks, chrono, `Value` out.
+//! The three rules as a first version would be written: parse to `serde_json::Value`, check, format the time with chrono, write
+//! the `Value`.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -74,7 +75,7 @@ fn judge(message: &[u8], processed_at: i64) -> Result<(String, Vec<u8>), Rejecti
     Ok((device, output))
 }
 
-/// A version as its numbers, at least three.
+/// Returns the numbers of a version, at least three.
 fn parse_version(text: &str) -> Option<Vec<u64>> {
     let mut numbers: Vec<u64> = text.split('.').map(|part| part.parse().ok()).collect::<Option<_>>()?;
     numbers.resize(numbers.len().max(3), 0);

@@ -1,10 +1,10 @@
-//! What a record costs: the engine with the rules in Wasm, the same engine with the same rules compiled natively, native
-//! Rust written by hand for these three rules, and native Rust as one would write it first.
+//! The cost of a record in four ways: the engine with the rules in Wasm, the same engine with the same rules compiled natively,
+//! native Rust written by hand for these three rules, and native Rust as a first version would be written.
 //!
-//! All four judge the same simulated logins, in batches, on one core, from the message in memory to the output in memory;
-//! they are first checked to give the same answers. Times are the best of several interleaved rounds, because what a shared
-//! machine adds is never negative. Then the rules in Wasm are held against the same without limits,
-//! and rules are swapped while messages are judged. Needs the rules in `rules/dist`; `make bench` builds them.
+//! All four process the same simulated logins, in batches, on one core, from the message in memory to the output in memory. First
+//! it is checked that they give the same answers. Times are the best of several interleaved rounds, because the disturbance by a
+//! shared machine is never negative. Then the rules in Wasm are compared with the same rules without limits, and rules are
+//! swapped while records are processed. Needs the rules in `rules/dist`; `make bench` builds them.
 
 mod culprits;
 #[path = "../../../tests/guest.rs"]
@@ -35,28 +35,28 @@ use weir_wasm::Runtime;
 const RECORDS: usize = 100_000;
 const BATCH_ROWS: usize = 1_000;
 const ROUNDS: usize = 9;
-/// Pairs of measurements, with and without limits.
+/// The number of pairs of measurements, with and without limits.
 const LIMIT_ROUNDS: usize = 15;
-/// Passes of each over all records; the best one counts.
+/// The number of passes of each measurement over all records. The best pass counts.
 const LIMIT_PASSES: usize = 3;
-/// Rows of a batch while rules are swapped: the most that a batch has by default, as under full load.
+/// The number of rows in a batch while rules are swapped. It is the most that a batch has by default, as under full load.
 const SWAPPED_ROWS: usize = 20_000;
-/// The clock of the first batch, milliseconds since the epoch; each later batch begins a millisecond after the one before.
+/// The clock of the first batch, in milliseconds since the epoch. Each later batch begins a millisecond after the one before.
 const BEGIN: i64 = 1_767_225_600_000;
 
-/// A way to judge logins.
+/// A way to process logins.
 trait Contender {
-    /// Judges a batch and keeps the answers until the next one.
+    /// Processes a batch, and keeps the answers until the next batch.
     fn judge(&mut self, batch: &Batch);
 
-    /// The answers to the last batch.
+    /// Returns the answers to the last batch.
     fn answers(&self, batch: &Batch) -> Answers;
 
-    /// Passed records by device type, since the start.
+    /// Returns the number of passed records by device type, since the start.
     fn counts(&self) -> BTreeMap<String, u64>;
 }
 
-/// What became of a batch, for comparison.
+/// The answers to a batch, for comparison.
 #[derive(Debug, Default, PartialEq)]
 struct Answers {
     /// (record, new value)
@@ -65,7 +65,7 @@ struct Answers {
     rejections: Vec<(u32, String, Option<String>)>,
 }
 
-/// The engine, however its rules are run.
+/// The engine, with any way to run its rules.
 struct Engine<R> {
     pipeline: Pipeline<R>,
     counts: Counts,
@@ -115,7 +115,7 @@ fn main() -> anyhow::Result<()> {
         ("idiomatic", Box::new(idiomatic::Idiomatic::default())),
     ];
     check_agreement(&mut contenders, &batches)?;
-    // As a test it sees to that alone.
+    // As a test this program checks only the agreement.
     if !std::env::args().any(|argument| argument == "--bench") {
         return Ok(());
     }
@@ -144,7 +144,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The default configuration, on the rules that were built here.
+/// Returns the default configuration, with the rules that were built here.
 fn configuration() -> anyhow::Result<Config> {
     let dist = Path::new(env!("CARGO_MANIFEST_DIR")).join("../rules/dist");
     let mut config = Config::load(None, config::environment()?)?;
@@ -155,7 +155,7 @@ fn configuration() -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// Simulated logins, a tenth of them bad. Of the bad ones, those on which two JSON libraries may disagree are left out.
+/// Returns simulated logins, a tenth of them bad. Bad logins on which two JSON libraries may disagree are left out.
 fn logins(rows: usize) -> anyhow::Result<Vec<Batch>> {
     let kinds = BAD_KINDS.iter().map(|name| bad::find(name)).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
     let mut logins = Logins::new(&Options { kinds, ..Options::default() });
@@ -173,7 +173,7 @@ fn logins(rows: usize) -> anyhow::Result<Vec<Batch>> {
 const BAD_KINDS: [&str; 6] =
     ["missing-app-version", "old-version", "malformed-version", "millis-timestamp", "other-device", "truncated-json"];
 
-/// Sees to it that all contenders do the same work.
+/// Checks that all contenders do the same work.
 fn check_agreement(contenders: &mut [(&str, Box<dyn Contender>); 4], batches: &[Batch]) -> anyhow::Result<()> {
     for batch in batches {
         contenders.iter_mut().for_each(|(_, contender)| contender.judge(batch));
@@ -187,7 +187,8 @@ fn check_agreement(contenders: &mut [(&str, Box<dyn Contender>); 4], batches: &[
     Ok(())
 }
 
-/// Equal in value: a JSON library may spell what it writes otherwise, and words its errors otherwise.
+/// Returns whether two answers are equal in value. A JSON library may write the same value in another way, and word its errors
+/// otherwise.
 fn alike(engine: &Answers, other: &Answers) -> bool {
     let values = |answers: &Answers| -> Vec<(u32, Option<Value>)> {
         answers.outputs.iter().map(|(record, value)| (*record, serde_json::from_slice(value).ok())).collect()
@@ -205,7 +206,7 @@ fn difference(left: &Answers, right: &Answers) -> String {
     format!("{:?}, {rejection:?}", output.map(|(left, right)| (text(left), text(right))))
 }
 
-/// Nanoseconds a record, the best round of each.
+/// Returns the nanoseconds per record in the best round of each contender.
 fn measure(contenders: &mut [(&str, Box<dyn Contender>); 4], batches: &[Batch]) -> [f64; 4] {
     let mut best = [f64::INFINITY; 4];
     for _ in 0..ROUNDS {
@@ -216,15 +217,15 @@ fn measure(contenders: &mut [(&str, Box<dyn Contender>); 4], batches: &[Batch]) 
     best
 }
 
-/// Nanoseconds a record.
+/// Returns the nanoseconds per record of one pass over all records.
 fn pass(contender: &mut dyn Contender, batches: &[Batch]) -> f64 {
     let started = Instant::now();
     batches.iter().for_each(|batch| contender.judge(batch));
     started.elapsed().as_nanos() as f64 / RECORDS as f64
 }
 
-/// How much longer the rules take with their limits than without, the median over pairs. Each pair has stores of its own: where
-/// their memory happens to lie matters more than the limits do.
+/// Returns the time of the rules with their limits divided by the time without, as the median over pairs. Each pair has stores of
+/// its own, because the place of their memory matters more than the limits do.
 fn limits(batches: &[Batch]) -> anyhow::Result<f64> {
     let config = configuration()?;
     let (limited, unlimited) =
@@ -239,7 +240,7 @@ fn limits(batches: &[Batch]) -> anyhow::Result<f64> {
         });
         ensure!(with == without, "the rules differ without limits");
         let mut nanos = [0.0; 2];
-        // Whoever comes second finds a warmer machine.
+        // The order alternates, because the second contender finds a warmer machine.
         for index in [round % 2, 1 - round % 2] {
             nanos[index] = (0..LIMIT_PASSES).map(|_| pass(pair[index].as_mut(), batches)).fold(f64::INFINITY, f64::min);
         }

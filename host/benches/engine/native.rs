@@ -1,4 +1,4 @@
-//! The three rules compiled natively, behind the same engine: the price of the sandbox is the difference.
+//! The three rules compiled natively, in the same engine. The difference to the rules in Wasm is the price of the sandbox.
 
 use weir_core::column::Column;
 use weir_core::pipeline::OnFault;
@@ -7,10 +7,10 @@ use weir_rule::abi::{self, Loaded};
 
 type Rule = Box<dyn Fn(&abi::Batch) -> abi::Outcome>;
 
-/// A rule in this process.
+/// A rule that runs natively in this process.
 pub struct Native(Rule);
 
-/// A pipeline of the three rules with their default configurations.
+/// Returns a pipeline of the three rules with their default configurations.
 pub fn pipeline() -> anyhow::Result<Pipeline<Native>> {
     let stages = vec![
         stage::<validation::Validation>()?,

@@ -1,9 +1,9 @@
-//! What swaps of rules cost those who only want their messages judged: throughput, the longest pause, and the time from a file
-//! that is written until it is live.
+//! The cost of swaps of rules for the records that are being processed: throughput, the longest pause, and the time from writing
+//! a file until its set is live.
 //!
-//! The real loader watches a folder, compiles each new component in a child process, proves it and hands it over. In the data
-//! loop's place is the least that takes a set between two batches; there is no Kafka. Spells with swaps and without take turns,
-//! so that both see the same machine.
+//! The real loader watches a folder, compiles each new component in a child process, proves it and hands it over. The data loop
+//! is replaced by the least code that takes over a set between two batches. There is no Kafka. Periods with swaps and periods
+//! without take turns, so that both see the same state of the machine.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,27 +24,27 @@ use weir_wasm::{Bounds, Cache, Compiler, Occasion, Runtime};
 
 /// The rule that is replaced.
 const RULE: &str = "device-filter";
-/// Time between two swaps.
+/// The time between two swaps.
 const PACE: Duration = Duration::from_millis(500);
-/// How long rules are swapped, or left alone, at a time.
+/// The length of a period in which rules are swapped, or left alone.
 const SPELL: Duration = Duration::from_secs(3);
-/// How often each of the two.
+/// The number of periods of each kind.
 const ROUNDS: usize = 5;
-/// How long a written file may take to be live before this gives up.
+/// The most time from writing a file until its set is live. After it the benchmark fails.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// What a spell may take longer, until its last swap is live.
+/// The time by which a period may be exceeded until its last swap is live.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// What the data loop has seen in a spell.
+/// The measurements of the data loop in one period.
 #[derive(Default)]
 struct Spell {
     records: u64,
     time: Duration,
-    /// Of each turn: a batch, and the set that was taken before it.
+    /// The time of each turn without a swap: of one batch.
     turns: Vec<Duration>,
-    /// Of each turn in which a set was taken.
+    /// The time of each turn with a swap: of one batch, and of taking over the set before it.
     taking: Vec<Duration>,
-    /// From a written file until its set was taken.
+    /// The time from writing each file until its set was taken over.
     live: Vec<Duration>,
 }
 
@@ -93,7 +93,7 @@ pub fn measure(batches: &[Batch]) -> anyhow::Result<Value> {
 
 type Started = (RuleInstances, Writer, LoopEnd, Handle);
 
-/// A loader at work in `folder`, with the shipped rules to begin with.
+/// Starts a loader in `folder`, with the shipped rules to begin with.
 fn start(folder: &Path) -> anyhow::Result<Started> {
     let rules = folder.join("rules");
     fs::create_dir(&rules)?;
@@ -101,7 +101,7 @@ fn start(folder: &Path) -> anyhow::Result<Started> {
         fs::copy(&rule.file, rules.join(format!("{}.wasm", rule.name)))?;
     }
     let file = folder.join("weir.toml");
-    // No trial: nobody commits here.
+    // No trial, because this benchmark commits nothing.
     fs::write(&file, "[rules]\nfolder = \"rules\"\nstate = \"state\"\n[trial]\nrecords = 0\n")?;
     let config = Config::load(Some(&file), config::environment()?)?;
     let program = env!("CARGO_BIN_EXE_weir").into();
@@ -117,14 +117,15 @@ fn start(folder: &Path) -> anyhow::Result<Started> {
     Ok((judge, Writer { folder: rules, component }, ends.remove(0), handle))
 }
 
-/// Writes components that nobody has seen yet.
+/// Writes components that the loader has not seen yet.
 struct Writer {
     folder: std::path::PathBuf,
     component: Vec<u8>,
 }
 
 impl Writer {
-    /// A component with a custom section more is another one, and does the same.
+    /// Writes the component with one more custom section, so that it is another component that does the same. Returns the time of
+    /// writing.
     fn write(&self, number: u32) -> anyhow::Result<Instant> {
         let mut component = self.component.clone();
         component.extend([0, 6, 1, b'n']);
@@ -136,7 +137,7 @@ impl Writer {
     }
 }
 
-/// Judges batches for a spell, and takes the sets that come meanwhile.
+/// Processes batches for one period, and takes over the sets that come meanwhile.
 fn spell(
     judge: &mut RuleInstances,
     batches: &[Batch],
@@ -176,7 +177,7 @@ fn judge_for_a_spell(
     spell
 }
 
-/// Takes a set if one has come, as the data loop does between two transactions.
+/// Takes over a set if one has come, as the data loop does between two transactions. Returns whether one has come.
 fn take(judge: &mut RuleInstances, control: &LoopEnd, seen: &Sender<Instant>) -> bool {
     let Ok(Command::Activate(next)) = control.commands.try_recv() else { return false };
     let hash = next.rules.hash().to_owned();
@@ -186,7 +187,7 @@ fn take(judge: &mut RuleInstances, control: &LoopEnd, seen: &Sender<Instant>) ->
     true
 }
 
-/// Writes a file at the pace, and waits until each is live. Returns how long that took.
+/// Writes a file at the pace, and waits until each file is live. Returns the times that this took.
 fn operate(writer: &Writer, number: &mut u32, seen: &Receiver<Instant>) -> anyhow::Result<Vec<Duration>> {
     let (begun, mut live) = (Instant::now(), Vec::new());
     while begun.elapsed() + PACE <= SPELL + LOOK {

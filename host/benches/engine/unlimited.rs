@@ -1,8 +1,8 @@
-//! The three rules in Wasm without any limit: no deadline in the compiled code, no limiter, no bound on results. What limits
-//! cost is the difference.
+//! The three rules in Wasm without any limit: no deadline in the compiled code, no limiter, no bound on results. The difference
+//! to the engine is what limits cost.
 //!
-//! It is the least that runs a rule. What the engine does besides, such as starting anew after a trap, is left out: honest
-//! rules don't need it.
+//! This is the least code that runs a rule. Other things that the engine does are left out, such as a restart after a trap: sound
+//! rules do not need them.
 
 use std::fs;
 
@@ -32,7 +32,7 @@ pub struct Unlimited {
     rule: Rule,
 }
 
-/// Hears nothing of what rules log.
+/// Ignores what rules log.
 struct Silent;
 
 impl types::Host for Silent {}
@@ -41,7 +41,7 @@ impl Host for Silent {
     fn log(&mut self, _: Level, _: String) {}
 }
 
-/// Compiled rules.
+/// The compiled rules.
 pub struct Rules {
     engine: Engine,
     linker: Linker<Silent>,
@@ -61,7 +61,7 @@ impl Rules {
         Ok(Rules { rules: rules.iter().map(compile).collect::<anyhow::Result<_>>()?, engine, linker })
     }
 
-    /// A pipeline with fresh instances.
+    /// Returns a pipeline with fresh instances.
     pub fn instantiate(&self) -> anyhow::Result<Pipeline<Unlimited>> {
         let stages = self.rules.iter().map(|(component, config)| self.stage(component, config));
         Pipeline::new(stages.collect::<anyhow::Result<_>>()?, "device_type").map_err(anyhow::Error::msg)

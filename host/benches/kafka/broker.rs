@@ -1,8 +1,8 @@
-//! An Apache Kafka for the length of a benchmark: one node in KRaft mode, on free ports of the loopback interface.
+//! An Apache Kafka broker for the length of a benchmark: one node in KRaft mode, on free ports of the loopback interface.
 //!
-//! Its jars are where `scripts/kafka` puts them. It keeps its data in a folder that is removed with it. What it leaves out:
-//! replication, and the 3 s that a broker waits by default for more members of a new group, as Kafka's own
-//! `config/server.properties` does.
+//! Its jars are in the folder of `scripts/kafka`. It keeps its data in a folder that is removed with it. It leaves out
+//! replication, and the 3 s that a broker by default waits for more members of a new group. Kafka's own
+//! `config/server.properties` leaves them out, too.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -16,15 +16,15 @@ use tempfile::TempDir;
 use super::process::{Process, eventually};
 use super::topics;
 
-/// Most memory of the Java heap.
+/// The most memory of the Java heap.
 const HEAP: &str = "-Xmx1g";
-/// How long the broker may take to answer.
+/// The most time in which the broker has to answer after its start.
 const UP: Duration = Duration::from_secs(60);
 
-/// A running broker. It ends when this is dropped.
+/// A running broker. It ends when this value is dropped.
 pub struct Broker {
     pub process: Process,
-    /// Where clients find it.
+    /// The address for clients.
     pub address: String,
     _folder: TempDir,
 }
@@ -69,7 +69,7 @@ fn settings(folder: &Path, port: u16, controller: u16) -> String {
     )
 }
 
-/// The folder with the jars.
+/// Returns the folder with the jars.
 fn jars() -> anyhow::Result<PathBuf> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("kafka");
     let versions = fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());

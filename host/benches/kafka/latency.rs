@@ -1,7 +1,7 @@
-//! What one login waits, from its append to its output, at a modest rate; and what a start costs.
+//! The time from the append of one login to its output, at a modest rate, and the cost of a start.
 //!
 //! The key of each login is the time at which it was handed to the producer, by a clock of this process. The reader, which sees
-//! only what is committed, holds it against the same clock. The producer's own way to the broker is in the figure.
+//! only what is committed, compares the key with the same clock. So the figure contains the producer's own way to the broker.
 
 use std::time::{Duration, Instant};
 
@@ -16,20 +16,20 @@ use super::process::{Process, eventually};
 use super::topics::{self, PARTITIONS};
 use super::{Contender, Task, logins, median};
 
-/// Logins a second.
+/// The number of logins per second.
 pub const RATE: u32 = 1_000;
-/// For how long they come, in seconds.
+/// The time for which logins are sent, in seconds.
 const SECONDS: u32 = 30;
-/// How long the first output may take, and how long the last one after the last login.
+/// The most time until the first output, and from the last login to the last output.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// After this time without a login a process is idle.
+/// The time without a login after which a process is idle.
 const IDLE: Duration = Duration::from_secs(5);
-/// How often the start is measured.
+/// The number of times that the start is measured.
 const STARTS: usize = 5;
-/// How long an answer of the broker or a poll may take.
+/// The most time that an answer of the broker may take.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// How long logins took, in milliseconds.
+/// The times that logins took, in milliseconds.
 pub struct Latency {
     pub median: f64,
     pub p99: f64,
@@ -42,7 +42,7 @@ impl Latency {
     }
 }
 
-/// A contender on topics of its own, with a producer before it and a reader behind it.
+/// A contender on topics of its own, with a producer for its input and a reader of its output.
 struct Bench<'a> {
     task: Task<'a>,
     contender: &'a Contender,
@@ -72,7 +72,7 @@ impl<'a> Bench<'a> {
         Process::start(self.contender.command(&self.task)?, self.contender.name)
     }
 
-    /// Hands a good login to the producer, with the time for its key.
+    /// Hands a good login to the producer, with the present time as its key.
     fn send(&self, partition: i32, value: &[u8]) -> anyhow::Result<()> {
         let key = self.clock.elapsed().as_nanos().to_string();
         let record = BaseRecord::to(&self.task.input).partition(partition).key(&key).payload(value);
@@ -81,7 +81,7 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// How long ago the login of the next output was sent, if there is one within `wait`.
+    /// Returns the time since the login of the next output was sent. Returns None if there is no output within `wait`.
     fn receive(&self, wait: Duration) -> anyhow::Result<Option<Duration>> {
         let Some(message) = self.reader.poll(wait).transpose()? else { return Ok(None) };
         let now = self.clock.elapsed();
@@ -89,7 +89,7 @@ impl<'a> Bench<'a> {
         Ok(Some(now.saturating_sub(Duration::from_nanos(key.parse()?))))
     }
 
-    /// Sends a login to each partition, and sees them all come out. Returns when the first did.
+    /// Sends a login to each partition, and waits until all of them come out. Returns the time at which the first came out.
     fn warm_up(&self, process: &mut Process) -> anyhow::Result<Instant> {
         let login = logins(0.0)?.next().and_then(|login| login.value).context("no login was made up")?;
         (0..PARTITIONS).try_for_each(|partition| self.send(partition, &login))?;
@@ -102,7 +102,7 @@ impl<'a> Bench<'a> {
         first.context("there are no partitions")
     }
 
-    /// Sends logins at the rate, from a thread of its own, and takes the time of their outputs.
+    /// Sends logins at the rate, from a thread of its own, and measures the times of their outputs.
     fn run(&self) -> anyhow::Result<Vec<f64>> {
         let count = (RATE * SECONDS) as usize;
         let values: Vec<Vec<u8>> = logins(0.0)?.take(count).filter_map(|login| login.value).collect();
@@ -130,7 +130,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// The latency at [`RATE`].
+/// Returns the latency at [`RATE`].
 pub fn measure(broker: &Broker, contender: &Contender) -> anyhow::Result<Latency> {
     let bench = Bench::new(broker, contender, "latency")?;
     let mut process = bench.start()?;
@@ -142,7 +142,7 @@ pub fn measure(broker: &Broker, contender: &Contender) -> anyhow::Result<Latency
     Ok(Latency { median: at(0.5), p99: at(0.99), max: at(1.0) })
 }
 
-/// The resident memory of a process that has seen no login yet.
+/// Returns the resident memory of a process that has seen no login yet, in MiB.
 pub fn idle_mebibytes(broker: &Broker, contender: &Contender) -> anyhow::Result<f64> {
     let bench = Bench::new(broker, contender, "idle")?;
     let process = bench.start()?;
@@ -152,7 +152,7 @@ pub fn idle_mebibytes(broker: &Broker, contender: &Contender) -> anyhow::Result<
     Ok(found)
 }
 
-/// Seconds from the start of a process to its first output, where the group is there and a login waits.
+/// Returns the seconds from the start of a process to its first output. The group exists already, and a login waits.
 pub fn start_to_first_output(broker: &Broker, contender: &Contender) -> anyhow::Result<f64> {
     let bench = Bench::new(broker, contender, "start")?;
     let mut process = bench.start()?;

@@ -1,12 +1,12 @@
-//! What Weir costs on a real Apache Kafka: exactly once and at least once, against a bare relay that does nothing with the
-//! messages, and against the same job in Python.
+//! The cost of Weir on a real Apache Kafka: exactly once and at least once, against a bare relay that does nothing with the
+//! records, and against the same job in Python.
 //!
-//! All on this machine, over the same simulated logins. Weir and the relays run over all of them, in interleaved rounds, each
-//! with a fresh group and fresh topics; figures are medians, and ratios are medians of the ratios within a round, because a
-//! shared machine is not equally fast all the time. Python runs once, over fewer logins.
+//! All contenders run on this machine, over the same simulated logins. Weir and the relays run over all logins, in interleaved
+//! rounds, each with a fresh group and fresh topics. Figures are medians. Ratios are medians of the ratios within a round,
+//! because a shared machine is not equally fast all the time. Python runs once, over fewer logins.
 //!
-//! `make bench-kafka` brings what this needs. `LOGINS` and `ROUNDS` make it shorter or longer. Variables of Weir's configuration,
-//! such as `WEIR_BATCH_ROWS`, reach Weir and the relays alike.
+//! `make bench-kafka` installs what this needs. `LOGINS` and `ROUNDS` make it shorter or longer. Variables of Weir's
+//! configuration, such as `WEIR_BATCH_ROWS`, reach Weir and the relays alike.
 
 mod broker;
 mod latency;
@@ -28,11 +28,11 @@ use throughput::Run;
 
 /// The topic that every contender reads.
 const INPUT: &str = "user-login";
-/// Bad logins on which no two JSON libraries disagree.
+/// Kinds of bad logins on which no two JSON libraries disagree.
 const BAD_KINDS: [&str; 6] =
     ["missing-app-version", "old-version", "malformed-version", "millis-timestamp", "other-device", "truncated-json"];
 
-/// What is compared in rounds.
+/// The contenders that are compared in rounds.
 const CONTENDERS: [Contender; 4] = [
     Contender { letter: 'a', name: "weir, exactly once", program: Program::Weir("exactly-once") },
     Contender { letter: 'b', name: "weir, at least once", program: Program::Weir("at-least-once") },
@@ -40,7 +40,7 @@ const CONTENDERS: [Contender; 4] = [
     Contender { letter: 'd', name: "bare relay, none", program: Program::Relay("none") },
 ];
 
-/// One of those that are compared.
+/// A program that is compared with others.
 #[derive(Clone, Copy)]
 pub struct Contender {
     letter: char,
@@ -52,11 +52,11 @@ pub struct Contender {
 enum Program {
     /// The real program, with this delivery.
     Weir(&'static str),
-    /// This program itself, relaying.
+    /// This program itself, as a relay.
     Relay(&'static str),
 }
 
-/// What a process reads and writes: the group, and what the names of its topics begin with.
+/// The input and the group of a process. The names of its output topics begin with the name of the group.
 pub struct Task<'a> {
     broker: &'a Broker,
     input: String,
@@ -68,7 +68,7 @@ impl Task<'_> {
         ["output", "rejected", "counts"].map(|topic| format!("{}-{topic}", self.group))
     }
 
-    /// Tells `command` its task, in the variables of Weir's configuration.
+    /// Passes the task to `command`, in the variables of Weir's configuration.
     fn tell(&self, command: &mut Command) {
         let [output, rejected, counts] = self.outputs();
         command
@@ -100,7 +100,7 @@ impl Contender {
             }
         };
         task.tell(&mut command);
-        // Where no `weir.toml` is found: the settings are the defaults.
+        // In this folder there is no `weir.toml`, so the settings are the defaults.
         command.current_dir(env!("CARGO_TARGET_TMPDIR"));
         Ok(command)
     }
@@ -157,7 +157,7 @@ fn bench() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is wanted of a figure.
+/// The goal of a figure.
 enum Wanted {
     AtLeast(f64),
     AtMost(f64),
@@ -172,13 +172,13 @@ fn goal(what: &str, wanted: Wanted, measured: f64) {
     println!("| {what} | {sign} {bound} | {measured:.2} | {} |", if reached { "reached" } else { "missed" });
 }
 
-/// Simulated logins: with the bad ones that everyone here judges alike, or with none.
+/// Returns simulated logins, with a share of bad ones. All contenders treat these bad logins alike.
 pub fn logins(bad_share: f64) -> anyhow::Result<Logins> {
     let kinds: Vec<&Kind> = BAD_KINDS.iter().map(|name| bad::find(name)).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
     Ok(Logins::new(&Options { kinds, bad_share, ..Options::default() }))
 }
 
-/// The middle one.
+/// Returns the median.
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);

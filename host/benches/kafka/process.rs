@@ -1,4 +1,4 @@
-//! A process that is measured: what it writes goes to a file, what it costs is read from `/proc`, and it ends by its id.
+//! A process that is measured. Its output goes to a file, its costs are read from `/proc`, and it is ended by its id.
 
 use std::fs::{self, File};
 use std::process::{Child, Command, Stdio};
@@ -8,16 +8,16 @@ use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::NamedTempFile;
 
-/// How long a process may take to end once it is asked to.
+/// The most time in which a process has to end once it is asked to.
 const GRACE: Duration = Duration::from_secs(10);
-/// How often [`eventually`] looks.
+/// The interval at which [`eventually`] looks.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// How much of its log is shown of a process that failed, in lines.
+/// The number of lines that are shown of the log of a process that failed.
 const LOG_LINES: usize = 20;
-/// Clock ticks of `/proc/PID/stat` in a second; Linux has had no other number for user space on any machine of today.
+/// The clock ticks per second in `/proc/PID/stat`. On today's machines Linux always shows this number to user space.
 const TICKS: f64 = 100.0;
 
-/// A running process. It is killed when this is dropped.
+/// A running process. It is killed when this value is dropped.
 pub struct Process {
     name: String,
     child: Child,
@@ -25,7 +25,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`; `name` is what errors call it.
+    /// Starts `command`. Errors call the process `name`.
     pub fn start(mut command: Command, name: &str) -> anyhow::Result<Process> {
         let log = NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR"))?;
         let file = File::options().append(true).open(log.path())?;
@@ -34,16 +34,16 @@ impl Process {
         Ok(Process { name: name.to_owned(), child, log })
     }
 
-    /// Processor time since it was started, in seconds.
+    /// Returns the processor time since the process was started, in seconds.
     pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
         let stat = self.proc("stat")?;
-        // After the name in parentheses, which may hold anything, utime and stime are fields 12 and 13: proc_pid_stat(5).
+        // After the name in parentheses, which may contain any text, utime and stime are fields 12 and 13: proc_pid_stat(5).
         let (_, fields) = stat.rsplit_once(')').context("failed to read /proc/PID/stat")?;
         let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
         Ok(ticks as f64 / TICKS)
     }
 
-    /// A line of `/proc/PID/status` in MiB, such as `VmRSS`, or `VmHWM` for the peak.
+    /// Returns a line of `/proc/PID/status` in MiB, such as `VmRSS`, or `VmHWM` for the peak.
     pub fn mebibytes(&self, line: &str) -> anyhow::Result<f64> {
         let status = self.proc("status")?;
         let found =
@@ -51,7 +51,7 @@ impl Process {
         Ok(found.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Asks the process to end, and waits until it has ended.
     pub fn stop(mut self) -> anyhow::Result<()> {
         kill_process(Pid::from_child(&self.child), Signal::TERM)?;
         let until = Instant::now() + GRACE;
@@ -64,7 +64,7 @@ impl Process {
         Ok(())
     }
 
-    /// Waits until it ends by itself, and returns what it wrote.
+    /// Waits until the process ends by itself, and returns its output.
     pub fn finish(mut self, patience: Duration) -> anyhow::Result<String> {
         let until = Instant::now() + patience;
         loop {
@@ -77,7 +77,7 @@ impl Process {
         }
     }
 
-    /// Fails if it has ended.
+    /// Fails if the process has ended.
     fn alive(&mut self) -> anyhow::Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
@@ -85,7 +85,7 @@ impl Process {
         }
     }
 
-    /// The last lines that it wrote.
+    /// Returns the last lines of the process's output.
     fn tail(&self) -> String {
         let text = fs::read(self.log.path()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
@@ -99,13 +99,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Looks until there is something to see, and returns it. Fails after `patience`, or when `process` has ended.
+/// Calls `look` until it returns something, and returns that. Fails after `patience`, or when `process` has ended.
 pub fn eventually<T>(
     what: &str,
     patience: Duration,

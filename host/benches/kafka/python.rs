@@ -1,7 +1,7 @@
-//! The same job in Python, with confluent-kafka. What it does is first held against the engine's answers.
+//! The same job in Python, with confluent-kafka. First its answers are compared with those of the engine.
 //!
-//! The scripts end by themselves after so many logins, and print what these took them, from the first message to the last
-//! flush: their start-up is not in it either.
+//! The scripts end by themselves after a number of logins, and print the time from the first record to the last flush. So their
+//! start-up is not in the figures either.
 
 use std::fs;
 use std::io::Write as _;
@@ -17,12 +17,12 @@ use super::process::Process;
 use super::throughput::Run;
 use super::{INPUT, Task, logins, rules, topics};
 
-/// How many logins are judged by both.
+/// The number of logins that both process in the comparison.
 const SAMPLE: usize = 5_000;
-/// How long a script may take.
+/// The most time that a script may take.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// The interpreter of the virtual environment that `make bench-kafka` makes.
+/// Returns the interpreter of the virtual environment that `make bench-kafka` makes.
 fn interpreter() -> anyhow::Result<PathBuf> {
     let python = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("python").join("bin/python");
     ensure!(python.exists(), "{} is missing; run `make bench-kafka`", python.display());
@@ -33,7 +33,7 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/kafka").join(name)
 }
 
-/// Sees to it that Python does the same work: the same answers to the same logins.
+/// Checks that Python does the same work: that it gives the same answers to the same logins.
 pub fn check_agreement() -> anyhow::Result<()> {
     let mut lines = Vec::new();
     for login in logins(0.1)?.take(SAMPLE) {

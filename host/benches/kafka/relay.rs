@@ -1,8 +1,8 @@
-//! The bare relay: what Kafka and its client cost when nothing is done with the messages.
+//! The bare relay: the cost of Kafka and its client if nothing is done with the records.
 //!
-//! It has the consumer and producer settings of `weir run`, reads the same environment, makes batches of the same bounds, and
-//! keeps the same order of calls: send, drain, offsets, commit. Bytes, key, headers and timestamp are copied from the client's
-//! message straight into the producer. It runs until it is killed, and gives up at the first error.
+//! The relay has the consumer and producer settings of `weir run`, reads the same environment, makes batches within the same
+//! bounds, and keeps the same order of calls: send, drain, offsets, commit. Bytes, key, headers and timestamp are copied from the
+//! client's message straight into the producer. The relay runs until it is killed, and ends at the first error.
 
 use std::time::{Duration, Instant};
 
@@ -17,18 +17,18 @@ use weir_kafka::client;
 
 use super::topics::PARTITIONS;
 
-/// The longest wait for a first message.
+/// The longest wait for the first record of a batch.
 const IDLE: Duration = Duration::from_millis(100);
-/// How long a broker may take to answer.
+/// The most time in which a broker has to answer.
 const ANSWER: Duration = Duration::from_secs(30);
-/// How long to wait for delivery reports before looking again.
+/// The pause between two looks for delivery reports.
 const PAUSE: Duration = Duration::from_micros(200);
 
-/// Relays as the environment says, with transactions or without.
+/// Relays records as the environment says, with transactions or without.
 pub fn relay(transactions: bool) -> anyhow::Result<()> {
     let config = Config::load(None, config::environment()?)?;
     let brokers = config.kafka.client.brokers.clone().context("the relay needs a broker")?;
-    // Where a group begins is decided by the engine, and here by the client.
+    // The engine itself decides where a group begins. Here the client decides it.
     let consumer: BaseConsumer =
         client::consumer_settings(&config.kafka.client, &brokers)?.set("auto.offset.reset", "earliest").create()?;
     let settings = match transactions {
@@ -51,7 +51,7 @@ struct Relay {
     consumer: BaseConsumer,
     producer: BaseProducer,
     transactions: bool,
-    /// One past the last message of the batch, by partition.
+    /// The offset one past the last record of the batch, by partition.
     next: [Option<i64>; PARTITIONS as usize],
 }
 
@@ -77,7 +77,7 @@ impl Relay {
         Ok(self.producer.commit_transaction(ANSWER)?)
     }
 
-    /// Sends a batch on as it is read, and returns how many messages it has.
+    /// Sends a batch on while it is read. Returns the number of its records.
     fn copy(&mut self) -> anyhow::Result<usize> {
         let (mut rows, mut bytes) = (0, 0);
         let mut until = Instant::now() + IDLE;
@@ -124,7 +124,7 @@ fn send(producer: &BaseProducer, topic: &str, message: &BorrowedMessage<'_>) -> 
     }
 }
 
-/// Gives delivery reports a moment to come. The client's own wait spins through its last millisecond.
+/// Gives delivery reports a moment to arrive. The client's own wait spins through its last millisecond.
 fn pause(producer: &BaseProducer) {
     std::thread::sleep(PAUSE);
     producer.poll(Duration::ZERO);

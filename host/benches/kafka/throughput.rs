@@ -1,7 +1,7 @@
-//! How fast a contender works through a topic that is there already, and what it costs.
+//! The speed at which a contender works through a topic that is filled already, and the cost.
 //!
-//! The time is taken from outside, by looking at the offsets that its group has committed: from the first that are seen to the
-//! end of the topic. Start-up is not in it. The processor time is that of the same span.
+//! The time is measured from outside, by looking at the offsets that the contender's group has committed: from the first look
+//! that sees any to the end of the topic. Start-up is not in it. The processor time is that of the same span.
 
 use std::time::{Duration, Instant};
 
@@ -14,23 +14,23 @@ use super::process::{Process, eventually};
 use super::topics::{self, Progress};
 use super::{CONTENDERS, Contender, INPUT, Task, logins, median};
 
-/// Share of bad logins.
+/// The share of bad logins.
 const BAD_SHARE: f64 = 0.1;
-/// How long a contender may take for its first commit.
+/// The most time until a contender's first commit.
 const BEGIN: Duration = Duration::from_secs(30);
-/// How long it may take for all.
+/// The most time until a contender has reached the end of the topic.
 const END: Duration = Duration::from_secs(300);
 
-/// What a contender took for a topic.
+/// The figures of a contender's run over a topic.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
-    /// Records a second.
+    /// Records per second.
     pub rate: f64,
-    /// Seconds of processor time for a million records.
+    /// The contender's processor time for a million records, in seconds.
     pub cpu: f64,
-    /// The same of the broker.
+    /// The broker's processor time for a million records, in seconds.
     pub broker_cpu: f64,
-    /// How many cores the broker kept busy.
+    /// The number of cores that the broker kept busy.
     pub broker_cores: f64,
     pub peak_mib: f64,
 }
@@ -44,7 +44,7 @@ impl Run {
         format!("| {letter} | {name} | {rate:.0} | {cpu:.2} | {broker_cpu:.2} | {broker_cores:.2} | {peak_mib:.0} |")
     }
 
-    /// The median of each figure.
+    /// Returns the median of each figure.
     pub fn median(runs: &[Run]) -> Run {
         let of = |figure: fn(&Run) -> f64| median(runs.iter().map(figure));
         Run {
@@ -57,7 +57,7 @@ impl Run {
     }
 }
 
-/// How much faster `left` was than `right` in the same round.
+/// Returns the ratio of the rate of `left` to the rate of `right`: the median of the ratios within each round.
 pub fn ratio(left: &[Run], right: &[Run]) -> f64 {
     median(left.iter().zip(right).map(|(left, right)| left.rate / right.rate))
 }
@@ -83,8 +83,8 @@ fn plain(failure: Failure) -> anyhow::Error {
     }
 }
 
-/// Runs all contenders, one after the other, `rounds` times. Returns the runs of each. Each round begins with another one: the
-/// broker grows faster for minutes, and whoever came first each time would always meet it at its slowest.
+/// Runs all contenders, one after the other, `rounds` times. Returns the runs of each contender. Each round begins with another
+/// contender: the broker gets faster for minutes, and a contender that always came first would always meet it at its slowest.
 pub fn rounds(broker: &Broker, rounds: usize) -> anyhow::Result<[Vec<Run>; 4]> {
     let mut runs: [Vec<Run>; 4] = Default::default();
     for round in 0..rounds {

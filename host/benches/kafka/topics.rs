@@ -1,4 +1,5 @@
-//! What the benchmark asks of the cluster from outside: topics made and removed, their ends, and how far a group is.
+//! The benchmark's requests to the cluster from outside: to create and delete topics, and to read their ends and the progress of
+//! a group.
 
 use std::time::Duration;
 
@@ -9,25 +10,25 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-/// Partitions of each topic.
+/// The number of partitions of each topic.
 pub const PARTITIONS: i32 = 3;
-/// How long the broker may take to answer.
+/// The most time in which the broker has to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// A client's first settings: quiet, since what goes wrong is said by whoever waits.
+/// Returns the basic settings of a client. They log nothing, because the caller that waits reports what goes wrong.
 pub fn client(brokers: &str) -> ClientConfig {
     let mut settings = ClientConfig::new();
     settings.set_log_level(RDKafkaLogLevel::Emerg).set("bootstrap.servers", brokers);
     settings
 }
 
-/// Whether the broker answers.
+/// Returns whether the broker answers.
 pub fn answers(brokers: &str) -> bool {
     let client: Result<BaseConsumer, _> = client(brokers).create();
     client.is_ok_and(|client| client.fetch_metadata(None, Duration::from_secs(1)).is_ok_and(|found| !found.brokers().is_empty()))
 }
 
-/// Makes `names`.
+/// Creates the topics `names`.
 pub fn create(brokers: &str, names: &[&str]) -> anyhow::Result<()> {
     let new: Vec<NewTopic<'_>> = names.iter().map(|name| NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1))).collect();
     let admin: AdminClient<DefaultClientContext> = client(brokers).create()?;
@@ -38,14 +39,14 @@ pub fn create(brokers: &str, names: &[&str]) -> anyhow::Result<()> {
         .try_for_each(|result| result.map(|_| ()).map_err(|(topic, code)| anyhow!("failed to create topic {topic}: {code}")))
 }
 
-/// Removes `names`, so that the disk does not fill with what nobody will read.
+/// Deletes the topics `names`, so that the disk does not fill with records that are not read any more.
 pub fn delete(brokers: &str, names: &[&str]) -> anyhow::Result<()> {
     let admin: AdminClient<DefaultClientContext> = client(brokers).create()?;
     block_on(admin.delete_topics(names, &AdminOptions::new().operation_timeout(Some(ANSWER))))?;
     Ok(())
 }
 
-/// How far a group is in a topic.
+/// The progress of a group in a topic.
 pub struct Progress {
     client: BaseConsumer,
     topic: String,
@@ -53,17 +54,17 @@ pub struct Progress {
 
 impl Progress {
     pub fn new(brokers: &str, group: &str, topic: &str) -> anyhow::Result<Progress> {
-        // With read_committed the answer would wait for a transaction that is open.
+        // With read_committed the answer would wait for an open transaction.
         let client = client(brokers).set("group.id", group).set("isolation.level", "read_uncommitted").create()?;
         Ok(Progress { client, topic: topic.to_owned() })
     }
 
-    /// How many messages there are in the topic.
+    /// Returns the number of records in the topic.
     pub fn end(&self) -> anyhow::Result<i64> {
         (0..PARTITIONS).map(|partition| Ok(self.client.fetch_watermarks(&self.topic, partition, ANSWER)?.1)).sum()
     }
 
-    /// How many of them the group has committed.
+    /// Returns the number of records that the group has committed.
     pub fn committed(&self) -> anyhow::Result<i64> {
         let mut list = TopicPartitionList::new();
         list.add_partition_range(&self.topic, 0, PARTITIONS - 1);

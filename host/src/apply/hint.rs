@@ -1,4 +1,4 @@
-//! What a whole input is that has no message in it: each of its lines fails, and no line says why all of them do.
+//! Hints about an input without any message: each line fails, but the error of a line does not say why all lines fail.
 
 use std::fmt;
 
@@ -7,11 +7,11 @@ use serde_json::Deserializer;
 
 use weir_core::json::Foreign;
 
-/// What the input looks like by its beginning, and what makes lines of it.
+/// The form that the beginning of the input suggests, and the command that turns this form into lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Hint {
     what: &'static str,
-    /// A command; none where nothing makes lines of it.
+    /// The command. None if no command turns the input into lines.
     remedy: Option<&'static str>,
 }
 
@@ -40,7 +40,7 @@ const COMMAS: Hint = hint("this looks like JSON objects with commas at the ends 
 const CARRIAGE_RETURNS: Hint = hint("this looks like lines that end with a carriage return alone", r"tr '\r' '\n' < FILE");
 const QUOTED: Hint = hint("this looks like JSON objects quoted as JSON strings", "jq --raw-output . FILE");
 
-/// How files begin that are no plain text, besides what [`Foreign`] knows. The first that fits counts.
+/// The beginnings of files that are no plain text, except for those that [`Foreign`] knows. The first match counts.
 const BEGINNINGS: [(&[u8], Hint); 8] = [
     (b"\xff\xfe\0\0", UTF_32),
     (b"\0\0\xfe\xff", UTF_32),
@@ -51,13 +51,13 @@ const BEGINNINGS: [(&[u8], Hint); 8] = [
     (b"PK\x03\x04", ZIP),
     (b"\0asm", COMPONENT),
 ];
-/// Where the message begins behind the id of a schema, in bytes.
+/// The offset of the message after the id of a schema, in bytes.
 const FRAME: usize = 5;
 
 impl Hint {
-    /// For an input that begins with `head`, and has `readable` lines that are messages. A byte order mark leaves sound lines
-    /// behind the first one, and where a comma stands behind each object the last line may have none; anything else is of
-    /// interest where no line can be read.
+    /// Returns the hint for an input that begins with `head` and has `readable` lines that are messages. After a byte order mark,
+    /// all lines but the first may be sound. If a comma follows each object, the last line may have none, and so be a message.
+    /// All other hints are given only if no line can be read.
     pub(super) fn of(head: &[u8], readable: u64) -> Option<Hint> {
         let beginning = BEGINNINGS.iter().find(|(beginning, _)| head.starts_with(beginning)).map(|(_, hint)| *hint);
         let hint = beginning.or_else(|| wide(head)).or_else(|| foreign(head)).or_else(|| json(head))?;
@@ -71,7 +71,7 @@ impl Hint {
     }
 }
 
-/// JSON in an encoding whose mark is missing: zeros are around its first character.
+/// Recognizes JSON in a wide encoding without a byte order mark, by the zeros around its first character.
 fn wide(head: &[u8]) -> Option<Hint> {
     let begins = |byte: u8| byte.is_ascii_whitespace() || b"{[\"".contains(&byte);
     match head {
@@ -83,8 +83,8 @@ fn wide(head: &[u8]) -> Option<Hint> {
     }
 }
 
-/// What the engine tells of a message as well. Only a file that is JSON behind the id of a schema, or at least half text, is taken
-/// for one that was framed: many others begin with zeros.
+/// Returns the hint for a form that the engine also recognizes in a single message. A file counts as framed only if at least half
+/// of it is text after the id of a schema, because many other files begin with zeros.
 fn foreign(head: &[u8]) -> Option<Hint> {
     match Foreign::of(head)? {
         Foreign::ByteOrderMark => Some(BYTE_ORDER_MARK),
@@ -95,7 +95,7 @@ fn foreign(head: &[u8]) -> Option<Hint> {
             let text = message.iter().filter(|byte| matches!(byte, b' '..=b'~')).count();
             (text > 0 && 2 * text >= message.len()).then_some(FRAMED)
         }
-        // Which kind of it was told before.
+        // `BEGINNINGS` and `wide` have recognized UTF-16 already, with its byte order.
         Foreign::Utf16 => None,
     }
 }
@@ -107,7 +107,7 @@ fn json(head: &[u8]) -> Option<Hint> {
     }
     let Some((value, rest)) = first_value(text) else {
         let first = first_line(head);
-        // What is broken over lines ends its first one where more has to follow.
+        // The first line of an object that is spread over lines ends with a character after which more has to follow.
         let goes_on = [b'{', b'[', b','].iter().any(|last| first.last() == Some(last));
         return (first.starts_with(b"{") && goes_on && first.len() < text.len()).then_some(PRETTY_PRINTED);
     };
@@ -129,14 +129,14 @@ fn json(head: &[u8]) -> Option<Hint> {
     }
 }
 
-/// The JSON value that `text` begins with, and what follows it. None where it is broken, or longer than `text`.
+/// Returns the JSON value at the beginning of `text`, and the rest. Returns None if the value is broken, or longer than `text`.
 fn first_value(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut values = Deserializer::from_slice(text).into_iter::<IgnoredAny>();
     values.next()?.ok()?;
     Some(text.split_at(values.byte_offset()))
 }
 
-/// The first line that is not empty, without what is blank around it.
+/// Returns the first line that is not empty, without the blanks around it.
 fn first_line(head: &[u8]) -> &[u8] {
     head.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_end()
 }

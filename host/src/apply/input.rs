@@ -1,4 +1,4 @@
-//! The messages that `weir apply` reads: lines of a file or of standard input.
+//! The input of `weir apply`: the lines of a file or of standard input.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -10,9 +10,9 @@ use super::{Identity, identity, is_standard, standard};
 use weir_core::record::Batch;
 use weir_core::units::size;
 
-/// Longest line that is read, in bytes. No broker takes messages of this size.
+/// The longest line that is read, in bytes. No broker accepts records of this size.
 const MAX_LINE_BYTES: usize = 64 << 20;
-/// How much of the beginning is remembered, in bytes.
+/// The length of the input's beginning that is kept, in bytes.
 const HEAD: usize = 4 << 10;
 
 /// Lines of a file or of standard input.
@@ -39,17 +39,17 @@ impl Input {
         Ok(Input { name, identity, reader, lines: 0, line: Vec::new(), head: Vec::new() })
     }
 
-    /// Which file it is, if it is one.
+    /// Returns the identity of the input, if it is a regular file.
     pub(super) fn identity(&self) -> Option<Identity> {
         self.identity
     }
 
-    /// How it begins, as far as it was read.
+    /// Returns the beginning of the input, as far as it has been read.
     pub(super) fn head(&self) -> &[u8] {
         &self.head
     }
 
-    /// Fills `batch` with the next lines; false at the end of the input.
+    /// Fills `batch` with the next lines. Returns false at the end of the input.
     pub(super) fn fill(&mut self, batch: &mut Batch, rows: usize, bytes: usize) -> anyhow::Result<bool> {
         batch.clear();
         while batch.len() < rows && batch.bytes() < bytes {

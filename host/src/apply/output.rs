@@ -1,8 +1,8 @@
 //! The files that `weir apply` writes.
 //!
-//! All of them are opened and compared, and the input has given its first lines, before any is emptied: what is refused has lost
-//! nothing, and leaves no new file. They are written by whole lines, so that several outputs on one pipe or terminal never share
-//! a line.
+//! All files are opened and compared, and the first lines of the input are read, before any file is emptied. So a command that is
+//! refused destroys no content and leaves no new file. Only whole lines are written, so that several outputs on one pipe or
+//! terminal never share a line.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -13,10 +13,10 @@ use anyhow::{Context, bail, ensure};
 use super::{Source, identity, is_standard, standard};
 use crate::cli::{self, BadUsage};
 
-/// How much is collected before it is written, in bytes.
+/// The bytes that are collected before they are written.
 const BUFFER: usize = 1 << 18;
 
-/// Where outputs, rejections and counts go. What goes to standard output shares one buffer, which keeps the order.
+/// The destinations of outputs, rejections and counts. Those that are standard output share one buffer, which keeps the order.
 pub(super) struct Outputs {
     files: Vec<Output>,
     output: usize,
@@ -25,10 +25,11 @@ pub(super) struct Outputs {
 }
 
 impl Outputs {
-    /// Opens them as they are. `sources` are the files that are read.
+    /// Opens the destinations without emptying them. `sources` are the files that are read.
     ///
     /// # Errors
-    /// If one can't be opened, or would write over a source, another output, or what else goes to a standard stream.
+    /// If a file can't be opened, or if writing to it would overwrite a source, another output, or the content of a standard
+    /// stream.
     pub(super) fn open(args: &cli::Apply, sources: &[Source]) -> anyhow::Result<Outputs> {
         let mut files = Vec::new();
         let output = open("--output", &args.output, &mut files)?;
@@ -39,7 +40,7 @@ impl Outputs {
         Ok(outputs)
     }
 
-    /// Empties those that are files. Those that are new are removed again if it does not come to this.
+    /// Empties the outputs that are regular files. A new file is removed again if `begin` is never reached.
     pub(super) fn begin(&mut self) -> anyhow::Result<()> {
         self.files.iter_mut().try_for_each(Output::begin)
     }
@@ -60,7 +61,8 @@ impl Outputs {
         self.files.iter_mut().try_for_each(Output::flush)
     }
 
-    /// Refuses two positions in one file, each of which would write over the other, and what is read.
+    /// Refuses outputs that share a file with each other or with a standard stream, because they would overwrite each other. Also
+    /// refuses outputs to a source.
     fn refuse_sharing(&self, sources: &[Source]) -> anyhow::Result<()> {
         let [out, err] = [identity(&standard(io::stdout())?), identity(&standard(io::stderr())?)];
         for (index, file) in self.files.iter().enumerate() {
@@ -88,13 +90,13 @@ impl Outputs {
     }
 }
 
-/// Opens `path` as it is, adds it to `files`, and returns where it is there.
+/// Opens `path` without emptying it, adds it to `files`, and returns its index there.
 fn open(option: &'static str, path: &Path, files: &mut Vec<Output>) -> anyhow::Result<usize> {
     if !is_standard(path) {
         let is_new = fs::metadata(path).is_err();
         let opened = OpenOptions::new().write(true).create(true).truncate(false).open(path);
         let file = opened.with_context(|| format!("failed to create {}", path.display()))?;
-        // A link may have led to it.
+        // The path may be a link to the file.
         let new = is_new.then(|| fs::canonicalize(path).ok()).flatten();
         let name = path.display().to_string();
         files.push(Output { name, option, is_standard: false, file, new, buffer: Vec::new() });
@@ -113,7 +115,7 @@ pub(super) struct Output {
     option: &'static str,
     is_standard: bool,
     file: File,
-    /// Where it is, if it was not there before and nothing has begun.
+    /// The path of a file that did not exist before, until `begin`.
     new: Option<PathBuf>,
     buffer: Vec<u8>,
 }
@@ -127,12 +129,12 @@ impl Output {
 
     fn flush(&mut self) -> anyhow::Result<()> {
         let written = self.file.write_all(&self.buffer);
-        // Not once more, whatever came of it.
+        // Not again, even if writing has failed.
         self.buffer.clear();
         written.with_context(|| format!("failed to write to {}", self.name))
     }
 
-    /// Standard output belongs to whoever has opened it.
+    /// Empties a regular file. The content of standard output belongs to the process that opened it, so it is kept.
     fn begin(&mut self) -> anyhow::Result<()> {
         if !self.is_standard && identity(&self.file).is_some() {
             self.file.set_len(0).with_context(|| format!("failed to empty {}", self.name))?;
@@ -143,8 +145,8 @@ impl Output {
 }
 
 impl Drop for Output {
-    /// What was judged before a failure is kept, and a file in which nothing has begun is not. That failure is told, and not one
-    /// of these.
+    /// Writes the results from before a failure, and removes a new file to which nothing was to be written yet. Errors are
+    /// ignored here: the failure itself is reported.
     fn drop(&mut self) {
         let _ = self.flush();
         if let Some(new) = &self.new {

@@ -1,8 +1,8 @@
-//! What is asked of cargo: which package is in a folder, and a core module made of it.
+//! Calls cargo to find the package in a folder, and to compile it to a core module.
 //!
-//! A module is made with `cargo rustc --crate-type cdylib`, one package at a time. So a rule can be an ordinary library
-//! crate: were it declared as `cdylib` and `rlib`, as its unit tests and the benchmark need, cargo would leave out link-time
-//! optimisation without a word. And no feature of one rule's dependencies can reach into another rule.
+//! A module is made with `cargo rustc --crate-type cdylib`, one package at a time. So a rule can be an ordinary library crate. If
+//! it were declared as both `cdylib` and `rlib`, as its unit tests and the benchmark need, cargo would silently skip link-time
+//! optimisation. Building one package at a time also keeps the features of one rule's dependencies out of other rules.
 
 use std::env;
 use std::ffi::OsString;
@@ -15,8 +15,8 @@ use serde::Deserialize;
 
 use super::toolchain::{TARGET, Toolchain};
 
-/// How rules are optimised, whatever their workspace's release profile says. Function names stay: a trap's backtrace is
-/// made of them.
+/// The optimisation settings of rules, which replace those of the workspace's release profile. Function names are kept, because a
+/// trap's backtrace consists of them.
 const PROFILE: [(&str, &str); 8] = [
     ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "s"),
     ("CARGO_PROFILE_RELEASE_LTO", "fat"),
@@ -28,14 +28,14 @@ const PROFILE: [(&str, &str); 8] = [
     ("CARGO_PROFILE_RELEASE_INCREMENTAL", "false"),
 ];
 
-/// The exception: the SDK, which runs for every row. Of everything else the weight counts more: optimised for speed, rules are
-/// some 20 KB larger and take 3 % off the time of a whole pipeline.
+/// The exception is the SDK, which runs for every row. For all other code size counts more than speed: optimised for speed, rules
+/// are some 20 KB larger, and a whole pipeline takes only 3 % less time.
 const SDK: &str = "profile.release.package.weir-rule.opt-level=3";
 
 /// A library crate that is to become a rule.
 pub(super) struct Package {
     pub(super) name: String,
-    /// Root of its workspace, absolute. cargo is run there, so that the workspace's own settings hold.
+    /// The absolute path of the workspace's root. cargo runs there, so that the settings of the workspace apply.
     pub(super) workspace: PathBuf,
     id: String,
     manifest: PathBuf,
@@ -85,10 +85,10 @@ struct Message {
 }
 
 impl Package {
-    /// The package in `folder`.
+    /// Returns the package in `folder`.
     ///
     /// # Errors
-    /// If there is no `Cargo.toml`, cargo cannot read it, or the package has no library.
+    /// If there is no `Cargo.toml`, if cargo can't read it, if the package has no library, or if it is no rule.
     pub(super) fn at(folder: &Path) -> Result<Package> {
         let manifest = folder.join("Cargo.toml");
         let manifest = manifest.canonicalize().with_context(|| format!("failed to find a crate in {}", folder.display()))?;
@@ -99,17 +99,17 @@ impl Package {
             bail!("{} is no package but a workspace; give the folder of one rule", manifest.display());
         };
         ensure!(package.targets.iter().any(Target::is_library), "{} has no library; put the rule into src/lib.rs", package.name);
-        // Others than the SDK may write the bindings themselves.
+        // A rule without the SDK may generate the bindings itself.
         let makes_rules = |dependency: &Dependency| matches!(dependency.name.as_str(), "weir-rule" | "wit-bindgen");
         let is_rule = package.dependencies.iter().any(makes_rules);
         ensure!(is_rule, "{} is no rule: it does not depend on `weir-rule`; add that to its Cargo.toml", package.name);
         Ok(Package { name: package.name, workspace: metadata.workspace_root, id: package.id, manifest })
     }
 
-    /// Compiles the package with `toolchain` and tells where the module is.
+    /// Compiles the package with `toolchain`. Returns the path of the module.
     ///
     /// # Errors
-    /// If it does not compile; cargo has said why on standard error.
+    /// If the package does not compile. cargo has printed the reason on standard error.
     pub(super) fn compile(&self, toolchain: &Toolchain) -> Result<PathBuf> {
         self.fetch()?;
         let mut command = cargo();
@@ -124,7 +124,7 @@ impl Package {
         files.last().with_context(|| format!("cargo made no module of {}", self.name))
     }
 
-    /// Which of the dependencies want what no rule has, in words for the end of an error.
+    /// Returns the dependencies that need services which a rule lacks, as the end of an error message.
     pub(super) fn suspects(&self) -> String {
         const SUSPECTS: [(&str, &str); 2] =
             [("getrandom", "a rule has no randomness"), ("js-sys", "a rule has neither JavaScript nor its clock")];
@@ -140,7 +140,7 @@ impl Package {
         words.collect()
     }
 
-    /// Brings the sources of the dependencies here, so that `flags` finds their folders at the first build already.
+    /// Fetches the sources of the dependencies, so that `flags` finds their folders even at the first build.
     fn fetch(&self) -> Result<()> {
         let mut command = cargo();
         command
@@ -156,12 +156,12 @@ impl Package {
             && message.target.as_ref().is_some_and(Target::is_library)
     }
 
-    /// The compiler's flags, in place of those of the environment: they hide where this machine keeps its sources, which
-    /// the text of panics would otherwise carry into the component.
+    /// Returns the compiler's flags, which replace those of the environment. They hide the folders of the sources on this
+    /// machine, which would otherwise be in the component, in the texts of panics.
     fn flags(&self, toolchain: &Toolchain) -> OsString {
         let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
         let registries = home.iter().filter_map(|home| fs::read_dir(home.join("registry/src")).ok()).flatten().flatten();
-        // The last one that fits counts.
+        // If several flags fit a path, the last one counts.
         let general = [(self.workspace.clone(), "/rule"), (toolchain.sources(), "/rust")].into_iter();
         let hidden = home.iter().map(|home| (home.clone(), "/cargo")).chain(general);
         let mut flags = OsString::new();
@@ -175,12 +175,12 @@ impl Package {
     }
 }
 
-/// The cargo that started this program, or else the one on the path.
+/// Returns the cargo that started this program, or otherwise the one on the path.
 fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// Runs `command`, whose standard error is ours, and returns its standard output.
+/// Runs `command` and returns its standard output. Its standard error is that of this process.
 fn run(mut command: Command) -> Result<Vec<u8>> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
     let output = output.context("failed to start cargo; it comes with Rust, from https://rustup.rs")?;

@@ -1,6 +1,6 @@
-//! A core module becomes a component, and a component is held against the contract in `wit/rule.wit`.
+//! Makes a component of a core module, and checks a component against the contract in `wit/rule.wit`.
 //!
-//! Only types are looked at here: that a rule behaves is for `weir check` and the engine, which run it.
+//! Only types are checked here. `weir check` and the engine run the rule, and check its behaviour.
 
 use anyhow::{Context, Result, bail, ensure};
 use wit_component::ComponentEncoder;
@@ -9,10 +9,10 @@ use wit_parser::{Resolve, WorldId};
 
 use weir_wasm::{CONTRACT, Import};
 
-/// The contract, as rule authors read it.
+/// The contract in the form that rule authors read.
 const TEXT: &str = include_str!("../../../wit/rule.wit");
 
-/// Makes a component of a core module that was compiled with the bindings of `weir-rule`.
+/// Makes a component from a core module that was compiled with the bindings of `weir-rule`.
 pub(super) fn encode(module: &[u8]) -> Result<Vec<u8>> {
     let mut encoder = ComponentEncoder::default();
     encoder.validate(true).module(module).context("failed to read what `weir_rule::export!` left in the module")?;
@@ -21,10 +21,11 @@ pub(super) fn encode(module: &[u8]) -> Result<Vec<u8>> {
         .context("a rule may import nothing but `weir:rule/log`; does a dependency need a clock, files or JavaScript?")
 }
 
-/// Checks that `component` is a rule: it imports nothing but what the contract offers, and exports what it asks for.
+/// Checks that `component` is a rule: it imports nothing but what the contract offers, and exports all that the contract
+/// requires.
 ///
 /// # Errors
-/// What is missing, too much or of another type.
+/// If an import or export is missing, superfluous, or of another type. The message names it.
 pub(super) fn check(component: &[u8]) -> Result<()> {
     let DecodedWasm::Component(resolve, found) = decode(component)? else { bail!("it is no component") };
     let imports = names(&resolve, resolve.worlds[found].imports.keys());
@@ -50,7 +51,7 @@ pub(super) fn check(component: &[u8]) -> Result<()> {
         .context("its types are not those of the contract; build it with the `weir-rule` of this version")
 }
 
-/// The contract as a component of this compatible version names it.
+/// Returns the contract with the version number `version`, which is compatible with `CONTRACT`.
 fn contract(version: &str) -> Result<(Resolve, WorldId)> {
     let mut resolve = Resolve::default();
     let text = TEXT.replacen(&format!("package weir:rule@{CONTRACT};"), &format!("package weir:rule@{version};"), 1);
@@ -67,7 +68,7 @@ fn names<'a>(resolve: &Resolve, keys: impl Iterator<Item = &'a wit_parser::World
 mod tests {
     use super::*;
 
-    /// Checks the component that is written as `text` and returns the complaint.
+    /// Checks the component that is written as `text`, and returns the error message.
     fn complaint(text: &str) -> String {
         format!("{:#}", check(&wat::parse_str(text).unwrap()).unwrap_err())
     }
@@ -120,7 +121,7 @@ mod tests {
         assert!(check(&wat::parse_str("(module)").unwrap()).is_err());
     }
 
-    /// A component that exports functions which take nothing and return nothing.
+    /// Returns a component that exports functions without parameters and results.
     fn exporting(names: &[&str]) -> String {
         let lifted: String =
             names.iter().map(|name| format!(r#"(func (export "{name}") (canon lift (core func $i "f")))"#)).collect();

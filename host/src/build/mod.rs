@@ -1,12 +1,12 @@
-//! `weir build`: from the crate of a rule to the component that the engine runs.
+//! `weir build`: makes the component that the engine runs from the crate of a rule.
 //!
-//! cargo compiles the crate for `wasm32-unknown-unknown` ([`cargo`], with a [`toolchain`] that can), the module becomes a
-//! component and is held against the contract ([`component`]), and the file is put in place in one step, so that whoever
-//! watches the folder never sees half of it.
+//! cargo compiles the crate for `wasm32-unknown-unknown` ([`cargo`], with a suitable [`toolchain`]). The module then becomes a
+//! component, which is checked against the contract ([`component`]). The file is put in place in one step, so that a process that
+//! watches the folder never reads a half-written file.
 //!
-//! Two builds of the same sources by the same compiler give the same bytes, wherever their workspace is and whatever was
-//! built before or beside them. What this deliberately leaves out: running the rule (`weir check` does), and any language
-//! but Rust.
+//! Two builds of the same sources with the same compiler produce the same bytes, regardless of where the workspace is and of what
+//! was built before or at the same time. Deliberately left out: running the rule, which `weir check` does, and languages other
+//! than Rust.
 
 mod cargo;
 mod component;
@@ -24,11 +24,12 @@ use self::cargo::Package;
 use self::toolchain::Toolchain;
 use weir_wasm::lacking;
 
-/// Builds the rule crates in `paths` and writes `out/NAME.wasm` for each, where NAME is the package's name. Says on standard
-/// output what it wrote; cargo speaks on standard error.
+/// Builds the rule crates in `paths` and writes `out/NAME.wasm` for each, where NAME is the name of the package. Prints the
+/// written files on standard output. cargo writes to standard error.
 ///
 /// # Errors
-/// The first folder that holds no rule, does not compile or breaks the contract. Files written until then stay.
+/// If a folder contains no rule, or its rule does not compile or breaks the contract. Stops at the first such folder. Files that
+/// were written before remain.
 pub fn build(paths: &[PathBuf], out: &Path) -> Result<()> {
     let packages = paths.iter().map(|path| Package::at(path)).collect::<Result<Vec<_>>>()?;
     fs::create_dir_all(out).with_context(|| format!("failed to create folder {}", out.display()))?;
@@ -50,7 +51,7 @@ pub fn build(paths: &[PathBuf], out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The component of one package.
+/// Returns the component of one package.
 fn build_one(package: &Package, toolchain: &Toolchain) -> Result<Vec<u8>> {
     let module = package.compile(toolchain)?;
     let module = fs::read(&module).with_context(|| format!("failed to read {}", module.display()))?;

@@ -1,8 +1,8 @@
-//! Which compiler can build for [`TARGET`], and how to get one where none can.
+//! Finds a compiler that can build for [`TARGET`], and installs one if there is none.
 //!
-//! In this order: the target is there; rustup adds it; Debian's packages of the compiler and of the standard library's
-//! sources build it, for machines that reach Debian's servers but not rustup's. What changes the machine is said before it
-//! is done. Other distributions are left to the reader of the error.
+//! There are three ways, tried in this order. The target is installed already. rustup adds it. Debian's packages of the compiler
+//! and of the standard library's sources build it, on machines that can reach Debian's servers but not those of rustup. Anything
+//! that changes the machine is announced before it is done. On other distributions the error tells the operator what to do.
 
 use std::env;
 use std::ffi::OsString;
@@ -11,11 +11,11 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// What rules are compiled for: WebAssembly without any system.
+/// The target that rules are compiled for: WebAssembly without an operating system.
 pub(super) const TARGET: &str = "wasm32-unknown-unknown";
 
-/// Debian's compiler, and the packages that bring it and its sources. It is its own compiler because a standard library
-/// compiles only with the release that it belongs to.
+/// Debian's compiler, and the packages that install it and its sources. Debian's own compiler is needed because a standard
+/// library compiles only with the release that it belongs to.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
 
@@ -23,15 +23,15 @@ const DEBIAN_PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
 pub(super) struct Toolchain {
     rustc: OsString,
     sysroot: PathBuf,
-    /// Set where the standard library is built from its sources: the linker for it, which Debian's compiler lacks.
+    /// The linker, if the standard library is built from its sources. Debian's compiler has no linker for this target.
     linker: Option<PathBuf>,
 }
 
 impl Toolchain {
-    /// The toolchain for the workspace in `folder`, with the target installed if it was missing.
+    /// Returns the toolchain for the workspace in `folder`. Installs the target if it is missing.
     ///
     /// # Errors
-    /// If there is none and none can be had; says what to do.
+    /// If there is no toolchain, and none can be installed. The message names the remedy.
     pub(super) fn find(folder: &Path) -> Result<Toolchain> {
         let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let sysroot = ask(folder, &rustc, &["--print", "sysroot"]).context("failed to ask the Rust compiler where it is")?;
@@ -46,12 +46,12 @@ impl Toolchain {
         self.sysroot.join("lib/rustlib").join(TARGET).join("lib").is_dir()
     }
 
-    /// Where the standard library's sources are, if they are installed.
+    /// Returns the folder of the standard library's sources, if they are installed.
     pub(super) fn sources(&self) -> PathBuf {
         self.sysroot.join("lib/rustlib/src/rust")
     }
 
-    /// Debian's compiler and sources, linked by the linker of the toolchain at hand.
+    /// Returns Debian's compiler and sources, with the linker of the present toolchain.
     fn debian(&self, folder: &Path) -> Result<Toolchain> {
         let host = ask(folder, &self.rustc, &["--print", "host-tuple"])?;
         let linker = self.sysroot.join("lib/rustlib").join(host).join("bin/rust-lld");
@@ -70,29 +70,29 @@ impl Toolchain {
         )
     }
 
-    /// Makes `command`, a cargo build, use this toolchain.
+    /// Makes `command`, which is a cargo build, use this toolchain.
     pub(super) fn prepare(&self, command: &mut Command) {
         let Some(linker) = &self.linker else { return };
         command.env("RUSTC", &self.rustc).env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
-        // Building the standard library is not stable yet, and neither asks for a nightly compiler by name.
+        // Building the standard library is not stable yet. These settings allow it without a nightly compiler.
         command.env("RUSTC_BOOTSTRAP", "1").arg("-Zbuild-std=std,panic_abort");
     }
 }
 
-/// The one line that `rustc` answers to `arguments`, in `folder`, where the workspace may ask for a release of its own.
+/// Returns the line that `rustc` prints for `arguments`. It runs in `folder`, because the workspace may demand a certain release.
 fn ask(folder: &Path, rustc: &OsString, arguments: &[&str]) -> Result<String> {
     let output = Command::new(rustc).args(arguments).current_dir(folder).stderr(Stdio::inherit()).output();
     let output = output.context("failed to start rustc; it comes with Rust, from https://rustup.rs")?;
     Ok(String::from_utf8(output.stdout).context("rustc answered something that is no text")?.trim_end().to_owned())
 }
 
-/// Whether rustup is there and could add the target.
+/// Returns whether rustup exists and has added the target.
 fn add_with_rustup(folder: &Path) -> bool {
     eprintln!("adding {TARGET}: rustup target add {TARGET}");
     succeeds(Command::new("rustup").args(["target", "add", TARGET]).current_dir(folder))
 }
 
-/// Lets Debian's package manager add a compiler with its sources. Whether it could is seen by what is there afterwards.
+/// Installs a compiler and its sources with Debian's package manager. The caller has to check whether they are there afterwards.
 fn add_with_apt() {
     if Path::new("/usr/bin/apt-get").exists() && rustix::process::geteuid().is_root() {
         eprintln!("adding {TARGET}: apt-get install {}", DEBIAN_PACKAGES.join(" "));
@@ -105,7 +105,7 @@ fn add_with_apt() {
     }
 }
 
-/// Runs `command`, with its output on standard error.
+/// Runs `command` with its output on standard error. Returns whether it succeeds.
 fn succeeds(command: &mut Command) -> bool {
     command.stdin(Stdio::null()).stdout(std::io::stderr()).status().is_ok_and(|status| status.success())
 }

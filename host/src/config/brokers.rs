@@ -1,12 +1,12 @@
-//! A list of brokers as people write it. The client dials another port than the one that it was told if that is no number, and
-//! leaves out what it does not understand, so a list is read here before it is used.
+//! Checks the list of brokers that an operator writes. If a port is not a number, the Kafka client connects to a different port,
+//! and the client skips the parts of a list that it does not understand. Therefore a list is checked here before it is used.
 
 use std::net::Ipv6Addr;
 
-/// Sees that `text` is a list of brokers, `host:port,…`. A port may be left out.
+/// Checks whether `text` is a list of brokers, `host:port,…`. A port may be omitted.
 ///
 /// # Errors
-/// Says what is expected instead.
+/// If it is not. The error describes the expected value.
 pub fn check(text: &str) -> Result<(), &'static str> {
     if text.contains('@') {
         return Err("`host:port,…`, and user and password as `sasl.username` and `sasl.password` in `[kafka.properties]`");
@@ -21,7 +21,7 @@ pub fn check(text: &str) -> Result<(), &'static str> {
     }
 }
 
-/// Whether `text` may be the name of a host, or an address of IPv4.
+/// Returns whether `text` may be a host name or an IPv4 address.
 pub fn is_host_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
 }

@@ -1,9 +1,9 @@
-//! Overrides by environment: every key has a variable, named like its path in capitals, `WEIR_KAFKA_BROKERS` for
-//! `kafka.brokers`.
+//! Overrides by the environment. Every key has a variable, which is named like the key's path in capitals: `WEIR_KAFKA_BROKERS`
+//! for `kafka.brokers`.
 //!
-//! A value is taken as text where the key holds text, and is read as TOML elsewhere; a list may also be written `a,b`. Inside
-//! `[rule.NAME.config]`, whose types only the rule knows, a value that is TOML is taken as such and anything else as text, so
-//! `2.3` is a number there and `"2.3"`, with its quotes, a text.
+//! If the key holds a text, the value of the variable is taken as text; otherwise it is read as TOML. A list may also be written
+//! as `a,b`. Only the rule knows the types in `[rule.NAME.config]`. There a value that is valid TOML is read as TOML, and any
+//! other value is taken as text: `2.3` is a number, and `"2.3"`, with its quotes, is a text.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use super::path::{PREFIX, below, is_rule_config, variable};
 use super::raw::{Raw, meant, parse_value};
 use super::{FILE_VARIABLE, Invalid, kubernetes};
 
-/// Overrides values of `raw` by the variables that are ours, and refuses those of them that are not known.
+/// Overrides values of `raw` by the variables that begin with `WEIR_`. Refuses those of them that are unknown.
 pub(super) fn apply(raw: &mut Raw, environment: impl IntoIterator<Item = (String, String)>) -> Result<(), Invalid> {
     let ours = |(name, _): &(String, String)| name.starts_with(PREFIX) && name != FILE_VARIABLE;
     let mut variables: BTreeMap<String, String> = environment.into_iter().filter(ours).collect();
@@ -44,7 +44,7 @@ pub(super) fn apply(raw: &mut Raw, environment: impl IntoIterator<Item = (String
     Ok(())
 }
 
-/// What a variable stands for.
+/// The setting that a variable stands for.
 enum Path {
     Key(String),
     RuleConfig { path: String, member: String },
@@ -56,7 +56,7 @@ fn path(raw: &Raw, name: &str) -> Option<Path> {
     key.or_else(|| rule_config(raw, name)).or_else(|| open_table(name))
 }
 
-/// The key that has the variable `name`.
+/// Returns the key that has the variable `name`.
 fn key<'a>(raw: &'a Raw, name: &str) -> Option<&'a str> {
     let name = name.strip_prefix(PREFIX)?;
     raw.paths().chain(ALIASES.map(|(alias, ..)| alias)).find(|path| variable(path) == name)
@@ -73,7 +73,8 @@ fn unknown(raw: &Raw, name: &str) -> Invalid {
     Invalid(format!("unknown environment variable {name}{}{kubernetes}", suggestion(name, known)))
 }
 
-/// `RULE_VALIDATION_CONFIG_REQUIRED`, of the rule with the longest name that fits.
+/// Returns the setting of a variable such as `RULE_VALIDATION_CONFIG_REQUIRED`. If the name fits several rules, the rule with the
+/// longest name is meant.
 fn rule_config(raw: &Raw, name: &str) -> Option<Path> {
     let tables = raw.paths().filter(|path| is_rule_config(path));
     let fitting = tables.filter_map(|path| Some((path, name.strip_prefix(&variable(path))?.strip_prefix('_')?)));
@@ -83,7 +84,7 @@ fn rule_config(raw: &Raw, name: &str) -> Option<Path> {
     Some(Path::RuleConfig { path: path.to_owned(), member })
 }
 
-/// `KAFKA_PROPERTIES_SASL_MECHANISM`: Kafka separates the words of a property by dots.
+/// Returns the key of a variable such as `KAFKA_PROPERTIES_SASL_MECHANISM`. Kafka separates the words of a property by dots.
 fn open_table(name: &str) -> Option<Path> {
     OPEN_TABLES.iter().find_map(|table| {
         let member = name.strip_prefix(&variable(table))?.strip_prefix('_').filter(|member| !member.is_empty())?;
@@ -109,7 +110,7 @@ fn replace_member(raw: &mut Raw, path: &str, member: &str, text: &str, name: Str
     }
 }
 
-/// `text` as a value in the place of `present`.
+/// Returns the value that `text` stands for, where it overrides the value `present`.
 fn interpret(text: &str, present: &Value) -> Value {
     match present {
         Value::String(_) => Value::String(text.to_owned()),

@@ -1,8 +1,9 @@
-//! Every key that there is: its name, its default, what it may be, whether only a restart takes it, and what it means.
+//! All keys of the configuration: name, default, accepted values, meaning, and whether a change needs a restart.
 //!
-//! What is not here is unknown. The parser reads defaults and bounds from here, the loader what needs a restart, and `weir config`
-//! prints the whole as a file, which `weir.toml` in the root is. Left out: which field of which settings a key becomes, which is in
-//! [`super::validate`], and the words of keys that are one of a few, which their types have.
+//! A key that is not listed here is unknown. The parser reads the defaults and bounds from here, and the loader the keys that
+//! need a restart. `weir config` prints all of it as a file, which is also the `weir.toml` in the root. Left out: the field that
+//! a key becomes, which is in [`super::validate`], and the words that a key with a few fixed words accepts, which are with their
+//! types.
 
 use std::fmt::Write as _;
 
@@ -10,17 +11,17 @@ use super::Config;
 
 /// A key.
 pub(super) struct Key {
-    /// Its name within its table.
+    /// The name within its table.
     pub(super) name: &'static str,
-    /// Its default, as it is written.
+    /// The default, as it is written in a file.
     pub(super) default: &'static str,
     pub(super) takes: Takes,
     pub(super) change: Change,
-    /// What it means, one line or several.
+    /// The meaning, in one line or several.
     pub(super) meaning: &'static str,
 }
 
-/// What a key may be. Bounds stand as they are written.
+/// The values that a key accepts. Bounds have the notation of a configuration.
 #[derive(Clone, Copy)]
 pub(super) enum Takes {
     /// A text that is not empty.
@@ -34,7 +35,7 @@ pub(super) enum Takes {
     Share,
     /// A number of bytes.
     Size(&'static str, &'static str),
-    /// The same, or an empty text.
+    /// A number of bytes, or an empty text.
     OptionalSize(&'static str, &'static str),
     /// A length of time.
     Time(&'static str, &'static str),
@@ -44,43 +45,43 @@ pub(super) enum Takes {
     Names,
     /// `earliest`, `latest`, or a time.
     Start,
-    /// A table that only a rule knows.
+    /// A table whose content only a rule knows.
     Object,
 }
 
-/// What a change of a key needs.
+/// The action that a change of a key needs.
 #[derive(Clone, Copy)]
 pub(super) enum Change {
-    /// A restart. Tells whether two configurations differ in it: by its meaning, so `60s` is not another value than `1m`.
+    /// A restart. The function returns whether two configurations differ in this key. It compares meanings: `60s` equals `1m`.
     Restart(fn(&Config, &Config) -> bool),
-    /// Nothing: a running process takes it at once.
+    /// None: a running process takes the change over at once.
     AtOnce,
-    /// Nothing: it is another command's.
+    /// None: the key belongs to another command.
     Other,
 }
 
 /// A table of keys.
 pub(super) struct Table {
     pub(super) name: &'static str,
-    /// What stands beside its name in a file.
+    /// The comment beside the table's name in a file.
     about: &'static str,
     pub(super) keys: &'static [Key],
-    /// What stands below it in a file.
+    /// The text below the table in a file.
     below: &'static str,
 }
 
-/// A change of these fields needs a restart.
+/// Declares that a change of this field needs a restart.
 macro_rules! restart {
     ($($field:ident).+) => {
         Change::Restart(|running, read| running.$($field).+ != read.$($field).+)
     };
 }
 
-/// Tables whose keys are others' to define: librdkafka's and the broker's.
+/// Tables whose keys are defined by librdkafka and by the broker.
 pub(super) const OPEN_TABLES: [&str; 2] = ["kafka.properties", "topics.settings"];
-/// Other names of keys: what stands there is for the key, and a number is one of this unit.
+/// Other names of keys: the alias, the key that it stands for, and the unit of a plain number.
 pub(super) const ALIASES: [(&str, &str, &str); 1] = [("trial.seconds", "trial.time", "s")];
-/// Keys and tables whose values are never shown: they are secrets, or in a place where one may be put by mistake.
+/// Keys and tables whose values are never shown: secrets, and places where a secret may be written by mistake.
 pub(super) const SECRETS: [&str; 3] = ["admin.token", "admin.token_file", "kafka.properties"];
 
 /// The tables, in the order of a file.
@@ -433,7 +434,7 @@ WEIR_ADMIN_TOKEN",
                 name: "token_file",
                 default: "\"\"",
                 takes: Takes::OptionalText,
-                // It becomes the token, and is told as that.
+                // The token from the file counts as the value of `admin.token`, so a change is reported for `admin.token`.
                 change: Change::Other,
                 meaning: "or a file that has it",
             },
@@ -564,7 +565,7 @@ pub(super) const RULE: &[Key] = &[
     Key { name: "config", default: "{}", takes: Takes::Object, change: Change::AtOnce, meaning: "" },
 ];
 
-/// What stands at the head of a file.
+/// The head of a file.
 const HEAD: &str = "\
 # The configuration of Weir. Every key stands here at its default; what you leave out keeps it.
 #
@@ -581,13 +582,13 @@ const HEAD: &str = "\
 # from the folder that the process was started in.
 ";
 
-/// Where the comments of a file begin.
+/// The column in which the comments of a file begin.
 const COMMENTS: usize = 34;
 
-/// Returns what the key at `path` may be.
+/// Returns the values that the key at `path` accepts.
 ///
 /// # Panics
-/// If there is no such key: that is a mistake in this program.
+/// If there is no such key, which is a mistake in this program.
 pub(super) fn takes(path: &str) -> Takes {
     let (table, name) = path.rsplit_once('.').unwrap_or_default();
     let of_table = TABLES.iter().find(|known| known.name == table).map(|table| table.keys);
@@ -602,7 +603,7 @@ pub(super) fn defaults() -> impl Iterator<Item = (String, &'static Key)> {
     tables.flat_map(|table| table.keys.iter().map(|key| (format!("{}.{}", table.name, key.name), key)))
 }
 
-/// Returns a file that has every key at its default, and says what it means.
+/// Returns a file with every key at its default, and with the meaning of every key.
 pub fn document() -> String {
     let mut out = HEAD.to_owned();
     for table in TABLES {
@@ -628,7 +629,7 @@ fn line(out: &mut String, code: &str, comment: &str) {
     };
 }
 
-/// Returns the bounds of a value, where it has some that people may meet.
+/// Returns the bounds of a value, if it has bounds that an operator may reach.
 fn bounds(takes: Takes) -> Option<String> {
     match takes {
         Takes::Whole(from, to) if to < i64::MAX => Some(format!("{from} to {to}")),

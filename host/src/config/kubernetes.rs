@@ -1,8 +1,10 @@
-//! Variables that Kubernetes gives every pod for each Service of its namespace (`enableServiceLinks`, which is on by default).
+//! The variables that Kubernetes sets in every pod for each Service of its namespace (`enableServiceLinks`, which is on by
+//! default).
 //!
-//! Those of a Service called `weir` or `weir-…` begin like ours, and nobody has written them. They are known by all of what
-//! Kubernetes sets for a Service NAME: an address in `NAME_SERVICE_HOST`, a port in `NAME_SERVICE_PORT`, and the two of them as a
-//! URL in `NAME_PORT`. Where one of the three is missing or another one's, nothing is taken for Kubernetes'.
+//! For a Service called `weir` or `weir-…` these variables begin with `WEIR_`, like the variables of this program, although no
+//! operator has written them. They are recognized by three variables that Kubernetes sets for a Service NAME: an address in
+//! `NAME_SERVICE_HOST`, a port in `NAME_SERVICE_PORT`, and both as a URL in `NAME_PORT`. If one of the three is missing, or does
+//! not fit the others, no variable of that name is attributed to Kubernetes.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -11,14 +13,14 @@ use super::path::PREFIX;
 
 const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 
-/// The names among `variables` that Kubernetes has set for Services.
+/// Returns the names of those `variables` that Kubernetes has set for Services.
 pub(super) fn service_links(variables: &BTreeMap<String, String>) -> Vec<String> {
     let services: Vec<(&str, IpAddr)> = variables.iter().filter_map(|(name, value)| service(name, value, variables)).collect();
     let is_link = |name: &str, value: &str| services.iter().any(|(service, host)| is_link_of(service, *host, name, value));
     variables.iter().filter(|(name, value)| is_link(name, value)).map(|(name, _)| name.clone()).collect()
 }
 
-/// Whether `name` has the form of such a variable, whatever its value is.
+/// Returns whether `name` has the form of a variable that Kubernetes sets for a Service, whatever the value is.
 pub(super) fn looks_like_one(name: &str) -> bool {
     let name = name.strip_prefix(PREFIX).map(|name| format!("_{name}")).unwrap_or_default();
     let is_port = |rest: &str| rest.split('_').next().is_some_and(|port| port.parse::<u16>().is_ok());
@@ -28,7 +30,8 @@ pub(super) fn looks_like_one(name: &str) -> bool {
         || name.split_once("_PORT_").is_some_and(|(_, rest)| is_port(rest))
 }
 
-/// The Service, and its address, if `name` is the `…_SERVICE_HOST` of one that has the other variables as well.
+/// Returns the name of a Service and its address, if `name` is its `…_SERVICE_HOST` and the other variables of the Service exist
+/// as well.
 fn service<'a>(name: &'a str, value: &str, variables: &BTreeMap<String, String>) -> Option<(&'a str, IpAddr)> {
     let service = name.strip_suffix("_SERVICE_HOST").filter(|service| format!("{service}_").starts_with(PREFIX))?;
     let host: IpAddr = value.parse().ok()?;
@@ -47,7 +50,8 @@ fn is_link_of(service: &str, host: IpAddr, name: &str, value: &str) -> bool {
     }
 }
 
-/// `8081_TCP`, `8081_TCP_PROTO`, `8081_TCP_PORT`, `8081_TCP_ADDR`.
+/// Returns whether `rest` is the end of a name such as `8081_TCP`, `8081_TCP_PROTO`, `8081_TCP_PORT` or `8081_TCP_ADDR`, and
+/// `value` is the value that Kubernetes gives this variable.
 fn is_port_link(rest: &str, host: IpAddr, value: &str) -> bool {
     let words: Vec<&str> = rest.split('_').collect();
     let (Some(port), Some(protocol)) = (words.first().and_then(|port| port.parse::<u16>().ok()), words.get(1)) else {
@@ -63,7 +67,7 @@ fn is_port_link(rest: &str, host: IpAddr, value: &str) -> bool {
         }
 }
 
-/// Whether `value` is `tcp://HOST:PORT`, or the same of another protocol.
+/// Returns whether `value` is `tcp://HOST:PORT`, or such a URL for another protocol.
 fn is_url(value: &str, host: IpAddr, port: Option<u16>) -> bool {
     value.split_once("://").is_some_and(|(protocol, address)| {
         PROTOCOLS.iter().any(|known| known.eq_ignore_ascii_case(protocol))
@@ -77,7 +81,7 @@ fn is_url(value: &str, host: IpAddr, port: Option<u16>) -> bool {
 mod tests {
     use super::*;
 
-    /// What Kubernetes sets for a Service with one port that has a name.
+    /// Returns the variables that Kubernetes sets for a Service with one named port.
     fn links(service: &str, host: &str) -> BTreeMap<String, String> {
         let address = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         let url = format!("tcp://{address}:8081");

@@ -1,8 +1,8 @@
-//! Where the members of `[rule.NAME.config]` were written, for the time when the rule refuses them.
+//! The places where the fields of `[rule.NAME.config]` were written, for error messages about a refused configuration.
 //!
-//! A rule gets its configuration as one line of JSON, which nobody wrote, and names a column of that line. Here the column
-//! becomes a key with its place in the file or its variable, and where the type of a variable was guessed wrongly, what to write
-//! instead.
+//! A rule gets its configuration as one line of JSON, which the host has generated. When the rule refuses it, the rule names a
+//! column of that line. This module translates the column into a key, with its place in the file or its variable. If the host
+//! guessed the type of a variable wrongly, it also adds the right way to write the value.
 
 use std::collections::BTreeMap;
 
@@ -11,20 +11,20 @@ use serde_json::Value;
 use super::origin::Origin;
 use weir_core::suggestion::suggestion;
 
-/// What rules that use `weir-rule` say first.
+/// The words with which a refusal of a rule that uses `weir-rule` begins.
 const UNREADABLE: &str = "failed to read the configuration: ";
-/// How serde_json names a place.
+/// The words with which serde_json names a place.
 const PLACE: &str = " at line 1 column ";
 
-/// The members of a rule's configuration by their paths, with their places.
+/// The fields of a rule's configuration by their paths, with their places.
 #[derive(Clone, Debug, Default)]
 pub struct Members(BTreeMap<String, Member>);
 
-/// Where a member was written.
+/// The place where a field was written.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     pub(super) origin: Origin,
-    /// The value of the variable, if it was one.
+    /// The value of the variable, if the field was set by a variable.
     pub(super) text: Option<String>,
 }
 
@@ -33,7 +33,8 @@ impl Members {
         Members(members.into_iter().collect())
     }
 
-    /// `words`, in which the rule `rule` refuses `config`, with the key and the place of what it refuses, as far as that is known.
+    /// Returns `words`, with which the rule `rule` refuses `config`. If known, the refused key and the place where it was written
+    /// are added.
     pub(super) fn explain(&self, rule: &str, config: &Value, words: &str) -> String {
         let Some((words, column)) = words.rsplit_once(PLACE).and_then(|(words, at)| Some((words, at.parse().ok()?))) else {
             return self.explain_named(rule, config, words);
@@ -43,7 +44,7 @@ impl Members {
         format!("{}: {words}{}", self.place(rule, &path), self.advice(&path, config, words))
     }
 
-    /// The same where the words name a member and no column.
+    /// Returns `words` with key and place if they name a field but no column.
     fn explain_named(&self, rule: &str, config: &Value, words: &str) -> String {
         let named = |key: &&String| words.contains(&format!("`{key}`"));
         match config.as_object().and_then(|config| config.keys().find(named)) {
@@ -52,7 +53,7 @@ impl Members {
         }
     }
 
-    /// The key of `path`, and where it or the table around it was written.
+    /// Returns the key of `path`, and the place where the field or the innermost table around it was written.
     fn place(&self, rule: &str, path: &[String]) -> String {
         let key = std::iter::once(format!("rule.{rule}.config")).chain(path.iter().cloned()).collect::<Vec<_>>().join(".");
         match self.member(path) {
@@ -61,7 +62,7 @@ impl Members {
         }
     }
 
-    /// The innermost member around `path` whose place is known.
+    /// Returns the innermost field at or around `path` whose place is known.
     fn member(&self, path: &[String]) -> Option<&Member> {
         (1..=path.len()).rev().find_map(|length| self.0.get(&path[..length].join(".")))
     }
@@ -88,7 +89,8 @@ impl Members {
     }
 }
 
-/// The path of the innermost member that has the byte before `at`, where `value` is written from `begin` on without blanks.
+/// Returns the path of the innermost field that contains the byte before column `at`. `value` is written without blanks, from
+/// `begin` on.
 fn locate(value: &Value, begin: usize, at: usize) -> Vec<String> {
     let length = |value: &Value| value.to_string().len();
     let mut next = begin + 1;
@@ -109,7 +111,8 @@ mod tests {
 
     use super::super::Config;
 
-    /// What is said where `validation` refuses what it is configured with by `text` and `variables`.
+    /// Returns the explanation of `words`, with which `validation` refuses the configuration that it gets from `text` and
+    /// `variables`.
     fn said(text: &str, variables: &[(&str, &str)], words: &str) -> String {
         let variables = variables.iter().map(|(name, value)| (name.to_string(), value.to_string()));
         let config = Config::parse(text, Path::new("weir.toml"), variables).unwrap();

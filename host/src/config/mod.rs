@@ -1,10 +1,12 @@
-//! Configuration: what was written (raw) becomes what is meant (validated).
+//! The configuration: the texts that were written (raw) become typed, validated settings.
 //!
-//! Written are [the defaults](keys), a TOML file over them, and `WEIR_…` variables over both; [`Raw`](raw::Raw) merges the
-//! three and knows of every value where it came from, so that each complaint names the place to mend. [`validate`] turns that
-//! into the structs of this file, which the rest of the program relies on without checking again.
+//! Values come from three layers: [the defaults](keys), a TOML file that overrides them, and `WEIR_…` variables that override
+//! both. [`Raw`](raw::Raw) merges the layers and records the origin of every value, so that each error names the place to
+//! correct. [`validate`] turns the merged values into the structs of this file. The rest of the program uses these structs
+//! without checking them again.
 //!
-//! Left out on purpose: what only rules know. `[rule.NAME.config]` is passed on as it is, for the rule itself to judge.
+//! Left out on purpose: checks that only a rule can make. `[rule.NAME.config]` is passed on unchanged, and the rule itself checks
+//! it.
 
 mod brokers;
 mod environment;
@@ -39,17 +41,17 @@ pub use restart::needing_restart;
 pub use salvage::{Salvaged, salvage};
 pub use source::Source;
 
-/// The file that is read if none is named and it is there.
+/// The file that is read if no file is named and this one exists.
 pub const DEFAULT_FILE: &str = "weir.toml";
-/// The variable that names the file if the command line does not.
+/// The variable that names the file if the command line names none.
 pub const FILE_VARIABLE: &str = "WEIR_CONFIG";
 
-/// A validated configuration: the sum of what each part is told.
+/// A validated configuration: the settings of all parts of the program.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// `[kafka]`, `[topics]`, `[batch]`
     pub kafka: weir_kafka::Settings,
-    /// `[counts]`, but for the member
+    /// `[counts]`, except for `counts.member`
     pub counts: weir_engine::CountSettings,
     /// `[rules]`, `[rule.NAME]`, `[trial]`, `[shadow]`, `counts.member`
     pub rules: weir_control::Settings,
@@ -59,44 +61,44 @@ pub struct Config {
     pub admin: weir_admin::Settings,
     pub log: Log,
     pub simulate: Simulate,
-    /// Keys that the program itself has set, whatever is written.
+    /// The keys that the program itself has set, regardless of the configuration.
     pub fixed: Vec<&'static str>,
 }
 
-/// What is logged. `[log]`
+/// The settings of the log: `[log]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Log {
     pub level: LevelFilter,
 }
 
-/// What `weir simulate` produces unless the command line says otherwise. `[simulate]`
+/// The settings of `weir simulate`, unless the command line overrides them: `[simulate]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Simulate {
-    /// Messages per second; 0: as fast as possible.
+    /// The records per second. If 0, as many as possible.
     pub rate: u32,
-    /// How many messages; 0: until stopped.
+    /// The number of records. If 0, records are sent until the program is stopped.
     pub count: u64,
     pub seed: u64,
-    /// Share of bad messages, 0 to 1.
+    /// The share of bad messages, 0 to 1.
     pub bad_share: f64,
-    /// How many different users log in.
+    /// The number of different users that log in.
     pub users: usize,
 }
 
-/// The file that is read: the one named, or `$WEIR_CONFIG`, or `weir.toml` if it is there.
+/// Returns the file that is read: `named`, or `$WEIR_CONFIG`, or `weir.toml` if it exists.
 pub fn locate(named: Option<&Path>) -> Option<PathBuf> {
     let variable = || std::env::var_os(FILE_VARIABLE).map(PathBuf::from);
     let file = named.map(Path::to_path_buf).or_else(variable);
     file.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists()))
 }
 
-/// A configuration that cannot be used: where it is wrong, what was found and what is expected.
+/// The error for a configuration that can't be used. It names the place of the error, the value found, and the value expected.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Invalid(String);
 
 impl Config {
-    /// Reads `file`, or where none is named `$WEIR_CONFIG`, or `weir.toml` if it is there, and overrides it by `environment`,
-    /// which is (name, value) of variables; those that are not ours are ignored.
+    /// Reads `file` and overrides it by `environment`, the names and values of variables. If `file` is None, reads
+    /// `$WEIR_CONFIG`, or `weir.toml` if it exists. Variables that do not begin with `WEIR_` are ignored.
     pub fn load(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, Invalid> {
         let environment: BTreeMap<String, String> = environment.into_iter().collect();
         let named = file.map(Path::to_path_buf).or_else(|| environment.get(FILE_VARIABLE).map(PathBuf::from));
@@ -105,12 +107,12 @@ impl Config {
         Config::parse(&text, file.as_deref().unwrap_or(Path::new("")), environment)
     }
 
-    /// Takes `text` as the contents of `file`, whose folder relative paths start from, overridden by `environment`.
+    /// Parses `text`, the contents of `file`, and overrides it by `environment`. Relative paths start from the folder of `file`.
     pub fn parse(text: &str, file: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, Invalid> {
         let mut raw = raw::Raw::parse(text, file)?;
         let mut pipelines = raw.names("rules.pipeline")?;
         environment::apply(&mut raw, environment)?;
-        // What the file says of a rule may stay there while the environment leaves the rule out.
+        // Settings of a rule may stay in the file while the environment leaves the rule out of the pipeline.
         pipelines.extend(raw.names("rules.pipeline")?);
         raw.refuse_unused_rules(&pipelines)?;
         validate::validate(&raw, file.parent().unwrap_or(Path::new("")))
@@ -118,7 +120,7 @@ impl Config {
 }
 
 impl Config {
-    /// Takes the broker inside the process, with what it can do: it knows no TLS and no passwords.
+    /// Configures the process to use the broker inside it, which supports neither TLS nor passwords.
     pub fn embed(&mut self) {
         self.kafka.client.properties.clear();
         self.kafka.client.brokers = None;
@@ -128,16 +130,16 @@ impl Config {
 }
 
 impl Default for Config {
-    /// What holds where nothing is written.
+    /// Returns the configuration that is used if nothing is written.
     fn default() -> Config {
         Config::parse("", Path::new(""), []).expect("the defaults are valid, a test sees to it")
     }
 }
 
-/// The `WEIR_…` variables of this process.
+/// Returns the `WEIR_…` variables of this process.
 ///
 /// # Errors
-/// If one of them is not UTF-8. The file that is named by [`FILE_VARIABLE`] need not be.
+/// If one of the variables is not UTF-8. The variable [`FILE_VARIABLE`] may have another encoding.
 pub fn environment() -> Result<Vec<(String, String)>, Invalid> {
     let text = |(name, value): (OsString, OsString)| {
         let not_text = |_| Invalid(format!("the environment variable {} is not UTF-8; set it anew in UTF-8", name.display()));
@@ -148,12 +150,12 @@ pub fn environment() -> Result<Vec<(String, String)>, Invalid> {
     std::env::vars_os().filter(ours).map(text).collect()
 }
 
-/// The `WEIR_…` variables of this process that are left aside, because Kubernetes sets them for Services.
+/// Returns the names of the `WEIR_…` variables of this process that are ignored, because Kubernetes sets them for Services.
 pub fn service_links() -> Vec<String> {
     kubernetes::service_links(&environment().unwrap_or_default().into_iter().collect())
 }
 
-/// The text of a configuration's file.
+/// Returns the text of a configuration file.
 fn read(file: &Path) -> Result<String, Invalid> {
     let failed = |what: String| Invalid(format!("failed to read the configuration {}{what}", file.display()));
     let bytes = std::fs::read(file).map_err(|error| failed(format!(": {error}")))?;
@@ -161,7 +163,7 @@ fn read(file: &Path) -> Result<String, Invalid> {
 }
 
 impl fmt::Display for Invalid {
-    /// One line, whatever keys, files and variables are called.
+    /// Writes one line, even if the names of keys, files or variables contain line breaks.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&harmless(&self.0))
     }

@@ -1,8 +1,8 @@
-//! Where a value was written, for whoever has to mend it.
+//! The place where a value was written, for error messages.
 
 use std::fmt;
 
-/// Where a value came from; displayed as the end of "`KEY` in …".
+/// The place that a value comes from. It is displayed as the end of "`KEY` in …".
 #[derive(Clone, Debug)]
 pub(super) enum Origin {
     Default,

@@ -1,6 +1,6 @@
-//! The configuration of commands that work with Kafka: `[kafka.properties]` is proven too.
+//! The configuration of commands that use Kafka: for them `[kafka.properties]` is checked too.
 //!
-//! Other commands leave it alone: `weir apply` needs none of the files that are named there.
+//! Other commands skip this check: `weir apply` needs none of the files that are named there.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use weir_kafka::proof::prove;
 use weir_kafka::properties::{self, Problem, Unusable};
 
 impl Config {
-    /// [`Config::load`] for a command that works with Kafka.
+    /// Loads a configuration like [`Config::load`], for a command that uses Kafka.
     pub fn load_for_kafka(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -24,7 +24,7 @@ impl Config {
     }
 }
 
-/// The complaint about a property, with the place where it was written.
+/// Returns the error for a property, with the place where it was written.
 fn complaint(unusable: &Unusable, file: Option<&Path>, environment: BTreeMap<String, String>) -> Invalid {
     let Unusable { name, problem } = unusable;
     let Some(name) = name else { return Invalid(unusable.to_string()) };
@@ -38,7 +38,7 @@ fn complaint(unusable: &Unusable, file: Option<&Path>, environment: BTreeMap<Str
     Invalid(format!("`{path}`{origin} {problem}{suggestion}"))
 }
 
-/// Where the value of `path` was written.
+/// Returns the place where the value of `path` was written.
 fn origin(path: &str, file: Option<&Path>, environment: BTreeMap<String, String>) -> Option<String> {
     let named = file.map(Path::to_path_buf).or_else(|| environment.get(FILE_VARIABLE).map(PathBuf::from));
     let file = named.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists()));

@@ -1,14 +1,15 @@
-//! What a complaint shows of a value: never a secret, nor what may be one.
+//! The part of a value that an error message shows. It never shows a secret, or a value that may be one.
 
 use serde_json::Value;
 
 use super::keys::SECRETS;
 use super::path::below;
 
-/// Longest text that a complaint quotes, in characters.
+/// The longest text that an error message quotes, in characters.
 const MAX_QUOTED: usize = 60;
 
-/// What was found at `path`, for a complaint: of a secret its type alone, and of what may have one before an `@`.
+/// Returns the value found at `path`, for an error message. Of a secret, and of a value with an `@`, which may follow a password,
+/// only the type is shown.
 pub(super) fn found(path: &str, value: &Value) -> String {
     match value {
         value if is_secret(path) => kind(value).to_owned(),
@@ -33,7 +34,7 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// Whether a secret is at `path`, above or below it.
+/// Returns whether `path` is the path of a secret, or lies above or below one.
 fn is_secret(path: &str) -> bool {
     SECRETS.iter().any(|secret| path == *secret || below(path, secret).is_some() || below(secret, path).is_some())
 }

@@ -1,8 +1,8 @@
-//! The raw configuration: values by dotted path, each with its origin, over the defaults.
+//! The raw configuration: the written values over the defaults, by dotted path, each with its origin.
 //!
-//! Tables are flattened, so `kafka.brokers` is one key wherever and however it was written. Only `rule.NAME.config` keeps its
-//! shape, for it belongs to the rule. What is not among the defaults and in no open table is refused here, with the nearest
-//! known key; whether a value makes sense is asked later, in [`mod@super::read`].
+//! Tables are flattened: `kafka.brokers` is one key wherever and however it is written. Only `rule.NAME.config` keeps its shape,
+//! because it belongs to the rule. A key that has no default and is in no open table is refused here, with the nearest known key
+//! as a suggestion. The values themselves are checked later, in [`mod@super::read`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -19,16 +19,17 @@ use super::path::{below, is_rule_config};
 use super::quoted::found;
 use weir_core::suggestion::suggestion;
 
-/// What was written, merged over the defaults.
+/// The written values, merged over the defaults.
 pub(super) struct Raw {
     settings: BTreeMap<String, Setting>,
-    /// Where the tables of the file begin.
+    /// The places where the tables of the file begin.
     tables: BTreeMap<String, Origin>,
-    /// Where the members of the rules' configurations were written, by their whole paths.
+    /// The places where the fields of the rules' configurations were written, by their whole paths.
     members: BTreeMap<String, Member>,
 }
 
-/// A value and where it came from. It has no `Debug`: [`found`] says what may be shown of a value.
+/// A value and its origin. There is no `Debug`, because values may be secret: [`found`] returns the part of a value that may be
+/// shown.
 #[derive(Clone)]
 pub(super) struct Setting {
     pub(super) value: Value,
@@ -36,7 +37,7 @@ pub(super) struct Setting {
 }
 
 impl Setting {
-    /// The value of a key that nobody has written.
+    /// Returns the value of a key that is not written anywhere.
     fn default_of(key: &keys::Key) -> Setting {
         let value = parse_value(key.default).unwrap_or_else(|| panic!("the default of {} can be read", key.name));
         Setting { value, origin: Origin::Default }
@@ -44,7 +45,7 @@ impl Setting {
 }
 
 impl Raw {
-    /// Reads TOML and refuses keys that are not known. `file` is only its name.
+    /// Parses TOML, and refuses unknown keys. `file` is used only as a name.
     pub(super) fn parse(text: &str, file: &Path) -> Result<Raw, Invalid> {
         let name = file.display().to_string();
         let origin = |at: usize| Origin::File { name: name.clone(), line: line(text, at) };
@@ -60,7 +61,7 @@ impl Raw {
         Ok(raw)
     }
 
-    /// Gives the rules of these names their defaults, where they have none yet.
+    /// Adds the defaults of the rules with these names, unless they are there already.
     pub(super) fn declare(&mut self, rules: impl IntoIterator<Item = String>) {
         for rule in rules {
             for key in keys::RULE {
@@ -70,20 +71,20 @@ impl Raw {
         }
     }
 
-    /// The value of a key that the defaults have.
+    /// Returns the value of a key that has a default.
     ///
     /// # Panics
-    /// If they have not: that is a mistake in this program.
+    /// If the key has no default, which is a mistake in this program.
     pub(super) fn get(&self, path: &str) -> &Setting {
         self.settings.get(path).unwrap_or_else(|| panic!("`{path}` has a default"))
     }
 
-    /// The key and value of what is set in an open table.
+    /// Returns the keys and values that are set in an open table.
     pub(super) fn members<'a>(&'a self, table: &'a str) -> impl Iterator<Item = (&'a str, &'a Setting)> {
         self.settings.iter().filter_map(move |(path, setting)| Some((below(path, table)?, setting)))
     }
 
-    /// Every key that has a value.
+    /// Returns every key that has a value.
     pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
         self.settings.keys().map(String::as_str)
     }
@@ -93,18 +94,18 @@ impl Raw {
         self.settings.insert(path.to_owned(), Setting { value, origin });
     }
 
-    /// Notes where a member of a rule's configuration, `rule.NAME.config`, was written.
+    /// Notes the place where a field of a rule's configuration, `rule.NAME.config`, was written.
     pub(super) fn set_config_member(&mut self, config: &str, member: &str, place: Member) {
         self.members.insert(format!("{config}.{member}"), place);
     }
 
-    /// Where the members of a rule's configuration were written.
+    /// Returns the places where the fields of a rule's configuration were written.
     pub(super) fn config_members(&self, config: &str) -> Members {
         let members = self.members.iter();
         Members::new(members.filter_map(|(path, place)| Some((below(path, config)?.to_owned(), place.clone()))))
     }
 
-    /// Refuses tables for rules that are in none of `pipelines`.
+    /// Refuses tables of rules that are in none of the `pipelines`.
     pub(super) fn refuse_unused_rules(&self, pipelines: &[String]) -> Result<(), Invalid> {
         let rule = |path| below(path, "rule").filter(|rest| !rest.contains('.'));
         let unused = self.tables.iter().filter_map(|(path, origin)| Some((rule(path)?, origin)));
@@ -134,7 +135,7 @@ impl Raw {
         }
     }
 
-    /// The tables that there are.
+    /// Returns the known tables.
     fn tables(&self) -> impl Iterator<Item = &str> {
         let tables: BTreeSet<&str> = self.paths().filter_map(|path| Some(path.rsplit_once('.')?.0)).chain(OPEN_TABLES).collect();
         tables.into_iter()
@@ -144,9 +145,9 @@ impl Raw {
 /// One TOML document, flattened.
 struct Written {
     settings: BTreeMap<String, Setting>,
-    /// Where each table begins.
+    /// The places where the tables begin.
     tables: BTreeMap<String, Origin>,
-    /// Where the members of the rules' configurations are.
+    /// The places of the fields of the rules' configurations.
     members: BTreeMap<String, Member>,
 }
 
@@ -190,7 +191,7 @@ impl Written {
         Ok(())
     }
 
-    /// Notes where the members of a rule's configuration are.
+    /// Notes the places of the fields of a rule's configuration.
     fn note_members(&mut self, value: &DeValue<'_>, above: &str, origin: &dyn Fn(usize) -> Origin) {
         let DeValue::Table(table) = value else { return };
         for (key, value) in table {
@@ -200,19 +201,19 @@ impl Written {
         }
     }
 
-    /// The rules that have a table.
+    /// Returns the rules that have a table.
     fn rules(&self) -> BTreeSet<String> {
         let tables = self.tables.keys().filter_map(|path| below(path, "rule"));
         tables.map(|rest| rest.split('.').next().unwrap_or(rest).to_owned()).collect()
     }
 }
 
-/// Parses a TOML value on its own, as it stands in an environment variable.
+/// Parses a single TOML value, as it is written in an environment variable.
 pub(super) fn parse_value(text: &str) -> Option<Value> {
     plain(DeValue::parse(text).ok()?.into_inner()).ok()
 }
 
-/// Parses a TOML document as it is, without asking whether its keys are known.
+/// Parses a TOML document, without checking whether its keys are known.
 pub(super) fn parse_table(text: &str) -> Option<serde_json::Map<String, Value>> {
     match plain(DeValue::Table(DeTable::parse(text).ok()?.into_inner())).ok()? {
         Value::Object(table) => Some(table),
@@ -220,11 +221,11 @@ pub(super) fn parse_table(text: &str) -> Option<serde_json::Map<String, Value>> 
     }
 }
 
-/// What is expected where a number can't be used. The number itself is never told: its key may be a secret's, in the wrong place
-/// or misspelt.
+/// The error for a number that can't be used: a description of the expected number. It never contains the number itself, which
+/// may be a secret under a wrong or misspelt key.
 struct Unfit(&'static str);
 
-/// A TOML value as JSON; dates become text.
+/// Returns a TOML value as JSON. Dates become texts.
 fn plain(value: DeValue<'_>) -> Result<Value, Unfit> {
     let inner = |value: Spanned<DeValue<'_>>| plain(value.into_inner());
     Ok(match value {
@@ -247,7 +248,7 @@ fn plain(value: DeValue<'_>) -> Result<Value, Unfit> {
     })
 }
 
-/// The key that `path` stands for, and what `value` means there.
+/// Returns the key that `path` stands for, which may be an alias, and the meaning of `value` for that key.
 pub(super) fn meant(path: &str, value: Value) -> (String, Value) {
     let Some((_, key, unit)) = ALIASES.iter().find(|(name, ..)| *name == path) else { return (path.to_owned(), value) };
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -263,7 +264,7 @@ fn in_open_table(path: &str) -> bool {
     OPEN_TABLES.iter().any(|table| below(path, table).is_some())
 }
 
-/// The line, from 1, of the byte `at`.
+/// Returns the line, counted from 1, of the byte `at`.
 fn line(text: &str, at: usize) -> usize {
     1 + text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count()
 }

@@ -1,6 +1,7 @@
-//! Typed reading of raw values: each reader says what it expects, and complains with what it found and where.
+//! Typed access to raw values. Each reader states which value it expects. Its error names the expected value, the value found,
+//! and its place.
 //!
-//! Bounds stand in [`super::keys`] as they are written in a configuration, so that a complaint quotes them.
+//! The bounds are in [`super::keys`], in the notation of a configuration, so that an error can quote them.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -19,12 +20,12 @@ use weir_core::reserved::ENGINE;
 use weir_kafka::Start;
 
 impl Raw {
-    /// A text that is not empty.
+    /// Reads a text that is not empty.
     pub(super) fn text(&self, path: &str) -> Result<String, Invalid> {
         self.read(path, "a text that is not empty", |value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned))
     }
 
-    /// A text that may be empty.
+    /// Reads a text that may be empty.
     pub(super) fn optional_text(&self, path: &str) -> Result<String, Invalid> {
         self.read(path, "a text", |value| value.as_str().map(str::to_owned))
     }
@@ -42,31 +43,32 @@ impl Raw {
         self.read(path, &expected, |value| T::try_from(value.as_i64().filter(|number| (from..=to).contains(number))?).ok())
     }
 
-    /// A number from 0 to 1.
+    /// Reads a number from 0 to 1.
     pub(super) fn share(&self, path: &str) -> Result<f64, Invalid> {
         self.read(path, "a number from 0 to 1", |value| value.as_f64().filter(|share| (0.0..=1.0).contains(share)))
     }
 
-    /// One of a few words; gives what it stands for.
+    /// Reads one of a few words, and returns the value that the word stands for.
     pub(super) fn choice<T: Copy>(&self, path: &str, choices: &[(&str, T)]) -> Result<T, Invalid> {
         let words: Vec<String> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
         let find = |value: &Value| choices.iter().find(|(word, _)| value.as_str() == Some(word)).map(|(_, meaning)| *meaning);
         self.read(path, &format!("one of {}", words.join(", ")), find)
     }
 
-    /// A list of names for rules or the like: letters, digits, `-` and `_`, none twice, and none the engine's own.
+    /// Reads a list of names, for example of rules. A name consists of letters, digits, `-` and `_`. Names must differ, and
+    /// `weir`, the engine's own name, is refused.
     pub(super) fn names(&self, path: &str) -> Result<Vec<String>, Invalid> {
         let expected = "a list of different names, each of letters, digits, `-` and `_`, and not `weir`";
         let names: Vec<String> = self.read(path, expected, |value| {
             let names = value.as_array()?.iter().map(|name| name.as_str().filter(|name| is_name(name)).map(str::to_owned));
             names.collect::<Option<_>>()
         })?;
-        // Their variables must differ as well: `a-b` and `a_b` would share theirs.
+        // The variables of the names must differ too: `a-b` and `a_b` would have the same variable.
         let variables: std::collections::BTreeSet<String> = names.iter().map(|name| variable(name)).collect();
         if variables.len() < names.len() || names.is_empty() { Err(self.complaint(path, expected)) } else { Ok(names) }
     }
 
-    /// A number of bytes, such as `"4MiB"` or 4194304.
+    /// Reads a number of bytes, such as `"4MiB"` or 4194304.
     pub(super) fn bytes(&self, path: &str) -> Result<usize, Invalid> {
         let (Takes::Size(from, to) | Takes::OptionalSize(from, to)) = takes(path) else { panic!("`{path}` is no size") };
         let limits = limits(from, to, bytes);
@@ -76,7 +78,7 @@ impl Raw {
         })
     }
 
-    /// A length of time, such as `"60s"`.
+    /// Reads a length of time, such as `"60s"`.
     pub(super) fn duration(&self, path: &str) -> Result<Duration, Invalid> {
         let Takes::Time(from, to) = takes(path) else { panic!("`{path}` is no length of time") };
         let limits = limits(from, to, duration);
@@ -85,7 +87,7 @@ impl Raw {
         })
     }
 
-    /// Where to begin: a word, or a time.
+    /// Reads the offset to begin with: a word, or a time.
     pub(super) fn start(&self, path: &str) -> Result<Start, Invalid> {
         self.read(path, "\"earliest\", \"latest\" or a time such as \"2026-01-31T12:00:00Z\"", |value| match value.as_str()? {
             "earliest" => Some(Start::Earliest),
@@ -94,7 +96,7 @@ impl Raw {
         })
     }
 
-    /// An open table of texts; numbers and booleans are taken as they would be written.
+    /// Reads an open table of texts. Numbers and booleans become the texts as which they would be written.
     pub(super) fn table<T: From<String>>(&self, table: &str) -> Result<BTreeMap<String, T>, Invalid> {
         let text = |(key, _): (&str, _)| {
             let read = |value: &Value| match value {
@@ -107,12 +109,12 @@ impl Raw {
         self.members(table).map(text).collect()
     }
 
-    /// A table that is passed on as it is.
+    /// Reads a table without looking into it.
     pub(super) fn object(&self, path: &str) -> Result<Value, Invalid> {
         self.read(path, "a table", |value| value.is_object().then(|| value.clone()))
     }
 
-    /// That `path` has been found not to be what is expected.
+    /// Returns the error for a value at `path` that is not the expected one.
     pub(super) fn complaint(&self, path: &str, expected: impl Display) -> Invalid {
         let setting = self.get(path);
         Invalid(format!("`{path}` in {} is {}; expected {expected}", setting.origin, found(path, &setting.value)))

@@ -1,14 +1,14 @@
-//! What of a changed configuration takes effect only after a restart.
+//! Finds the changes of a configuration that take effect only after a restart.
 //!
-//! Values are compared by their meaning: `60s` is not another value than `1m`. What a running process takes at once is left out:
-//! what is said of rules, trials and shadows. So is `[simulate]`, which is another command's.
+//! Values are compared by their meaning: `60s` equals `1m`. Settings that a running process takes over at once are left out:
+//! those of rules, trials and shadows. `[simulate]` is left out too, because it belongs to another command.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Config;
 use super::keys::{self, Change};
 
-/// The keys of which `read` has another value than `running`, and that only a restart takes.
+/// Returns the keys that have different values in `running` and in `read`, and that take effect only after a restart.
 pub fn needing_restart(running: &Config, read: &Config) -> Vec<String> {
     let keys = keys::defaults().filter(|(_, key)| match key.change {
         Change::Restart(differ) => differ(running, read),
@@ -21,7 +21,7 @@ pub fn needing_restart(running: &Config, read: &Config) -> Vec<String> {
     all.filter(|key| !running.fixed.contains(&key.as_str())).collect()
 }
 
-/// The members of an open table that differ.
+/// Returns the keys in which an open table differs.
 fn members<T: PartialEq>(table: &str, running: &BTreeMap<String, T>, read: &BTreeMap<String, T>) -> Vec<String> {
     let names: BTreeSet<&String> = running.keys().chain(read.keys()).collect();
     let differing = names.into_iter().filter(|name| running.get(*name) != read.get(*name));
@@ -42,7 +42,7 @@ mod tests {
         needing_restart(&Config::default(), &parse(text))
     }
 
-    /// Another value for each key that only a restart takes.
+    /// A different value for each key that takes effect only after a restart.
     const CHANGED: [(&str, &str); 28] = [
         ("kafka.brokers", "'kafka:1'"),
         ("kafka.group", "'other'"),

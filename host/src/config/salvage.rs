@@ -1,8 +1,9 @@
-//! What `weir rules` needs of a configuration that can't be used: the address and the token of the admin interface.
+//! Reads the address and the token of the admin interface, which `weir rules` needs, from a configuration that can't be used.
 //!
-//! Going back to sound rules must not wait until `weir.toml` is mended. The file is read line by line, so that what is wrong in
-//! one line hides no other. Where the file leaves any doubt about the address, as where it names two or may name one in a line
-//! that can't be read, there is none: a change would else be asked of another process.
+//! An operator must be able to go back to sound rules before `weir.toml` is repaired. The file is read line by line, so that an
+//! error in one line hides no other line. If the address is uncertain, no address is returned: otherwise a change might be sent
+//! to another process. The address is uncertain if, for example, the file names two addresses, or may name one in a line that
+//! can't be read.
 
 use std::path::Path;
 
@@ -16,16 +17,16 @@ use weir_admin::Token;
 
 const KEYS: [&str; 3] = ["listen", "token", "token_file"];
 
-/// What could be read.
+/// The settings that could be read.
 #[derive(Debug, PartialEq)]
 pub struct Salvaged {
-    /// Where to ask, if that is certain.
+    /// The address of the admin interface, if it is certain.
     pub listen: Option<String>,
     /// The token, if there is one.
     pub token: Option<Token>,
 }
 
-/// Reads what can be read of `file` and of the environment.
+/// Reads as much as possible from `file` and from the environment.
 pub fn salvage(file: Option<&Path>, variable: impl Fn(&str) -> Option<String>) -> Salvaged {
     let text = file.map_or(Some(String::new()), |file| read(file).ok());
     let mut raw = Raw::parse("", Path::new("")).expect("the defaults are valid");
@@ -46,18 +47,18 @@ pub fn salvage(file: Option<&Path>, variable: impl Fn(&str) -> Option<String>) -
     }
 }
 
-/// What a text says of `[admin]`. The default is what is found where there is no text.
+/// The settings of `[admin]` in a text. The default is for a file that can't be read.
 #[derive(Default)]
 struct Found {
-    /// Keys and their values, from the lines that can be read.
+    /// The keys and their values, from the lines that can be read.
     values: Vec<(&'static str, String)>,
-    /// The address among them, or the default where there is none, is the only one that can be meant.
+    /// True if only one address can be meant: the one in `values`, or the default if `values` has none.
     is_certain: bool,
 }
 
 fn find(text: &str) -> Found {
     let (mut values, mut is_mentioned, mut is_doubtful) = (Vec::new(), false, false);
-    // Whether lines belong to `[admin]`; none below a header that can't be read.
+    // True while the lines belong to `[admin]`. None below a header that can't be read.
     let mut is_admin = Some(false);
     for line in text.lines() {
         let table = parse_table(line);
@@ -79,7 +80,7 @@ fn find(text: &str) -> Found {
     Found { is_certain: is_one && !is_doubtful, values }
 }
 
-/// Whether a line may be about `admin.listen`.
+/// Returns whether a line may set `admin.listen`.
 fn mentions_listen(line: &str) -> bool {
     line.split('#').next().unwrap_or_default().contains("listen")
 }

@@ -1,38 +1,39 @@
-//! The file of a configuration, for whoever reads it again while the process runs.
+//! The source of the configuration, which is read again while the process runs.
 //!
-//! A file that is gone, or that has become empty, as where a disk is full, is no decision for the defaults: it was lost.
+//! A file that is missing is an error, and so is a file that has become empty, as may happen on a full disk. Neither means that
+//! the operator wants the defaults.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Config, Invalid, environment, locate, needing_restart, read};
 
-/// Where a configuration comes from.
+/// The source of a configuration.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// None as long as no file is named and `weir.toml` has never been there.
+    /// The file. None as long as no file is named and `weir.toml` has never existed.
     file: Option<PathBuf>,
-    /// Something was written in it when it was read last.
+    /// True if the file had content when it was last read.
     is_written: bool,
-    /// Variables that go before those of the environment.
+    /// The variables that take precedence over those of the environment.
     overrides: BTreeMap<String, String>,
-    /// What the process runs with.
+    /// The configuration that the process runs with.
     running: Config,
 }
 
 impl Source {
-    /// The file that [`Config::load`] reads for `named`, under variables that go before those of the environment, of a process that
-    /// runs with `running`.
+    /// Returns the source with the file that [`Config::load`] reads for `named`. `overrides` are variables that take precedence
+    /// over those of the environment. `running` is the configuration that the process runs with.
     pub fn new(named: Option<&Path>, overrides: BTreeMap<String, String>, running: Config) -> Source {
         let file = locate(named);
         let is_written = file.as_deref().is_some_and(|file| read(file).is_ok_and(|text| !is_blank(&text)));
         Source { file, is_written, overrides, running }
     }
 
-    /// Reads it, and the environment.
+    /// Reads the file and the environment.
     ///
     /// # Errors
-    /// If it is not valid, or was lost.
+    /// If the configuration is not valid, or if the file is missing or has become empty.
     fn read_all(&mut self) -> Result<Config, Invalid> {
         self.file = weir_control::Source::file(self);
         let environment = environment()?.into_iter().chain(self.overrides.clone());

@@ -1,4 +1,4 @@
-//! What a configuration means, and what is said of a wrong one.
+//! Tests of the meaning of a configuration, and of the errors for a wrong one.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn complaint(result: Result<Config, Invalid>) -> String {
     result.expect_err("the configuration is wrong").to_string()
 }
 
-/// `RENEW=1 cargo test -p weir --lib -- config` writes the file anew.
+/// Compares `weir.toml` with the printed configuration. `RENEW=1 cargo test -p weir --lib -- config` writes the file anew.
 #[test]
 fn the_file_in_the_root_is_what_the_program_says() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../weir.toml");
@@ -322,7 +322,7 @@ fn a_file_that_is_not_utf_8_is_refused_with_its_line() {
     assert!(complaint.ends_with("weir.toml line 2: the byte 0xfc is not UTF-8; save it as UTF-8"), "{complaint}");
 }
 
-/// What a pod is given whose namespace has a Service called `weir`.
+/// The variables of a pod whose namespace has a Service called `weir`.
 const SERVICE_LINKS: [(&str, &str); 7] = [
     ("WEIR_SERVICE_HOST", "10.96.14.7"),
     ("WEIR_SERVICE_PORT", "8081"),

@@ -1,9 +1,10 @@
-//! The encoding of a configuration's file: UTF-8, and where it is another one, which and in what line.
+//! The encoding of a configuration file, which must be UTF-8. For any other encoding the error says what was found, and in which
+//! line.
 
-/// The text of `bytes`, or the first line that is not UTF-8 and what is there.
+/// Returns `bytes` as text. The error is the number of the first line that is not UTF-8, and a description of what it contains.
 pub(super) fn decode(bytes: Vec<u8>) -> Result<String, (usize, String)> {
     const ODD: [u8; 2] = [0xff, 0xfe];
-    // Of the Latin letters that a configuration has most of, each second byte is 0 in UTF-16.
+    // A configuration consists mostly of Latin letters. In UTF-16, every second byte of these is 0.
     let is_wide = matches!(bytes.get(..2), Some(first) if first == ODD || first == [0xfe, 0xff] || first.contains(&0));
     if is_wide {
         return Err((1, "it is UTF-16".to_owned()));

@@ -1,6 +1,6 @@
-//! From raw to validated: types, limits, and what must hold between keys.
+//! Validation of raw values: types, limits, and conditions between keys.
 //!
-//! Bounds stand in [`super::keys`]. They are wide: they keep out what cannot work, not what is unwise.
+//! The bounds are in [`super::keys`]. They are wide: they exclude values that can't work, but not values that are unwise.
 
 use std::net::ToSocketAddrs;
 use std::path::Path;
@@ -17,14 +17,14 @@ use weir_kafka::{BatchLimits, ClientSettings, Delivery, Topics};
 use weir_wasm::rule::{Explain, REJECT_POLICIES, Rule};
 use weir_wasm::{Compile, Limits};
 
-/// What the deadlines of all rules may be together. A batch on which every rule runs out of time takes at most some ten times as
-/// much: once for all of it, four times for the search, and what was begun before that was over. That is less than
-/// `max.poll.interval.ms`, 5 min, past which the group takes the partitions away.
+/// The largest sum of the deadlines of all rules. A batch on which every rule runs out of time takes at most some ten times this
+/// sum: once for the whole batch, four times for the bisection, and the rest for work that began before the bisection's time was
+/// over. That is less than `max.poll.interval.ms`, 5 min, after which the group takes the partitions away.
 const MAX_DEADLINES: Duration = Duration::from_secs(25);
-/// `kafka.brokers` for the broker inside the process.
+/// The value of `kafka.brokers` that stands for the broker inside the process.
 const EMBEDDED: &str = "embedded";
 const DELIVERIES: [(&str, Delivery); 2] = [("exactly-once", Delivery::ExactlyOnce), ("at-least-once", Delivery::AtLeastOnce)];
-/// Properties of librdkafka that have a key of their own here.
+/// Properties of librdkafka that have a key of their own in this configuration.
 const OWN_KEYS: [(&str, &str); 3] = [
     ("kafka.properties.bootstrap.servers", "kafka.brokers"),
     ("kafka.properties.metadata.broker.list", "kafka.brokers"),
@@ -41,7 +41,7 @@ const LEVELS: [(&str, LevelFilter); 6] = [
 /// Kafka's own limit on the name of a topic, in characters.
 const MAX_TOPIC_NAME: usize = 249;
 
-/// Relative paths start from `folder`.
+/// Returns the validated configuration. Relative paths start from `folder`.
 pub(super) fn validate(raw: &Raw, folder: &Path) -> Result<Config, Invalid> {
     Ok(Config {
         kafka: weir_kafka::Settings {
@@ -119,7 +119,7 @@ fn topics(raw: &Raw) -> Result<Topics, Invalid> {
         replication: raw.whole("topics.replication")?,
         settings: raw.table("topics.settings")?,
     };
-    // Writing to the topic that is read would go round for ever.
+    // If the output were written to the input topic, records would go round for ever.
     let written = [("topics.output", &topics.output), ("topics.rejected", &topics.rejected), ("topics.counts", &topics.counts)];
     match written.iter().find(|(_, name)| **name == topics.input) {
         Some((path, _)) => Err(raw.complaint(path, "another topic than `topics.input`")),

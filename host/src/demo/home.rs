@@ -1,7 +1,7 @@
-//! What a demo has for itself: a folder for the time that it runs, and in it what the current folder lacks.
+//! The folder of a demo, which exists while the demo runs, and contains the files that the current folder lacks.
 //!
-//! The program alone is enough for a demo: its three rules are inside, as `weir build` makes them (`make demo-rules` renews them).
-//! In a checkout with its own rules those are taken. Nothing is kept: the next demo begins like this one.
+//! A demo needs nothing but the program, which contains three rules as `weir build` makes them (`make demo-rules` renews them).
+//! In a checkout with rules of its own, those are used. Nothing is kept: the next demo begins with the same state.
 
 use std::env;
 use std::fs;
@@ -20,25 +20,25 @@ const RULES: [(&str, &[u8]); 3] = [
     ("utc-enrichment", include_bytes!("rules/utc-enrichment.wasm")),
     ("device-filter", include_bytes!("rules/device-filter.wasm")),
 ];
-/// What is to be edited where there is no configuration.
+/// The configuration to edit, if there is none.
 const CONFIGURATION: &str = include_str!("weir.toml");
-/// The variable that says where rules are.
+/// The variable that names the folder of the rules.
 const RULES_FOLDER: &str = "WEIR_RULES_FOLDER";
 
-/// The folder, which goes with it, and the configuration that holds for the demo.
+/// The folder, which is removed when this value is dropped, and the configuration of the demo.
 pub(super) struct Home {
     folder: Arc<Scratch>,
     pub(super) config: Config,
-    /// Where it is from.
+    /// The source of the configuration.
     pub(super) file: ConfigFile,
-    /// Its file, which can be edited.
+    /// The configuration file that the operator can edit.
     pub(super) edited: PathBuf,
-    /// Whether the rules are those inside the program.
+    /// True if the rules are those inside the program.
     pub(super) own_rules: bool,
 }
 
 impl Home {
-    /// Makes it.
+    /// Makes the folder and the configuration.
     ///
     /// # Errors
     /// If the configuration is not valid, or the folder can't be written.
@@ -63,17 +63,17 @@ impl Home {
         Ok(Home { folder: Arc::new(folder), config, file, edited, own_rules })
     }
 
-    /// What removes the folder where the process ends without dropping this.
+    /// Returns a function that removes the folder if the process ends without dropping this value.
     pub(super) fn remover(&self) -> impl FnOnce() + Send + use<> {
         let folder = Arc::downgrade(&self.folder);
         move || {
-            // Where that fails the next demo does it.
+            // If this fails, the next demo removes the folder.
             let _ = folder.upgrade().map(|folder| folder.remove());
         }
     }
 }
 
-/// Whether rules are missing that are inside the program. Where others are missing too, it can't help.
+/// Returns whether rules are missing, and the rules inside the program can replace the whole pipeline.
 fn lacks_rules(config: &Config) -> bool {
     let is_inside = |name: &str| RULES.iter().any(|(inside, _)| *inside == name);
     config.rules.pipeline.iter().any(|rule| !rule.file.exists()) && config.rules.pipeline.iter().all(|rule| is_inside(&rule.name))

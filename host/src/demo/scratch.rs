@@ -1,8 +1,9 @@
-//! A folder for the time that a demo runs, and the removal of what earlier demos have left behind.
+//! A folder that exists while a demo runs, and the removal of the folders of earlier demos.
 //!
-//! A demo that is killed can't remove its folder, so the next one does. A running demo holds a lock on its folder, which goes
-//! with the process however that ends. Only a folder is removed that nobody holds, that has the name and the mark of a demo, and
-//! that is this user's alone. No link is followed. A folder without a mark is left alone: its demo may be about to lock it.
+//! A demo that is killed can't remove its folder, so the next demo does. A running demo holds a lock on its folder, which is
+//! released when the process ends, however it ends. A folder is removed only if no process holds its lock, if it has the name and
+//! the mark of a demo, and if it belongs to this user and is closed to others. No link is followed. A folder without a mark is
+//! left alone, because its demo may be about to lock it.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
@@ -15,24 +16,24 @@ use tempfile::Builder;
 
 use weir_system::folder;
 
-/// How the name of such a folder begins, and how many letters and digits follow.
+/// The beginning of the name of such a folder, and the number of letters and digits that follow.
 const PREFIX: &str = "weir-demo-";
 const RANDOM: usize = 6;
-/// The file that tells such a folder from others of that name. It comes after the lock and goes last.
+/// The file that marks such a folder. It is created after the lock is taken, and removed last.
 const MARK: &str = ".weir-demo";
 const WORDS: &str = "The folder of a demo of weir. The next demo removes it, once this one has ended.\n";
 
-/// Such a folder. It is removed when this is dropped.
+/// The folder of a demo. It is removed when this value is dropped.
 pub(super) struct Scratch {
     path: PathBuf,
     locked: File,
 }
 
 impl Scratch {
-    /// Makes one in `parent`, after removing what is left over there.
+    /// Makes a folder in `parent`, after removing the folders that earlier demos have left there.
     ///
     /// # Errors
-    /// If it can't be made or locked.
+    /// If the folder can't be made or locked.
     pub(super) fn make(parent: &Path) -> io::Result<Scratch> {
         sweep(parent);
         let closed = Permissions::from_mode(folder::CLOSED);
@@ -47,7 +48,8 @@ impl Scratch {
         &self.path
     }
 
-    /// Removes it before its time. What is written to it meanwhile may keep it there until the next demo.
+    /// Removes the folder before this value is dropped. If files are written to the folder at the same time, it may remain until
+    /// the next demo.
     pub(super) fn remove(&self) -> io::Result<()> {
         remove(&self.path, &self.locked)
     }
@@ -60,11 +62,11 @@ impl Drop for Scratch {
     }
 }
 
-/// Removes what demos have left in `parent` that run no more.
+/// Removes the folders in `parent` whose demos no longer run.
 fn sweep(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten().filter(|entry| is_ours(&entry.file_name())) {
-        // A folder that is in use, or somebody else's, stays.
+        // A folder that is in use, or belongs to another user, stays.
         let _ = remove_leftover(&entry.path());
     }
 }
@@ -83,8 +85,8 @@ fn remove_leftover(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes the open folder `locked`, which is at `path`. All that is in it is reached by the descriptor: whatever is at `path`
-/// by now, nothing else is emptied.
+/// Removes the open folder `locked`, which is at `path`. Its content is reached through the descriptor, so that no other folder
+/// is emptied, even if `path` names another folder by now.
 fn remove(path: &Path, locked: &File) -> io::Result<()> {
     let inside = inside(locked);
     for entry in fs::read_dir(&inside)? {
@@ -109,7 +111,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder as a demo leaves it that is killed, under the name `weir-demo-` and `random`.
+    /// Returns a folder as a killed demo leaves it, with the name `weir-demo-` and `random`.
     fn left_over(parent: &Path, random: &str) -> PathBuf {
         let path = parent.join(format!("{PREFIX}{random}"));
         fs::create_dir_all(path.join("state/sets")).unwrap();

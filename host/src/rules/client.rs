@@ -1,7 +1,8 @@
-//! A question to the admin interface, and its answer: the only place that speaks HTTP as a client.
+//! Requests to the admin interface, and their answers. This is the only HTTP client of the program.
 //!
-//! One connection for each question, no proxy, no redirects: the token goes to the address that was meant and to no other.
-//! Nothing is asked twice. What comes back may be of a stranger, so it is bounded, and escaped before it becomes a message.
+//! Each request has a connection of its own, without proxy and without redirects, so that the token is sent only to the intended
+//! address. No request is repeated. The answer may come from another program than Weir, so it is bounded, and escaped before it
+//! becomes a part of a message.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -17,15 +18,15 @@ use crate::cli::BadUsage;
 use weir_admin::Settings;
 use weir_core::printable::harmless;
 
-/// How long a connection may take: it is a machine nearby.
+/// The longest time to connect. It is short because the interface is on a machine nearby.
 const CONNECTING: Duration = Duration::from_secs(3);
-/// How long an answer may take that needs no more than looking.
+/// The longest time for the answer to a request that changes nothing.
 const READING: Duration = Duration::from_secs(10);
-/// How long a change may take: compiling and handing over take up to a minute.
+/// The longest time for the answer to a change. Compiling and handing over take up to a minute.
 const CHANGING: Duration = Duration::from_secs(90);
-/// Largest answer, in bytes. A thousand sets with their differences stay far below.
+/// The largest answer, in bytes. A thousand sets with their differences are far smaller.
 const MAX_ANSWER: u64 = 32 << 20;
-/// What is shown of a refusal, in characters. Those of `weir run` are shorter.
+/// The longest text of a refusal that is shown, in characters. Refusals of `weir run` are shorter.
 const MAX_REFUSAL: usize = 4_000;
 
 /// The admin interface at an address.
@@ -34,13 +35,13 @@ pub struct Client {
     token: Option<String>,
 }
 
-/// Errors that come before anything was sent.
+/// The errors that occur before anything is sent.
 const NOBODY: [ErrorKind; 4] =
     [ErrorKind::ConnectionRefused, ErrorKind::HostUnreachable, ErrorKind::NetworkUnreachable, ErrorKind::AddrNotAvailable];
 
-/// What came back.
+/// An answer of the interface.
 pub struct Answer<T> {
-    /// As it came.
+    /// The answer as it was received.
     pub json: String,
     pub content: T,
 }
@@ -51,7 +52,7 @@ struct Refused {
 }
 
 impl Client {
-    /// A client of the interface at `named`, or else of the one that the configuration has.
+    /// Returns a client of the interface at `named`, or, if that is None, at the address in the configuration.
     ///
     /// # Errors
     /// If there is no address, or the token can't be read.
@@ -68,20 +69,20 @@ impl Client {
         Ok(Client { address: reachable(listen)?, token })
     }
 
-    /// Asks without changing anything.
+    /// Sends a request that changes nothing.
     ///
     /// # Errors
-    /// If nobody answers, if the answer is a refusal, or none of ours.
+    /// If no admin interface answers, if the answer is a refusal, or if it is not an answer of Weir.
     pub fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<Answer<T>> {
         let request = agent(READING).get(self.url(path)).query_pairs(query.iter().copied());
         let request = self.credentials().into_iter().fold(request, |request, (name, value)| request.header(name, value));
         self.read(request.call().and_then(content), READING)
     }
 
-    /// Asks for a change.
+    /// Sends a request for a change.
     ///
     /// # Errors
-    /// As for [`Client::get`]. Where the answer is missing, the change may have been made.
+    /// The errors of [`Client::get`]. If there is no answer, the change may have been made.
     pub fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> anyhow::Result<Answer<T>> {
         let request = agent(CHANGING).post(self.url(path)).content_type("application/json");
         let request = self.credentials().into_iter().fold(request, |request, (name, value)| request.header(name, value));
@@ -118,7 +119,7 @@ impl Client {
         }
     }
 
-    /// What to say where there is no answer, or none in HTTP.
+    /// Returns the error for a missing answer, or for one that is not HTTP.
     fn no_answer(&self, error: &Error, limit: Duration) -> anyhow::Error {
         let address = &self.address;
         match error {
@@ -167,7 +168,8 @@ fn content(mut response: ureq::http::Response<ureq::Body>) -> Result<(u16, Vec<u
     Ok((response.status().as_u16(), body))
 }
 
-/// Where to connect to what listens at `listen`: whoever listens everywhere is reached on this machine.
+/// Returns the address at which to connect to an interface that listens at `listen`. If it listens on all addresses, it is
+/// reached through the loopback address.
 fn reachable(listen: &str) -> anyhow::Result<String> {
     let Ok(mut address) = listen.parse::<SocketAddr>() else {
         return Ok(listen.to_owned());

@@ -1,7 +1,7 @@
-//! `weir rules`: asks the admin interface of a running `weir run` which rules it judges by, and has them swapped.
+//! `weir rules`: asks the admin interface of a running `weir run` for its rules, and requests changes of them.
 //!
-//! [`mod@client`] asks, [`show`] words the answers for people. Nothing is decided here: what is proven, refused or taken back is the
-//! running process's to say.
+//! [`mod@client`] sends requests, and [`show`] makes text of the answers. Nothing is decided here: the running process decides
+//! what is proven, refused or rolled back.
 
 mod client;
 mod show;
@@ -25,17 +25,17 @@ use weir_control::report::{Change, Deployed, Entry, ShadowReport, Status};
 use weir_system::shutdown::Shutdown;
 use weir_wasm::definition;
 
-/// How many components are taken at once: more than any pipeline has, and few enough to be held in memory.
+/// The most components in one request: more than any pipeline has, and few enough to be held in memory.
 const MAX_FILES: usize = 64;
-/// How often a candidate is asked after.
+/// The interval at which the state of a candidate is requested.
 const ASK_EVERY: Duration = Duration::from_secs(1);
-/// How often there is a line of progress where it can't be written over the last one.
+/// The interval between lines of progress where a line can't be overwritten.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// Runs the command.
 ///
 /// # Errors
-/// If it is refused or not live yet, if nobody answers, or if a file can't be read.
+/// If the request is refused, if its set is not live yet, if no admin interface answers, or if a file can't be read.
 pub fn rules(command: &RulesCommand) -> anyhow::Result<()> {
     match command {
         RulesCommand::Status(args) => look::<Status>(&args.interface, "", &[], show::status),
@@ -68,7 +68,7 @@ fn client(interface: &Interface) -> anyhow::Result<Client> {
     }
 }
 
-/// A client where the configuration can't be used. Rules are changed all the same: that may be what is needed just then.
+/// Returns a client although the configuration can't be used. In that state an operator may need to change rules.
 fn client_without(named: Option<&str>, file: &ConfigFile, error: Invalid) -> anyhow::Result<Client> {
     let file = config::locate(file.config.as_deref());
     let Salvaged { listen, token } = config::salvage(file.as_deref(), |name| env::var(name).ok());
@@ -77,7 +77,7 @@ fn client_without(named: Option<&str>, file: &ConfigFile, error: Invalid) -> any
             anyhow::Error::new(error).context("failed to find the admin interface: give its address by --admin HOST:PORT")
         );
     };
-    // Where standard error is closed there is nobody to tell.
+    // A failed write is ignored: standard error may be closed.
     let _ = writeln!(io::stderr(), "warning: {error}; {address} is asked all the same");
     Client::new(Some(address), &Settings { listen: None, token })
 }
@@ -102,11 +102,11 @@ fn print<T>(interface: &Interface, answer: &Answer<T>, show: impl Fn(&T) -> Stri
     cli::print(&if interface.json { format!("{}\n", answer.json) } else { show(&answer.content) })
 }
 
-/// Starts a candidate, watches it, shows how it did, and ends it unless it is to be kept.
+/// Starts a candidate, watches it, shows its report, and ends it unless it is to be kept.
 fn shadow(args: &RulesShadow) -> anyhow::Result<()> {
     let client = client(&args.interface)?;
     let files = files(&args.files)?;
-    // From here on Ctrl-C ends the candidate, not only us.
+    // From here on Ctrl-C ends the candidate too, not only this process.
     let shutdown = Shutdown::default();
     shutdown.request_on_signals()?;
     let started = client.post::<ShadowReport>("/shadow", &json!({"files": files}))?.content;
@@ -115,7 +115,7 @@ fn shadow(args: &RulesShadow) -> anyhow::Result<()> {
     print(&args.interface, &report, show::shadow)
 }
 
-/// Asks after a candidate until its time is over, or until a signal comes. Returns how it does then.
+/// Watches a candidate until its time is over, or until a signal comes. Returns its last report.
 fn watch(
     client: &Client,
     started: &ShadowReport,
@@ -139,7 +139,8 @@ fn watch(
     }
 }
 
-/// A line on standard error that is written over, or on anything but a terminal that can do so one now and then.
+/// A line of progress on standard error. On a terminal that supports it, each line overwrites the previous one. Elsewhere there
+/// is a new line now and then.
 struct Progress {
     rewrites: bool,
     told: Option<Instant>,
@@ -151,7 +152,7 @@ impl Progress {
         Progress { rewrites, told: None }
     }
 
-    // Where standard error is closed there is nobody to tell.
+    // A failed write is ignored: standard error may be closed.
     fn tell(&mut self, line: &str) {
         if self.rewrites {
             let _ = write!(io::stderr(), "\r\x1b[K{line}");
@@ -165,7 +166,7 @@ impl Progress {
 }
 
 impl Drop for Progress {
-    /// Leaves an empty line to what comes next.
+    /// Clears the line for the output that follows.
     fn drop(&mut self) {
         if self.rewrites && self.told.is_some() {
             let _ = write!(io::stderr(), "\r\x1b[K");
@@ -173,14 +174,14 @@ impl Drop for Progress {
     }
 }
 
-/// The components of files and folders, as the admin interface takes them.
+/// Returns the components of files and folders in the form that the admin interface accepts.
 fn files(named: &[PathBuf]) -> anyhow::Result<Vec<Value>> {
     let found = definition::files(named)?;
     ensure!(found.len() <= MAX_FILES, "failed to take {} files: at most {MAX_FILES} can be handed in at once", found.len());
     found.iter().map(|file| Ok(json!({"rule": stem(file)?, "wasm": BASE64_STANDARD.encode(definition::read(file)?)}))).collect()
 }
 
-/// The rule that a file is for.
+/// Returns the name of the rule that a file contains.
 fn stem(file: &Path) -> anyhow::Result<&str> {
     let stem = file.file_stem().and_then(|stem| stem.to_str());
     stem.with_context(|| format!("the name of {} is no name for a rule", file.display()))

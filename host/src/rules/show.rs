@@ -1,7 +1,7 @@
-//! Answers of the admin interface in words: what a person sees at a glance.
+//! The answers of the admin interface as text for a terminal.
 //!
-//! Pure: answers in, text out. Each line is escaped as a whole before it leaves, for hashes, versions and evidence come over the
-//! wire, and evidence holds what strangers have sent. Times are UTC.
+//! The functions are pure: answers in, text out. Each line is escaped as a whole, because hashes, versions and evidence come from
+//! the network, and evidence contains records that others have sent. Times are UTC.
 
 use chrono::{DateTime, SecondsFormat};
 
@@ -9,16 +9,16 @@ use crate::view::{middle_out, number};
 use weir_control::report::{Change, Deployed, Entry, SetDescription, ShadowReport, Status, TakenBack, TrialReport, Why};
 use weir_core::printable::harmless;
 
-/// Digits of a component's SHA-256 that are shown. Nobody tells components apart by more.
+/// The number of digits of a component's SHA-256 that are shown. They are enough to tell components apart.
 const DIGITS: usize = 12;
-/// What is shown of a value, in characters; `--json` has all of it.
+/// The longest value that is shown, in characters. `--json` shows all of it.
 const MAX_VALUE: usize = 400;
-/// What is shown of a message that speaks against a set, in characters.
+/// The longest evidence against a set that is shown, in characters.
 const MAX_EVIDENCE: usize = 1_000;
-/// How many partitions are listed; `--json` has all of them.
+/// The most partitions that are listed. `--json` lists all of them.
 const MAX_PARTITIONS: usize = 100;
 
-/// Which set runs, why, and what stands in the way of another one.
+/// Describes the live set, the reason for it, and the problems of other sets.
 pub(super) fn status(status: &Status) -> String {
     let mut lines = vec![
         format!("live        {}", status.live.hash),
@@ -54,7 +54,7 @@ pub(super) fn status(status: &Status) -> String {
     page(lines)
 }
 
-/// That a set went live, or would.
+/// Describes the result of a deployment, or of a dry run.
 pub(super) fn deployed(deployed: &Deployed) -> String {
     let Deployed { live, waiting, old, new, from, changes, took } = deployed;
     let took = duration(*took);
@@ -86,7 +86,7 @@ pub(super) fn deployed(deployed: &Deployed) -> String {
     page(lines)
 }
 
-/// What went live, the last first.
+/// Describes the sets that went live, the latest first.
 pub(super) fn history(history: &[Entry]) -> String {
     if history.is_empty() {
         return page(["no set has gone live yet".to_owned()]);
@@ -105,12 +105,12 @@ pub(super) fn history(history: &[Entry]) -> String {
     page(shown)
 }
 
-/// What is different between two sets.
+/// Describes the differences between two sets.
 pub(super) fn changes(changes: &[Change]) -> String {
     if changes.is_empty() { page(["nothing is different".to_owned()]) } else { page(differences(changes)) }
 }
 
-/// How a candidate does beside the live rules.
+/// Describes how a candidate compares with the live rules.
 pub(super) fn shadow(shadow: &ShadowReport) -> String {
     let ShadowReport { candidate, since, records, skipped, agreed, differences, faults, .. } = shadow;
     let differing = records.saturating_sub(*agreed);
@@ -143,7 +143,7 @@ pub(super) fn shadow(shadow: &ShadowReport) -> String {
     page(lines)
 }
 
-/// The same in one line without its end.
+/// Describes the progress of a candidate in one line, without a line break.
 pub(super) fn progress(shadow: &ShadowReport) -> String {
     let ShadowReport { candidate, records, agreed, faults, .. } = shadow;
     let agreed = match records {
@@ -209,7 +209,7 @@ fn differences(changes: &[Change]) -> Vec<String> {
     table(std::iter::once(head).chain(rows))
 }
 
-/// What a message takes, against the live rules.
+/// Describes the time that one record takes, compared with the live rules.
 fn cost(shadow: &ShadowReport) -> String {
     let ShadowReport { nanos, live_nanos, .. } = shadow;
     let times = match live_nanos {
@@ -227,7 +227,7 @@ fn duration(millis: u64) -> String {
     if millis < 1_000 { format!("{millis} ms") } else { format!("{}.{} s", number(millis / 1_000), millis % 1_000 / 100) }
 }
 
-/// ` (12.34 %)`. Rounded down, so that 100 % is all of them.
+/// Returns a share such as ` (12.34 %)`. It is rounded down, so that 100 % means all of them.
 fn share(part: u64, of: u64) -> String {
     if of == 0 {
         return String::new();
@@ -241,7 +241,8 @@ fn time(millis: i64) -> String {
     time.map_or_else(|| millis.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::Secs, true))
 }
 
-/// Columns as wide as their widest cells, two blanks between them; the last one is as wide as it is.
+/// Returns the rows as lines. Each column is as wide as its widest cell, and two blanks separate the columns. The last column is
+/// not padded.
 fn table<const N: usize>(rows: impl Iterator<Item = [String; N]>) -> Vec<String> {
     let rows: Vec<[String; N]> = rows.map(|row| row.map(|cell| harmless(&cell).into_owned())).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
@@ -475,7 +476,7 @@ device-filter  10.0.0-rc.1  bbbbbbbbbbbb  987
         assert_eq!(progress(&fresh), "cafe beside the live rules: no message compared yet, 0 faults");
     }
 
-    /// A text in every place must come out without what steers a terminal.
+    /// Puts control characters into every text, which must come out escaped.
     #[test]
     fn nothing_that_comes_over_the_wire_steers_the_terminal() {
         let evil = "x\x1b[2J\r\n\u{202e}y";

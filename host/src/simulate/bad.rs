@@ -1,40 +1,40 @@
-//! Every way in which a simulated login can be bad, as a table: a name, what it is, how often, and the edit that makes it so.
+//! All kinds of bad logins, as a table: the name, the defect, the weight, and the edit of a good login that causes the defect.
 //!
-//! What becomes of each is not said here: that is for the engine and its rules to show.
+//! The table does not say what becomes of each: the engine and its rules decide that.
 
 use fastrand::Rng;
 
 use weir_core::suggestion::suggestion;
 
-/// How large a `huge-value` is, bytes: the default limit of a Kafka broker, less room for key and headers.
+/// The size of a `huge-value`, in bytes: the default limit of a Kafka broker, less room for key and headers.
 const HUGE_BYTES: usize = 1_000_000;
-/// How deep `very-deep` is nested: far beyond any stack.
+/// The depth of `very-deep`: far beyond any stack.
 const VERY_DEEP: usize = 100_000;
-/// How deep `deep-nesting` is nested: beyond what sane producers send.
+/// The depth of `deep-nesting`: more than sound producers send.
 const DEEP: usize = 1_000;
 
-/// A way to be bad.
+/// A kind of bad logins.
 #[derive(Debug)]
 pub struct Kind {
-    /// What it is called on the command line.
+    /// The name on the command line.
     pub name: &'static str,
-    /// What is wrong.
+    /// The defect.
     pub about: &'static str,
-    /// How often it occurs relative to others; 0: only where it is asked for by name.
+    /// The frequency relative to other kinds. With 0 the kind occurs only if it is asked for by name.
     pub weight: usize,
     pub(super) edit: Edit,
 }
 
-/// What is done to a good login.
+/// The edit of a good login.
 #[derive(Debug)]
 pub(super) enum Edit {
-    /// The member is left out.
+    /// The field is left out.
     Leave(&'static str),
-    /// The member's value is one of these, written as they are.
+    /// The field's value is one of these, written as they are.
     Set(&'static str, &'static [&'static str]),
-    /// The member's value stands between these.
+    /// The field's value stands between these two.
     Wrap(&'static str, &'static str, &'static str),
-    /// The member comes twice, the second time with this value.
+    /// The field comes twice, the second time with this value.
     Twice(&'static str, &'static str),
     /// The message as a whole is changed.
     Whole(fn(&mut Vec<u8>, &mut Rng)),
@@ -104,7 +104,7 @@ pub static KINDS: &[Kind] = &[
     kind(1, "tombstone", Tombstone, "no value at all; no line"),
 ];
 
-/// The kind of this name; otherwise a complaint, with a similar one if there is one.
+/// Returns the kind of this name, or else an error that suggests a similar name if there is one.
 pub fn find(name: &str) -> Result<&'static Kind, String> {
     KINDS.iter().find(|kind| kind.name == name).ok_or_else(|| {
         let similar = suggestion(name, KINDS.iter().map(|kind| kind.name));
@@ -166,7 +166,7 @@ fn empty(value: &mut Vec<u8>, _: &mut Rng) {
     value.clear();
 }
 
-/// Puts `insert` before the closing brace.
+/// Inserts `insert` before the closing brace.
 fn before_end(value: &mut Vec<u8>, insert: &[u8]) {
     value.pop();
     value.extend_from_slice(insert);

@@ -1,4 +1,4 @@
-//! Messages into Kafka, the user's id for a key.
+//! The outlet into Kafka. The key of a record is the user's id.
 
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,9 @@ use crate::config::Config;
 use weir_kafka::{Failure, Publisher, publish};
 use weir_system::shutdown::Shutdown;
 
-/// After so many messages their delivery reports are waited for, so that what failed is told and not only counted.
+/// The number of messages after which their delivery reports are awaited, so that a failure is reported and not only counted.
 const SETTLE_MESSAGES: u32 = 10_000;
-/// After this time too.
+/// The time after which delivery reports are awaited too.
 const SETTLE_EVERY: Duration = Duration::from_secs(2);
 
 /// Produces messages to the input topic.
@@ -23,10 +23,10 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// A feed for the input topic of `config` on `brokers`.
+    /// Returns a feed for the input topic of `config` on `brokers`.
     ///
     /// # Errors
-    /// If the client does not take its settings.
+    /// If the client does not accept its settings.
     pub fn open(config: &Config, brokers: &str) -> anyhow::Result<Feed> {
         let topic = config.kafka.topics.input.clone();
         Ok(Feed {
@@ -67,7 +67,7 @@ impl Outlet for Feed {
         }
     }
 
-    /// The client sends by itself.
+    /// Does nothing: the client sends by itself.
     fn idle(&mut self) -> anyhow::Result<()> {
         Ok(())
     }

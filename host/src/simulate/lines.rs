@@ -1,14 +1,14 @@
-//! Messages as lines of text, for `weir apply` or a look at them.
+//! The outlet for lines of text, which `weir apply` or a person reads.
 //!
-//! A message is a line as it is; an empty value is an empty line. A tombstone has no value and a value with a line feed would be
-//! two lines: both are left out and counted, so that lines and messages stay the same thing.
+//! A message is written as it is, as one line. An empty value is an empty line. A tombstone has no value, and a value with a line
+//! feed would be two lines. Both are left out and counted, so that each line is one message.
 
 use std::io::{self, Write};
 
 use super::{Message, Outlet};
 use weir_system::shutdown::Shutdown;
 
-/// Writes messages to `W`, which is best buffered.
+/// Writes messages to `W`, which should be buffered.
 pub(super) struct Lines<W: Write> {
     out: W,
     left_out: u64,

@@ -1,41 +1,41 @@
 //! A seeded, endless iterator over logins, some of them bad.
 //!
-//! Pure: the same options give the same messages. It is fast enough to feed a benchmark, a fraction of a microsecond a
-//! message, with one allocation each: what belongs to a user is written once, when the users are made up.
+//! Pure: the same options give the same messages. A message takes a fraction of a microsecond and one allocation, so a benchmark
+//! can be fed with them: the constant values of a user are written once, when the users are created.
 
 use fastrand::Rng;
 
 use super::bad::{Edit, KINDS, Kind};
 
-/// Versions of the app, all of them new enough.
+/// Versions of the app, all of them new enough for the rules.
 const VERSIONS: [&str; 6] = ["2.3.0", "2.3", "2.4.1", "2.10.0", "3.0.0", "3.1.4"];
 const LOCALES: [&str; 8] = ["en_US", "en_GB", "de_DE", "fr_FR", "pt_BR", "ja_JP", "hi_IN", "ru_RU"];
 /// One in so many timestamps is a string.
 const QUOTED_ONE_IN: u32 = 8;
-/// In a hundred users, so many have Android and the others iOS.
+/// The percentage of users with Android. The others have iOS.
 const ANDROID_PERCENT: u8 = 65;
 
-/// The members of a login, in their order.
+/// The fields of a login, in their order.
 pub const MEMBERS: [&str; 7] = ["user_id", "app_version", "ip", "locale", "device_id", "timestamp", "device_type"];
 
-/// What logins to make up.
+/// The settings of the logins.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub seed: u64,
-    /// Timestamp of the first login, seconds since the epoch.
+    /// The timestamp of the first login, in seconds since the epoch.
     pub start: i64,
-    /// After so many logins the timestamp is a second later.
+    /// The number of logins after which the timestamp is a second later.
     pub per_second: u32,
-    /// Share of bad ones, 0 to 1.
+    /// The share of bad logins, 0 to 1.
     pub bad_share: f64,
-    /// Kinds of bad ones; if there are none, all that have a weight.
+    /// The kinds of bad logins. If it is empty, all kinds that have a weight.
     pub kinds: Vec<&'static Kind>,
-    /// How many users there are.
+    /// The number of users.
     pub users: usize,
 }
 
 impl Default for Options {
-    /// As in a configuration that says nothing, beginning with the year 2024.
+    /// Returns the options of a configuration without settings. The logins begin with the year 2024.
     fn default() -> Options {
         let defaults = crate::config::Config::default().simulate;
         Options {
@@ -54,21 +54,21 @@ impl Default for Options {
 pub struct Message {
     /// The user's id.
     pub key: [u8; UUID],
-    /// None for a tombstone.
+    /// The value. None for a tombstone.
     pub value: Option<Vec<u8>>,
-    /// How it is bad, if it is.
+    /// The kind of bad login. None for a good login.
     pub kind: Option<&'static Kind>,
 }
 
-/// Length of an id in text.
+/// The length of an id in text, in bytes.
 const UUID: usize = 36;
 
-/// Logins without end.
+/// An endless iterator over logins.
 #[derive(Debug)]
 pub struct Logins {
     rng: Rng,
     users: Vec<User>,
-    /// Each kind as often as its weight says.
+    /// The kinds of bad logins, each as often as its weight says.
     kinds: Vec<&'static Kind>,
     bad_share: f64,
     start: i64,
@@ -84,7 +84,7 @@ struct User {
     device_type: &'static str,
 }
 
-/// What differs from one login of a user to the next.
+/// The values that differ from one login of a user to the next.
 struct Login<'a> {
     user: &'a User,
     version: &'static str,
@@ -94,7 +94,7 @@ struct Login<'a> {
 }
 
 impl Logins {
-    /// The logins that `options` describes.
+    /// Returns the logins that `options` describes.
     pub fn new(options: &Options) -> Logins {
         let mut rng = Rng::with_seed(options.seed);
         let users = (0..options.users.max(1)).map(|_| User::new(&mut rng)).collect();
@@ -141,7 +141,7 @@ impl User {
 }
 
 impl Login<'_> {
-    /// Room for any good login.
+    /// The capacity for any good login, in bytes.
     const CAPACITY: usize = 256;
 
     fn write(&self) -> Vec<u8> {
@@ -211,7 +211,7 @@ impl Login<'_> {
     }
 }
 
-/// Begins a member: what separates it from the one before, its name and a colon.
+/// Begins a field: the separator from the field before, the name and a colon.
 fn name(out: &mut Vec<u8>, name: &str) {
     out.push(if out.is_empty() { b'{' } else { b',' });
     text(out, name.as_bytes());
@@ -225,7 +225,7 @@ fn text(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
 }
 
-/// A random UUID (version 4) in text.
+/// Returns a UUID (version 4) of these random bits, in text.
 fn uuid(random: u128) -> [u8; UUID] {
     let bits = random & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
     let mut digits = (0..32).rev().map(|index| b"0123456789abcdef"[(bits >> (4 * index)) as usize & 0xf]);
@@ -314,7 +314,7 @@ mod tests {
         assert_eq!(&uuid(u128::MAX), b"ffffffff-ffff-4fff-bfff-ffffffffffff");
     }
 
-    /// Of each kind: what its messages are.
+    /// The messages of each kind have the defect that its name says.
     #[test]
     fn each_kind_is_what_it_says() {
         for kind in KINDS {

@@ -1,7 +1,7 @@
 //! `weir simulate`: logins, some of them bad, at a rate, to Kafka or to standard output.
 //!
-//! [`Logins`] makes them up, [`bad`] is the table of what can be wrong with them, and [`produce`] hands them out in time. The
-//! demo and the benchmark use the same parts.
+//! [`Logins`] creates them, [`bad`] is the table of the defects that they can have, and [`produce`] sends them on at the rate.
+//! The demo and the benchmark use the same parts.
 
 pub mod bad;
 mod feed;
@@ -24,24 +24,24 @@ use weir_system::shutdown::Shutdown;
 
 use lines::Lines;
 
-/// How often progress is logged.
+/// The time between two lines of the log about progress.
 const PROGRESS_EVERY: Duration = Duration::from_secs(30);
-/// Where there is no rate: after so many logins their timestamp is a second later.
+/// Without a rate: the number of logins after which their timestamp is a second later.
 const UNPACED_PER_SECOND: u32 = 1_000;
-/// Where there is no rate: how many messages there are between two looks at clock and shutdown.
+/// Without a rate: the number of messages between two looks at the clock and the shutdown.
 const UNPACED_STRIDE: u64 = 256;
 
-/// Where messages go.
+/// The destination of messages.
 pub trait Outlet {
-    /// Takes a message, and waits while it cannot, though not much longer than until `shutdown` has a shutdown.
+    /// Takes a message. Waits while it can't be taken, but not much longer than until a shutdown is requested.
     fn put(&mut self, message: &Message, shutdown: &Shutdown) -> anyhow::Result<()>;
-    /// Called before a pause: sends on what it has.
+    /// Called before a pause. Sends the messages that it holds.
     fn idle(&mut self) -> anyhow::Result<()>;
-    /// Sees everything off.
+    /// Sends the remaining messages, and waits until they have arrived.
     fn finish(&mut self, shutdown: &Shutdown) -> anyhow::Result<()>;
 }
 
-/// How many messages there were, and how many of them bad.
+/// The number of messages, and the number of bad ones among them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Produced {
     pub messages: u64,
@@ -63,7 +63,7 @@ pub fn simulate(args: &cli::Simulate) -> anyhow::Result<()> {
     let produced = if args.to_stdout {
         produce(logins, &mut Lines::new(BufWriter::new(io::stdout().lock())), config.simulate.rate, &shutdown)?
     } else {
-        // How another input topic is named.
+        // The remedy that names another input topic.
         let other = if args.topic.is_some() { "give another --topic" } else { topics::SET_INPUT };
         let Some(mut feed) = feed(&config, other, &shutdown)? else { return Ok(()) };
         produce(logins, &mut feed, config.simulate.rate, &shutdown)?
@@ -73,8 +73,8 @@ pub fn simulate(args: &cli::Simulate) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Hands `logins` to `outlet`, `rate` a second (0: as fast as it takes them), until there are no more or a shutdown is asked
-/// for. What lags behind is caught up with.
+/// Hands `logins` to `outlet`, `rate` a second (0: as fast as the outlet takes them), until there are no more or a shutdown is
+/// requested. After a delay it sends faster until the rate is met again.
 pub fn produce(
     logins: impl Iterator<Item = Message>,
     outlet: &mut dyn Outlet,
@@ -95,7 +95,7 @@ pub fn produce(
     Ok(produced)
 }
 
-/// Keeps the rate, looks out for a shutdown, and tells of progress.
+/// Keeps the rate, watches for a shutdown, and logs progress.
 struct Pace {
     rate: u32,
     begun: Instant,
@@ -125,7 +125,7 @@ impl Pace {
         Ok(shutdown.wait(early))
     }
 
-    /// When message `index` is due, after the beginning.
+    /// Returns the time from the beginning to when message `index` is due.
     fn due(&self, index: u64) -> Duration {
         match u64::from(self.rate) {
             0 => Duration::ZERO,
@@ -134,11 +134,11 @@ impl Pace {
     }
 }
 
-/// What the command line says goes before the configuration.
+/// Overrides the configuration by the arguments of the command line.
 fn override_by(config: &mut Config, args: &cli::Simulate) {
     let simulate = &mut config.simulate;
     simulate.count = args.count.unwrap_or(simulate.count);
-    // Who waits for a file or a pipe wants it now; the configured rate is for topics.
+    // A reader of a file or a pipe wants the output at once; the configured rate is for topics.
     simulate.rate = args.rate.unwrap_or(if args.to_stdout { 0 } else { simulate.rate });
     simulate.seed = args.seed.unwrap_or(simulate.seed);
     simulate.bad_share = args.only.map(|_| 1.0).or(args.bad_share).unwrap_or(simulate.bad_share);
@@ -157,12 +157,12 @@ fn options(simulate: &config::Simulate, args: &cli::Simulate) -> Options {
     }
 }
 
-/// `count` as a bound of an iterator, 0 for none.
+/// Returns `count` as the bound of an iterator. 0 stands for no bound.
 fn bound(count: u64) -> usize {
     usize::try_from(count).ok().filter(|count| *count > 0).unwrap_or(usize::MAX)
 }
 
-/// A way to the input topic, once the cluster is there. None if asked to stop before that.
+/// Returns a feed for the input topic, once the cluster is reachable. None if a shutdown is requested before that.
 fn feed(config: &Config, other: &'static str, shutdown: &Shutdown) -> anyhow::Result<Option<Feed>> {
     let brokers = config.kafka.client.brokers.as_deref().ok_or_else(|| {
         BadUsage(

@@ -1,15 +1,17 @@
-//! The judge: takes what was read, record by record, and says at a cut whether it is right. Pure: no client, no clock.
+//! The check of the records: takes them one by one, and returns at a cut whether they are right. Pure: no client, no clock.
 //!
-//! The caller names the cut first ([`Audit::cut`]), then hands in the input up to its end, and only then outputs, dead letters
-//! and counts: so every input record that one of these may name is known. Judged are the input offsets from the first that the
-//! state counts up to the committed one. What is past the cut is only remembered: the next cut, if there is one, judges it.
-//! One thing is judged past the cut as well: what is there twice, or out of order, will not get better.
+//! The caller names the cut first ([`Audit::cut`]). It then hands in the input up to its end, and only then outputs, dead letters
+//! and counts, so that every input record that one of these may name is known. The input offsets that are checked, or *judged*,
+//! at a cut begin with the first that the state counts and end before the committed one. Records past the cut are only
+//! remembered: the next cut, if there is one, judges them. There is one exception: duplicates and records out of order are
+//! reported past the cut as well, because later records can't put them right.
 //!
 //! Memory: four bitmaps for each input partition ([`super::partition`]), of which three have many records, and a copy of one
-//! while it is judged; an entry of some 60 bytes for each pair of input and output partition; at most
-//! [`MAX_KEPT`](super::violation::MAX_KEPT) violations of each kind in words. Records stand in an input densely, so a set takes
-//! at most two bits a record where every record has a marker of its transaction beside it: for 100 million records 25 MB, and
-//! for the three sets with the copy 100 MB, whatever they are; half of that where batches are larger. A test measures it.
+//! while the partition is judged; an entry of some 60 bytes for each pair of input and output partition; at most
+//! [`MAX_KEPT`](super::violation::MAX_KEPT) violations of each kind in words. The offsets of an input are dense. A bitmap takes
+//! at most two bits a record, which it does if every record has a marker of its transaction beside it. For 100 million records
+//! that is 25 MB, and 100 MB for the three bitmaps with the copy, whatever the records are. It is half of that if batches are
+//! larger. A test measures it.
 
 mod left_out;
 
@@ -27,52 +29,52 @@ use crate::view::number;
 use weir_core::state::State;
 use weir_kafka::reader::Marks;
 
-/// How many hashes of rule sets are told apart.
+/// The most hashes of rule sets that are counted one by one.
 const MAX_RULESETS: usize = 1_000;
-/// How much of a header from others is repeated, in characters.
+/// The longest part of a foreign header that a message repeats, in characters.
 const SHOWN: usize = 80;
 
-/// The outputs of one input partition in one output partition.
+/// The outputs, or the dead letters, of one input partition in one partition of their topic.
 #[derive(Clone, Copy, Debug)]
 struct Lane {
-    /// The lowest source that was seen.
+    /// The lowest input offset that was seen.
     first: u64,
-    /// The source of the last record that is judged.
+    /// The highest input offset of the records so far that are judged.
     last: Option<u64>,
 }
 
-/// What the counts are held against, over all partitions.
+/// The sums over all partitions that the counts are compared with.
 #[derive(Default)]
 struct Sums {
     outputs: u64,
-    /// Counted in windows that are open.
+    /// The records that were counted in open windows.
     open: u64,
-    /// By type, what the states have in all and in windows that are open.
+    /// By type, the counts of the states: in all, and in open windows.
     types: BTreeMap<String, (u64, u64)>,
-    /// How many partitions have not, or not for certain.
+    /// The number of partitions whose outputs are not all there, or not for certain.
     incomplete: usize,
-    /// How many partitions have all of their outputs.
+    /// The number of partitions whose outputs are all there.
     complete: usize,
-    /// A partition has lost its state.
+    /// True if a partition has lost its state.
     stateless: bool,
-    /// A partition has a state that leaves out what was written earlier.
+    /// True if a partition has a state that leaves out records with earlier outputs or dead letters.
     began_anew: bool,
 }
 
-/// What was read, and what is wrong with it.
+/// The facts that were read, and the violations in them.
 #[derive(Clone, Debug)]
 pub struct Audit {
     names: Names,
-    /// A rule drops what it rejects.
+    /// True if a rule drops the records that it rejects.
     drops: bool,
     inputs: BTreeMap<i32, Partition>,
     lanes: BTreeMap<(Role, i32, i32), Lane>,
-    /// The first offset that is still there, of partitions of the other topics.
+    /// The first offset that still exists, for the partitions of the other topics.
     lows: BTreeMap<(Role, i32), u64>,
     compacted: Vec<Role>,
-    /// Topics whose settings the cluster does not tell.
+    /// The topics whose settings the cluster does not tell.
     untold: Vec<Role>,
-    /// States do not say which topic they are of.
+    /// True if there are states that do not say which topic they belong to.
     nameless: bool,
     windows: Windows,
     rulesets: BTreeMap<String, u64>,
@@ -81,7 +83,8 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Nothing read yet. `drops` says that a rule drops what it rejects; `compacted` are topics that lose records of old keys.
+    /// Returns an audit that has read nothing. `drops` says whether a rule drops the records that it rejects. `compacted` are the
+    /// topics that lose records of old keys.
     pub fn new(names: Names, drops: bool, compacted: Vec<Role>) -> Audit {
         Audit {
             names,
@@ -99,7 +102,7 @@ impl Audit {
         }
     }
 
-    /// A cut, for each input partition.
+    /// Takes a cut, with an entry for each input partition.
     pub fn cut(&mut self, cuts: Vec<Cut>) {
         for cut in cuts {
             let input = self.inputs.entry(cut.partition).or_default();
@@ -107,18 +110,18 @@ impl Audit {
         }
     }
 
-    /// Topics whose settings the cluster does not tell: taken for topics that are not compacted.
+    /// Takes the topics whose settings the cluster does not tell. They are treated as topics that are not compacted.
     pub fn untold(&mut self, roles: Vec<Role>) {
         self.untold = roles;
     }
 
-    /// Whether there are states that do not say which topic they are of.
+    /// Takes whether there are states that do not say which topic they belong to.
     pub fn nameless(&mut self, nameless: bool) {
         self.nameless = nameless;
     }
 
-    /// The input partition has the offsets of `there`. To be said before they are read, and again once they are, since the
-    /// oldest may have gone meanwhile.
+    /// Takes the offsets `there` that an input partition has. To be called before its records are handed in, and again
+    /// afterwards, because the oldest records may have expired meanwhile.
     pub fn input_extent(&mut self, partition: i32, there: Range<i64>) {
         let input = self.inputs.entry(partition).or_default();
         input.low = input.low.max(there.start.max(0) as u64);
@@ -131,12 +134,12 @@ impl Audit {
         }
     }
 
-    /// The first offset that a partition of another topic still has.
+    /// Takes the first offset that a partition of another topic still has.
     pub fn low(&mut self, role: Role, partition: i32, low: i64) {
         self.lows.insert((role, partition), low.max(0) as u64);
     }
 
-    /// A record of the input.
+    /// Takes a record of the input.
     pub fn input(&mut self, partition: i32, offset: i64, marks: &Marks) {
         self.read[Role::Input as usize] += 1;
         let input = self.inputs.entry(partition).or_default();
@@ -146,7 +149,7 @@ impl Audit {
         }
     }
 
-    /// A record of the counts topic.
+    /// Takes a record of the counts topic.
     pub fn counts(&mut self, partition: i32, offset: i64, value: Option<&[u8]>) {
         self.read[Role::Counts as usize] += 1;
         if let Err(violation) = self.windows.take(self.place(Role::Counts, partition, offset), value) {
@@ -157,7 +160,7 @@ impl Audit {
         }
     }
 
-    /// An output or a dead letter.
+    /// Takes an output or a dead letter.
     pub fn written(&mut self, role: Role, partition: i32, offset: i64, marks: &Marks) {
         self.read[role as usize] += 1;
         let (origin, wrongs) = match self.origin(marks) {
@@ -189,7 +192,7 @@ impl Audit {
         if !known && source >= input.low && !self.compacted.contains(&Role::Input) {
             return vec![(Kind::NoInput, format!("is of {}, where the input has no record", name()))];
         }
-        // Dead letters keep the headers that their records came with.
+        // Dead letters keep the headers of their input records.
         let brought = role == Role::DeadLetters && (!known || input.marked.contains(source));
         let mut wrong: Vec<Wrong> =
             check_marks(marks, brought).map(|(kind, words)| (kind, format!("of {} {words}", name()))).into_iter().collect();
@@ -209,7 +212,7 @@ impl Audit {
         wrong
     }
 
-    /// The input record that `marks` name: partition and offset.
+    /// Returns the partition and the offset of the input record that `marks` name.
     fn origin(&self, marks: &Marks) -> Result<(i32, u64), Wrong> {
         if marks.sources == 0 {
             return Err((Kind::NoSource, "has no header weir-source".into()));
@@ -221,7 +224,7 @@ impl Audit {
         }
     }
 
-    /// Judges all that was read at the cut that was named last.
+    /// Judges all records that were read, at the latest cut.
     pub fn judge(&mut self) -> Verdict {
         self.settle();
         self.inputs.values_mut().for_each(Partition::optimize);
@@ -311,7 +314,7 @@ impl Audit {
         found.add_unnamed(Kind::Lost, left);
     }
 
-    /// Below it, outputs or dead letters of an input partition may have expired.
+    /// Returns the offset of an input partition below which its outputs or dead letters may have expired. None if none may have.
     fn floor(&self, index: i32) -> Option<u64> {
         [Role::Outputs, Role::DeadLetters].into_iter().filter_map(|role| self.floor_of(role, index)).max()
     }
@@ -321,13 +324,13 @@ impl Audit {
             return Some(u64::MAX);
         }
         let partitions = self.lows.range((role, i32::MIN)..=(role, i32::MAX));
-        // With equally many partitions outputs stay in the partition of the same number.
+        // If both topics have the same number of partitions, an output has the same partition number as its input record.
         let same = partitions.clone().count() == self.inputs.len();
         let shortened = partitions.filter(|((_, partition), low)| **low > 0 && (!same || *partition == index));
         shortened.map(|((_, partition), _)| self.lanes.get(&(role, *partition, index)).map_or(u64::MAX, |lane| lane.first)).max()
     }
 
-    /// What was compared in words, or why nothing was.
+    /// Checks the counts. Returns in words what they were compared with, or else the reason why they were not compared.
     fn judge_counts(&self, found: &mut Found, notes: &mut Vec<String>, not_judged: &mut Vec<String>) -> Result<String, String> {
         let mut sums = Sums::default();
         for (index, input) in self.inputs.iter().filter(|(_, input)| input.cut.committed.is_some()) {
@@ -366,7 +369,7 @@ impl Audit {
         self.judge_windows(&sums, found)
     }
 
-    /// Holds the state of a partition against its outputs.
+    /// Compares the state of a partition with its outputs.
     fn judge_state(&self, index: i32, input: &Partition, state: &State, sums: &mut Sums, found: &mut Found) {
         let (seen, total, range) = (input.judged(&input.done[0]), state.total(), input.range());
         let complete = self.floor_of(Role::Outputs, index).is_none_or(|floor| floor <= input.from);
@@ -392,7 +395,7 @@ impl Audit {
         sums.open = sums.open.saturating_add(state.open());
     }
 
-    /// Holds the windows against the outputs.
+    /// Compares the windows with the outputs.
     fn judge_windows(&self, sums: &Sums, found: &mut Found) -> Result<String, String> {
         let (Windows { messages, forgotten, .. }, sum) = (&self.windows, self.windows.sum());
         if *forgotten > 0 {
@@ -421,7 +424,7 @@ impl Audit {
         }
     }
 
-    /// Holds the windows of each type against the states.
+    /// Compares the windows of each type with the states.
     fn judge_types(&self, sums: &Sums, found: &mut Found) {
         let sent = &self.windows.sums;
         let names: BTreeSet<&str> = sent.keys().map(|name| &**name).chain(sums.types.keys().map(String::as_str)).collect();
@@ -524,7 +527,7 @@ impl Audit {
     }
 }
 
-/// What the cut says of a partition.
+/// Returns the knowledge that the cut gives of a partition.
 fn known(inputs: &BTreeMap<i32, Partition>, partition: i32) -> Known<'_> {
     let Some(input) = inputs.get(&partition) else { return Known::Absent };
     match &input.cut {
@@ -534,10 +537,10 @@ fn known(inputs: &BTreeMap<i32, Partition>, partition: i32) -> Known<'_> {
     }
 }
 
-/// What is wrong with a record, in words that follow its name.
+/// A violation of one record, in words that follow the position of the record.
 type Wrong = (Kind, String);
 
-/// What is wrong with the headers, where `brought` says that the input record may have had some of the same names.
+/// Returns the violation of the headers, if any. `brought` says that the input record may have had headers of the same names.
 fn check_marks(marks: &Marks, brought: bool) -> Option<Wrong> {
     match marks {
         Marks { rulesets: 0, .. } => Some((Kind::NoRuleset, "has no header weir-ruleset".into())),
@@ -548,14 +551,14 @@ fn check_marks(marks: &Marks, brought: bool) -> Option<Wrong> {
     }
 }
 
-/// Topic, partition and offset of `topic/partition/offset`.
+/// Returns topic, partition and offset of `topic/partition/offset`.
 fn split(source: &str) -> Option<(&str, i32, u64)> {
     let (rest, offset) = source.rsplit_once('/')?;
     let (topic, partition) = rest.rsplit_once('/')?;
     Some((topic, partition.parse().ok()?, offset.parse().ok()?))
 }
 
-/// A header from others, such that it harms no terminal.
+/// Returns the text of a foreign header in a form that can't harm a terminal.
 fn shown(header: &[u8]) -> String {
     let text: String = String::from_utf8_lossy(header).chars().take(SHOWN).collect();
     format!("`{}`", text.escape_debug())
@@ -566,7 +569,7 @@ fn tally(rulesets: &mut BTreeMap<String, u64>, marks: &Marks) {
         return;
     }
     let hash = &marks.ruleset;
-    // Most records have the same hash: no text is made for it again.
+    // Most records have a known hash: for these, no new text is allocated.
     if let Some(count) = std::str::from_utf8(hash).ok().and_then(|hash| rulesets.get_mut(hash)) {
         *count += 1;
         return;

@@ -1,30 +1,31 @@
-//! The time that windows cover, by partition: no partition may be in two messages at a time.
+//! The time that windows cover, by partition: two messages may not cover the same time of a partition.
 //!
-//! Windows that follow each other without a gap are kept as one stretch, so a partition that is never idle takes an entry. At
-//! most [`MAX_STRETCHES`] are kept; past that, what is overlapped is not judged, which [`Covered::is_whole`] says.
+//! Windows that follow each other without a gap are kept as one stretch, so a partition that is never idle takes one entry. At
+//! most [`MAX_STRETCHES`] stretches are kept. Overlaps with windows beyond that are not found, and [`Covered::is_whole`] returns
+//! false.
 
 use std::collections::BTreeMap;
 
 use super::violation::{Kind, MAX_KEPT, Violation};
 use super::window::Window;
 
-/// Stretches that are kept, over all partitions; some 40 bytes each.
+/// The most stretches that are kept, over all partitions. Each takes some 40 bytes.
 const MAX_STRETCHES: usize = 1 << 20;
 
-/// What is covered, and which messages cover it twice.
+/// The time that is covered, and the messages that cover some of it a second time.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Covered {
-    /// By partition: start and end of each stretch.
+    /// The start and the end of each stretch, by partition.
     stretches: BTreeMap<i32, BTreeMap<i64, i64>>,
     count: usize,
-    /// Messages with the partitions for which they overlap another one.
+    /// The messages that overlap another one, each with the partitions for which it does.
     overlaps: Vec<(Vec<i32>, Violation)>,
     unnamed: u64,
     crowded: bool,
 }
 
 impl Covered {
-    /// Takes note of a window.
+    /// Adds a window.
     pub(super) fn add(&mut self, window: &Window) {
         let twice: Vec<i32> = window.partitions.iter().copied().filter(|partition| !self.cover(*partition, window)).collect();
         if twice.is_empty() {
@@ -42,7 +43,7 @@ impl Covered {
         self.overlaps.push((twice, violation));
     }
 
-    /// Covers the time of `window` in a partition; false if some of it is covered.
+    /// Marks the time of `window` as covered in a partition. Returns false if some of that time was covered already.
     fn cover(&mut self, partition: i32, window: &Window) -> bool {
         let stretches = self.stretches.entry(partition).or_default();
         let (mut start, mut end) = (window.start, window.end);
@@ -66,13 +67,14 @@ impl Covered {
         true
     }
 
-    /// Whether all windows were held against each other.
+    /// Returns whether all windows were compared with each other.
     pub(super) fn is_whole(&self) -> bool {
         !self.crowded
     }
 
-    /// Messages that overlap others, and how many more there are. Where a partition is counted `anew`, its clock may be another one,
-    /// and its windows may begin earlier than those before.
+    /// Returns the messages that overlap others, and the number of further ones that have no words. A message is left out if all
+    /// partitions of its overlap are counted `anew`: such a partition may have another clock, and its windows may begin earlier
+    /// than those before.
     pub(super) fn overlaps(&self, anew: impl Fn(i32) -> bool) -> (impl Iterator<Item = &Violation>, u64) {
         let judged = self.overlaps.iter().filter(move |(partitions, _)| !partitions.iter().all(|partition| anew(*partition)));
         (judged.map(|(_, violation)| violation), self.unnamed)

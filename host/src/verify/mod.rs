@@ -1,13 +1,17 @@
-//! `weir verify`: proves from the topics alone that nothing is lost, nothing doubled, and all is counted.
+//! `weir verify`: proves from the topics alone that no record is lost or doubled, and that all are counted.
 //!
-//! It takes a cut: the committed offsets of the group with the states beside them, in one request. Then it reads what was
-//! written before the cut, and what it is of. The order of the questions matters on a live system. Where outputs end is asked
-//! after the cut, so that all that the cut covers is below; transactions below are waited for. Where the input ends is asked
-//! last, so that whatever these outputs are of is below that.
+//! The command takes a cut: the committed offsets of the group with the states beside them, in one request. Then it reads the
+//! records that were written before the cut, and their input records. The order of the requests matters on a live system:
 //!
-//! [`session`] reads, [`audit`] judges without knowing Kafka, with [`partition`] and [`windows`] for the two things it keeps
-//! books of ([`covered`] and [`totals`] are of windows too), [`violation`] names what may be wrong, [`report`] words the verdict. It shares no code with the tests' oracle,
-//! which recomputes what messages should say; here only headers and counts are believed, not the rules.
+//! - First the cut.
+//! - Then the end of the outputs, so that all outputs that the cut covers are below that end. Transactions below it are waited
+//!   for.
+//! - Last the end of the input, so that the input records of these outputs are below that end.
+//!
+//! [`session`] reads the topics. [`audit`] checks the records and knows nothing of Kafka; it uses [`partition`] and [`windows`]
+//! ([`covered`] and [`totals`] belong to windows too). [`violation`] names the possible violations, and [`report`] puts the
+//! verdict into words. The command shares no code with the tests' oracle, which recomputes the content of the outputs. The
+//! command relies on headers and counts, and does not run the rules.
 
 pub mod audit;
 mod covered;
@@ -38,14 +42,14 @@ use report::Verdict;
 use session::Session;
 use violation::{MAX_KEPT, Violation};
 
-/// The verdict was no good one, and has been printed.
+/// The error after a verdict with violations, which has been printed.
 #[derive(Debug)]
 pub struct NotVerified;
 
 /// Runs the command.
 ///
 /// # Errors
-/// [`NotVerified`] if there is a violation; others if topics or offsets cannot be read.
+/// [`NotVerified`] if there is a violation; other errors if topics or offsets can't be read.
 pub fn verify(args: &cli::Verify) -> anyhow::Result<()> {
     let mut config = args.file.load_for_kafka()?;
     logging::start(&config.log);
@@ -58,18 +62,18 @@ pub fn verify(args: &cli::Verify) -> anyhow::Result<()> {
     let verdict_in_words = if args.json { format!("{}\n", verdict.to_json()) } else { verdict.to_string() };
     match cli::print(&verdict_in_words) {
         Err(error) if !cli::is_broken_pipe(&error) => Err(error),
-        // Whoever has read enough of it is still told by the exit code.
+        // A reader that has closed the pipe early still gets the exit code.
         _ if !verdict.holds() => Err(NotVerified.into()),
         printed => printed,
     }
 }
 
-/// How long the cluster may take to answer.
+/// Returns the time within which the cluster has to answer.
 fn patience(args: &cli::Verify) -> Duration {
     Duration::from_secs(args.timeout.into())
 }
 
-/// The brokers to ask, if the configuration is one that can be verified.
+/// Returns the addresses of the brokers, if the configuration is one that can be verified.
 fn check(config: &Config) -> anyhow::Result<String> {
     if !config.kafka.client.headers {
         bail!(
@@ -92,7 +96,7 @@ fn check(config: &Config) -> anyhow::Result<String> {
 }
 
 fn once(args: &cli::Verify, config: &Config, brokers: &str) -> anyhow::Result<Verdict> {
-    // Nothing is written, so a signal may end it anywhere.
+    // The command writes nothing to Kafka, so a signal may end it at any point.
     let mut progress = Progress::new(Shutdown::default());
     let mut session = Session::open(config, brokers, patience(args), &mut progress).map_err(cause)?;
     session.round(&mut progress).map_err(cause)?.with_context(|| {
@@ -101,7 +105,7 @@ fn once(args: &cli::Verify, config: &Config, brokers: &str) -> anyhow::Result<Ve
     })
 }
 
-/// Takes one cut after the other until a signal comes. Returns the last verdict, with all that was wrong before.
+/// Takes one cut after the other until a signal comes. Returns the last verdict, with all violations of earlier cuts.
 fn follow(args: &cli::Verify, config: &Config, brokers: &str) -> anyhow::Result<Verdict> {
     let shutdown = Shutdown::default();
     shutdown.request_on_signals()?;
@@ -110,7 +114,7 @@ fn follow(args: &cli::Verify, config: &Config, brokers: &str) -> anyhow::Result<
     follow_rounds(args, &mut progress, |progress| session.round(progress), cli::print)
 }
 
-/// The same with `round` for a cut, and `say` for whoever reads.
+/// Follows as `follow` does, with `round` to take a cut and `say` to print.
 fn follow_rounds(
     args: &cli::Verify,
     progress: &mut Progress,
@@ -145,7 +149,7 @@ fn follow_rounds(
     Ok(verdict)
 }
 
-/// Says a line for a cut, and the violations that are new.
+/// Prints a line for a cut, and the violations that are new.
 fn tell(
     args: &cli::Verify,
     verdict: &Verdict,
@@ -164,7 +168,7 @@ fn tell(
     say(&lines)
 }
 
-/// Why there is no verdict.
+/// Returns the error that explains why there is no verdict.
 fn cause(failure: Failure) -> anyhow::Error {
     match failure {
         Failure::Wait(error) | Failure::Missing(error) | Failure::Stop(error) => error,
@@ -173,7 +177,7 @@ fn cause(failure: Failure) -> anyhow::Error {
 }
 
 fn warn(line: &str) {
-    // Where standard error is closed there is nobody to tell.
+    // An error is ignored: if standard error is closed, the line has no reader.
     let _ = writeln!(io::stderr(), "{line}");
 }
 
@@ -193,7 +197,7 @@ mod tests {
     use super::violation::Names;
     use super::*;
 
-    /// A verdict with something wrong in it, or with nothing.
+    /// Returns a verdict without a violation if `good`, or else with one.
     fn verdict(good: bool) -> Verdict {
         let mut audit = Audit::new(Names(["in", "out", "rejected", "counts"].map(str::to_owned)), false, vec![]);
         if !good {
@@ -202,7 +206,7 @@ mod tests {
         audit.judge()
     }
 
-    /// Follows until `rounds` are used up, and returns what it came to, with what was said.
+    /// Follows until `rounds` are used up. Returns the outcome, and the lines that were printed.
     fn followed(
         mut rounds: Vec<Result<Option<Verdict>, Failure>>,
         mut heard: impl FnMut() -> anyhow::Result<()>,

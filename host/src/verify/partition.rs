@@ -1,7 +1,10 @@
-//! What is known of one input partition: the cut, the records that are there, and what became of them.
+//! The facts of one input partition: the cut, the records that exist, and the outputs and dead letters of each.
 //!
-//! Four sets of offsets, as bitmaps. A set takes at most 8 KiB for every 65,536 offsets that it has any of, and no more than
-//! two bytes a record where there are few of them. No offset past the end of the input gets in, so a forged one costs nothing.
+//! A partition has four sets of offsets, as bitmaps. A set takes at most 8 KiB for every 65,536 offsets of which it has any, and
+//! at most two bytes a record if it has few of them. Offsets past the end of the input are not added, so forged offsets take no
+//! memory.
+//!
+//! A record is *judged* if its offset is in the range that is checked at a cut (`Partition::range`).
 
 use std::ops::Range;
 
@@ -9,39 +12,39 @@ use roaring::RoaringTreemap;
 
 use weir_core::state::State;
 
-/// What the group has committed for a partition.
+/// The offset and the state that the group has committed for a partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cut {
     pub partition: i32,
-    /// The next offset to be processed; none if the group has not committed any.
+    /// The next offset to be processed. None if the group has not committed any.
     pub committed: Option<i64>,
-    /// What was counted up to there.
+    /// The counts up to that offset.
     pub state: Option<State>,
-    /// Why there is no state, if there is an offset without one.
+    /// The reason why there is no state, if there is an offset without one.
     pub no_state: Option<String>,
 }
 
-/// An input partition.
+/// The facts of an input partition.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Partition {
     pub(super) cut: Cut,
     /// The first offset that is judged.
     pub(super) from: u64,
-    /// The first offset that is still there, and the one after the last that was there when the input was read.
+    /// The first offset that still exists, and the offset after the last that existed when the input was read.
     pub(super) low: u64,
     pub(super) end: u64,
     /// The records that were read.
     pub(super) seen: RoaringTreemap,
-    /// Those that brought headers with names of ours.
+    /// The records that came with headers of the names that the engine writes.
     pub(super) marked: RoaringTreemap,
-    /// The lowest offset that something was written of, whether or not that is judged.
+    /// The lowest offset that has an output or a dead letter, whether or not that offset is judged.
     pub(super) first: Option<u64>,
-    /// Those with an output, and those with a dead letter.
+    /// The records with an output, and the records with a dead letter.
     pub(super) done: [RoaringTreemap; 2],
 }
 
 impl Partition {
-    /// The offsets that are judged.
+    /// Returns the range of the offsets that are judged.
     pub(super) fn range(&self) -> Range<u64> {
         let committed = self.cut.committed.map_or(0, |committed| committed.max(0) as u64);
         if self.begins_here() {
@@ -50,18 +53,19 @@ impl Partition {
         self.from..committed.min(self.end).max(self.from)
     }
 
-    /// Whether the group is to begin at its offset: it has no state, and has written nothing of what is below. So it is before
-    /// the first batch of a group that starts with what arrives from now on. What is written past the cut is of that batch.
+    /// Returns whether the group is to begin at its committed offset: the partition has no state, and no record below has an
+    /// output or a dead letter. The cut then comes before the first batch of a group that starts with the records that arrive
+    /// from now on. Outputs past the cut belong to that batch.
     pub(super) fn begins_here(&self) -> bool {
         self.cut.state.is_none() && self.cut.committed.is_some_and(|committed| !self.wrote_below(committed.max(0) as u64))
     }
 
-    /// Whether something was written of a record before the first that the state counts.
+    /// Returns whether a record before the first that the state counts has an output or a dead letter.
     pub(super) fn began_anew(&self) -> bool {
         self.cut.state.is_some() && self.wrote_below(self.from)
     }
 
-    /// Whether there are records, or something was written of records, before the first that is judged.
+    /// Returns whether there are records before the first judged one, or outputs or dead letters of such records.
     pub(super) fn leaves_out_below(&self) -> bool {
         let start = self.range().start;
         self.cut.committed.is_some() && (self.wrote_below(start) || self.seen.min().is_some_and(|first| first < start))
@@ -71,12 +75,12 @@ impl Partition {
         self.first.is_some_and(|first| first < offset)
     }
 
-    /// How many of the judged records are in `set`.
+    /// Returns the number of judged records in `set`.
     pub(super) fn judged(&self, set: &RoaringTreemap) -> u64 {
         set.range_cardinality(self.range())
     }
 
-    /// The judged input records that have become nothing.
+    /// Returns the judged input records that have neither an output nor a dead letter.
     pub(super) fn missing(&self) -> RoaringTreemap {
         let mut missing = self.seen.clone();
         self.done.iter().for_each(|done| missing -= done);
@@ -86,20 +90,21 @@ impl Partition {
         missing
     }
 
-    /// How many of the judged offsets are gone from the input without having been read.
+    /// Returns the number of judged offsets that are gone from the input and were not read before.
     pub(super) fn expired(&self) -> u64 {
         let range = self.range();
         let gone = range.start..self.low.clamp(range.start, range.end);
         (gone.end - gone.start) - self.seen.range_cardinality(gone)
     }
 
-    /// How many records wait past the cut.
+    /// Returns the number of records that wait past the cut.
     pub(super) fn waiting(&self) -> u64 {
         self.seen.range_cardinality(self.range().end..)
     }
 
-    /// Input records that follow each other in `missing`, as ranges with the number of records in each. Two of them follow each
-    /// other if the input has none between: markers of transactions take up offsets too.
+    /// Returns the records in `missing` as ranges of neighbours, each with its number of records. Two records are neighbours if
+    /// the input has no record between them. Their offsets may still have a gap, because markers of transactions take up offsets
+    /// too.
     pub(super) fn ranges<'a>(&'a self, missing: &'a RoaringTreemap) -> impl Iterator<Item = (u64, u64, u64)> + 'a {
         let mut offsets = missing.iter().peekable();
         std::iter::from_fn(move || {
@@ -112,7 +117,7 @@ impl Partition {
         })
     }
 
-    /// Stores the sets as small as they can be.
+    /// Stores the sets in as little memory as possible.
     pub(super) fn optimize(&mut self) {
         let [outputs, letters] = &mut self.done;
         for set in [&mut self.seen, &mut self.marked, outputs, letters] {

@@ -1,4 +1,4 @@
-//! A line now and then while much is read, and the way to stop.
+//! Prints a line now and then while many records are read, and stops the reading when the process is asked to stop.
 
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
@@ -7,15 +7,15 @@ use crate::view::number;
 use weir_kafka::reader::Watch;
 use weir_system::shutdown::Shutdown;
 
-/// How often there is a line.
+/// The time between two lines.
 const TELL_EVERY: Duration = Duration::from_secs(3);
 
-/// Watches a reader.
+/// The progress of a reader.
 pub(super) struct Progress {
     shutdown: Shutdown,
     topic: String,
     told: Instant,
-    /// What was read when it was told.
+    /// The number of offsets that were read when the last line was printed.
     before: u64,
 }
 
@@ -39,7 +39,7 @@ impl Watch for Progress {
         let passed = self.told.elapsed();
         if passed >= TELL_EVERY {
             let rate = ((read - self.before) as f64 / passed.as_secs_f64()) as u64;
-            // Where standard error is closed there is nobody to tell.
+            // An error is ignored: if standard error is closed, the line has no reader.
             let _ = writeln!(
                 io::stderr(),
                 "reading {}: {} of {} offsets, {}/s",

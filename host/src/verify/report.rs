@@ -1,4 +1,4 @@
-//! The verdict: as data, in words for a person, and as JSON for a program.
+//! The verdict: as data, in words for the operator, and as JSON for programs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,85 +8,86 @@ use serde::{Serialize, Serializer};
 use super::violation::{Proof, Violation};
 use crate::view::number;
 
-/// How many violations of a kind are listed for a person; `--json` has all that were kept.
+/// The most violations of one kind that are listed in words. `--json` has all that were kept.
 const LISTED: usize = 10;
 
-/// What is said of a system at one cut.
+/// The verdict on a system at one cut.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Verdict {
-    /// How many violations there are, those that were not kept included.
+    /// The number of all violations, including those that were not kept.
     pub violations: u64,
     pub proofs: BTreeMap<Proof, Outcome>,
     pub read: Vec<Read>,
     pub partitions: Vec<Judged>,
     #[serde(flatten)]
     pub unsure: Unsure,
-    /// Outputs or dead letters may have expired or been compacted, with what they would have told.
+    /// True if outputs or dead letters may have expired or been compacted. Violations that they would have shown are then not
+    /// found.
     pub gone: bool,
-    /// What the counts were compared with, or why they were not.
+    /// In words, what the counts were compared with, or the reason why they were not compared.
     pub counted: String,
-    /// What was not judged, in a few words each, whether or not the rest holds; the notes say why.
+    /// The parts that were not judged, in a few words each, whether or not the rest holds. The notes give the reasons.
     pub not_judged: Vec<String>,
-    /// How many outputs and dead letters each set of rules has judged.
+    /// The number of outputs and dead letters that each rule set has produced, by its hash.
     pub rulesets: BTreeMap<String, u64>,
     pub notes: Vec<String>,
     pub found: Vec<Violation>,
 }
 
-/// How a proof ended.
+/// The result of a proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Holds,
     Violated(u64),
-    /// There was nothing to judge by; the notes or [`Verdict::counted`] say why.
+    /// There was nothing to compare with; the notes or [`Verdict::counted`] give the reason.
     NotJudged,
 }
 
-/// How many records of a topic were read.
+/// The number of records of a topic that were read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Read {
     pub topic: String,
     pub records: u64,
 }
 
-/// What was judged of an input partition.
+/// The part of an input partition that was judged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Judged {
     pub partition: i32,
     /// The first offset that is judged.
     pub from: u64,
-    /// The first that is not; none if the group has committed nothing.
+    /// The first offset after it that is not judged. None if the group has committed nothing.
     pub committed: Option<i64>,
     pub records: u64,
     pub outputs: u64,
     pub dead_letters: u64,
     /// Records that wait past the cut.
     pub waiting: u64,
-    /// Whether there is a state to hold the counts against.
+    /// True if there is a state that the counts can be compared with.
     pub state: bool,
 }
 
-/// Input records that are neither known to be done nor known to be lost.
+/// The numbers of input records that are known neither to be done nor to be lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Unsure {
-    /// A rule drops what it rejects, so that this looks like a loss.
+    /// The records that a rule may have dropped: dropping rejected records leaves no trace, so it looks like a loss.
     pub dropped_or_lost: u64,
-    /// What was written of them may have expired or been compacted.
+    /// The records whose outputs or dead letters may have expired or been compacted.
     pub unjudged: u64,
 }
 
 impl Verdict {
-    /// Whether nothing is wrong.
+    /// Returns whether there is no violation.
     pub fn holds(&self) -> bool {
         self.violations == 0
     }
 
-    /// How many records were judged.
+    /// Returns the number of records that were judged.
     pub fn records(&self) -> u64 {
         self.partitions.iter().map(|partition| partition.records).sum()
     }
 
-    /// Adds what was wrong at earlier cuts.
+    /// Adds the violations of earlier cuts.
     pub(super) fn recall(&mut self, earlier: impl Iterator<Item = Violation>) {
         for mut violation in earlier {
             self.violations += violation.records;
@@ -100,7 +101,7 @@ impl Verdict {
         }
     }
 
-    /// The verdict in one line.
+    /// Returns the verdict in one line.
     pub fn line(&self) -> String {
         let left_out =
             if self.not_judged.is_empty() { String::new() } else { format!("; not judged: {}", self.not_judged.join(", ")) };
@@ -119,7 +120,7 @@ impl Verdict {
         format!("verified: {}, {claim}{counts}{left_out}", amount(self.records(), "record"))
     }
 
-    /// The whole of it as one JSON object, without a line feed.
+    /// Returns the whole verdict as one JSON object, without a line feed.
     pub fn to_json(&self) -> String {
         #[derive(Serialize)]
         struct Whole<'a> {
@@ -211,7 +212,7 @@ impl Serialize for Outcome {
     }
 }
 
-/// What is proven, in a few words.
+/// Returns the claim of a proof, in a few words.
 fn title(proof: Proof) -> &'static str {
     match proof {
         Proof::NoneLost => "none lost",
@@ -223,7 +224,7 @@ fn title(proof: Proof) -> &'static str {
     }
 }
 
-/// `1 record`, `2 records`.
+/// Returns a count with its noun: `1 record`, `2 records`.
 pub(super) fn amount(count: u64, of: &str) -> String {
     format!("{} {of}{}", number(count), if count == 1 { "" } else { "s" })
 }

@@ -1,4 +1,4 @@
-//! One cut after the other: what to ask, in which order, and what to read for it.
+//! Takes one cut after the other: the requests, their order, and the reading for each cut.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -18,19 +18,19 @@ use weir_kafka::reader::{Extents, Seen};
 use weir_kafka::reset::Reset;
 use weir_kafka::{Failure, Reader};
 
-/// What the engine writes to.
+/// The roles of the topics that the engine writes to.
 const WRITTEN: [Role; 3] = [Role::Outputs, Role::DeadLetters, Role::Counts];
 
-/// The topics, how far they are read, and what was found in them.
+/// The topics, the offsets up to which they are read, and the audit of their records.
 pub(super) struct Session {
     reader: Reader,
-    /// The offsets that the group has committed in the input.
+    /// The offsets that the group has committed in the input. Errors take their remedy from here.
     offsets: Reset,
     names: Names,
     audit: Audit,
-    /// Up to where partitions are read.
+    /// The offsets up to which the partitions are read.
     read: BTreeMap<(Role, i32), i64>,
-    /// The ids of the topics that are read, where the committed states have the id of theirs.
+    /// The ids of the topics that are read. Empty if the committed states do not have the id of theirs.
     ids: BTreeMap<Role, String>,
 }
 
@@ -39,7 +39,7 @@ impl Session {
         let topics = &config.kafka.topics;
         let names = Names([&topics.input, &topics.output, &topics.rejected, &topics.counts].map(String::clone));
         let reader = Reader::open(&config.kafka.client, brokers, patience).map_err(Failure::Stop)?;
-        // A wrong address or name is told before anything else is tried.
+        // A wrong address or name is reported before anything else is tried.
         reader.partitions(&topics.input, progress)?;
         let compacted = reader.compacted(&names.0.each_ref().map(String::as_str));
         let those = |answer| ROLES.into_iter().filter(|role| compacted[*role as usize] == answer).collect();
@@ -56,14 +56,14 @@ impl Session {
         })
     }
 
-    /// Takes a cut, reads up to it, and judges. None if the group has committed nothing though there is something to do. If it
-    /// fails where waiting can help, the next one goes on where this one was.
+    /// Takes a cut, reads up to it, and judges it. Returns None if the group has committed nothing though the input has records.
+    /// After a failure that waiting can cure, the next call continues where this one ended.
     pub(super) fn round(&mut self, progress: &mut Progress) -> Result<Option<Verdict>, Failure> {
         let input = &self.names.of(Role::Input).to_owned();
         let partitions = self.reader.partitions(input, progress)?;
         let committed = self.reader.committed(input, partitions, progress)?;
         let begun = committed.iter().any(|committed| committed.offset.is_some());
-        // Where there has never been a message, none can be lost.
+        // If the input has never had a record, none can be lost.
         if !begun && self.reader.extents(input, partitions, progress)?.values().any(|extent| extent.end > 0) {
             return Ok(None);
         }
@@ -75,7 +75,7 @@ impl Session {
             written.push((role, self.reader.extents(topic, partitions, progress)?));
         }
         self.same_topics(&cuts, progress)?;
-        // A partition that was added meanwhile may have been written of.
+        // The input may have got a partition meanwhile, and outputs may have records of it.
         let partitions = self.reader.partitions(input, progress)?;
         let there = self.reader.committed_extents(input, partitions, progress)?;
         self.audit.cut(cuts.clone());
@@ -87,12 +87,12 @@ impl Session {
         Ok(Some(self.audit.judge()))
     }
 
-    /// Sees that the topics are those that the group has read and that were read here before. An offset names another record
-    /// in a topic that was deleted and created anew, so nothing in the headers could be believed. Before and after reading,
-    /// the same id says that all that was read in between is of the one topic.
+    /// Checks that the topics are those that the group has read and that were read here before. In a topic that was deleted and
+    /// created anew, an offset names another record, so the headers could not be relied on. If the id is the same before and
+    /// after reading, all that was read in between is from the one topic.
     ///
-    /// A state has no id where the cluster gives its topics none, or did not answer when the engine asked it. Then it is said
-    /// that this was not judged.
+    /// A state has no id if the cluster gives its topics none, or did not answer when the engine asked for it. The verdict then
+    /// says that this was not judged.
     fn same_topics(&mut self, cuts: &[Cut], progress: &mut Progress) -> Result<(), Failure> {
         let known = |cut: &Cut| cut.state.as_ref().is_some_and(|state| !state.topic.is_empty());
         let nameless = |cut: &Cut| cut.state.as_ref().is_some_and(|state| state.topic.is_empty());
@@ -121,7 +121,7 @@ impl Session {
             self.audit.input_extent(*partition, extent.clone());
         }
         self.read_on(Role::Input, there, progress)?;
-        // The oldest may have expired before they could be read.
+        // The oldest records may have expired before they could be read.
         let topic = self.names.of(Role::Input);
         for (partition, extent) in self.reader.committed_extents(topic, there.len() as i32, progress)? {
             self.audit.input_extent(partition, extent.start..there.get(&partition).map_or(0, |there| there.end));
@@ -139,7 +139,7 @@ impl Session {
         Ok(())
     }
 
-    /// Reads what is there and was not read before.
+    /// Reads the records that were not read before.
     fn read_on(&mut self, role: Role, there: &Extents, progress: &mut Progress) -> Result<(), Failure> {
         let topic = self.names.of(role).to_owned();
         let mut left = there.clone();
@@ -159,14 +159,14 @@ impl Session {
             Role::Outputs | Role::DeadLetters => audit.written(role, seen.partition, seen.offset, seen.marks),
             Role::Counts => audit.counts(seen.partition, seen.offset, seen.value),
         });
-        // Also if that failed: what was taken in must not be taken in again, or it would be there twice.
+        // This is noted after a failure too: a record that is taken in a second time would count as a duplicate.
         let read = |(partition, extent): (&i32, &Range<i64>)| left.get(partition).map_or(extent.end, |left| left.start);
         self.read.extend(there.iter().map(|there| ((role, *there.0), read(there))));
         outcome
     }
 }
 
-/// The first partition whose state is of another topic than the one with this `id`.
+/// Returns the first partition whose state belongs to another topic than the one with this `id`.
 fn another<'a>(cuts: &'a [Cut], id: &str) -> Option<&'a Cut> {
     let differs = |cut: &&Cut| cut.state.as_ref().is_some_and(|state| !state.topic.is_empty() && state.topic != id);
     cuts.iter().find(differs)
@@ -182,7 +182,7 @@ fn recreated(topic: &str, offsets: &Reset, cut: &Cut, id: &str) -> anyhow::Error
     )
 }
 
-/// What was committed, with the state in it.
+/// Returns a committed offset with the state that its metadata contain.
 fn cut(committed: Committed) -> Cut {
     let Committed { partition, offset, metadata } = committed;
     let (state, no_state) = match State::parse(&metadata) {

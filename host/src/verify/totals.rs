@@ -1,21 +1,21 @@
-//! The running totals in the counts messages, `device_type_counts`, held against each other and against the states.
+//! The check of the running totals in the counts messages, `device_type_counts`, against each other and against the states.
 //!
-//! A message has the totals of its partitions together, so only messages of the same partitions can be compared one by one:
-//! what one has before its window is what the last one had. Where partitions move between processes, totals still may not fall,
-//! nor be more than the states have beside their open windows. The first totals of partitions begin with nothing, and the last
-//! ones are what the states have.
+//! A message has the totals of its partitions together, so only messages of the same partitions can be compared one by one: the
+//! totals of a message before its window are the totals of the message before. If partitions move between processes, two bounds
+//! remain: totals may not fall, and may not be more than the states have outside their open windows. The first totals of
+//! partitions begin with nothing, and their last totals are those of the states.
 //!
-//! Kept is the last message of each set of partitions that was ever in one. At most [`MAX_KEPT_TYPES`] are kept in all; past
-//! that, the totals of further sets are only held against the states, which [`Totals::is_whole`] says.
+//! The last message of each set of partitions is kept. At most [`MAX_KEPT_TYPES`] types and partitions are kept in all. Beyond
+//! that, the totals of further sets are only compared with the states, and [`Totals::is_whole`] returns false.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::violation::{Kind, Place, Violation};
 use super::window::{Known, Window};
 
-/// Types and partitions that are kept, over all sets; some 80 bytes each.
+/// The most types and partitions that are kept, over all sets. Each takes some 80 bytes.
 const MAX_KEPT_TYPES: usize = 1 << 18;
-/// How many sudden rises are kept, to be judged when all windows are known.
+/// The most sudden rises that are kept, to be judged when all windows are known.
 const MAX_JUMPS: usize = 1_000;
 
 /// The messages of one set of partitions.
@@ -23,14 +23,15 @@ const MAX_JUMPS: usize = 1_000;
 struct Group {
     first: Place,
     start: i64,
-    /// The first type that was counted before the first window, and how often.
+    /// The first type that was counted before the first window, and its count.
     before: Option<(Box<str>, u64)>,
     last: Place,
     end: i64,
     totals: BTreeMap<Box<str>, u64>,
 }
 
-/// Totals that are higher than windows explain. If others had the partitions meanwhile, that is as it should be.
+/// A rise of totals that is larger than the windows explain. It is no violation if the partitions had windows of another set of
+/// partitions in the gap, as after a move between processes.
 #[derive(Clone, Debug)]
 struct Jump {
     partitions: BTreeSet<i32>,
@@ -38,19 +39,19 @@ struct Jump {
     violation: Violation,
 }
 
-/// The totals before the cut.
+/// The totals of the messages before the cut.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Totals {
     groups: BTreeMap<BTreeSet<i32>, Group>,
     jumps: Vec<Jump>,
-    /// By partition, the start of its first window and the end of its last.
+    /// The start of the first window and the end of the last, by partition.
     extents: BTreeMap<i32, (i64, i64)>,
     kept: usize,
     crowded: bool,
 }
 
 impl Totals {
-    /// Takes a message from before the cut. Those of partitions that have no state, or were counted anew, are not judged.
+    /// Takes a message from before the cut. The message is not judged if one of its partitions has no state or was counted anew.
     pub(super) fn take<'a>(&mut self, window: Window, known: &impl Fn(i32) -> Known<'a>) -> Option<Violation> {
         for partition in &window.partitions {
             let extent = self.extents.entry(*partition).or_insert((window.start, window.end));
@@ -59,11 +60,11 @@ impl Totals {
         if !are_judged(&window.partitions, known) {
             return None;
         }
-        // Others are not compared with one that can't be true.
+        // A message that can't be true is not compared with others.
         too_many(&window, known).or_else(|| self.follow(window))
     }
 
-    /// Holds a message against the last one of the same partitions.
+    /// Compares a message with the last one of the same partitions.
     fn follow(&mut self, window: Window) -> Option<Violation> {
         let Window { at, start, end, partitions, counts } = window;
 
@@ -81,7 +82,7 @@ impl Totals {
             return None;
         };
         if start < group.end {
-            // It overlaps, which is told elsewhere.
+            // The windows overlap, which `covered` reports.
             return None;
         }
         let names: BTreeSet<&Box<str>> = group.totals.keys().chain(counts.keys()).collect();
@@ -110,12 +111,12 @@ impl Totals {
         None
     }
 
-    /// Whether all totals were held against each other.
+    /// Returns whether all totals were compared with each other.
     pub(super) fn is_whole(&self) -> bool {
         !self.crowded
     }
 
-    /// What only shows when all windows before the cut are known, as they are now.
+    /// Returns the violations that only show when all windows before the cut are known, as they are now.
     pub(super) fn judge<'a>(&self, known: &impl Fn(i32) -> Known<'a>) -> Vec<Violation> {
         let jumps = self.jumps.iter().filter(|jump| are_judged(&jump.partitions, known) && !self.moved(jump));
         let mut wrong: Vec<Violation> = jumps.map(|jump| jump.violation.clone()).collect();
@@ -137,7 +138,7 @@ impl Totals {
         wrong
     }
 
-    /// Whether a window with some of the partitions, and others, was sent in the gap.
+    /// Returns whether another set with some of the partitions sent a window in the gap.
     fn moved(&self, jump: &Jump) -> bool {
         let others = self.groups.iter().filter(|(partitions, _)| **partitions != jump.partitions);
         let mut sharing = others.filter(|(partitions, _)| !partitions.is_disjoint(&jump.partitions));
@@ -146,7 +147,7 @@ impl Totals {
 }
 
 impl Group {
-    /// Holds the last totals against what the states have beside their open windows.
+    /// Compares the last totals with the counts that the states have outside their open windows.
     fn last_differs(&self, closed: &BTreeMap<&str, u64>) -> Option<Violation> {
         let names: BTreeSet<&str> = self.totals.keys().map(|name| &**name).chain(closed.keys().copied()).collect();
         names.into_iter().find_map(|name| {
@@ -160,12 +161,12 @@ impl Group {
     }
 }
 
-/// Whether all partitions have a state that counts them from their first message on.
+/// Returns whether all partitions have a state that counts them from their first record on.
 fn are_judged<'a>(partitions: &BTreeSet<i32>, known: &impl Fn(i32) -> Known<'a>) -> bool {
     partitions.iter().all(|partition| matches!(known(*partition), Known::State { anew: false, .. }))
 }
 
-/// What the states of partitions count beside their open windows, by type.
+/// Returns the counts that the states of partitions have outside their open windows, by type.
 fn closed<'a>(partitions: &BTreeSet<i32>, known: &impl Fn(i32) -> Known<'a>) -> BTreeMap<&'a str, u64> {
     let mut closed = BTreeMap::new();
     for partition in partitions {
@@ -178,7 +179,7 @@ fn closed<'a>(partitions: &BTreeSet<i32>, known: &impl Fn(i32) -> Known<'a>) -> 
     closed
 }
 
-/// Totals only grow, so none before the cut is more than the states have.
+/// Returns a violation if a total before the cut is more than the states have. Totals only grow, so none may be.
 fn too_many<'a>(window: &Window, known: &impl Fn(i32) -> Known<'a>) -> Option<Violation> {
     let closed = closed(&window.partitions, known);
     let counted = |name: &str| closed.get(name).copied().unwrap_or_default();
@@ -202,14 +203,14 @@ mod tests {
     use super::*;
     use weir_core::state::State;
 
-    /// A message of the partitions with (window, total) of one type.
+    /// Returns a message of `partitions`, with the counts (window, total) of one type.
     fn window(offset: i64, start: i64, partitions: &[i32], pair: Pair) -> Window {
         let at = Place { topic: "counts".into(), partition: 0, offset };
         let counts = [("iOS".into(), pair)].into();
         Window { at, start, end: start + 10, partitions: partitions.iter().copied().collect(), counts }
     }
 
-    /// What is found wrong with `windows`, where the state of each partition has `total` beside its open window.
+    /// Returns the violations of `windows`, where the state of each partition has `total` outside its open window.
     fn wrong(windows: Vec<Window>, total: u64) -> Vec<String> {
         let mut state = State::new("", 0);
         state.window = (1_000, 1_010);

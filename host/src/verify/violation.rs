@@ -1,11 +1,12 @@
-//! What may be found wrong: the kinds, the proofs that they break, and a list that stays small however much is wrong.
+//! The violations: their kinds, the proofs that they break, and a list of them. The list stays small however many violations
+//! there are.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
 
-/// How many violations of a kind are kept in words. The rest is counted: whoever has so many needs no more examples.
+/// The most violations of one kind that are kept in words. Further ones are only counted: so many examples are enough.
 pub const MAX_KEPT: usize = 1_000;
 
 /// One of the four topics.
@@ -18,7 +19,7 @@ pub enum Role {
     Counts,
 }
 
-/// All of them, in the order in which they are read.
+/// All roles, in the order in which the topics are read.
 pub const ROLES: [Role; 4] = [Role::Input, Role::Outputs, Role::DeadLetters, Role::Counts];
 
 /// The names of the topics.
@@ -26,13 +27,13 @@ pub const ROLES: [Role; 4] = [Role::Input, Role::Outputs, Role::DeadLetters, Rol
 pub struct Names(pub [String; 4]);
 
 impl Names {
-    /// The name of the topic with this role.
+    /// Returns the name of the topic with this role.
     pub fn of(&self, role: Role) -> &str {
         &self.0[role as usize]
     }
 }
 
-/// A record: `topic/partition/offset`.
+/// The position of a record: `topic/partition/offset`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Place {
     pub topic: String,
@@ -47,31 +48,31 @@ impl fmt::Display for Place {
     }
 }
 
-/// What is wrong.
+/// The kind of a violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// An input record became nothing.
+    /// An input record has neither an output nor a dead letter.
     Lost,
-    /// The group has done more than the input has.
+    /// The group has committed an offset past the end of the input.
     PastTheEnd,
-    /// An input record became two outputs, or two dead letters.
+    /// An input record has two outputs, or two dead letters.
     Twice,
-    /// An input record became an output and a dead letter.
+    /// An input record has an output and a dead letter.
     InBoth,
-    /// An output stands behind one of a later input record.
+    /// An output stands behind the output of a later input record.
     OutOfOrder,
-    /// It does not say which input record it is of, or not legibly.
+    /// A record does not name its input record, or not legibly.
     NoSource,
-    /// It names more than one input record.
+    /// A record names more than one input record.
     SeveralSources,
-    /// It names an input record that there is not.
+    /// A record names an input record that does not exist.
     NoInput,
-    /// It does not say by which rules it was judged.
+    /// A record does not name the rule set that processed it.
     NoRuleset,
-    /// It names more than one set of rules.
+    /// A record names more than one rule set.
     SeveralRulesets,
-    /// A partition has no state, though something was written of records before its offset.
+    /// A partition has no state, though outputs or dead letters of records before its offset exist.
     StateMissing,
     /// The state of a partition counts more or less than there are outputs.
     CountsDiffer,
@@ -79,19 +80,19 @@ pub enum Kind {
     WindowsDiffer,
     /// The windows of a type add up to more or less than the states have.
     TypesDiffer,
-    /// Running totals are not what was counted until then.
+    /// A running total differs from what was counted until then.
     TotalsDiffer,
-    /// A partition is in two windows at a time.
+    /// Two windows of one partition overlap.
     WindowsOverlap,
-    /// A window was sent with some of its partitions and without others.
+    /// At the cut, some partitions of a window have moved on to a later window, and others have not.
     WindowMixed,
     /// A window covers a partition that the input does not have.
     NoPartition,
-    /// A message on the counts topic that is none of counts.
+    /// A record of the counts topic is no counts message.
     UnreadableCounts,
 }
 
-/// What is proven.
+/// A claim that the command proves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Proof {
@@ -103,12 +104,12 @@ pub enum Proof {
     CountsAddUp,
 }
 
-/// All of them, in the order in which they are told.
+/// All proofs, in the order in which they are reported.
 pub const PROOFS: [Proof; 6] =
     [Proof::NoneLost, Proof::NoneTwice, Proof::InOrder, Proof::OfTheInput, Proof::OneRuleset, Proof::CountsAddUp];
 
 impl Kind {
-    /// The proof that fails.
+    /// Returns the proof that a violation of this kind breaks.
     pub fn proof(self) -> Proof {
         match self {
             Kind::Lost | Kind::PastTheEnd => Proof::NoneLost,
@@ -129,21 +130,21 @@ impl Kind {
     }
 }
 
-/// One thing that is wrong, or several of a kind in a row.
+/// One violation, or several of a kind in a row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Violation {
     pub kind: Kind,
-    /// How many records it is about.
+    /// The number of records that the violation is about.
     pub records: u64,
-    /// The offending record; none where something is missing.
+    /// The position of the offending record. None if a record is missing.
     pub at: Option<Place>,
-    /// The input record, or the range of them: `user-login/0/17..=29`.
+    /// The input record, or the range of input records: `user-login/0/17..=29`.
     pub source: Option<String>,
-    /// All of it in words.
+    /// The whole violation in words.
     pub words: String,
 }
 
-/// What was found so far.
+/// The violations that were found so far.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
     kept: BTreeMap<Kind, Vec<Violation>>,
@@ -151,7 +152,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// Notes a violation.
+    /// Adds a violation.
     pub fn add(&mut self, violation: Violation) {
         *self.counts.entry(violation.kind).or_default() += violation.records;
         let kept = self.kept.entry(violation.kind).or_default();
@@ -160,7 +161,7 @@ impl Found {
         }
     }
 
-    /// Those that were kept, kind by kind.
+    /// Returns the violations that were kept, kind by kind.
     pub fn into_kept(self) -> Vec<Violation> {
         self.kept.into_values().flatten().collect()
     }
@@ -172,17 +173,17 @@ impl Found {
         }
     }
 
-    /// Whether there is room for more words about `kind`.
+    /// Returns whether there is room for more violations of `kind` in words.
     pub fn has_room(&self, kind: Kind) -> bool {
         self.kept.get(&kind).is_none_or(|kept| kept.len() < MAX_KEPT)
     }
 
-    /// How many violations of one proof there are.
+    /// Returns the number of violations of one proof.
     pub fn of(&self, proof: Proof) -> u64 {
         self.counts.iter().filter(|(kind, _)| kind.proof() == proof).map(|(_, count)| count).sum()
     }
 
-    /// How many violations there are.
+    /// Returns the number of all violations.
     pub fn total(&self) -> u64 {
         self.counts.values().sum()
     }

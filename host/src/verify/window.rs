@@ -1,4 +1,4 @@
-//! A counts message, and what a cut says of its partitions.
+//! A counts message, and the knowledge that a cut gives of its partitions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use weir_core::state::State;
 
 use super::violation::Place;
 
-/// How many were counted of a type: in the window, and since counting began.
+/// Two counts of a type: in the window, and since counting began.
 pub(super) type Pair = (u64, u64);
 
 /// A counts message.
@@ -19,20 +19,20 @@ pub(super) struct Window {
     pub(super) counts: BTreeMap<Box<str>, Pair>,
 }
 
-/// What the cut says of a partition.
+/// The knowledge that the cut gives of a partition.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Known<'a> {
-    /// It is counted like this. `anew` says that it was counted before, by a state that is gone.
+    /// The partition has a state. `anew` is true if an earlier state, which is gone, counted the partition before.
     State { state: &'a State, anew: bool },
-    /// Nothing is committed of it.
+    /// The group has committed no offset of the partition.
     Nothing,
-    /// It has an offset without a state.
+    /// The partition has an offset without a state.
     Stateless,
     /// The input has no such partition.
     Absent,
 }
 
-/// On which side of the cut a window of one partition is.
+/// The side of the cut on which a window of one partition is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     Before,

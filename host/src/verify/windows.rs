@@ -1,11 +1,11 @@
-//! The counts messages: which of them were sent before the cut, what those add up to, and whether they can all be true.
+//! The counts messages: which of them were sent before the cut, what these add up to, and whether they can all be true.
 //!
-//! A message closes a window over some input partitions, and in the same commit their states move on to a later window. So it
-//! was sent before the cut if its window began before the one that the cut finds open. That has one answer for all of its
-//! partitions, since their offsets are committed together; two answers are a violation.
+//! A message closes a window over some input partitions. The same commit moves the states of these partitions on to a later
+//! window. So a message was sent before the cut if its window began before the window that is open at the cut. The answer is the
+//! same for all of its partitions, because their offsets are committed together; two different answers are a violation.
 //!
-//! Windows are held against the states by type ([`Windows::sums`]), against each other ([`covered`](super::covered): no
-//! partition is in two of them at a time), and their running totals against those before and after ([`super::totals`]).
+//! The windows are compared with the states by type ([`Windows::sums`]), and with each other ([`covered`](super::covered): no
+//! partition is in two of them at a time). Their running totals are compared with those before and after ([`super::totals`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,28 +18,28 @@ use super::violation::{Kind, Place, Violation};
 use super::window::{Known, Pair, Side, Window};
 use weir_core::counts::MAX_NAME_BYTES;
 
-/// After so many messages those before the cut are added up and forgotten. Where many are left, after twice as many as those,
-/// so that the whole of it takes no more than a few looks at each.
+/// The number of waiting messages at which those before the cut are added up and dropped. If many were left last time, twice
+/// their number is awaited, so that each message is looked at only a few times in all.
 const SETTLE_MESSAGES: usize = 4_096;
-/// So many messages, and types in them, may wait for a later cut; some 100 bytes each. An honest system has a few: those that
-/// were sent after the offsets were asked for and before the end of the topic was.
+/// The most messages, with their types and partitions, that may wait for a later cut. Each takes some 100 bytes. A sound system
+/// has only a few: those that were sent after the request for the offsets and before the request for the end of the topic.
 const MAX_WAITING: usize = 1 << 18;
-/// So many types are told apart. Partitions have 49 each.
+/// The most types that are counted one by one. A partition has at most 49.
 const MAX_TYPES: usize = 1 << 16;
 
 /// The counts messages that were read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Windows {
-    /// How many there were before the cut, and what they add up to, by type.
+    /// The number of messages before the cut, and their sums by type.
     pub(super) messages: u64,
     pub(super) sums: BTreeMap<Box<str>, u64>,
-    /// How many there was no room for: what is added up is not all.
+    /// The number of messages that there was no room for. If there are any, the sums are not complete.
     pub(super) forgotten: u64,
     pub(super) covered: Covered,
     pub(super) totals: Totals,
-    /// Not before the cut when last asked.
+    /// The messages that were not before the latest cut.
     waiting: Vec<Window>,
-    /// How many were left when last asked.
+    /// The number of messages that the last settling left.
     left: usize,
 }
 
@@ -47,7 +47,7 @@ impl Windows {
     /// Takes a message.
     ///
     /// # Errors
-    /// If it is no counts message.
+    /// If the value is no counts message.
     pub(super) fn take(&mut self, at: Place, value: Option<&[u8]>) -> Result<(), Violation> {
         match parse(at.clone(), value.unwrap_or_default()) {
             Ok(window) => {
@@ -62,22 +62,23 @@ impl Windows {
         }
     }
 
-    /// Whether it is time to settle, so that what waits does not grow without a bound.
+    /// Returns whether it is time to settle, so that the waiting messages do not grow without a bound.
     pub(super) fn due(&self) -> bool {
         self.waiting.len() >= SETTLE_MESSAGES.max(2 * self.left)
     }
 
-    /// How many messages are past the cut.
+    /// Returns the number of messages past the cut.
     pub(super) fn past(&self) -> usize {
         self.waiting.len()
     }
 
-    /// What the windows before the cut add up to.
+    /// Returns the sum over all windows before the cut.
     pub(super) fn sum(&self) -> u64 {
         self.sums.values().fold(0, |sum: u64, count| sum.saturating_add(*count))
     }
 
-    /// Adds up what was sent before the cut, of which `known` says what it knows of a partition.
+    /// Adds up the windows that were sent before the cut, and returns their violations. `known` returns the knowledge that the
+    /// cut gives of a partition.
     pub(super) fn settle<'a>(&mut self, known: impl Fn(i32) -> Known<'a>) -> Vec<Violation> {
         let mut wrong = Vec::new();
         for window in std::mem::take(&mut self.waiting) {
@@ -120,7 +121,7 @@ impl Windows {
         }
     }
 
-    /// Lets go of what there is no room for.
+    /// Drops the waiting windows that there is no room for.
     fn forget(&mut self) {
         let mut room = MAX_WAITING;
         let kept = self.waiting.iter().take_while(|window| {
@@ -148,7 +149,7 @@ fn mixture(window: &Window, before: &[i32], after: &[i32]) -> Violation {
     Violation { kind: Kind::WindowMixed, records: 1, at: Some(window.at.clone()), source: None, words }
 }
 
-/// A window that was sent before the cut has ended where those begin that the cut finds open.
+/// Returns a violation if the window ends after the start of a window that is open at the cut. `window` was sent before the cut.
 fn late<'a>(window: &Window, known: &impl Fn(i32) -> Known<'a>) -> Option<Violation> {
     let open = |partition: &i32| match known(*partition) {
         Known::State { state, anew: false } => Some(state.window.0),
@@ -163,7 +164,7 @@ fn late<'a>(window: &Window, known: &impl Fn(i32) -> Known<'a>) -> Option<Violat
     Some(Violation { kind: Kind::WindowsOverlap, records: 1, at: Some(window.at.clone()), source: None, words })
 }
 
-/// Reads the counts message at `at`, which has to make sense by itself.
+/// Reads the counts message at `at`, which has to be consistent by itself.
 fn parse(at: Place, value: &[u8]) -> Result<Window, String> {
     #[derive(Deserialize)]
     struct Message {
@@ -206,10 +207,10 @@ fn parse(at: Place, value: &[u8]) -> Result<Window, String> {
     Ok(Window { at, start, end, partitions, counts })
 }
 
-/// Milliseconds since the epoch.
+/// Returns milliseconds since the epoch.
 fn instant(text: &str, what: &str) -> Result<i64, String> {
     let time = DateTime::parse_from_rfc3339(text).map(|time| time.timestamp_millis());
-    // Times that have no such form are written as a number.
+    // A time that has no RFC 3339 form is written as a number.
     time.or_else(|_| text.parse()).map_err(|_| format!("its window {what} at {text:?}"))
 }
 
@@ -271,7 +272,7 @@ mod tests {
         )
     }
 
-    /// A state whose open window begins at `open`.
+    /// Returns a state whose open window begins at `open`.
     fn state(open: i64) -> State {
         let mut state = State::new("", 0);
         state.window = (open, open.saturating_add(10));

@@ -1,10 +1,10 @@
-//! The view for terminals that are not told to be UTF-8: each character beyond ASCII gives way to one that looks like it.
+//! The view for terminals that do not use UTF-8: each character beyond ASCII is replaced by one that looks like it.
 
 use std::env;
 
 use ratatui::buffer::Buffer;
 
-/// Whether the locale says that characters are not in UTF-8. Where it says nothing, as in most containers, they are.
+/// Returns whether the locale names another encoding than UTF-8. If it names none, as in most containers, UTF-8 is assumed.
 pub(super) fn is_wanted() -> bool {
     let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(variable);
@@ -16,7 +16,7 @@ fn is_utf8(locale: &str) -> bool {
     locale.contains("utf-8") || locale.contains("utf8")
 }
 
-/// Puts ASCII in the place of everything else.
+/// Replaces all characters beyond ASCII.
 pub(super) fn reduce(buffer: &mut Buffer) {
     for cell in &mut buffer.content {
         if !cell.symbol().is_ascii() {

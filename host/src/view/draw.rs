@@ -1,8 +1,8 @@
 //! One frame of the view: pure, from a [`Scene`] to cells.
 //!
-//! It is made for 80×24, and larger terminals show more of the same. What comes from messages passes [`harmless`] before it is
-//! drawn. The panels are in [`panels`]; here is the frame around them, which tells the state, what stands in the way of rules,
-//! the line of the log that matters, and what can be done.
+//! The frame is made for 80×24; larger terminals show more lines of the same kind. All text from messages passes through
+//! [`harmless`] before it is drawn. The panels are in [`panels`]. This module draws the frame around them: the state, the reason
+//! why a rule set was refused or rolled back, the most important line of the log, and the keys.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -19,11 +19,11 @@ use weir_control::report::{SetDescription, Status, TrialReport};
 use weir_core::printable::harmless;
 use weir_engine::snapshot::State;
 
-/// The smallest terminal in which panels have something in them.
+/// The smallest terminal in which panels have any content, in cells.
 const SMALLEST: (u16, u16) = (60, 18);
-/// From this height on there is room for larger panels.
+/// The height from which on there is room for larger panels, in cells.
 const TALL: u16 = 30;
-/// Most lines of a notice, and of a complaint of the log.
+/// The most lines of a notice, and of a complaint of the log.
 const NOTICE_LINES: usize = 4;
 const LOG_LINES: usize = 3;
 pub(super) fn draw(scene: &Scene<'_>, frame: &mut Frame<'_>) {
@@ -55,7 +55,7 @@ pub(super) fn draw(scene: &Scene<'_>, frame: &mut Frame<'_>) {
     frame.render_widget(Paragraph::new(foot), foot_area);
 }
 
-/// What fits any terminal.
+/// Draws the little that fits any terminal.
 fn draw_small(scene: &Scene<'_>, frame: &mut Frame<'_>) {
     let Rect { width, height, .. } = frame.area();
     let Totals { read, written, rejected } = Totals::of(scene.snapshot);
@@ -66,7 +66,7 @@ fn draw_small(scene: &Scene<'_>, frame: &mut Frame<'_>) {
     frame.render_widget(Paragraph::new(lines), frame.area());
 }
 
-/// The state, which is never cut, then the rules, and what stands in the way of others.
+/// Returns the first lines: the state, which is never cut, then the rules, and a notice if there is one.
 fn head(scene: &Scene<'_>, width: usize) -> Vec<Line<'static>> {
     let SetDescription { hash, rules } = &*scene.snapshot.live;
     let rules: Vec<&str> = rules.iter().map(|rule| rule.name.as_str()).collect();
@@ -90,7 +90,7 @@ fn head(scene: &Scene<'_>, width: usize) -> Vec<Line<'static>> {
     lines
 }
 
-/// What the engine does, and whether its rules are on trial or other ones have failed.
+/// Returns the state of the engine, and whether a rule set is on trial, was rolled back or was refused.
 fn state(scene: &Scene<'_>) -> Vec<Span<'static>> {
     let state = match scene.snapshot.state {
         State::Connecting => "connecting".yellow(),
@@ -112,7 +112,7 @@ fn state(scene: &Scene<'_>) -> Vec<Span<'static>> {
     spans
 }
 
-/// The one thing that should be read in full.
+/// Returns the notice that is shown in full, if there is one.
 fn notice(scene: &Scene<'_>) -> Option<(String, Style)> {
     let Status { taken_back, refusal, .. } = scene.status;
     if let State::Waiting(reason) = &scene.snapshot.state {
@@ -122,12 +122,12 @@ fn notice(scene: &Scene<'_>) -> Option<(String, Style)> {
     taken_back.or_else(|| Some(format!(" refused: {}", refusal.as_ref()?.message))).map(|notice| (notice, WRONG))
 }
 
-/// A line, or several if something is wrong.
+/// Returns a line of the log, or several lines if it is a complaint.
 fn log(line: &str, width: usize) -> Vec<Line<'static>> {
     if is_complaint(line) { styled(line, width, LOG_LINES, PENDING) } else { styled(line, width, 1, QUIET) }
 }
 
-/// What can be done: in one line where that fits.
+/// Returns the invitation and the keys, in one line if that fits.
 fn foot(invitation: &str, width: usize) -> Vec<Line<'static>> {
     let keys = [" q ".reversed(), " ".into(), " Esc ".reversed(), " ".into(), " Ctrl-C ".reversed(), " end it".into()];
     let keys_width: usize = keys.iter().map(Span::width).sum();

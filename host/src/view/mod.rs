@@ -1,7 +1,7 @@
-//! What a person sees of a running engine: a screen on a terminal, plain lines elsewhere.
+//! The view of a running engine: a screen on a terminal, plain lines elsewhere.
 //!
-//! Both read a [`Snapshot`] now and then and derive rates from what has changed since. Nothing that
-//! comes from messages reaches a terminal unescaped. Left out: steering the engine; a view only asks for the end.
+//! Both read a [`Snapshot`] now and then, and derive rates from the changes since the one before. No text from messages reaches a
+//! terminal unescaped. Left out: control of the engine. A view only asks it to end.
 
 mod ascii;
 mod draw;
@@ -21,23 +21,23 @@ pub use plain::{farewell, lines};
 pub use screen::screen;
 pub(crate) use text::{middle_out, number};
 
-/// What there is to be shown.
+/// The sources of a view.
 pub struct Stage {
-    /// What the engine does.
+    /// The source of snapshots of the engine.
     pub snapshot: Shared,
-    /// The rules that it judges by.
+    /// The rules that process the records.
     pub rules: Handle,
-    /// How to swap them while they run.
+    /// A text that says how to swap rules while the engine runs.
     pub invitation: String,
 }
 
-/// Says when to end the view.
+/// Decides when the view ends.
 pub trait Watch {
     /// Waits for `time`. Returns whether to go on.
     fn wait(&mut self, time: Duration) -> bool;
 }
 
-/// Rejections, the most frequent first.
+/// Returns the rejections, the most frequent first.
 fn by_frequency(snapshot: &Snapshot) -> Vec<&Rejected> {
     let mut rejected: Vec<&Rejected> = snapshot.rejected.iter().collect();
     rejected.sort_by(|a, b| b.messages.cmp(&a.messages).then_with(|| (&a.rule, &a.reason).cmp(&(&b.rule, &b.reason))));

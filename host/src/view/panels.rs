@@ -1,6 +1,6 @@
 //! The panels of a frame: rates, rejections, device types, messages.
 //!
-//! What has to be read stands in front, and bars take the room that is left.
+//! Text that has to be read is on the left, and bars take the room that is left.
 
 use std::collections::BTreeMap;
 
@@ -17,13 +17,13 @@ use super::text::{members, middle_out, number};
 use weir_core::printable::harmless;
 use weir_engine::snapshot::{Message, Rejected, Snapshot, Verdict};
 
-/// Longest bar, in cells, and the shortest room for one.
+/// The length of the longest bar, and the least room for any bar, in cells.
 const BAR: usize = 16;
 const SHORTEST_BAR: usize = 4;
-/// Least room for the message behind what became of it.
+/// The least room for the message behind its outcome, in cells.
 const LEAST_TEXT: usize = 16;
 
-/// Name, number and colour of a rate.
+/// The name, number and colour of a rate.
 type Card = (&'static str, fn(&Totals) -> u64, Color);
 
 pub(super) fn rates(scene: &Scene<'_>, frame: &mut Frame<'_>, area: Rect) {
@@ -109,7 +109,7 @@ fn window(open: &BTreeMap<String, u64>, name: &str) -> u64 {
     open.get(name).copied().unwrap_or_default()
 }
 
-/// As many of the last messages as there is room for.
+/// Draws as many of the last messages as there is room for.
 pub(super) fn messages(snapshot: &Snapshot, frame: &mut Frame<'_>, area: Rect) {
     let inner = block("").inner(area);
     let skipped = snapshot.last.len().saturating_sub(inner.height as usize);
@@ -118,7 +118,7 @@ pub(super) fn messages(snapshot: &Snapshot, frame: &mut Frame<'_>, area: Rect) {
     frame.render_widget(Paragraph::new(lines).block(block("last messages: + what rules wrote, - why rejected")), area);
 }
 
-/// Where it was, what became of it, and the message itself in the room that is left.
+/// Returns the position of a message, its outcome, and the message itself in the room that is left.
 fn message_line(message: &Message, width: usize) -> Line<'static> {
     let place = format!("{}/{} ", message.partition, message.offset);
     let (fate, colour) = fate(message);
@@ -142,7 +142,7 @@ fn block(title: &str) -> Block<'_> {
     Block::bordered().border_type(BorderType::Rounded).border_style(QUIET).title(Span::styled(format!(" {title} "), TITLE))
 }
 
-/// A bar for `value` in `room` cells, with the longest for `most`; at least one cell for what is not nothing.
+/// Returns a bar for `value` in `room` cells. The longest bar is for `most`; any value above 0 gets at least one cell.
 fn bar(value: u64, most: u64, room: usize) -> String {
     if room < SHORTEST_BAR {
         return String::new();

@@ -1,4 +1,4 @@
-//! The view where there is no terminal: a line now and then, and one for each window that was sent.
+//! The view without a terminal: a line now and then, and a line for each window that was sent.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -13,13 +13,13 @@ use weir_core::counts::Window;
 use weir_core::printable::harmless;
 use weir_engine::snapshot::{Shared, Snapshot};
 
-/// How often a line is printed.
+/// The time between two lines.
 const EVERY: Duration = Duration::from_secs(2);
 
 /// Prints lines to `out` until `watch` says to end.
 ///
 /// # Errors
-/// If `out` cannot be written.
+/// If `out` can't be written.
 pub fn lines(shared: &Shared, out: &mut dyn Write, watch: &mut dyn Watch) -> anyhow::Result<()> {
     let mut rates = Rates::default();
     let mut closed: Option<Window> = None;
@@ -36,10 +36,10 @@ pub fn lines(shared: &Shared, out: &mut dyn Write, watch: &mut dyn Watch) -> any
     Ok(())
 }
 
-/// Prints what it came to.
+/// Prints the final totals.
 ///
 /// # Errors
-/// If `out` cannot be written.
+/// If `out` can't be written.
 pub fn farewell(snapshot: &Snapshot, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut lines = vec![format!(
         "{} messages read, {} passed, {} rejected; rule set {}",

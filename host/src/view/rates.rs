@@ -1,14 +1,14 @@
-//! Rates, derived from totals: a snapshot has no rates, for how long to look is for whoever looks to choose.
+//! Rates, derived from totals. A snapshot has no rates, because each view chooses its own period for them.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use weir_engine::snapshot::Snapshot;
 
-/// How many rates are remembered: what a sparkline may show.
+/// The number of rates that are remembered: the most that a sparkline shows.
 const REMEMBERED: usize = 120;
 
-/// What is counted up.
+/// The counters from which rates are derived.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     pub(super) read: u64,
@@ -39,7 +39,7 @@ pub(super) struct Rates {
 }
 
 impl Rates {
-    /// Adds what has happened in the `elapsed` time since the last call.
+    /// Adds the rates of the `elapsed` time since the last call.
     pub(super) fn add(&mut self, snapshot: &Snapshot, elapsed: Duration) {
         if elapsed.is_zero() {
             return;
@@ -51,12 +51,12 @@ impl Rates {
         self.rates.drain(..excess);
     }
 
-    /// The rates in the time before the last call.
+    /// Returns the rates in the time before the last call of `add`.
     pub(super) fn last(&self) -> Totals {
         self.rates.back().copied().unwrap_or_default()
     }
 
-    /// The last `count` values of one rate.
+    /// Returns the last `count` values of one rate.
     pub(super) fn history(&self, count: usize, rate: impl Fn(&Totals) -> u64) -> Vec<u64> {
         self.rates.iter().skip(self.rates.len().saturating_sub(count)).map(rate).collect()
     }

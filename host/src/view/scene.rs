@@ -1,4 +1,4 @@
-//! What a screen shows, and its colours.
+//! The content of a screen, and its colours.
 
 use std::time::Duration;
 
@@ -15,17 +15,17 @@ pub(super) const TITLE: Style = Style::new().fg(Color::Cyan).add_modifier(Modifi
 pub(super) const WRONG: Style = Style::new().fg(REJECTED).add_modifier(Modifier::BOLD);
 pub(super) const PENDING: Style = Style::new().fg(Color::Yellow);
 
-/// What is to be seen.
+/// The content of a screen.
 pub(super) struct Scene<'a> {
     pub(super) snapshot: &'a Snapshot,
-    /// What is known of the rules.
+    /// The status of the rules.
     pub(super) status: &'a Status,
     pub(super) rates: &'a Rates,
-    /// The line of the log that matters most.
+    /// The most important line of the log.
     pub(super) log: &'a str,
-    /// How to swap rules.
+    /// A text that says how to swap rules.
     pub(super) invitation: &'a str,
     pub(super) uptime: Duration,
-    /// Milliseconds since the epoch.
+    /// The time of the frame, in milliseconds since the epoch.
     pub(super) now: i64,
 }

@@ -14,16 +14,16 @@ use super::{Stage, Watch};
 use crate::logging::Lines;
 use weir_system::clock::now;
 
-/// How often the screen is drawn. A person sees no more, and the engine is to have the processor.
+/// The time between two frames. More frames would show the operator nothing more, and would take processor time from the engine.
 const FRAME: Duration = Duration::from_millis(200);
-/// How often rates are taken. Shorter, and they would flicker with the batches.
+/// The time between two rates. If it were shorter, the rates would flicker with the batches.
 const RATE: Duration = Duration::from_secs(1);
 
-/// Shows `stage` and what matters of `log` until `q`, Esc or Ctrl-C is pressed, or `watch` says to end. The terminal is restored
-/// in any case, a panic included.
+/// Shows `stage` and the important lines of `log` until `q`, Esc or Ctrl-C is pressed, or `watch` says to end. The terminal is
+/// restored in any case, also after a panic.
 ///
 /// # Errors
-/// If the terminal cannot be used.
+/// If the terminal can't be used.
 pub fn screen(stage: &Stage, log: &Lines, watch: &mut dyn Watch) -> anyhow::Result<()> {
     let outcome = ratatui::try_init().and_then(|mut terminal| show(&mut terminal, stage, log, watch));
     ratatui::restore();
@@ -63,7 +63,7 @@ fn show(terminal: &mut DefaultTerminal, stage: &Stage, log: &Lines, watch: &mut 
     Ok(())
 }
 
-/// Looks at the keys that were pressed, without waiting.
+/// Returns whether a key that ends the view was pressed. Does not wait.
 fn end_is_asked_for() -> std::io::Result<bool> {
     while event::poll(Duration::ZERO)? {
         match event::read()? {
@@ -74,7 +74,7 @@ fn end_is_asked_for() -> std::io::Result<bool> {
     Ok(false)
 }
 
-/// While the screen is taken Ctrl-C is a key like any other.
+/// Returns whether `key` ends the view. While the screen is taken, Ctrl-C is an ordinary key.
 fn ends(key: KeyEvent) -> bool {
     let interrupt = key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
     key.kind == KeyEventKind::Press && (interrupt || matches!(key.code, KeyCode::Char('q') | KeyCode::Esc))

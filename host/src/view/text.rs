@@ -1,4 +1,4 @@
-//! Text for people: numbers with separators, times, and lines of a width.
+//! Text for operators: numbers with separators, times, and lines of a given width.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::DateTime;
 use serde_json::{Map, Value};
 
-/// `text` in at most `room` characters: what is too much is left out near the beginning, for rules write at the end.
+/// Returns `text` in at most `room` characters. A part near the beginning is left out, because rules write at the end.
 pub(crate) fn middle_out(text: &str, room: usize) -> String {
     const HEAD: usize = 20;
     let length = text.chars().count();
@@ -18,7 +18,7 @@ pub(crate) fn middle_out(text: &str, room: usize) -> String {
     text.chars().take(head).chain(['…']).chain(text.chars().skip(length - tail)).take(room).collect()
 }
 
-/// The members in a piece of JSON between two others, as `name value, name value`. What is no such piece stays as it is.
+/// Returns the fields in a fragment of a JSON object as `name value, name value`. Any other text is returned as it is.
 pub(super) fn members(written: &str) -> Cow<'_, str> {
     let Ok(members) = serde_json::from_str::<Map<String, Value>>(&format!("{{{}}}", written.trim_matches(','))) else {
         return Cow::Borrowed(written);
@@ -30,8 +30,8 @@ pub(super) fn members(written: &str) -> Cow<'_, str> {
     Cow::Owned(members.into_iter().map(member).collect::<Vec<_>>().join(", "))
 }
 
-/// `text` in lines of `width` characters, `most` of them; what is too much ends in `…`. Lines end between words, if they are
-/// not longer than a line.
+/// Returns `text` in at most `most` lines of `width` characters. A text that is too long ends in `…`. Lines end between words,
+/// except for words that are longer than a line.
 pub(super) fn wrap(text: &str, width: usize, most: usize) -> Vec<String> {
     let characters: Vec<char> = text.chars().collect();
     let mut rest = characters.as_slice();
@@ -48,7 +48,7 @@ pub(super) fn wrap(text: &str, width: usize, most: usize) -> Vec<String> {
     lines
 }
 
-/// `1234567` as `1,234,567`.
+/// Returns a number with separators: `1234567` as `1,234,567`.
 pub(crate) fn number(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
@@ -61,14 +61,14 @@ pub(crate) fn number(number: u64) -> String {
     out
 }
 
-/// `1:02:03`, or `2:03` if it is less than an hour.
+/// Returns a duration as `1:02:03`, or as `2:03` if it is less than an hour.
 pub(super) fn uptime(time: Duration) -> String {
     let seconds = time.as_secs();
     let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
 }
 
-/// Milliseconds since the epoch as a time of day, UTC.
+/// Returns a time of day in UTC, from milliseconds since the epoch.
 pub(super) fn time_of_day(millis: i64) -> String {
     DateTime::from_timestamp_millis(millis).map_or_else(|| millis.to_string(), |time| time.format("%H:%M:%S").to_string())
 }

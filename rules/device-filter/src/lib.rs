@@ -1,17 +1,17 @@
-//! Keeps messages whose `device_type` is in a list, in lower case, and rejects all others, other JSON types included.
+//! Keeps messages whose `device_type` is in a list, compared in lower case. Rejects all others, also values of other JSON types.
 //!
-//! With `normalise` it also rewrites the spelling to the one in the list; otherwise the bytes stay as they were sent.
+//! With `normalise` the rule also rewrites the spelling to the one in the list; otherwise the bytes stay as they were sent.
 
 use serde::Deserialize;
 use weir_rule::{About, Field, Manifest, Output, Reason, Row, Rule, Verdict};
 
-/// What a deployment may configure.
+/// The settings of the rule.
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The device types to keep, compared in lower case.
     pub allowed: Vec<String>,
-    /// Rewrite `device_type` to its spelling in `allowed`.
+    /// Whether `device_type` is rewritten to its spelling in `allowed`.
     pub normalise: bool,
 }
 
@@ -73,7 +73,8 @@ impl DeviceFilter {
         self.allowed.iter().find(|device| device.lowercase.eq_ignore_ascii_case(sent)).or_else(|| self.find_unicode(sent))
     }
 
-    /// Only a name beyond ASCII can still match once ASCII's case was ignored.
+    /// Compares in Unicode lower case. After a comparison that ignores the case of ASCII, only a name beyond ASCII can still
+    /// match.
     #[cold]
     fn find_unicode(&self, sent: &str) -> Option<&Device> {
         if sent.is_ascii() {
@@ -173,7 +174,7 @@ mod tests {
     }
 }
 
-/// The rule in the README of the project is compiled and tested as it stands there, in a crate such as a rule has.
+/// The rule in the README of the project is compiled and tested as it stands there, in a crate like that of any rule.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;

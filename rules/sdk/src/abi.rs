@@ -1,7 +1,7 @@
-//! Batches in, outcomes out: the contract's types as plain data, and a loaded rule that turns one into the other.
+//! Batches in, outcomes out: the contract's types as plain data, and a loaded rule that turns a batch into an outcome.
 //!
-//! For the exports of a component, the harness and benchmarks. Rule authors need nothing of it, and it may change with any
-//! release. See `wit/rule.wit` for what every field means.
+//! This module is for the exports of a component, the harness and benchmarks. Authors of rules do not need it, and it may change
+//! with any release. `wit/rule.wit` says what every field means.
 
 pub use crate::manifest::{Manifest, RESERVED_NAME, RESERVED_REASONS};
 
@@ -11,45 +11,45 @@ use crate::column::Sheet;
 use crate::row::{Input, Row};
 use crate::{Rule, Verdict};
 
-/// One member of every row of a batch, packed.
+/// One field of every row of a batch, packed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Column {
     /// A [`Kind`](crate::Kind) for each cell.
     pub kinds: Vec<u8>,
-    /// Where each cell ends in `bytes`.
+    /// The end of each cell in `bytes`.
     pub ends: Vec<u32>,
     /// The cells, one after the other.
     pub bytes: Vec<u8>,
 }
 
-/// Rows to judge.
+/// The rows to evaluate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// How many there are.
+    /// The number of rows.
     pub rows: u32,
-    /// Milliseconds since the Unix epoch, UTC.
+    /// The time at which the host began with the batch, in milliseconds since the Unix epoch, UTC.
     pub processed_at: i64,
-    /// One for each entry of `manifest.reads`.
+    /// The columns, one for each entry of `manifest.reads`.
     pub columns: Vec<Column>,
 }
 
 /// A row that must not go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// Which row, from 0.
+    /// The row, counted from 0.
     pub row: u32,
-    /// An index into `manifest.reasons`.
+    /// The reason: an index into `manifest.reasons`.
     pub reason: u32,
-    /// What exactly, for a person.
+    /// The exact cause, in words for people.
     pub detail: Option<String>,
 }
 
-/// What a rule made of a batch.
+/// The result of a rule for a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// The rows that must not go on, in ascending order.
     pub rejections: Vec<Rejection>,
-    /// One for each entry of `manifest.writes`.
+    /// The columns that the rule wrote, one for each entry of `manifest.writes`.
     pub columns: Vec<Column>,
 }
 
@@ -61,10 +61,10 @@ pub struct Loaded<R> {
 }
 
 impl<R: Rule> Loaded<R> {
-    /// Configures a rule with a JSON object in text; empty text stands for `{}`.
+    /// Configures a rule with the text of a JSON object. An empty text stands for `{}`.
     ///
     /// # Errors
-    /// What is wrong with the configuration, or with what the rule declares.
+    /// A text that says what is wrong with the configuration, or with the declarations of the rule.
     pub fn configure(config: &str) -> Result<(Loaded<R>, Manifest), String> {
         let mut manifest = Manifest::new(R::ABOUT);
         let rule = R::configure(parse(config)?, &mut manifest)?;
@@ -72,10 +72,10 @@ impl<R: Rule> Loaded<R> {
         Ok((Loaded { rule, manifest: manifest.clone() }, manifest))
     }
 
-    /// Judges the rows of a batch.
+    /// Evaluates the rows of a batch.
     ///
     /// # Panics
-    /// When the batch does not fit the manifest, or when the rule does.
+    /// If the batch does not fit the manifest, or if the rule panics.
     pub fn evaluate(&self, batch: &Batch) -> Outcome {
         let rows = batch.rows as usize;
         let input = Input::new(&self.manifest, batch);
@@ -91,7 +91,7 @@ impl<R: Rule> Loaded<R> {
     }
 }
 
-/// Adds a rejection and forgets what was written into its row.
+/// Adds a rejection, and drops the fields that were written for its row.
 #[cold]
 #[inline(never)]
 fn reject(rejection: Rejection, rejections: &mut Vec<Rejection>, sheets: &mut [Sheet]) {
@@ -99,7 +99,7 @@ fn reject(rejection: Rejection, rejections: &mut Vec<Rejection>, sheets: &mut [S
     rejections.push(rejection);
 }
 
-/// Reads a configuration. That it is an object is looked at here, because serde would take an array for a struct as well.
+/// Reads a configuration. Checks here that it is an object, because serde would accept an array for a struct as well.
 fn parse<C: DeserializeOwned>(config: &str) -> Result<C, String> {
     let config = match config.trim_ascii() {
         "" => "{}",

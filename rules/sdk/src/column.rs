@@ -1,21 +1,21 @@
-//! How rows are packed: a column to read cells from, and a column to write cells into. Authors see neither.
+//! The packing of rows: a column to read cells from, and a column to write cells into. Authors of rules see neither.
 //!
-//! Almost everything is always inlined: a call costs more in Wasm than what these functions do.
+//! Almost all functions here are always inlined: in Wasm a call costs more than the work of these functions.
 
 use self::trust::{trusted_cell, trusted_text};
 use crate::abi::Column;
 
-/// What a cell holds. The discriminants are the contract's.
+/// The kind of a cell's content. The discriminants are those of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
-    /// The message has no such member.
+    /// The message has no such field.
     Absent = 0,
     /// `null`.
     Null = 1,
     /// `true` or `false`.
     Boolean = 2,
-    /// A number, as exact as it was spelt.
+    /// A number. Its text is exactly as it was sent.
     Number = 3,
     /// A string.
     Text = 4,
@@ -47,7 +47,7 @@ pub(crate) struct Cells<'a> {
 
 impl<'a> Cells<'a> {
     /// # Panics
-    /// When the column does not have `rows` cells or, natively, is not UTF-8.
+    /// If the column does not have `rows` cells or, natively, is not UTF-8.
     pub(crate) fn new(column: &'a Column, rows: usize) -> Cells<'a> {
         let Column { kinds, ends, bytes } = column;
         assert!(kinds.len() == rows && ends.len() == rows, "a column has another number of cells than the batch has rows");
@@ -59,13 +59,13 @@ impl<'a> Cells<'a> {
         Kind::of(self.kinds[row])
     }
 
-    /// Whether the cell is of this kind: cheaper than to find out which kind it is.
+    /// Returns whether the cell is of this kind. This is cheaper than to find out which kind it is.
     #[inline(always)]
     pub(crate) fn is(&self, row: usize, kind: Kind) -> bool {
         self.kinds[row] == kind as u8
     }
 
-    /// Whether the cell is absent or null.
+    /// Returns whether the cell is absent or null.
     #[inline(always)]
     pub(crate) fn is_missing(&self, row: usize) -> bool {
         self.kinds[row] <= Kind::Null as u8
@@ -77,8 +77,9 @@ impl<'a> Cells<'a> {
     }
 }
 
-/// What the host promises, and checks, is taken on trust in Wasm: the host made the columns, holds the whole sandbox anyway,
-/// and the checks would cost as much as a cheap rule. Natively anyone can make a column, so there everything is checked.
+/// The access to the bytes of a column. In Wasm, the promises of the host are relied on and not checked again: the host made the
+/// columns and controls the whole sandbox anyway, and the checks would cost as much as a cheap rule. Natively any code can make a
+/// column, so there everything is checked.
 #[cfg(target_family = "wasm")]
 mod trust {
     #[inline(always)]
@@ -115,24 +116,25 @@ fn start(ends: &[u32], row: usize) -> usize {
 
 /// A column of an outcome, to write into, row after row. A cell that is not written is absent.
 ///
-/// A cell ends when a later one begins, so that a sheet costs nothing for rows that do not write into it.
+/// The end of a cell is noted only when a later cell begins, so that a sheet costs nothing for rows that do not write into it.
 pub(crate) struct Sheet {
     kinds: Vec<u8>,
     ends: Vec<u32>,
     bytes: Vec<u8>,
-    /// The first row that has not begun: of all before the last of them it is known where they end.
+    /// The first row whose cell has not begun. The ends of all cells before row `next - 1` are noted.
     next: usize,
 }
 
 impl Sheet {
-    /// What a cell is expected to take, in bytes: a date and time. More costs a reallocation, less some memory.
+    /// The expected size of a cell, in bytes: that of a date and time. A larger cell costs a reallocation, a smaller one some
+    /// memory.
     const TYPICAL_CELL: usize = 24;
 
     pub(crate) fn new(rows: usize) -> Sheet {
         Sheet { kinds: vec![0; rows], ends: vec![0; rows], bytes: Vec::with_capacity(rows * Self::TYPICAL_CELL), next: 0 }
     }
 
-    /// Begins the cell of `row` anew. What is pushed next is its contents. Rows begin in ascending order.
+    /// Begins the cell of `row` anew. The bytes pushed next are its content. Rows begin in ascending order.
     #[inline(always)]
     pub(crate) fn begin(&mut self, row: usize, kind: Kind) -> &mut Sheet {
         self.kinds[row] = kind as u8;
@@ -145,16 +147,16 @@ impl Sheet {
         self
     }
 
-    /// Ends every cell before that of `row` which has not ended: mostly the one right before it.
+    /// Notes the end of every cell before `row` whose end is not noted yet. Mostly that is only the cell right before it.
     #[inline(always)]
     fn end_before(&mut self, row: usize) {
-        let end = self.bytes.len() as u32; // `into_column` sees to it that it fits
+        let end = self.bytes.len() as u32; // `into_column` checks that it fits
         for ended in &mut self.ends[self.next.saturating_sub(1)..row] {
             *ended = end;
         }
     }
 
-    /// Makes the cell of `row` absent, whatever was written into it.
+    /// Makes the cell of `row` absent, whatever was written into it before.
     #[cold]
     pub(crate) fn forget(&mut self, row: usize) {
         self.begin(row, Kind::Absent);
@@ -165,7 +167,7 @@ impl Sheet {
         self.push(piece.as_bytes());
     }
 
-    /// Appends a piece and gives its bytes to change.
+    /// Appends a piece, and returns its bytes so that the caller can change them.
     #[inline(always)]
     pub(crate) fn push_template(&mut self, piece: &[u8]) -> &mut [u8] {
         let start = self.bytes.len();
@@ -181,8 +183,9 @@ impl Sheet {
         self.bytes.truncate(end);
     }
 
-    /// Appends bytes. In Wasm a copy whose length is not known to the compiler is a call out of the sandbox, which costs more
-    /// than most cells do. So a short piece is copied as its first and its last bytes, which overlap, and have a fixed length.
+    /// Appends bytes. In Wasm a copy of a length that the compiler does not know is a call out of the sandbox, which costs more
+    /// than most cells do. A short piece is therefore copied in two parts of a fixed length: its first and its last bytes, which
+    /// overlap.
     #[inline(always)]
     fn push(&mut self, piece: &[u8]) {
         match piece.len() {
@@ -205,7 +208,7 @@ impl Sheet {
     }
 
     /// # Panics
-    /// When the column has 4 GiB or more, which can't be in Wasm.
+    /// If the column has 4 GiB or more, which is impossible in Wasm.
     pub(crate) fn into_column(mut self) -> Column {
         assert!(u32::try_from(self.bytes.len()).is_ok(), "a column is below 4 GiB");
         self.end_before(self.ends.len());

@@ -1,15 +1,15 @@
-//! Write rules for Weir: judge one row at a time, and let this crate care for everything between it and the host.
+//! The SDK for rules of Weir: a rule evaluates one row at a time, and this crate does everything between the rule and the host.
 //!
-//! A rule is a type that implements [`Rule`]: `configure` declares what it reads, writes and rejects for, `evaluate` judges
-//! a [`Row`] and answers with a [`Verdict`]. [`export!`] makes a component of it, [`test::Harness`](mod@test) runs it natively.
-//! The README beside this crate builds one from nothing in ten minutes.
+//! A rule is a type that implements [`Rule`]: `configure` declares the fields that it reads and writes and its reasons, and
+//! `evaluate` takes a [`Row`] and returns a [`Verdict`]. [`export!`] makes a component of it, [`test::Harness`](mod@test) runs it
+//! natively. The README beside this crate shows how to build a rule from nothing in ten minutes.
 //!
-//! In reading order: [`rule`](Rule), [`manifest`](Manifest), [`row`](Row), [`verdict`](Verdict), `column` (how rows are packed),
-//! [`abi`] (batches in, outcomes out), `wasm` (the exports), [`test`](mod@test) (the harness), [`time`] and [`version`] (values that
-//! many rules read).
+//! In reading order: [`rule`](Rule), [`manifest`](Manifest), [`row`](Row), [`verdict`](Verdict), `column` (the packing of rows),
+//! [`abi`] (batches in, outcomes out), `wasm` (the exports), [`test`](mod@test) (the harness), [`time`] and [`version`] (values
+//! that many rules read).
 //!
-//! Deliberately absent: a clock, randomness, files, network, and any place to keep something from one row to the next. A rule
-//! is a pure function of its configuration and a row, so that the host may replay, repeat and swap it at will.
+//! Deliberately absent: a clock, randomness, files, network, and any place to keep data from one row to the next. A rule is a
+//! pure function of its configuration and a row, so that the host may replay, repeat and swap it at any time.
 
 pub mod abi;
 mod column;

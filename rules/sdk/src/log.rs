@@ -1,8 +1,8 @@
-//! Lines for the host's log, under the rule's name. On Wasm they go to the host, natively to standard error.
+//! Lines for the host's log, under the rule's name. In Wasm they go to the host, natively to standard error.
 //!
-//! The host limits how often and how long a rule may speak. A line per row is too much: reject with a detail instead.
+//! The host limits the number and the length of the lines. A line for each row is too much: reject with a detail instead.
 
-/// How much a line matters.
+/// The severity of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
     Debug,
@@ -13,22 +13,22 @@ pub(crate) enum Level {
     Panic,
 }
 
-/// For the author of the rule.
+/// Logs a line for the author of the rule.
 pub fn debug(message: impl AsRef<str>) {
     write(Level::Debug, message.as_ref());
 }
 
-/// For the record.
+/// Logs a line that documents normal work.
 pub fn info(message: impl AsRef<str>) {
     write(Level::Info, message.as_ref());
 }
 
-/// For an operator who looks.
+/// Logs a line for an operator who reads the log.
 pub fn warn(message: impl AsRef<str>) {
     write(Level::Warn, message.as_ref());
 }
 
-/// For an operator who should look.
+/// Logs a line that should get an operator's attention.
 pub fn error(message: impl AsRef<str>) {
     write(Level::Error, message.as_ref());
 }

@@ -1,14 +1,15 @@
-//! What a rule says of itself, and the handles by which it then names its members and reasons.
+//! The declarations of a rule, and the handles by which it then names its fields and reasons.
 //!
-//! A handle is an index: using one on a row costs no comparison of names. Names work as well, for tests and first drafts.
+//! A handle is an index: to use it on a row costs no comparison of names. Names work as well, for tests and first drafts.
 
 use crate::About;
 
-/// How many entries `reads`, `writes` and `reasons` may have each: the contract's bound.
+/// The most entries that each of `reads`, `writes` and `reasons` may have: the bound of the contract.
 const MAX_ENTRIES: usize = 64;
-/// What the engine calls itself: no rule can have this name.
+/// The name by which the engine refers to itself. No rule can have this name.
 pub const RESERVED_NAME: &str = "weir";
-/// The engine's own reasons, as `host/crates/core/src/reserved.rs` has them, which a test sees to: no rule can reject for one.
+/// The reasons of the engine itself. No rule can reject for one of them. The list is that of `host/crates/core/src/reserved.rs`;
+/// a test compares the two.
 pub const RESERVED_REASONS: [&str; 13] = [
     "rule_fault",
     "tombstone",
@@ -25,7 +26,7 @@ pub const RESERVED_REASONS: [&str; 13] = [
     "record_refused",
 ];
 
-/// What a rule reads, writes and rejects for. [`Rule::configure`](crate::Rule::configure) fills it.
+/// The fields that a rule reads and writes, and its reasons. [`Rule::configure`](crate::Rule::configure) fills it.
 ///
 /// Declaring a name twice gives the same handle twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,15 +45,15 @@ pub struct Manifest {
     pub reasons: Vec<String>,
 }
 
-/// A member that the rule reads.
+/// The handle of a field that the rule reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field(u32);
 
-/// A member that the rule may write.
+/// The handle of a field that the rule may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Output(u32);
 
-/// A reason for which the rule may reject a row.
+/// The handle of a reason for which the rule may reject a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reason(pub(crate) u32);
 
@@ -68,28 +69,28 @@ impl Manifest {
         }
     }
 
-    /// Declares that the rule wants to see a member: `device_type`, nested as JSON Pointer `/device/os`, or metadata such as
-    /// `@key` or `@header/trace-id`.
+    /// Declares that the rule reads a field: `device_type`, nested as JSON Pointer `/device/os`, or metadata such as `@key` or
+    /// `@header/trace-id`.
     pub fn reads(&mut self, name: &str) -> Field {
         Field(declare(&mut self.reads, name))
     }
 
-    /// Declares that the rule may write a member. Metadata can't be written.
+    /// Declares that the rule may write a field. Metadata can't be written.
     pub fn writes(&mut self, name: &str) -> Output {
         Output(declare(&mut self.writes, name))
     }
 
-    /// Declares a reason for rejections: lower-case letters, digits and underscores, because it labels metrics. The engine has
-    /// some of its own, such as `rule_fault` and `malformed_json`, which a rule can't have.
+    /// Declares a reason for rejections. It consists of lower-case letters, digits and underscores, because it labels metrics.
+    /// The engine has some reasons of its own, such as `rule_fault` and `malformed_json`, which a rule can't declare.
     pub fn rejects(&mut self, reason: &str) -> Reason {
         Reason(declare(&mut self.reasons, reason))
     }
 
-    /// Checks what the host would refuse, so that the harness refuses it too. Left to the host, and so to `weir check`: how long
-    /// names are, that they are printable, and that no member is written inside another.
+    /// Checks what the host would refuse, so that the harness refuses it too. Some checks are left to the host, and so to `weir
+    /// check`: the length of names, that they are printable, and that no field is written inside another.
     ///
     /// # Errors
-    /// Which declaration breaks which bound.
+    /// A text that says which declaration breaks which bound.
     pub(crate) fn check(&self) -> Result<(), String> {
         if self.name == RESERVED_NAME {
             return Err(format!("its name `{RESERVED_NAME}` is the engine's own; call it otherwise"));
@@ -116,7 +117,7 @@ impl Manifest {
     }
 }
 
-/// The index of `name` in `names`, where it is added if it is new.
+/// Returns the index of `name` in `names`. Adds `name` if it is new.
 fn declare(names: &mut Vec<String>, name: &str) -> u32 {
     let index = names.iter().position(|known| known == name).unwrap_or_else(|| {
         names.push(name.to_owned());
@@ -125,12 +126,12 @@ fn declare(names: &mut Vec<String>, name: &str) -> u32 {
     index as u32
 }
 
-/// Names a member: a handle (fast) or its name (looked up in the manifest).
+/// Names a field: by a handle, which is fast, or by its name, which is looked up in the manifest.
 pub trait Key<Handle>: Copy {
-    /// The index of what is named.
+    /// Returns the index of the named field.
     ///
     /// # Panics
-    /// When the manifest declares no such name.
+    /// If the manifest declares no such name.
     #[doc(hidden)]
     #[track_caller]
     fn index(self, manifest: &Manifest) -> usize;
@@ -164,17 +165,17 @@ impl Key<Output> for &str {
     }
 }
 
-/// Where `name` stands among the names that were declared with `manifest.METHOD(..)`.
+/// Returns the index of `name` among the names that were declared with `manifest.METHOD(..)`.
 #[track_caller]
 pub(crate) fn find(method: &str, declared: &[String], name: &str) -> usize {
-    // No closure stands in between: it would be taken for the caller.
+    // No closure is used here: `track_caller` would take it for the caller.
     match declared.iter().position(|known| known == name) {
         Some(index) => index,
         None => panic!("{}", undeclared(method, declared, name)),
     }
 }
 
-/// That `name` is not among the names that were declared with `manifest.METHOD(..)`.
+/// Returns the text for a `name` that is not among the names that were declared with `manifest.METHOD(..)`.
 #[cold]
 pub(crate) fn undeclared(method: &str, declared: &[String], name: &str) -> String {
     format!("`{name}` is not declared: call manifest.{method}(\"{name}\") in configure; declared are {declared:?}")

@@ -1,33 +1,33 @@
-//! Integers out of JSON numbers, exactly: no way through `f64`, which would round beyond 2^53.
+//! Converts JSON numbers to integers, exactly: without `f64`, which would round beyond 2^53.
 
-/// The value of a JSON number that is an integer and fits; `1.50e3` is 1500, `0.5` is none.
+/// Returns the value of a JSON number that is an integer and fits. `1.50e3` is 1500, `0.5` is none.
 #[inline]
 pub(crate) fn exact(text: &str) -> Option<i64> {
     digits(text).or_else(|| whole(text).filter(|whole| whole.exact).map(|whole| whole.value))
 }
 
-/// The value of a JSON number with its fraction cut off, if that fits: `-1.9` is -1, `1e19` is none.
+/// Returns the value of a JSON number with its fraction cut off, if that fits. `-1.9` is -1, `1e19` is none.
 #[cold]
 #[inline(never)]
 pub(crate) fn truncated(text: &str) -> Option<i64> {
     whole(text).map(|whole| whole.value)
 }
 
-/// The value of a text that is an integer: an optional sign and decimal digits, nothing else.
+/// Returns the value of a text that is an integer: an optional sign and decimal digits, nothing else.
 #[cold]
 #[inline(never)]
 pub(crate) fn spelt(text: &str) -> Option<i64> {
     text.parse().ok()
 }
 
-/// The fast path: 1 to [`MOST_DIGITS`] digits and nothing else. No loop where timestamps are: in Wasm every turn of one costs
-/// a check.
+/// Returns the value of 1 to [`MOST_DIGITS`] digits, and none for any other text. This is the fast path. Timestamps are read
+/// without a loop, because in Wasm every iteration costs a check.
 #[inline(always)]
 pub(crate) fn digits(text: &str) -> Option<i64> {
     let text = text.as_bytes();
     match text.len() {
         9..=MOST_DIGITS => {
-            // The first eight less those that are among the last eight too.
+            // The first eight digits, without those that are among the last eight as well.
             let first = u64::from_le_bytes(*text.first_chunk()?);
             let shared = 8 * (MOST_DIGITS - text.len());
             Some(eight(behind_zeros(first, shared))? * 100_000_000 + eight(u64::from_le_bytes(*text.last_chunk()?))?)
@@ -38,26 +38,26 @@ pub(crate) fn digits(text: &str) -> Option<i64> {
     }
 }
 
-/// Less than eight digits.
+/// Returns the value of less than eight digits.
 #[inline(never)]
 fn few(text: &[u8]) -> Option<i64> {
     text.iter().try_fold(0, |value, byte| Some(value * 10 + byte.is_ascii_digit().then(|| i64::from(byte - b'0'))?))
 }
 
-/// How many digits are read on the fast path: twice as many as fit a word. They always fit an `i64`.
+/// The most digits that are read on the fast path: twice as many as fit a word. Their value always fits an `i64`.
 const MOST_DIGITS: usize = 16;
 
-/// Shifts `bits` of a text out at its end and zeros, the digit, in at its beginning.
+/// Shifts a text by `bits`: digits drop out at its end, and digits zero come in at its beginning.
 #[inline(always)]
 fn behind_zeros(text: u64, bits: usize) -> u64 {
     (text ^ ZEROS) << bits ^ ZEROS
 }
 
-/// Eight times the digit zero.
+/// The digit zero, eight times.
 const ZEROS: u64 = 0x3030_3030_3030_3030;
 
-/// Eight digits at once: neighbours become pairs, pairs become fours, fours become the number. The first digit is in the
-/// lowest byte, so what stands to its right comes down by a shift.
+/// Returns the value of eight digits, computed at once: neighbours become pairs, pairs become fours, fours become the number. The
+/// first digit is in the lowest byte, so a shift to the right moves its right neighbour into that byte.
 #[inline(always)]
 fn eight(text: u64) -> Option<i64> {
     let digits = text ^ ZEROS;
@@ -69,13 +69,13 @@ fn eight(text: u64) -> Option<i64> {
     Some(((fours * 10_000 + (fours >> 32)) & 0xffff_ffff) as i64)
 }
 
-/// The part of a number before its point, and whether nothing but zeros stood behind it.
+/// The part of a number before its decimal point. `exact` is true if only zeros follow the point.
 struct Whole {
     value: i64,
     exact: bool,
 }
 
-/// Moves the decimal point by the exponent and takes what stands before it.
+/// Moves the decimal point by the exponent, and returns the part before it.
 #[cold]
 fn whole(text: &str) -> Option<Whole> {
     let (negative, text) = text.strip_prefix('-').map_or((false, text), |text| (true, text));
@@ -91,7 +91,7 @@ fn whole(text: &str) -> Option<Whole> {
     for byte in before.bytes().chain(after.bytes()) {
         let digit = i64::from(char::from(byte).to_digit(10)?);
         if place < point {
-            whole.value = whole.value.checked_mul(10)?.checked_sub(digit)?; // below zero, where `i64` has one value more
+            whole.value = whole.value.checked_mul(10)?.checked_sub(digit)?; // negative, because `i64` has one more value there
         } else {
             whole.exact &= digit == 0;
         }
@@ -108,7 +108,8 @@ fn whole(text: &str) -> Option<Whole> {
     Some(whole)
 }
 
-/// An exponent, however long; far out it makes no difference how far.
+/// Returns an exponent of any length. If it does not fit, the nearest bound stands for it: so far out the exact value does not
+/// matter.
 fn saturating(exponent: &str) -> i64 {
     let far = if exponent.starts_with('-') { i64::MIN } else { i64::MAX };
     exponent.parse().unwrap_or(far)

@@ -1,7 +1,7 @@
-//! One message as a rule sees it: the members that it reads, the members that it writes, the batch's time.
+//! One message as a rule sees it: the fields that it reads, the fields that it writes, and the batch's time.
 //!
-//! Nothing here allocates for a row, and what is short is always inlined. Reading gives slices of the
-//! batch, writing appends to one buffer per written member.
+//! Nothing here allocates for a row, and all short functions are always inlined. Reading returns slices of the batch, writing
+//! appends to one buffer for each written field.
 
 use std::fmt;
 
@@ -11,17 +11,17 @@ use crate::abi::Batch;
 use crate::column::{Cells, Sheet};
 use crate::{Cause, Field, Key, Kind, Manifest, Output, Verdict, number};
 
-/// One row of a batch. Members are named by the handles that the manifest gave, or by their names.
+/// One row of a batch. Its fields are named by the handles that the manifest returned, or by their names.
 ///
 /// # Panics
-/// All methods panic on a name that the manifest does not declare; the message lists those that it does.
+/// All methods panic on a name that the manifest does not declare. The panic's text lists the declared names.
 pub struct Row<'a> {
     index: usize,
     input: &'a Input<'a>,
     sheets: &'a mut [Sheet],
 }
 
-/// What all rows of a batch have in common.
+/// The data that all rows of a batch have in common.
 pub(crate) struct Input<'a> {
     manifest: &'a Manifest,
     processed_at: i64,
@@ -31,7 +31,7 @@ pub(crate) struct Input<'a> {
 
 impl<'a> Input<'a> {
     /// # Panics
-    /// When the batch does not have a column for each read, or a column not a cell for each row.
+    /// If the batch does not have a column for each read field, or a column does not have a cell for each row.
     pub(crate) fn new(manifest: &'a Manifest, batch: &'a Batch) -> Input<'a> {
         assert!(batch.columns.len() == manifest.reads.len(), "the batch has another number of columns than the manifest reads");
         let columns = batch.columns.iter().map(|column| Cells::new(column, batch.rows as usize)).collect();
@@ -40,7 +40,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// An integer as text, at the beginning of a buffer that has room for any: its length is known to the compiler.
+/// An integer as text, at the beginning of a buffer that has room for any. The length of the buffer is known to the compiler.
 struct Digits {
     padded: [u8; 24],
     length: usize,
@@ -57,49 +57,49 @@ impl Digits {
     }
 }
 
-/// Reading.
+/// Methods that read.
 impl<'a> Row<'a> {
     #[inline(always)]
     pub(crate) fn new(index: usize, input: &'a Input<'a>, sheets: &'a mut [Sheet]) -> Row<'a> {
         Row { index, input, sheets }
     }
 
-    /// What the member holds.
+    /// Returns the kind of the field's value.
     #[inline(always)]
     #[track_caller]
     pub fn kind(&self, member: impl Key<Field>) -> Kind {
         self.cells(member).kind(self.index)
     }
 
-    /// Whether the message lacks the member, or has `null` for it.
+    /// Returns whether the message lacks the field, or has `null` for it.
     #[inline(always)]
     #[track_caller]
     pub fn is_missing(&self, member: impl Key<Field>) -> bool {
         self.cells(member).is_missing(self.index)
     }
 
-    /// The member as text, unescaped; none if it is no string.
+    /// Returns the field as text, unescaped. None if it is no string.
     #[inline(always)]
     #[track_caller]
     pub fn text(&self, member: impl Key<Field>) -> Option<&'a str> {
         self.of_kind(member, Kind::Text)
     }
 
-    /// The member as an integer, exact; none if it is no number, has a fraction or does not fit. `1.50e3` is 1500.
+    /// Returns the field as an integer, exactly. None if it is no number, has a fraction or does not fit. `1.50e3` is 1500.
     #[inline(always)]
     #[track_caller]
     pub fn integer(&self, member: impl Key<Field>) -> Option<i64> {
         self.of_kind(member, Kind::Number).and_then(number::exact)
     }
 
-    /// The member as a number, spelt as it was sent; none if it is no number.
+    /// Returns the field as the text of a number, as it was sent. None if it is no number.
     #[inline(always)]
     #[track_caller]
     pub fn number_text(&self, member: impl Key<Field>) -> Option<&'a str> {
         self.of_kind(member, Kind::Number)
     }
 
-    /// The member as [`Row::number_text`] or [`Row::text`] has it: one look where two would be.
+    /// Returns the field as [`Row::number_text`] or [`Row::text`] does, with one look at the column where these would need two.
     #[inline(always)]
     #[track_caller]
     pub(crate) fn number_or_text(&self, member: impl Key<Field>) -> Option<&'a str> {
@@ -107,21 +107,21 @@ impl<'a> Row<'a> {
         (cells.is(self.index, Kind::Number) || cells.is(self.index, Kind::Text)).then(|| cells.text(self.index))
     }
 
-    /// The member as the nearest `f64`; none if it is no number.
+    /// Returns the field as the nearest `f64`. None if it is no number.
     #[track_caller]
     pub fn float(&self, member: impl Key<Field>) -> Option<f64> {
         self.of_kind(member, Kind::Number).and_then(|text| text.parse().ok())
     }
 
-    /// The member as a boolean; none if it is none.
+    /// Returns the field as a boolean. None if it is no boolean.
     #[inline(always)]
     #[track_caller]
     pub fn boolean(&self, member: impl Key<Field>) -> Option<bool> {
         self.of_kind(member, Kind::Boolean).map(|text| text == "true")
     }
 
-    /// The member as it was sent: JSON text, but for a string the string itself, unescaped. None if it is absent. Good as
-    /// the detail of a rejection.
+    /// Returns the field as it was sent: its JSON text, or for a string the string itself, unescaped. None if the field is
+    /// absent. Well suited as the detail of a rejection.
     #[inline(always)]
     #[track_caller]
     pub fn raw(&self, member: impl Key<Field>) -> Option<&'a str> {
@@ -133,8 +133,8 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// The member as a JSON value, which allocates; none if it is absent. For objects and arrays. None as well where a [`Value`]
-    /// can't hold it, though it is sound JSON: a number such as `1e400`, half of a surrogate pair, or more than 127 levels.
+    /// Returns the field as a JSON value, which allocates. For objects and arrays. None if the field is absent, or if a [`Value`]
+    /// can't hold it though it is valid JSON: a number such as `1e400`, half of a surrogate pair, or more than 127 levels.
     #[track_caller]
     pub fn json(&self, member: impl Key<Field>) -> Option<Value> {
         let text = self.raw(member)?;
@@ -144,13 +144,13 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// The name under which a member was declared.
+    /// Returns the name under which a field was declared.
     #[track_caller]
     pub fn name(&self, member: impl Key<Field>) -> &'a str {
         &self.input.manifest.reads[member.index(self.input.manifest)]
     }
 
-    /// A rejection whose detail is what the member holds, as [`Row::raw`] gives it, or that it is missing.
+    /// Returns a rejection. Its detail is the field's value, as [`Row::raw`] returns it, or says that the field is missing.
     #[cold]
     #[inline(never)]
     #[track_caller]
@@ -161,13 +161,14 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// When the host began with this batch: milliseconds since the Unix epoch, UTC. The only time there is.
+    /// Returns the time at which the host began with this batch, in milliseconds since the Unix epoch, UTC. A rule has no other
+    /// time.
     #[inline(always)]
     pub fn processed_at(&self) -> i64 {
         self.input.processed_at
     }
 
-    /// Which row of its batch this is, counted from 0. For messages to people: the answer must not depend on it.
+    /// Returns the index of this row in its batch, counted from 0. For texts that people read: the verdict must not depend on it.
     pub fn index(&self) -> usize {
         self.index
     }
@@ -186,7 +187,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Writing. What is set last wins; what is not set stays as the message has it.
+/// Methods that write. The value that is set last counts. A field that is not set stays as the message has it.
 impl Row<'_> {
     /// Writes a string.
     #[inline(always)]
@@ -209,7 +210,7 @@ impl Row<'_> {
         let input = self.input;
         let sheet = self.begin(member, Kind::Number);
         if value == input.processed_at {
-            // The number that is written most often, and the same for all rows.
+            // This number is written most often, and it is the same for all rows.
             sheet.push_padded(&input.processed_at_text.padded, input.processed_at_text.length);
         } else {
             let Digits { padded, length } = Digits::of(value);
@@ -256,7 +257,7 @@ impl Row<'_> {
     }
 }
 
-/// Where a text is written piece by piece, also by `write!`, which can't fail here.
+/// A writer for a text, piece by piece. It works with `write!` too, which can't fail here.
 pub struct TextWriter<'a>(&'a mut Sheet);
 
 impl TextWriter<'_> {
@@ -266,8 +267,8 @@ impl TextWriter<'_> {
         self.0.push_str(piece);
     }
 
-    /// Appends a piece and returns its bytes, to fill in the part that differs from row to row: cheaper than many pieces. The
-    /// bytes must stay UTF-8, or the host takes it for a fault of the rule.
+    /// Appends a piece and returns its bytes, so that the caller can fill in the part that differs from row to row. This is
+    /// cheaper than many pieces. The bytes must stay UTF-8; other bytes are a fault of the rule.
     #[inline(always)]
     pub(crate) fn push_template(&mut self, template: &[u8]) -> &mut [u8] {
         self.0.push_template(template)

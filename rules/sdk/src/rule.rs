@@ -1,28 +1,29 @@
-//! What a rule is: the trait that authors implement, and the macros that name a rule and make a component of it.
+//! The definition of a rule: the trait that authors implement, and the macros that name a rule and make a component of it.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::{Manifest, Row, Verdict};
 
-/// A rule: configured once, then asked for every row.
+/// A rule: configured once, then called for every row.
 ///
-/// The answer may depend on the configuration and on the row and on nothing else: a row may be judged twice.
+/// The verdict and the written fields may depend only on the configuration and on the row, because a row may be evaluated twice.
 pub trait Rule: Sized {
-    /// Who the rule is. `weir_rule::about!()` takes it from the crate's `Cargo.toml`.
+    /// The name, version and description of the rule. `weir_rule::about!()` takes them from the crate's `Cargo.toml`.
     const ABOUT: About;
 
-    /// What a deployment may configure: a JSON object. [`NoConfig`] for nothing. Give it defaults and
-    /// `#[serde(default, deny_unknown_fields)]`, so that `{}` works and a misspelt key is told.
+    /// The settings that a deployment may give, read from a JSON object. [`NoConfig`] stands for none. Give the type defaults and
+    /// `#[serde(default, deny_unknown_fields)]`, so that `{}` works and a misspelt key is reported.
     type Config: DeserializeOwned;
 
-    /// Checks the configuration and declares in `manifest` what the rule reads, writes and rejects for.
+    /// Checks the configuration, and declares in `manifest` the fields that the rule reads and writes and its reasons.
     ///
     /// # Errors
-    /// What is wrong with the configuration and what to write instead, for the operator: lower-case, no full stop.
+    /// A text for the operator that says what is wrong with the configuration and what to write instead: in lower case, without a
+    /// full stop.
     fn configure(config: Self::Config, manifest: &mut Manifest) -> Result<Self, String>;
 
-    /// Judges one row. A panic is a fault of the rule: the host dead-letters this row with the panic's text.
+    /// Evaluates one row. A panic is a fault of the rule: the host sends the record to the dead letters, with the panic's text.
     fn evaluate(&self, row: &mut Row<'_>) -> Verdict;
 }
 
@@ -35,10 +36,11 @@ pub struct About {
 }
 
 impl About {
-    /// `name`: lower-case letters, digits and hyphens. `name` and `version`: 1 to 64 bytes each. `description`: one line.
+    /// Returns the data under which a rule is known. `name` has lower-case letters, digits and hyphens. `name` and `version` have
+    /// 1 to 64 bytes each. `description` is one line.
     ///
     /// # Panics
-    /// When that is not so; in a `const`, as in [`Rule::ABOUT`], that is a compile error.
+    /// If `name` or `version` is not so. In a `const`, as in [`Rule::ABOUT`], that is a compile error.
     #[track_caller]
     pub const fn new(name: &'static str, version: &'static str, description: &'static str) -> About {
         assert!(!name.is_empty() && name.len() <= 64, "a rule's name has 1 to 64 bytes");
@@ -54,12 +56,12 @@ impl About {
     }
 }
 
-/// The configuration of a rule that has nothing to configure: `{}`, and any key is refused.
+/// The configuration of a rule without settings: `{}`. Any key is refused.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoConfig {}
 
-/// An [`About`] with `name`, `version` and `description` of the `Cargo.toml` of the crate that calls it.
+/// Returns an [`About`] with `name`, `version` and `description` from the `Cargo.toml` of the crate that calls it.
 #[macro_export]
 macro_rules! about {
     () => {
@@ -67,9 +69,10 @@ macro_rules! about {
     };
 }
 
-/// Makes a component of the crate: exports `configure` and `evaluate` of the given [`Rule`]. Once a crate, at its top level.
+/// Makes a component of the crate: exports `configure` and `evaluate` of the given [`Rule`]. To be used once in a crate, at its
+/// top level.
 ///
-/// Built for anything but Wasm it only checks the type, so that the crate links and tests natively.
+/// In a build for any other target than Wasm it only checks the type, so that the crate links and tests natively.
 #[macro_export]
 macro_rules! export {
     ($rule:ty) => {

@@ -1,9 +1,9 @@
 //! Runs a rule natively on JSON records, without Wasm and without Kafka, for unit tests.
 //!
-//! Records go through the same columns as in production. What the harness leaves out is the host: splicing into the original
-//! bytes, limits, and other rules. `weir apply` has those.
+//! Records go through the same columns as in production. The harness leaves out the host: splicing into the original bytes,
+//! limits, and other rules. `weir apply` includes these.
 //!
-//! Every batch is evaluated twice: a rule whose answers differ is not pure, and the harness says so.
+//! Every batch is evaluated twice. If the two outcomes differ, the rule is not pure, and the harness reports that.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::abi::{Batch, Column, Loaded, Manifest, Outcome};
 use crate::manifest::find;
 use crate::{Kind, Rule};
 
-/// A rule, configured and ready to judge.
+/// A rule that is configured and ready to evaluate.
 pub struct Harness<R> {
     loaded: Loaded<R>,
     manifest: Manifest,
@@ -22,41 +22,41 @@ pub struct Harness<R> {
 }
 
 impl<R: Rule> Harness<R> {
-    /// Configures the rule as a deployment would: `json!({})` for the defaults.
+    /// Configures the rule as a deployment would: `json!({})` stands for the defaults.
     ///
     /// # Errors
-    /// What the rule says is wrong with the configuration.
+    /// The rule's text about what is wrong with the configuration.
     #[expect(clippy::needless_pass_by_value, reason = "so that tests can write `new(json!({..}))`")]
     pub fn new(config: Value) -> Result<Harness<R>, String> {
         let (loaded, manifest) = Loaded::configure(&config.to_string())?;
         Ok(Harness { loaded, manifest, processed_at: 0 })
     }
 
-    /// Sets the time of the batches: milliseconds since the Unix epoch. It is 0 otherwise.
+    /// Sets the time of the batches, in milliseconds since the Unix epoch. Without it the time is 0.
     #[must_use]
     pub fn processed_at(mut self, millis: i64) -> Harness<R> {
         self.processed_at = millis;
         self
     }
 
-    /// What the rule declared.
+    /// Returns the declarations of the rule.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// Judges one record.
+    /// Evaluates one record.
     ///
     /// # Panics
-    /// When the rule does, or is not pure.
+    /// If the rule panics, or is not pure.
     #[track_caller]
     pub fn judge(&self, record: impl Into<Record>) -> Judged {
         self.judge_all([record]).remove(0)
     }
 
-    /// Judges records as one batch.
+    /// Evaluates records as one batch.
     ///
     /// # Panics
-    /// When the rule does, or is not pure.
+    /// If the rule panics, or is not pure.
     #[track_caller]
     pub fn judge_all(&self, records: impl IntoIterator<Item = impl Into<Record>>) -> Vec<Judged> {
         let records: Vec<Record> = records.into_iter().map(Into::into).collect();
@@ -71,7 +71,7 @@ impl<R: Rule> Harness<R> {
     }
 }
 
-/// A message for the harness: a JSON value, and what `json!` can't say.
+/// A record for the harness: a JSON value, and additions that `json!` can't express.
 #[derive(Clone, Debug)]
 pub struct Record {
     value: Value,
@@ -79,15 +79,15 @@ pub struct Record {
 }
 
 impl Record {
-    /// A message with this value.
+    /// Returns a record whose message is this value.
     pub fn new(value: Value) -> Record {
         Record { value, cells: BTreeMap::new() }
     }
 
-    /// Adds metadata: `.meta("@key", "abc")`. `@partition`, `@offset` and `@timestamp` are numbers, all else is text.
+    /// Adds metadata: `.meta("@key", "abc")`. `@partition`, `@offset` and `@timestamp` are numbers, all other metadata are text.
     ///
     /// # Panics
-    /// When the name does not begin with `@`.
+    /// If the name does not begin with `@`.
     #[must_use]
     #[track_caller]
     #[expect(clippy::needless_pass_by_value, reason = "so that tests can write `meta(\"@offset\", 7)`")]
@@ -98,11 +98,11 @@ impl Record {
         self
     }
 
-    /// Sets a member to a JSON text exactly as it would be sent: `.raw("timestamp", "1.70e9")`. `member` is named as the
-    /// manifest does. Numbers, objects and arrays are taken as they stand, also such as a [`Value`] can't hold.
+    /// Sets a field to a JSON text exactly as it would be sent: `.raw("timestamp", "1.70e9")`. `member` is the name that the
+    /// manifest declares. Numbers, objects and arrays are taken as they are, including those that a [`Value`] can't hold.
     ///
     /// # Panics
-    /// When the text is no JSON.
+    /// If the text is no JSON.
     #[must_use]
     #[track_caller]
     pub fn raw(mut self, member: &str, json: &str) -> Record {
@@ -111,7 +111,7 @@ impl Record {
             Some(b'{' | b'[') => serde_json::from_str(json).map(|IgnoredAny| (Kind::Composite, json.to_owned())),
             _ => serde_json::from_str(json).map(|value| cell(&value)),
         };
-        // No closure: it would be taken for the caller.
+        // No closure is used here: `track_caller` would take it for the caller.
         let cell = match sound {
             Ok(cell) => cell,
             Err(error) => panic!("`{json}` is no JSON: {error}"),
@@ -120,7 +120,7 @@ impl Record {
         self
     }
 
-    /// The cell that the host would make of a member.
+    /// Returns the cell that the host would make from a field.
     fn cell(&self, member: &str) -> (Kind, String) {
         if let Some(cell) = self.cells.get(member) {
             return cell.clone();
@@ -140,7 +140,7 @@ impl From<Value> for Record {
     }
 }
 
-/// What the rule decided about a record.
+/// The decision of the rule about a record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
     rejection: Option<(String, Option<String>)>,
@@ -158,32 +158,32 @@ impl Judged {
         }
     }
 
-    /// Whether the record goes on.
+    /// Returns whether the record goes on.
     pub fn is_kept(&self) -> bool {
         self.rejection.is_none()
     }
 
-    /// The reason of the rejection.
+    /// Returns the reason of the rejection. None if the record goes on.
     pub fn reason(&self) -> Option<&str> {
         self.rejection.as_ref().map(|(reason, _)| reason.as_str())
     }
 
-    /// The detail of the rejection.
+    /// Returns the detail of the rejection, if it has one.
     pub fn detail(&self) -> Option<&str> {
         self.rejection.as_ref().and_then(|(_, detail)| detail.as_deref())
     }
 
-    /// What the rule wrote into a member; none if it left it as it is.
+    /// Returns the value that the rule wrote into a field. None if the rule left the field as it is.
     ///
     /// # Panics
-    /// When the rule does not declare that it writes such a member.
+    /// If the rule does not declare that it writes such a field.
     #[track_caller]
     pub fn written(&self, member: &str) -> Option<Value> {
         self.values[find("writes", &self.names, member)].clone()
     }
 }
 
-/// One member of all records, packed as the host does it.
+/// Packs one field of all records as the host does.
 fn column(member: &str, records: &[Record]) -> Column {
     let mut column = Column::default();
     for record in records {
@@ -195,7 +195,7 @@ fn column(member: &str, records: &[Record]) -> Column {
     column
 }
 
-/// A value as the contract has it in a cell.
+/// Returns a value as the contract represents it in a cell.
 fn cell(value: &Value) -> (Kind, String) {
     match value {
         Value::Null => (Kind::Null, String::new()),
@@ -206,7 +206,7 @@ fn cell(value: &Value) -> (Kind, String) {
     }
 }
 
-/// The value of a cell that a rule wrote.
+/// Returns the value of a cell that a rule wrote.
 fn value(column: &Column, row: usize) -> Option<Value> {
     let cells = crate::column::Cells::new(column, column.kinds.len());
     match cells.kind(row) {

@@ -1,4 +1,4 @@
-//! The crate as an author meets it: a rule that does what a configuration tells it, and what the harness makes of it.
+//! Tests the crate as an author of rules uses it: rules whose behaviour is configured, run in the harness.
 
 use std::cell::RefCell;
 use std::panic;
@@ -11,7 +11,7 @@ use crate::abi::{Batch, Column, Loaded};
 use crate::test::{Harness, Record};
 use crate::{About, Field, Kind, Manifest, NoConfig, Output, Row, Rule, Verdict, time};
 
-/// Writes down what it sees in `@key`, `x` and `/a/b`, in all the ways that there are.
+/// A rule that writes what it reads from `@key`, `x` and `/a/b`, with every method that reads.
 struct Mirror {
     x: Field,
     nested: Field,
@@ -75,7 +75,7 @@ fn every_kind_of_value_arrives_and_comes_back() {
         ("-1e400", Kind::Number, json!({ "float": null, "raw": "-1e400" })),
         ("[1e400]", Kind::Composite, json!({ "raw": "[1e400]" })),
         (r#"["\ud800"]"#, Kind::Composite, json!({ "raw": r#"["\ud800"]"# })),
-        // The last of two members with one name is what a `Value` has; `raw` has both.
+        // If two fields have the same name, a `Value` has the last one; `raw` has both.
         (r#"{"a":1,"a":2}"#, Kind::Composite, json!({ "raw": r#"{"a":1,"a":2}"#, "json": { "a": 2 } })),
     ];
     let records = cases.iter().map(|(json, ..)| Record::new(json!({})).raw("x", json));
@@ -114,7 +114,7 @@ fn texts_of_every_length_keep_their_place_in_the_column() {
     }
 }
 
-/// Rejects as it is configured to, after it has written something.
+/// A rule that writes something and then rejects, as it is configured to.
 struct Refuse(Config);
 
 #[derive(Deserialize)]
@@ -170,7 +170,7 @@ fn rejected_rows_are_named_in_order_and_write_nothing() {
     assert!(judged[1].is_kept());
 }
 
-/// Names what it has not declared, in each of the ways that there are.
+/// A rule that names what it has not declared, with each method that takes a name.
 struct Careless;
 
 impl Rule for Careless {
@@ -199,17 +199,17 @@ impl Rule for Careless {
     }
 }
 
-/// The line of this file that has `code` first.
+/// Returns the number of the first line of this file that contains `code`.
 fn line_of(code: &str) -> u32 {
     1 + include_str!("tests.rs").lines().position(|line| line.contains(code)).expect("it is in this file") as u32
 }
 
 thread_local! {
-    /// What the last panic of this thread has said, and its place.
+    /// The text and the place of the last panic of this thread.
     static REPORT: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// What is reported of a panic of `act`, as a host has it: the message and the place.
+/// Returns the report of a panic of `act` as a host gets it: the text and the place.
 fn report_of(act: impl FnOnce()) -> String {
     static WATCHED: Once = Once::new();
     WATCHED.call_once(|| {
@@ -292,7 +292,7 @@ fn declarations_that_the_host_would_refuse_are_refused() {
     }
 }
 
-/// Calls itself what the engine is called.
+/// A rule with the reserved name of the engine.
 struct Impostor;
 
 impl Rule for Impostor {
@@ -334,7 +334,7 @@ fn a_batch_may_be_empty() {
     assert_eq!(outcome.columns, vec![Column::default(); manifest.writes.len()]);
 }
 
-/// Breaks its promise.
+/// A rule that is not pure.
 struct Impure(std::cell::Cell<bool>);
 
 impl Rule for Impure {

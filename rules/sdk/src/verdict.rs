@@ -1,38 +1,38 @@
-//! What a rule decides about a row.
+//! The decision of a rule about a row.
 
 use std::panic::Location;
 
 use crate::Reason;
 use crate::manifest::{Manifest, undeclared};
 
-/// How many bytes of a detail are kept: the contract's bound, obeyed here so that a huge value is not copied in vain.
+/// The most bytes of a detail that are kept. This is the bound of the contract, applied here so that a huge value is not copied.
 const MAX_DETAIL: usize = 1_024;
 
-/// What becomes of a row.
+/// The decision about a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It goes on, with what the rule wrote.
+    /// The row goes on, with the fields that the rule wrote.
     Keep,
-    /// It goes no further, and what the rule wrote is forgotten.
+    /// The row goes no further, and the fields that the rule wrote are dropped.
     Reject {
-        /// Why, as one of few fixed reasons.
+        /// The reason, which is one of few fixed ones.
         cause: Cause,
-        /// What exactly, for a person; at most 1,024 bytes.
+        /// The exact cause, in words for people. At most 1,024 bytes.
         detail: Option<String>,
     },
 }
 
-/// A reason by its handle or by its name.
+/// A reason, by its handle or by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// The handle that `manifest.rejects` gave.
+    /// The handle that `manifest.rejects` returned.
     Handle(Reason),
-    /// The name that `manifest.rejects` got. One that is not declared panics once the row is judged, and the panic says where the
-    /// rule has named it.
+    /// The name that was given to `manifest.rejects`. A name that is not declared causes a panic after the rule has returned its
+    /// verdict; the panic's text says where the rule has named it.
     Name(&'static str, Place),
 }
 
-/// Where a rule names a reason. It makes no difference between verdicts.
+/// The place in the code where a rule names a reason. Verdicts that differ only in it are equal.
 #[derive(Clone, Copy, Debug)]
 pub struct Place(&'static Location<'static>);
 
@@ -45,15 +45,15 @@ impl PartialEq for Place {
 impl Eq for Place {}
 
 impl Verdict {
-    /// Rejects the row for `reason`: a handle, or the reason's name.
+    /// Rejects the row for `reason`: a handle, or the name of the reason.
     #[inline]
     #[track_caller]
     pub fn reject(reason: impl Into<Cause>) -> Verdict {
         Verdict::Reject { cause: reason.into(), detail: None }
     }
 
-    /// Rejects the row for `reason` and says what exactly was wrong: the member's name, the value refused. Of `detail` the
-    /// first 1,024 bytes are kept, or up to three fewer where that would cut a character.
+    /// Rejects the row for `reason`, with the exact cause in words: the name of the field, or the value that was refused. The
+    /// first 1,024 bytes of `detail` are kept, or up to three fewer if that would cut a character.
     #[cold]
     #[inline(never)]
     #[track_caller]
@@ -79,7 +79,7 @@ impl Cause {
 #[cfg(target_family = "wasm")]
 use crate::wasm::panic_at;
 
-/// Panics for what was done at `place`. That it panics here can't be helped, so the message says where.
+/// Panics because of the code at `place`. The location of the panic is this function, so the panic's text names `place`.
 #[cfg(not(target_family = "wasm"))]
 #[cold]
 fn panic_at(place: &Location<'_>, what: &str) -> ! {

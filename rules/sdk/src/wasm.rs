@@ -1,7 +1,7 @@
-//! The exports of a component: the bindings made from `wit/rule.wit`, and the two functions behind them.
+//! The exports of a component: the bindings that are generated from `wit/rule.wit`, and the two functions behind them.
 //!
-//! The bindings use the types of [`crate::abi`] themselves, so nothing is converted at the boundary. The only state is the
-//! loaded rule, which never changes once it is configured.
+//! The bindings use the types of [`crate::abi`], so nothing is converted at the boundary. The only state is the loaded rule,
+//! which never changes after it is configured.
 
 use std::cell::OnceCell;
 use std::panic::{self, Location};
@@ -24,13 +24,13 @@ pub mod bindings {
 
 pub use bindings::{Guest, export_world};
 
-/// Where a component keeps its rule.
+/// The place where a component keeps its rule.
 pub type Slot<R> = OnceCell<Loaded<R>>;
 
-/// `configure` of the contract.
+/// Implements `configure` of the contract.
 ///
 /// # Errors
-/// What is wrong with the configuration.
+/// A text that says what is wrong with the configuration.
 pub fn configure<R: Rule>(slot: &Slot<R>, config: &str) -> Result<Manifest, String> {
     panic::set_hook(Box::new(report));
     let (loaded, manifest) = Loaded::configure(config)?;
@@ -40,15 +40,15 @@ pub fn configure<R: Rule>(slot: &Slot<R>, config: &str) -> Result<Manifest, Stri
     }
 }
 
-/// `evaluate` of the contract.
+/// Implements `evaluate` of the contract.
 ///
 /// # Panics
-/// When the rule was not configured.
+/// If the rule was not configured.
 pub fn evaluate<R: Rule>(slot: &Slot<R>, batch: &Batch) -> Outcome {
     slot.get().expect("the host configures a rule before it evaluates").evaluate(batch)
 }
 
-/// Tells the host why the rule is about to trap.
+/// Tells the host the reason why the rule is about to trap.
 fn report(info: &panic::PanicHookInfo<'_>) {
     let what = info.payload_as_str().unwrap_or("a panic without a message");
     match info.location() {
@@ -57,19 +57,19 @@ fn report(info: &panic::PanicHookInfo<'_>) {
     }
 }
 
-/// Traps as a panic at `place` would, wherever it is called.
+/// Traps as a panic at `place` would, wherever this function is called.
 #[cold]
 pub(crate) fn panic_at(place: &Location<'_>, what: &str) -> ! {
     say(place, what);
     process::abort()
 }
 
-/// The last words of a rule.
+/// Logs the reason for a trap, with the place in the rule's code.
 fn say(place: &Location<'_>, what: &str) {
     log(Level::Panic, &format!("{what}, at {place}"));
 }
 
-/// Hands a line to the host.
+/// Sends a line to the host's log.
 pub(crate) fn log(level: Level, message: &str) {
     use bindings::weir::rule::log;
     let level = match level {

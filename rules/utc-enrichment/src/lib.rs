@@ -1,7 +1,8 @@
 //! Adds the time of the event as text in UTC, and the time of processing in milliseconds since the epoch.
 //!
-//! It reads the timestamp as `validation` does, and rejects a message whose timestamp can't be read; with `validation` in front
-//! there is none. A member of a name that is written is replaced where it stands.
+//! The rule reads the timestamp as `validation` does, and rejects a message whose timestamp can't be read. With `validation`
+//! before it there is no such message. If the message has a field of the name that is written, the field is replaced where it
+//! stands.
 
 mod format;
 
@@ -10,17 +11,17 @@ use weir_rule::{About, Field, Manifest, Output, Reason, Row, Rule, Verdict, time
 
 use crate::format::Format;
 
-/// What a deployment may configure.
+/// The settings of the rule.
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// How the time is written, by the rules of strftime.
+    /// The format of the time, in the notation of strftime.
     pub format: String,
-    /// The member that holds seconds since the epoch.
+    /// The field that holds seconds since the epoch.
     pub timestamp: String,
-    /// The member that gets the time as text.
+    /// The field that gets the time as text.
     pub timestamp_in_utc: String,
-    /// The member that gets the time of processing.
+    /// The field that gets the time of processing.
     pub processed_time: String,
 }
 

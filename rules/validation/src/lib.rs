@@ -1,9 +1,9 @@
-//! Rejects what the rest of the pipeline can't use: a message that lacks a member, comes from an app that is too old, or has
+//! Rejects messages that the rest of the pipeline can't use: those that lack a field, come from an app that is too old, or have
 //! an impossible timestamp.
 //!
-//! The first thing that is wrong is the reason: members in the order of `required`, then `app_version`, then `timestamp`. A
-//! member that is not required and is missing (or null) is not looked at. A version is text: the number `2.3` is malformed,
-//! because as a number it equals 2.30.
+//! The first defect is the reason of the rejection. Checked are first the fields in the order of `required`, then `app_version`,
+//! then `timestamp`. A field that is missing (or null) and is not required is not checked. A version is text: the number `2.3` is
+//! malformed, because as a number it equals 2.30.
 
 use std::cmp::Ordering;
 
@@ -11,11 +11,11 @@ use serde::Deserialize;
 use weir_rule::version::Version;
 use weir_rule::{About, Field, Manifest, Reason, Row, Rule, Verdict, time};
 
-/// What a deployment may configure.
+/// The settings of the rule.
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The members that every message must have: by name, nested ones by JSON Pointer.
+    /// The fields that every message must have: by name, or nested ones by JSON Pointer.
     pub required: Vec<String>,
     /// The oldest `app_version` to accept.
     pub min_app_version: String,

@@ -13,7 +13,7 @@ fn login() -> Value {
     json!({ "app_version": "2.3.0", "device_type": "android", "timestamp": 1_700_000_000 })
 }
 
-/// A login with one member set to a JSON text.
+/// Evaluates a login with one field set to a JSON text.
 fn with(member: &str, json: &str) -> Judged {
     rule(json!({})).judge(Record::new(login()).raw(member, json))
 }

@@ -1,9 +1,10 @@
-//! The bodies of changes: read within bounds of size and time, and what they hold in memory together is bounded too.
+//! Reads the bodies of requests for changes, with bounds on size, time, and the memory that all bodies take together.
 //!
-//! A small body is read before its request gets a turn with the loader: those who send slowly keep nobody from a turn. Of bodies
-//! with components, which may have megabytes, a few are in memory at a time. Requests wait for these places, and get them in the
-//! order in which they came. While others wait, a body has to arrive fast to keep its place, and the faster the more there are:
-//! however many send slowly, whoever sends at once gets a place soon, and keeps it.
+//! A small body is read before its request gets a turn with the loader, so that slow clients block no turn. Bodies with
+//! components may have megabytes, so only a few are in memory at a time. Requests wait for these places, and get them in the
+//! order of their arrival. While other requests wait, a body keeps its place only if it arrives fast. The more requests wait, the
+//! faster the body has to arrive. So a client that sends at full speed soon gets a place, and keeps it, however many slow clients
+//! there are.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -18,47 +19,47 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::problem::Problem;
 use weir_wasm::MAX_COMPONENT_BYTES;
 
-/// Size of a body that has no components in it, bytes.
+/// The largest body without components, in bytes.
 pub(crate) const MAX_BODY_BYTES: usize = 64 * 1024;
-/// How long such a body may take to arrive.
+/// The longest time for a body without components to arrive.
 pub(crate) const BODY_TIME: Duration = Duration::from_secs(5);
-/// The most that a body with components may have whatever the pipeline is, bytes.
+/// The largest body with components, for any pipeline, in bytes.
 const MAX_FILES_BYTES: usize = 64 << 20;
-/// How long a body with components may take to arrive: 43 MB, what four rules may have, at 12 Mbit/s.
+/// The longest time for a body with components to arrive: enough for 43 MB, the most for four rules, at 12 Mbit/s.
 pub(crate) const FILES_TIME: Duration = Duration::from_secs(30);
-/// Bodies with components in memory at a time.
+/// The most bodies with components in memory at a time.
 pub(crate) const PLACES: usize = 2;
-/// How long a request may wait for a place. Where every connection but one sends nothing, it gets one in 25 s.
+/// The longest time for a request to wait for a place. If every other connection sends nothing, a request gets a place in 25 s.
 const PLACE_TIME: Duration = Duration::from_secs(30);
-/// How long a body keeps its place though nothing of it arrives and others wait.
+/// The time for which a body keeps its place although nothing of it arrives and other requests wait.
 const HEAD_START: Duration = Duration::from_millis(200);
-/// How much of a body has to arrive in a second for each request that waits, bytes.
+/// The least speed of a body, in bytes per second, for each request that waits.
 const PACE: usize = 1 << 20;
-/// How often that is looked at.
+/// The interval at which the speed of a body is checked.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Size of a body with components for a pipeline of `rules` rules, bytes: each may be of the largest size, in base64, and one more rule
-/// may be new.
+/// Returns the largest body with components for a pipeline of `rules` rules, in bytes. Each component may have the largest size,
+/// in base64, and one rule may be new.
 pub(crate) fn max_files_bytes(rules: usize) -> usize {
     let components = rules.saturating_add(1).saturating_mul(MAX_COMPONENT_BYTES);
     components.div_ceil(3).saturating_mul(4).saturating_add(MAX_BODY_BYTES).min(MAX_FILES_BYTES)
 }
 
-/// Where bodies with components are while they are in memory.
+/// The places for bodies with components in memory.
 #[derive(Debug)]
 pub(crate) struct Places {
     free: Arc<Semaphore>,
     waiting: AtomicUsize,
 }
 
-/// A place, until this goes. It goes after what was read into it.
+/// A taken place, which is free again when this value is dropped. Its owner drops the bytes that were read into the place first.
 #[derive(Debug)]
 pub(crate) struct Taken {
     places: Arc<Places>,
     _permit: OwnedSemaphorePermit,
 }
 
-/// One of those that wait for a place, until this goes.
+/// A request that waits for a place, until this value is dropped.
 struct Waiter<'a>(&'a AtomicUsize);
 
 impl Default for Places {
@@ -68,7 +69,7 @@ impl Default for Places {
 }
 
 impl Places {
-    /// A place, once those who came before have had theirs. None where that takes too long.
+    /// Returns a place, after all earlier requests have had theirs. Returns None if that takes too long.
     pub(crate) async fn take(self: &Arc<Places>) -> Option<Taken> {
         let waiter = Waiter::new(&self.waiting);
         // The semaphore is fair.
@@ -96,7 +97,7 @@ impl Taken {
     pub(crate) async fn read(&self, headers: &HeaderMap, body: Body, most: usize) -> Result<Vec<u8>, Problem> {
         let arrived = AtomicUsize::new(0);
         tokio::select! {
-            // One that is complete gives way to nobody.
+            // A body that is complete keeps its place.
             biased;
             read = within(FILES_TIME, collect(headers, body, most, &arrived)) => read,
             () = self.is_wanted(&arrived) => {
@@ -106,7 +107,7 @@ impl Taken {
         }
     }
 
-    /// Comes back once a body of which so much has `arrived` has to give its place to those who wait.
+    /// Returns once the body, of which `arrived` bytes have come, has to give its place to a request that waits.
     async fn is_wanted(&self, arrived: &AtomicUsize) {
         let began = Instant::now();
         while !is_slow(began.elapsed(), arrived.load(Ordering::Relaxed), self.places.waiting.load(Ordering::Relaxed)) {
@@ -115,7 +116,7 @@ impl Taken {
     }
 }
 
-/// Whether a body of which `arrived` bytes have come in `time` is too slow for so many who are `waiting`.
+/// Returns whether a body of which `arrived` bytes have come in `time` is too slow while `waiting` requests wait.
 fn is_slow(time: Duration, arrived: usize, waiting: usize) -> bool {
     waiting > 0 && time >= HEAD_START + Duration::from_secs_f64(arrived as f64 / (waiting * PACE) as f64)
 }
@@ -131,12 +132,12 @@ async fn within(time: Duration, read: impl Future<Output = Result<Vec<u8>, Probl
     tokio::time::timeout(time, read).await.map_err(late)?
 }
 
-/// Counts what has `arrived`. What is too large is still taken from the connection, and neither kept nor counted: a client that
-/// sends before it reads would see no answer.
+/// Reads a body, and counts the bytes that have `arrived`. A body that is too large is still taken from the connection, but
+/// neither kept nor counted. Otherwise a client that sends its whole body before it reads would never see the answer.
 async fn collect(headers: &HeaderMap, mut body: Body, most: usize, arrived: &AtomicUsize) -> Result<Vec<u8>, Problem> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     let mut fits = announced.is_none_or(|length| length <= most);
-    // What is only announced takes no memory: pages that nobody has written to are not there.
+    // A length that is only announced takes no memory: the system provides pages only when they are written.
     let mut bytes = Vec::with_capacity(announced.filter(|_| fits).unwrap_or_default());
     let broken = |error| Problem(StatusCode::BAD_REQUEST, format!("the body can't be read: {error}"));
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {

@@ -1,10 +1,10 @@
-//! Who is connected: everybody is let in, and where there are too many, one of the older connections is closed.
+//! The open connections: every new connection is accepted, and if there are too many, one of the older ones is closed.
 //!
-//! A probe of liveness must get its answer however many others hold connections open. So a connection is accepted at once, and
-//! the number of connections is kept within its bound by closing another one. The younger half is left alone: what these ask for
-//! may be on its way. Of the older half the one that has come least far goes: first those that have not sent the head of their
-//! request, then those that have not sent all of it, then those that wait for their answer, or do not read it. What a request
-//! asks for is not looked at here.
+//! A liveness probe must get its answer however many connections other clients hold open. So a new connection is accepted at
+//! once, and another one is closed to keep the number of connections within its bound. The younger half is never closed, because
+//! their requests may be on their way. In the older half, the connection with the least progress is closed: first those that have
+//! not sent the head of their request, then those that have not sent all of their request, then those that wait for their answer
+//! or do not read it. The content of a request plays no role here.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,21 +12,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-/// Connections at a time.
+/// The most connections at a time.
 pub(crate) const MAX_CONNECTIONS: usize = 256;
-/// The youngest ones, of which none is closed to let another one in.
+/// The number of youngest connections, none of which is closed to make room for another.
 const YOUNG: usize = MAX_CONNECTIONS / 2;
 
-/// How far a connection has come. The lower, the sooner it gives way.
+/// The progress of a connection. Connections at lower stages are closed first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
-    /// The head of its request is not complete.
+    /// The head of the request is not complete.
     Silent,
-    /// The head is there, and the body is not.
+    /// The head has arrived, but the body has not.
     Sending,
-    /// The whole request is there: the answer is made, or leaves.
+    /// The whole request has arrived. The answer is being made or sent.
     Answering,
-    /// The loader has its request.
+    /// The loader has the request.
     Waiting,
 }
 
@@ -36,10 +36,10 @@ pub(crate) struct Crowd {
     members: Mutex<Members>,
 }
 
-/// By number, in the order in which they came.
+/// The open connections by number, in the order of their arrival.
 #[derive(Debug, Default)]
 struct Members {
-    /// Counts who comes, and who comes further.
+    /// The count of arrivals and of changes of stage.
     steps: u64,
     open: BTreeMap<u64, Member>,
 }
@@ -47,12 +47,12 @@ struct Members {
 #[derive(Debug)]
 struct Member {
     stage: Stage,
-    /// The step by which it came to this stage.
+    /// The step at which the connection reached this stage.
     since: u64,
     task: AbortHandle,
 }
 
-/// One connection. It is forgotten when this goes.
+/// One connection. It is removed from the crowd when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Guest {
     number: u64,
@@ -61,7 +61,7 @@ pub(crate) struct Guest {
 }
 
 impl Crowd {
-    /// Lets a connection in, which `serve` begins to serve in a task of its own.
+    /// Admits a connection, which `serve` starts to serve in a task of its own.
     pub(crate) fn admit(self: &Arc<Crowd>, serve: impl FnOnce(Arc<Guest>) -> AbortHandle) {
         let number = self.members().step();
         let task = serve(Arc::new(Guest { number, crowd: self.clone(), answered: Notify::new() }));
@@ -85,7 +85,8 @@ impl Members {
         self.steps
     }
 
-    /// Takes out, of those that are not young, the one that came least far, and of several the one that came there first.
+    /// Removes the connection to close, and returns its task. It is the one with the least progress among those that are not
+    /// young. Of several at the same stage it is the one that reached the stage first.
     fn give_way(&mut self) -> Option<AbortHandle> {
         let older = self.open.iter().take(self.open.len().saturating_sub(YOUNG));
         let (number, _) = older.min_by_key(|(_, member)| (member.stage, member.since))?;
@@ -95,23 +96,23 @@ impl Members {
 }
 
 impl Guest {
-    /// The head of its request is there, and if it has no body the `whole` request.
+    /// Notes that the head of the request has arrived. `whole` is true if the request has no body, so that all of it has arrived.
     pub(crate) fn asks(&self, whole: bool) {
         self.reaches(if whole { Stage::Answering } else { Stage::Sending });
     }
 
-    /// The loader has its request.
+    /// Notes that the loader has the request.
     pub(crate) fn waits(&self) {
         self.reaches(Stage::Waiting);
     }
 
-    /// Its answer is made, and leaves.
+    /// Notes that the answer is made, and is being sent.
     pub(crate) fn answers(&self) {
         self.reaches(Stage::Answering);
         self.answered.notify_one();
     }
 
-    /// Comes back once its answer is made.
+    /// Returns once the answer is made.
     pub(crate) async fn until_answered(&self) {
         self.answered.notified().await;
     }
@@ -137,7 +138,7 @@ mod tests {
 
     use super::*;
 
-    /// As many connections as there may be, which do nothing by themselves.
+    /// The most connections that there may be. None of them does anything by itself.
     struct Field {
         runtime: Runtime,
         crowd: Arc<Crowd>,
@@ -159,7 +160,7 @@ mod tests {
             });
         }
 
-        /// Which ones were closed, in the order in which they came.
+        /// Returns the indexes of the closed connections, in the order of their arrival.
         fn closed(&self) -> Vec<usize> {
             let members = self.crowd.members();
             (0..self.guests.len()).filter(|index| !members.open.contains_key(&self.guests[*index].number)).collect()

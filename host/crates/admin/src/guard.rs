@@ -1,9 +1,10 @@
-//! Who may ask for what.
+//! Access to the admin interface: decides from the head of a request whether it is served.
 //!
-//! Reading is open to whoever reaches the address. On a loopback address that is this host's users, and programs on it that a
-//! stranger may steer: browsers. So the `Host` must be ours, which a rebound name is not, and a change must come as
-//! `application/json` and from no other origin, which no page can send without being asked first, and we never agree. On any
-//! other address a change needs the token; where one is set it is needed everywhere.
+//! Reading is open to every client that reaches the address. On a loopback address these are the users of this host, and
+//! programs on it that a stranger may control: browsers. So the header `Host` must name this host, which a rebound DNS name does
+//! not. A change must have the content type `application/json` and no other origin: a page of another origin can send that only
+//! after a preflight request, and this interface never agrees to one. On any other address a change needs the token. If a token
+//! is set, changes need it on every address.
 
 use std::net::SocketAddr;
 
@@ -13,33 +14,33 @@ use subtle::ConstantTimeEq;
 
 use super::settings::Token;
 
-/// What is decided by. Where one of them is there twice, another program on the way may go by the other one.
+/// The headers that decide. A request may have each of them once only: of two, a proxy on the way may use the other one.
 const SINGLE: [HeaderName; 4] = [header::HOST, header::ORIGIN, header::CONTENT_TYPE, header::AUTHORIZATION];
 
-/// Judges requests by their heads.
+/// Checks the heads of requests.
 #[derive(Clone)]
 pub struct Guard {
-    /// Hosts that a request may name; none where any may.
+    /// The hosts that a request may name; `None` if it may name any.
     hosts: Option<Vec<String>>,
     token: Option<Token>,
 }
 
-/// A request that is not served, and why.
+/// The refusal of a request: the status, and the reason with the remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Denied(pub StatusCode, pub &'static str);
 
 impl Guard {
-    /// For an interface that was to listen on `listen` and listens on `address`.
+    /// Returns the guard of an interface that listens on `address`, which the configuration calls `listen`.
     pub fn new(listen: &str, address: SocketAddr, token: Option<Token>) -> Guard {
         let name = listen.rsplit_once(':').map_or(listen, |(host, _)| host).trim_matches(['[', ']']).to_ascii_lowercase();
         let ours = ["localhost", "127.0.0.1", "::1", &name].map(str::to_owned);
         Guard { hosts: address.ip().is_loopback().then(|| ours.to_vec()), token }
     }
 
-    /// Whether a request may go on.
+    /// Checks whether a request may be served.
     ///
     /// # Errors
-    /// Why not, with the remedy.
+    /// If not; the error has the reason and the remedy.
     pub fn check(&self, method: &Method, headers: &HeaderMap) -> Result<(), Denied> {
         if SINGLE.iter().any(|name| headers.get_all(name).iter().count() > 1) {
             return Err(Denied(StatusCode::BAD_REQUEST, "host, origin, content-type and authorization may be there once each"));
@@ -88,7 +89,7 @@ fn authorise(token: &Token, given: Option<&str>) -> Result<(), Denied> {
     }
 }
 
-/// The name in `name:port`, `[::1]:port` and the like; none where something else than a port is behind it.
+/// Returns the name in `name:port`, `[::1]:port` and the like. Returns `None` if anything else than a port follows it.
 fn name(host: &str) -> Option<String> {
     let (name, port) = match host.strip_prefix('[') {
         Some(rest) => rest.split_once(']')?,

@@ -1,9 +1,9 @@
 //! The admin interface: health, metrics, and everything about rules, over HTTP.
 //!
-//! It has a thread of its own. It reads the snapshot and asks the loader; the data loop never waits for it. Each connection
-//! carries one request and has an end: nobody who is slow or many takes more than what is listed here, in [`crowd`], in [`body`]
-//! and in [`routes`]. Who may change something is for [`guard`] to say. Left out on purpose: TLS. On other addresses than
-//! loopback a proxy in front has it.
+//! The interface has a thread of its own. It reads the snapshot and asks the loader; the data loop never waits for the interface.
+//! Each connection carries one request and has a time limit. The limits on slow clients and on many clients are set here, in
+//! [`crowd`], in [`body`] and in [`routes`]. [`guard`] decides which requests may change something. TLS is left out on purpose:
+//! on addresses other than loopback, a proxy in front provides it.
 
 mod body;
 mod crowd;
@@ -35,33 +35,33 @@ pub use settings::{Settings, Token};
 use weir_control::Handle;
 use weir_engine::snapshot::Shared;
 
-/// How long a client may take to send the head of its request.
+/// The longest time for a client to send the head of its request.
 const HEAD_TIME: Duration = Duration::from_secs(2);
-/// How long a client may take to read its answer.
+/// The longest time for a client to read its answer.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
-/// How long a connection may take in all. A deployment compiles, and waits for the data loop.
+/// The longest time for a whole connection. A deployment compiles, and waits for the data loop.
 const CONNECTION_TIME: Duration = Duration::from_secs(100);
-/// Size of the head of a request, bytes.
+/// The largest head of a request, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// How long to wait after a connection could not be accepted, for want of file handles.
+/// The pause after a connection could not be accepted because file handles ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// A running interface. It ends when this goes.
+/// A running interface. It stops when this value is dropped.
 #[derive(Debug)]
 pub struct Server {
-    /// Where it listens.
+    /// The address on which the interface listens.
     pub address: SocketAddr,
     _stop: oneshot::Sender<()>,
 }
 
-/// Starts the interface that `config` asks for. If its address is taken, as by another process of this host, there is none,
-/// and the log says so.
+/// Starts the interface that `config` asks for. Returns None if `config` asks for none. Also returns None, and logs a warning, if
+/// the interface can't listen on its address, for example because another process of this host uses the address.
 ///
 /// # Errors
 /// If the token can't be read, or the thread can't be started.
 pub fn serve(config: &Settings, snapshot: Shared, rules: Handle) -> anyhow::Result<Option<Server>> {
     let Some(listen) = &config.listen else { return Ok(None) };
-    // It is read anew for each change. That it can't be read should be known now.
+    // The token is read anew for each change. A token that can't be read is reported at the start.
     config.token.as_ref().map(Token::read).transpose()?;
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_all().max_blocking_threads(routes::MAX_WAITING + routes::MAX_LOOKING);
@@ -81,7 +81,7 @@ pub fn serve(config: &Settings, snapshot: Shared, rules: Handle) -> anyhow::Resu
     let (stop, stopped) = oneshot::channel();
     let thread = thread::Builder::new().name("weir-admin".into()).spawn(move || {
         runtime.block_on(accept(listener, router, stopped));
-        // Requests that wait for the loader are not waited for.
+        // Does not wait for requests that wait for the loader.
         runtime.shutdown_background();
     });
     thread.context("failed to start the admin interface")?;
@@ -98,12 +98,12 @@ async fn accept(listener: TcpListener, router: Router, mut stopped: oneshot::Rec
         };
         match accepted {
             Ok((stream, _)) => {
-                // A client that is late or breaks off harms only itself.
+                // A client that is late or disconnects harms only itself.
                 crowd.admit(|guest| {
                     let answer = answer(stream, router.clone(), guest);
                     tokio::spawn(async { drop(tokio::time::timeout(CONNECTION_TIME, answer).await) }).abort_handle()
                 });
-                // Whoever was let in is looked at before the next one comes.
+                // Lets the task of this connection run before the next connection is accepted.
                 tokio::task::yield_now().await;
             }
             Err(error) => {
@@ -118,7 +118,7 @@ async fn answer(stream: TcpStream, router: Router, guest: Arc<Guest>) -> hyper::
     let mut connection = http1::Builder::new();
     connection.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(MAX_HEAD_BYTES);
     let (router, asking) = (TowerToHyperService::new(router), guest.clone());
-    // It is called once the head of a request is complete.
+    // hyper calls the service once the head of a request is complete.
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         let guest = asking.clone();
         guest.asks(request.body().is_end_stream());

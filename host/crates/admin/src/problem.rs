@@ -1,11 +1,11 @@
-//! Answers that tell what is wrong.
+//! Answers that report an error.
 
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-/// An answer that tells what is wrong.
+/// An answer that reports an error: its status and its text.
 #[derive(Debug)]
 pub(crate) struct Problem(pub(crate) StatusCode, pub(crate) String);
 

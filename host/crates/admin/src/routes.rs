@@ -1,9 +1,9 @@
-//! What can be asked for, and how it is answered.
+//! The routes of the interface, and their handlers.
 //!
-//! Whoever asks the loader for something gets a turn once the body is there, and whatever takes longer than a moment (decoding
-//! components, reading the state folder, the loader's answer) happens on threads for that. There is one for each turn, and a few
-//! for the state folder: where many look at that, or it does not answer, changes do not wait for it. Health and metrics need none
-//! of these threads.
+//! A request to the loader gets a turn once its body has arrived. Slow work (decoding components, reading the state folder,
+//! waiting for the loader's answer) happens on separate threads. There is one thread for each turn, and a few threads for the
+//! state folder. So changes do not wait if many requests read the state folder, or if the folder does not respond. Health and
+//! metrics need none of these threads.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display, Write as _};
@@ -32,17 +32,18 @@ use weir_core::counts::instant;
 use weir_engine::snapshot::{self, Shared};
 use weir_system::clock::now;
 
-/// Requests that wait for the loader at a time: it does one after the other.
+/// The most requests that wait for the loader at a time. The loader handles one after the other.
 pub(crate) const MAX_WAITING: usize = 8;
-/// Requests for which the state folder is read at a time. Others wait.
+/// The most requests for which the state folder is read at a time. Further requests wait.
 pub(crate) const MAX_LOOKING: usize = 4;
-/// Components in a body: as many as `weir rules` hands in at once.
+/// The most components in a body: as many as `weir rules` sends at once.
 const MAX_FILES: usize = 64;
-/// Size of the name of a rule, bytes. A refusal repeats it.
+/// The longest name of a rule, in bytes. A refusal repeats the name.
 const MAX_NAME_BYTES: usize = 1_024;
-/// What is told of what is wrong with a body, bytes. It may quote all of the body.
+/// The longest description of an error in a body, in bytes. An error may quote the whole body.
 const MAX_WORDS: usize = 1_024;
-/// After so long without a sign of life the data loop counts as stuck, in milliseconds: longer than it waits for anything.
+/// The time without a sign of life after which the data loop counts as stuck, in milliseconds. It is longer than any wait of the
+/// data loop.
 const STUCK: i64 = 120_000;
 
 const INDEX: &str = "\
@@ -63,7 +64,7 @@ POST /api/rules/shadow/end {}
 POST /api/rules/promote    {}
 ";
 
-/// What every answer is made from.
+/// The data and limits that all handlers share.
 #[derive(Clone)]
 pub(crate) struct Context {
     snapshot: Shared,
@@ -80,7 +81,7 @@ impl Context {
         Context { snapshot, rules, guard: Arc::new(guard), waiting, looking, places: Arc::default() }
     }
 
-    /// A turn with the loader, where there is one.
+    /// Returns a turn with the loader, if one is free.
     fn turn(&self, guest: Option<Arc<Guest>>) -> Result<Turn, Problem> {
         let permit = self.waiting.clone().try_acquire_owned().map_err(|_| busy())?;
         if let Some(guest) = &guest {
@@ -117,13 +118,13 @@ fn busy() -> Problem {
     Problem(StatusCode::TOO_MANY_REQUESTS, "other requests wait already; try again later".into())
 }
 
-/// One of those that wait for the loader, and where its components are in memory meanwhile.
+/// A turn with the loader, and the place of its components in memory. Both are free again when this value is dropped.
 struct Turn {
     _permit: OwnedSemaphorePermit,
     _place: Option<Taken>,
 }
 
-/// A request for a change, whose body is there.
+/// A request for a change, whose body has arrived.
 struct Change {
     body: Vec<u8>,
     turn: Turn,
@@ -139,7 +140,7 @@ impl FromRequest<Context> for Change {
     }
 }
 
-/// A request for a change that brings components.
+/// A request for a change that carries components.
 struct Upload(Change);
 
 impl FromRequest<Context> for Upload {
@@ -164,7 +165,7 @@ async fn guarded(State(context): State<Context>, request: Request, next: Next) -
 
 async fn healthz(State(context): State<Context>) -> Result<&'static str, Problem> {
     let silent = now() - context.snapshot.last_sign();
-    // At the start it waits for Kafka as long as that takes.
+    // At the start the data loop waits for Kafka without a limit.
     match silent < STUCK || context.snapshot.get().state == snapshot::State::Connecting {
         true => Ok("ok\n"),
         false => {
@@ -185,7 +186,7 @@ async fn readyz(State(context): State<Context>) -> Result<String, Problem> {
     Err(Problem(StatusCode::SERVICE_UNAVAILABLE, why))
 }
 
-/// Messages flow, though counts may wait for a clock.
+/// Returns the answer of a process that is ready: records flow, although counts may wait for a clock.
 fn ready(counts_wait: Option<i64>) -> String {
     match counts_wait {
         Some(until) => format!("ready, but no counts are sent until {}: see the log\n", instant(until)),
@@ -241,7 +242,7 @@ struct Files<'a> {
 struct File<'a> {
     #[serde(borrow)]
     rule: Cow<'a, str>,
-    /// Base64, of megabytes: where it is in the body.
+    /// The component in base64, up to megabytes, borrowed from the body.
     #[serde(borrow)]
     wasm: Cow<'a, str>,
 }
@@ -284,7 +285,7 @@ async fn promote(State(context): State<Context>, Change { body, turn }: Change) 
 fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| {
         let mut why = Beginning(String::new());
-        // It fails where the words are more than what is kept of them.
+        // Writing fails if the error is longer than the part that is kept.
         let _ = write!(why, "{error}");
         unreadable(why.0)
     })
@@ -294,7 +295,7 @@ fn unreadable(why: impl Display) -> Problem {
     Problem(StatusCode::BAD_REQUEST, format!("the body can't be read: {why}"))
 }
 
-/// Takes words while there is room, and fails then, which ends whoever writes.
+/// A writer that takes text while there is room. Then it fails, which ends the writing.
 struct Beginning(String);
 
 impl fmt::Write for Beginning {
@@ -323,20 +324,21 @@ fn files(body: &[u8]) -> Result<(Vec<weir_control::File>, bool), Problem> {
     Ok((files.into_iter().map(decode).collect::<Result<_, _>>()?, dry_run))
 }
 
-/// Refuses what would take much more memory than the body and its components, before it is read: a text with an escape is copied,
-/// and each object or list takes more than its brackets.
+/// Refuses, before it is parsed, a body that would take much more memory than its bytes and its components. A text with an escape
+/// is copied, and each object or list takes more memory than its brackets.
 fn check_cost(body: &[u8]) -> Result<(), Problem> {
     if memchr::memchr(b'\\', body).is_some() {
         return Err(unreadable("it has a backslash; write base64 and the names of rules without escapes, `/` and not `\\/`"));
     }
-    // One object and one list are around those of the components.
+    // One object and one list surround those of the components.
     match memchr::memchr2_iter(b'{', b'[', body).nth(MAX_FILES + 2) {
         Some(_) => Err(unreadable(format_args!("it has more than {MAX_FILES} components; hand in fewer at once"))),
         None => Ok(()),
     }
 }
 
-/// Asks the loader for what `request` makes of a body, which it lets go of then. That may take a while.
+/// Asks the loader for the change that `request` reads from a body, and returns the answer. `request` drops the body before the
+/// loader is asked. The answer may take a while.
 async fn ask(
     context: Context,
     turn: Turn,
@@ -355,7 +357,7 @@ async fn ask(
     }
 }
 
-/// Looks for something in the state folder. Those who go before it is their turn leave nothing to do behind.
+/// Looks for something in the state folder. A request that is cancelled before its turn causes no work.
 async fn look<T: Send + 'static>(context: Context, find: impl FnOnce(&Handle) -> T + Send + 'static) -> Result<T, Problem> {
     let permit = context.looking.acquire_owned().await;
     apart(move || {
@@ -366,7 +368,7 @@ async fn look<T: Send + 'static>(context: Context, find: impl FnOnce(&Handle) ->
     .await
 }
 
-/// Does what takes longer than a moment on a thread for that.
+/// Does slow work on a separate thread.
 async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
     let failed =
         |_| Problem(StatusCode::INTERNAL_SERVER_ERROR, "failed to find the answer; the log of the process says why".into());

@@ -1,4 +1,4 @@
-//! What the admin interface is told: where it listens, and the token that changes need.
+//! The settings of the admin interface: its address, and the token that changes need.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -7,38 +7,38 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use weir_core::secret::Secret;
 
-/// Longest token, in bytes: it has to fit into a header of HTTP.
+/// The longest token, in bytes. A token has to fit into an HTTP header.
 const MAX_BYTES: u64 = 4_096;
-/// What is said of a file that is not there and whose name may be the token itself.
+/// The error for a missing file whose name may be the token itself.
 const NOT_SHOWN: &str = "failed to read the admin token: the file that `admin.token_file` names is not there, and its name is not \
     shown, since it may be the token itself; a token belongs in `admin.token`, and a path that begins with `/` or `./` is shown";
 
-/// The admin interface. `[admin]`
+/// The settings of the admin interface: `[admin]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// `host:port`. None: there is no interface.
+    /// The address, as `host:port`. If None, there is no interface.
     pub listen: Option<String>,
-    /// What whoever changes something has to know. None: only who reaches a loopback address may.
+    /// The token that a request for a change must carry. If None, only requests to a loopback address may change something.
     pub token: Option<Token>,
 }
 
-/// Where the token is.
+/// The place of the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Token {
-    /// Here.
+    /// The token itself.
     Text(Secret),
-    /// In this file, whose end of line does not belong to it.
+    /// The token is in this file. The end of the line in the file is not part of the token.
     File(PathBuf),
-    /// In the file of this name, from `folder` on. It does not look like a path, so it may be the token itself, put into the
-    /// wrong place: it is shown only where there is such a file.
+    /// The token is in the file with this name, relative to `folder`. The name does not look like a path, so it may be the token
+    /// itself, set under the wrong key. Messages therefore show the name only if such a file exists.
     Named { folder: PathBuf, name: Secret },
 }
 
 impl Token {
-    /// The token itself. A file is read anew each time, so that it may be replaced while the process runs.
+    /// Returns the token itself. A file is read anew each time, so that it can be replaced while the process runs.
     ///
     /// # Errors
-    /// If the file can't be read, or if it is no token that HTTP can carry. The token is never part of the message.
+    /// If the file can't be read, or if HTTP can't carry the token. The message never contains the token.
     pub fn read(&self) -> anyhow::Result<String> {
         let (token, key) = match self {
             Token::Text(token) => (token.reveal().to_owned(), "admin.token"),
@@ -62,7 +62,7 @@ fn failed(file: &Path) -> String {
     format!("failed to read the admin token from {} (admin.token_file)", file.display())
 }
 
-/// The text of `file` without the end of its line, as far as it is needed to see that it is too long.
+/// Returns the text of `file` without the end of its line. Reads no more than is needed to detect that the text is too long.
 fn first_bytes(file: &Path) -> io::Result<String> {
     let mut text = Vec::new();
     File::open(file)?.take(MAX_BYTES + 1).read_to_end(&mut text)?;

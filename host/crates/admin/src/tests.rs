@@ -1,4 +1,4 @@
-//! The interface over real sockets.
+//! Tests of the interface over real sockets.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -18,17 +18,18 @@ use weir_engine::protocol::Why;
 use weir_engine::snapshot;
 use weir_wasm::description::SetDescription;
 
-/// A set of which only the hash is known.
+/// Returns a set of which only the hash is known.
 fn set(hash: &str) -> Arc<SetDescription> {
     Arc::new(SetDescription { hash: hash.into(), rules: Vec::new() })
 }
 
-/// A handle, and what is asked by it. The state folder is empty, and gone when the test is over.
+/// Returns a handle, the requests that are made through it, and its status. The state folder is empty, and is deleted when this
+/// function returns.
 fn handle() -> (Handle, mpsc::Receiver<Asked>, SharedStatus) {
     handle_in(tempfile::tempdir().unwrap().path())
 }
 
-/// The same with a state folder that stays.
+/// Returns a handle with the state folder `folder`, the requests that are made through it, and its status.
 fn handle_in(folder: &Path) -> (Handle, mpsc::Receiver<Asked>, SharedStatus) {
     let (status, store) = (SharedStatus::default(), weir_control::Store::open(Some(folder), 20, "group").unwrap());
     weir_control::update(&status, |status| status.live = "cafe".into());
@@ -36,7 +37,8 @@ fn handle_in(folder: &Path) -> (Handle, mpsc::Receiver<Asked>, SharedStatus) {
     (handle, asked, status)
 }
 
-/// An interface whose loader answers deployments of the rule `a`, keeps those of `b` waiting, and refuses all else.
+/// Starts an interface. Its loader answers deployments of the rule `a`, leaves those of other rules waiting, and refuses other
+/// requests.
 fn start(config: &Settings) -> (Server, Shared) {
     start_with(config, handle())
 }
@@ -69,12 +71,12 @@ fn loopback() -> Settings {
     Settings { listen: Some("127.0.0.1:0".into()), token: None }
 }
 
-/// Status and body of the answer to a request with these lines in its head.
+/// Returns the status and the body of the answer to a request with these lines in its head.
 fn ask(server: &Server, request: &str, lines: &[&str], body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(server.address).unwrap();
     let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
     let length = body.len();
-    // What is too large is answered before it is read, and the rest not taken.
+    // A body that is too large is answered before it is read, and the rest is not taken.
     let _ = write!(stream, "{request} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n{lines}\r\n{body}");
     let mut answer = String::new();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -86,7 +88,7 @@ fn ask(server: &Server, request: &str, lines: &[&str], body: &str) -> (u16, Stri
 const JSON: &str = "content-type: application/json";
 const DEPLOY: &str = r#"{"files":[{"rule":"a","wasm":"AQI="}]}"#;
 
-/// Has so `many` attack until `test` is over.
+/// Runs `attack` in `many` threads until `test` is over.
 fn beside(many: usize, attack: impl Fn(&AtomicBool) + Sync, test: impl FnOnce()) {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -171,7 +173,7 @@ fn bodies_are_bounded() {
     assert_eq!(ask(&server, "POST /api/rules/deploy", &[JSON], &components).0, 200);
 }
 
-/// Begins a change whose body does not end.
+/// Begins a request for a change whose body never ends.
 fn begin(server: &Server, path: &str, length: usize) -> TcpStream {
     let mut stream = TcpStream::connect(server.address).unwrap();
     let head = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\n{JSON}\r\ncontent-length: {length}\r\n\r\n{{");
@@ -205,7 +207,7 @@ fn occupy(address: SocketAddr, over: &AtomicBool) {
         let Ok(mut stream) = TcpStream::connect(address) else { continue };
         let head = format!("POST /api/rules/deploy HTTP/1.1\r\nhost: localhost\r\n{JSON}\r\ncontent-length: 10000000\r\n\r\n");
         let _ = stream.write_all(head.as_bytes());
-        // Until it is sent away.
+        // Waits until the interface closes the connection.
         let _ = stream.set_read_timeout(Some(Duration::from_secs(5))).and_then(|()| stream.read(&mut [0]));
     }
 }
@@ -268,7 +270,7 @@ fn what_is_announced_to_be_too_large_is_refused_and_the_client_is_told() {
 fn a_loader_that_is_busy_keeps_nobody_from_looking() {
     let (snapshot, (handle, asked, _)) = (Shared::default(), handle());
     let server = serve(&loopback(), snapshot.clone(), handle).unwrap().expect("it listens");
-    // The data loop has taken a set back; nobody has told the loader, who does not listen.
+    // The data loop has rolled a set back. The loader has not been told, and does not listen.
     snapshot.update(|snapshot| (snapshot.live, snapshot.why) = (set("beef"), Why::LastGood));
     assert!(ask(&server, "GET /metrics", &[], "").1.contains("weir_ruleset_info{hash=\"beef\",why=\"last-good\"}"));
     assert_eq!(ask(&server, "GET /api/rules/history", &[], ""), (200, "[]".into()));
@@ -292,7 +294,7 @@ fn who_sends_nothing_is_sent_away() {
 #[test]
 fn who_does_not_read_its_answer_is_sent_away() {
     let (handle, _asked, status) = handle();
-    // Far more than the buffers on the way take.
+    // The status is far larger than the buffers on the way to the client.
     weir_control::update(&status, |status| status.folder = Some("a".repeat(64 << 20)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -318,7 +320,7 @@ fn who_does_not_read_its_answer_is_sent_away() {
 fn many_who_look_at_a_state_folder_that_does_not_answer_keep_nobody_from_a_change() {
     let folder = tempfile::tempdir().unwrap();
     let (server, _) = start_with(&loopback(), handle_in(folder.path()));
-    // Whoever reads it waits for somebody to write.
+    // Reading this file blocks until a writer opens it.
     mkfifoat(CWD, folder.path().join("sets/cafe.json"), Mode::RUSR | Mode::WUSR).unwrap();
     let look = |_| {
         let mut stream = TcpStream::connect(server.address).unwrap();
@@ -333,8 +335,8 @@ fn many_who_look_at_a_state_folder_that_does_not_answer_keep_nobody_from_a_chang
     drop(looking);
 }
 
-/// Holds so `many` connections open, each of which says no more than its `greeting`, and opens those again that are closed.
-/// `open` is how many there are.
+/// Holds `many` connections open. Each of them sends only its `greeting`. Opens connections again that are closed. `open` is the
+/// number of connections that are open.
 fn flood(address: SocketAddr, many: usize, greeting: &str, open: &AtomicUsize, over: &AtomicBool) {
     let connect = |_| {
         let mut stream = TcpStream::connect(address).ok()?;
@@ -350,11 +352,11 @@ fn flood(address: SocketAddr, many: usize, greeting: &str, open: &AtomicUsize, o
     }
 }
 
-/// Has the process probed, many times, beside such a flood.
+/// Probes the process many times while such a flood runs.
 fn probe_beside_a_flood(many: usize, greeting: &str) {
-    /// A probe of liveness gives up after a second, as those of Kubernetes do.
+    /// The time after which a liveness probe is cancelled, as in Kubernetes.
     const PROBE: Duration = Duration::from_secs(1);
-    /// One flood at a time: a process may often have no more than 1,024 files open.
+    /// Allows one flood at a time: a process often may have no more than 1,024 files open.
     static FLOOD: Mutex<()> = Mutex::new(());
     let _alone = FLOOD.lock().unwrap_or_else(PoisonError::into_inner);
     let (server, _) = start(&loopback());

@@ -1,6 +1,6 @@
 //! The set of rules that a process begins with: the precedence of docs/rules.md, before there is a data loop.
 //!
-//! What is asked on the way (whether a kept set, or the folder's, still proves) the loader asks later too.
+//! The loader later uses the same checks: whether a kept set, or the folder's, can still be proven.
 
 use anyhow::bail;
 
@@ -19,20 +19,20 @@ pub struct Bootstrap {
     pub(crate) rules: RuleSet,
     pub(crate) why: Why,
     pub(crate) refusal: Option<Refusal>,
-    /// What the folder has, where that does not run.
+    /// The hash of the folder's set, if another set runs.
     pub(crate) folder: Option<String>,
-    /// What this set has done lately, if the folder's is to stand its trial against it anew.
+    /// The baseline of this set, if the folder's set has to stand its trial against it anew.
     pub(crate) again: Option<TrackRecord>,
     /// The pin, if it can't be used.
     pub(crate) unusable: Option<String>,
 }
 
 impl Bootstrap {
-    /// Chooses it.
+    /// Chooses the set to begin with.
     ///
     /// # Errors
-    /// If neither the pinned set, nor the folder's, nor an earlier one can be used: what is wrong with the folder's. If nobody
-    /// can say whether a set is pinned.
+    /// If neither the pinned set, nor the folder's, nor an earlier one can be used; the error is that of the folder's set. Also
+    /// if it can't be read whether a set is pinned.
     pub fn choose(settings: &Settings, runtime: &Runtime, store: &Store) -> anyhow::Result<Bootstrap> {
         let pinned = store.pin()?;
         let pin = match pinned.as_ref().map(|pin| prove_kept(settings, runtime, store, pin)) {
@@ -55,7 +55,7 @@ impl Bootstrap {
                 tracing::error!(running = rules.hash(), "an earlier set of rules runs: {error:#}");
                 (rules, Why::LastGood, Some(Refusal::of(&error)))
             }
-            // No set is in force that could stay, and nobody looks twice at the folder.
+            // No set is in force that could stay, and the folder is read only once.
             Decision::Wait | Decision::Keep(_) | Decision::Refuse(_) => bail!("no set of rules can run"),
         };
         let begun = Bootstrap { rules, why, refusal, folder: None, again: None, unusable };
@@ -66,15 +66,16 @@ impl Bootstrap {
         }
     }
 
-    /// What of the folder waits while a set is pinned, or why that could not run.
+    /// Adds the folder's set that waits while a set is pinned, or the reason why the folder's set could not run.
     fn beside_pin(self, settings: &Settings, runtime: &Runtime, store: &Store) -> Bootstrap {
         let folder = beside(settings, runtime, store, self.rules.hash());
         tracing::warn!(pinned = self.rules.hash(), "a pinned set of rules runs; `weir rules resume` follows the folder again");
         Bootstrap { refusal: folder.as_ref().err().map(Refusal::of), folder: folder.ok().flatten(), ..self }
     }
 
-    /// The set from before, if this one has yet to show that it is sound: it was on trial when a process ended, or it has never
-    /// been live. Then files were changed while nobody looked, or somebody was killed while putting them in place.
+    /// Returns the set from before instead, if this one has yet to show that it is sound: it was on trial when a process ended,
+    /// or it has never been live. In the second case, files were changed while no process ran, or a process was killed while it
+    /// put them in place.
     fn or_before(self, settings: &Settings, runtime: &Runtime, store: &Store) -> Bootstrap {
         let hash = self.rules.hash().to_owned();
         let trial = store.on_trial(&hash).or_else(|| (!store.knows(&hash)).then(OnTrial::default));
@@ -82,7 +83,7 @@ impl Bootstrap {
         let sound = Some(before).filter(|before| store.taken_back(before).is_none());
         let before = sound.and_then(|before| prove_kept(settings, runtime, store, &before).ok());
         let Some(rules) = before.or_else(|| last_good(settings, runtime, store)) else {
-            return self; // Nothing is there that could come back.
+            return self; // No other set could come back.
         };
         tracing::warn!(running = rules.hash(), folder = hash, "the folder's rules are new or were on trial, and stand it first");
         Bootstrap { rules, why: Why::LastGood, folder: Some(hash), again: Some(baseline), ..self }
@@ -93,24 +94,24 @@ impl Bootstrap {
         &self.rules
     }
 
-    /// Returns why it is this one.
+    /// Returns the reason why this set was chosen.
     pub fn why(&self) -> Why {
         self.why
     }
 }
 
-/// The set of the history whose hash begins with `hash`.
+/// Proves the set of the history whose hash begins with `hash`.
 pub(crate) fn prove_kept(settings: &Settings, runtime: &Runtime, store: &Store, hash: &str) -> anyhow::Result<RuleSet> {
     RuleSet::prove(runtime, store.definition(&store.find(hash)?.set, &settings.counted)?)
 }
 
-/// The last set that was live, was not taken back, is not on trial, and still proves.
+/// Returns the last set that was live, was not rolled back, is not on trial, and can still be proven.
 pub(crate) fn last_good(settings: &Settings, runtime: &Runtime, store: &Store) -> Option<RuleSet> {
     let sound = |saved: &&Saved| store.taken_back(&saved.set.hash).is_none() && store.on_trial(&saved.set.hash).is_none();
     store.history().iter().filter(sound).find_map(|saved| prove_kept(settings, runtime, store, &saved.set.hash).ok())
 }
 
-/// What the folder has, if that is another set than `live`.
+/// Proves the folder's set and returns its hash. Returns None if the folder has the set `live`.
 pub(crate) fn beside(settings: &Settings, runtime: &Runtime, store: &Store, live: &str) -> anyhow::Result<Option<String>> {
     let folder = settings.definition()?;
     if folder.hash() == live {
@@ -126,7 +127,7 @@ pub(crate) fn warn_of_pin(pin: Option<&str>, error: &anyhow::Error) {
     );
 }
 
-/// What the folder has, unless a trial has spoken against it.
+/// Proves the folder's set, unless it was rolled back by a trial.
 pub(crate) fn prove_folder(runtime: &Runtime, store: &Store, definition: Definition) -> anyhow::Result<RuleSet> {
     if let Some(TakenBack { hash, reason, .. }) = store.taken_back(&definition.hash()) {
         bail!("the set {hash} was taken back by its trial: {reason}; `weir rules deploy` tries it once more");

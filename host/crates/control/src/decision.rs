@@ -1,62 +1,62 @@
-//! Which set should run: the precedence of docs/rules.md as a function of what is there.
+//! The decision which set should run: the precedence of docs/rules.md as a pure function.
 //!
-//! Pure: what is there is found out by the loader, and by the bootstrap before there is one. `S` is a set that proves, `E` says
-//! why the folder's can't run.
+//! The facts for the decision come from the loader, or from the bootstrap before there is a loader. `S` is a set that was proven.
+//! `E` is the reason why the folder's set can't run.
 
 use weir_engine::protocol::Why;
 
-/// The set that an operator has gone back to.
+/// The set that an operator has pinned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pin<S> {
-    /// There is none, or it does not prove any more.
+    /// No set is pinned, or the pinned set can't be proven any more.
     None,
-    /// It is in force, and stands no trial.
+    /// The pinned set is in force, and is not on trial.
     Live,
-    /// It is another one; or it is in force, and its trial has to end.
+    /// The pinned set is not in force; or it is in force, and its trial has to end.
     Other(S),
 }
 
-/// What the folder and the configuration have.
+/// The set of the folder and the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Folder<S, E> {
-    /// It was changing while it was read.
+    /// The folder was changing while it was read.
     Unsettled,
-    /// The set in force.
+    /// The folder has the set in force.
     Live,
-    /// Another one.
+    /// The folder has another set.
     Other(S),
-    /// Nothing that can run: it can't be read, does not prove, or was rolled back.
+    /// The folder has no set that can run: it can't be read, can't be proven, or was rolled back.
     Nothing(E),
 }
 
 /// The set in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// There is none yet: the process begins.
+    /// No set is in force yet: the process begins.
     None,
     /// Nothing speaks against it.
     Good,
-    /// A trial speaks against it, of this process or of another one.
+    /// A trial speaks against the set, in this process or in another one.
     RolledBack,
 }
 
-/// What should be done.
+/// The decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision<S, E> {
-    /// Nothing before the folder has come to rest.
+    /// Do nothing until the folder has come to rest.
     Wait,
-    /// The set in force stays, for this reason.
+    /// Keep the set in force, for this reason.
     Keep(Why),
-    /// This set is activated, for this reason.
+    /// Activate this set, for this reason.
     Activate(S, Why),
-    /// The set in force stays as the last good one.
+    /// Refuse the folder's set. The set in force stays as the last good one.
     Refuse(E),
-    /// The last good one of the history is activated, if there is one: the latest that was not rolled back, is not on trial, and
-    /// proves.
+    /// Activate the last good set of the history, if there is one: the latest that was not rolled back, is not on trial, and can
+    /// be proven.
     FallBack(E),
 }
 
-/// Decides which set should run. The folder is asked only where no pin decides: to prove what it has takes time.
+/// Decides which set should run. The folder is only read if no pin decides, because proving its set takes time.
 pub(crate) fn decide<S, E>(pin: Pin<S>, folder: impl FnOnce() -> Folder<S, E>, live: Standing) -> Decision<S, E> {
     match pin {
         Pin::Live => return Decision::Keep(Why::Pinned),
@@ -77,7 +77,7 @@ mod tests {
     use super::Decision::{Activate, FallBack, Keep, Refuse, Wait};
     use super::*;
 
-    /// The table of docs/rules.md: the first row that holds wins.
+    /// Checks the table of docs/rules.md, in which the first row that holds decides.
     #[test]
     fn each_row_of_the_table_decides() {
         const ANY: [Standing; 3] = [Standing::None, Standing::Good, Standing::RolledBack];

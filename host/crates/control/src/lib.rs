@@ -1,7 +1,8 @@
-//! Which rules should run: the loader, what it keeps, and what operators ask of it.
+//! The choice of the rules that should run: the loader, its state folder, and the requests of operators.
 //!
-//! A thread of its own, the loader, reads, compiles, proves and prepares sets; the data loops activate a prepared one between
-//! two transactions. Whoever wants something of the loader has a [`Handle`]. It knows the engine, and the engine does not know it.
+//! The loader is a thread of its own that reads, compiles, proves and prepares sets. The data loops activate a prepared set
+//! between two transactions. Other parts of the process use the loader through a [`Handle`]. This crate knows the engine, and the
+//! engine does not know this crate.
 
 mod bootstrap;
 mod decision;
@@ -25,48 +26,48 @@ pub use settings::{Settings, Source};
 use store::Saved;
 pub use store::Store;
 
-/// What the loader says of itself. Only the loader changes it.
+/// The status of the loader. Only the loader changes it.
 pub type SharedStatus = Arc<Mutex<LoaderStatus>>;
 
-/// Changes what the loader says of itself. Keep `change` short.
+/// Changes the status of the loader. `change` must be short.
 pub fn update(status: &SharedStatus, change: impl FnOnce(&mut LoaderStatus)) {
     change(&mut status.lock().unwrap_or_else(PoisonError::into_inner));
 }
 
-/// A component that somebody hands in.
+/// A component that an operator hands in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// The rule that it is for: the name of the file without `.wasm`.
+    /// The rule that the component is for: the name of the file without `.wasm`.
     pub rule: String,
-    /// The component.
+    /// The bytes of the component.
     pub bytes: Vec<u8>,
 }
 
-/// What the loader can be asked for.
+/// A request to the loader.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
-    /// Prove the rules with these files in the place of the folder's, and make them live.
+    /// Prove the rules, with these files in place of the folder's, and make them live.
     Deploy { files: Vec<File>, dry_run: bool },
-    /// Go back to a set that was live before; without a hash, to the one before the present one.
+    /// Go back to a set that was live before. Without a hash, go back to the set before the present one.
     Rollback { hash: Option<String> },
     /// Follow the folder again.
     Resume,
-    /// Run the rules with these files beside the live ones.
+    /// Run the rules, with these files in place of the folder's, beside the live rules.
     Shadow { files: Vec<File> },
-    /// End that.
+    /// End the candidate that runs beside the live rules.
     EndShadow,
     /// Make the candidate live.
     Promote,
 }
 
-/// What the loader answers.
+/// The loader's answer to a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     Deployed(Deployed),
     Shadow(ShadowReport),
 }
 
-/// The loader, for whoever wants something of it. Clones are of the same.
+/// A handle on the loader, for requests and the status. Clones are handles on the same loader.
 #[derive(Clone, Debug)]
 pub struct Handle {
     requests: Sender<Asked>,
@@ -74,7 +75,7 @@ pub struct Handle {
     store: Store,
 }
 
-/// A request, and where the answer goes.
+/// A request, and the channel for its answer.
 #[derive(Debug)]
 pub struct Asked {
     pub request: Request,
@@ -82,31 +83,33 @@ pub struct Asked {
 }
 
 impl Handle {
-    /// A handle on a loader that takes the requests, renews `status` and writes to `store`.
+    /// Returns a handle on a loader that takes the requests from the returned receiver, renews `status` and writes to `store`.
     pub fn new(status: SharedStatus, store: Store) -> (Handle, Receiver<Asked>) {
         let (requests, asked) = mpsc::channel();
         (Handle { requests, status, store }, asked)
     }
 
-    /// Asks, and waits for the answer: as long as compiling takes, and until the data loop has taken a new set.
+    /// Sends a request and waits for the answer. That takes as long as compiling takes, and until the data loop has activated a
+    /// new set.
     ///
     /// # Errors
-    /// Why it was not done.
+    /// If the loader refuses the request, or has ended.
     pub fn ask(&self, request: Request) -> Result<Answer, Refusal> {
         let (answer, answered) = mpsc::channel();
-        // Where the loader has gone nobody takes the request, and nobody answers it.
+        // If the loader has gone, the request is dropped, and the wait for its answer ends.
         let _ = self.requests.send(Asked { request, answer });
         let message = "the loader of rules has ended: the process is stopping, or its log says why";
         answered.recv().unwrap_or_else(|_| Err(Refusal { at: weir_system::clock::now(), message: message.into() }))
     }
 
-    /// Returns what runs, which `snapshot` says, with what should, which the loader says. Does not wait.
+    /// Returns the status of the process: `snapshot` has the set in force, and the loader the set that should run. Does not wait.
     pub fn status(&self, snapshot: &Snapshot) -> Status {
         let loader = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Status::joined(snapshot, loader)
     }
 
-    /// What went live, the last first; `live` is in force. Reads the state folder, and does not wait for the loader.
+    /// Returns the sets that went live, the last one first. `live` is the hash of the set in force. Reads the state folder, and
+    /// does not wait for the loader.
     pub fn history(&self, live: &str) -> Vec<Entry> {
         let entry = |saved: Saved| Entry {
             live: saved.set.hash == live,
@@ -119,11 +122,11 @@ impl Handle {
         self.store.history().into_iter().map(entry).collect()
     }
 
-    /// Returns what is different between two sets that went live, each given by its hash or the beginning of that. Reads the state
-    /// folder, and does not wait for the loader.
+    /// Returns the differences between two sets that went live. Each set is given by its hash or the beginning of its hash. Reads
+    /// the state folder, and does not wait for the loader.
     ///
     /// # Errors
-    /// If there is none, or more than one.
+    /// If no set has such a hash, or more than one set has.
     pub fn diff(&self, a: &str, b: &str) -> anyhow::Result<Vec<Change>> {
         Ok(changes(&self.store.find(a)?.set, &self.store.find(b)?.set))
     }

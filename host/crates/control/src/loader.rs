@@ -1,16 +1,16 @@
-//! The loader: a thread that reads, compiles and proves sets of rules, and hands the data loop those that may run.
+//! The loader: a thread that reads, compiles and proves sets of rules, and hands sets that may run to the data loop.
 //!
-//! It alone decides which set should run, by the precedence of docs/rules.md:
+//! Only the loader decides which set should run, by the precedence of docs/rules.md:
 //!
-//! 1. the set that an operator has pinned, if it proves;
-//! 2. what the folder and the configuration have, if it proves and no trial has taken it back;
-//! 3. the last set that was live, was not taken back, and is not on trial.
+//! 1. the set that an operator has pinned, if it can be proven;
+//! 2. the set of the folder and the configuration, if it can be proven and was not rolled back by a trial;
+//! 3. the last set that was live, was not rolled back, and is not on trial.
 //!
-//! A trial outlives the process: where the folder's set was on trial, or has never been live, a process begins with the set from
-//! before, and the folder's takes its place at once, on trial.
+//! A trial outlives the process: if the folder's set was on trial, or has never been live, a process begins with the set from
+//! before. The folder's set takes its place at once, on trial.
 //!
-//! It decides anew whenever a file, the configuration or a decision in the state folder has changed. What is refused changes
-//! nothing but the status, which says so until it is resolved. The data loop never waits for it.
+//! The loader decides anew whenever a file, the configuration or a decision in the state folder has changed. A refusal changes
+//! nothing but the status, which shows the refusal until it is resolved. The data loop never waits for the loader.
 
 mod activation;
 mod commands;
@@ -42,11 +42,11 @@ use weir_wasm::definition::Definition;
 use weir_wasm::description::SetDescription;
 use weir_wasm::ruleset::RuleSet;
 
-/// How often files are looked at. A change is taken when it has been the same in two looks.
+/// The pause between two looks at the files. A change is taken once two looks have found the same.
 const LOOK: Duration = Duration::from_millis(150);
-/// How long the data loop may take to take a set before whoever asked is told that it will come later.
+/// The time that the data loop gets for activating a set, before the operator is told that the set goes live later.
 const TAKING: Duration = Duration::from_secs(20);
-/// How long a file that is being copied may rest before what is wrong with it is said again.
+/// The time for which a file that is being copied may rest before its error is reported again.
 const COPYING: Duration = Duration::from_secs(5);
 
 /// Reads, proves and hands over sets of rules.
@@ -57,27 +57,27 @@ pub struct Loader {
     store: Store,
     status: SharedStatus,
     live: Live,
-    /// What ran before, for as long as a trial may bring it back.
+    /// The set that ran before, for as long as a trial may bring it back.
     before: Option<Live>,
-    /// What the set on trial has replaced while that was on trial itself.
+    /// The set that the set on trial has replaced, if that set was on trial itself.
     replaced: Option<Live>,
-    /// Handed over, and not taken yet: the data loop waits for Kafka.
+    /// The set that was handed over but is not live yet, because the data loop waits for Kafka.
     pending: Option<Pending>,
-    /// How long the data loop may take; none while there is no data loop.
+    /// The time that the data loop gets for activating a set. Zero while there is no data loop.
     patience: Duration,
-    /// None of the decisions: they can't be read.
+    /// Watches the files and the decisions. The decisions are None if they can't be read.
     watch: Watch<Option<Decisions>>,
-    /// When the folder's rules were refused last.
+    /// The time at which the folder's rules were refused last.
     refused: Option<Instant>,
     candidate: Option<(Candidate, Vec<File>)>,
-    /// What the first set usually does, if the folder's has to stand its trial against it anew.
+    /// The baseline of the first set, if the folder's set has to stand its trial against it anew.
     again: Option<TrackRecord>,
-    /// The pin that the log calls unusable already.
+    /// The pin about which the log has already said that it can't be used.
     unusable: Option<String>,
     loops: Loops,
 }
 
-/// A set, and why it runs.
+/// A set, and the reason why it runs.
 struct Live {
     definition: Definition,
     set: Arc<SetDescription>,
@@ -85,7 +85,7 @@ struct Live {
 }
 
 impl Loader {
-    /// A loader for a process that begins with `first`, and reads its configuration again from `source`.
+    /// Returns a loader for a process that begins with `first`. The loader reads its configuration again from `source`.
     pub fn new(settings: Settings, source: Box<dyn Source>, runtime: Runtime, store: Store, first: &Bootstrap) -> Loader {
         let live = Live::of(&first.rules, first.why);
         let status = SharedStatus::default();
@@ -115,16 +115,16 @@ impl Loader {
         }
     }
 
-    /// Starts its thread. Sets go to the data loops `loops`.
+    /// Starts the thread of the loader, which hands sets to the data loops `loops`.
     ///
     /// # Errors
-    /// If that can't be started.
+    /// If the thread can't be started.
     pub fn start(mut self, loops: Loops) -> anyhow::Result<Handle> {
         let (handle, asked) = Handle::new(self.status.clone(), self.store.clone());
         self.loops = loops;
         self.save(&self.live);
         if self.again.is_some() {
-            // Nobody takes it yet. It is there before the first message, which it judges.
+            // The data loops do not run yet, so waiting for them is useless. They find the set before they read the first record.
             let patience = std::mem::take(&mut self.patience);
             self.review();
             self.patience = patience;
@@ -134,7 +134,7 @@ impl Loader {
         Ok(handle)
     }
 
-    /// Until nobody has a handle any more.
+    /// Answers requests and looks for changes, until no handle is left.
     fn run(mut self, asked: &Receiver<Asked>) {
         let _alarm = Alarm(self.status.clone());
         let mut looked = Instant::now();
@@ -145,7 +145,7 @@ impl Loader {
                     if let Err(refusal) = &answered {
                         tracing::warn!("refused: {}", refusal.message);
                     }
-                    // Whoever asked may have gone.
+                    // The caller may have gone.
                     let _ = answer.send(answered);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -158,7 +158,7 @@ impl Loader {
         }
     }
 
-    /// Looks after what may have changed by itself.
+    /// Looks for events of the data loops, and for changes of the files and decisions.
     fn look(&mut self) {
         self.listen();
         if let Some((candidate, _)) = &self.candidate {
@@ -174,7 +174,7 @@ impl Loader {
         }
     }
 
-    /// Decides which set should run. What is refused stands in the status.
+    /// Decides which set should run, and puts a refusal into the status.
     fn review(&mut self) {
         if let Err(error) = self.follow() {
             let refusal = refusal(&error);
@@ -184,7 +184,7 @@ impl Loader {
                 && self.refused.is_some_and(|refused| refused.elapsed() < COPYING);
             self.refused = Some(Instant::now());
             if known {
-                return; // It stands in the status until it is resolved; saying it again helps nobody.
+                return; // The refusal stands in the status until it is resolved. Repeating it is of no use.
             }
             if !is_copied {
                 self.count_refused();
@@ -198,7 +198,7 @@ impl Loader {
         }
     }
 
-    /// Has the set run that should. An error says why the folder's does not.
+    /// Makes the set run that should run. Returns as an error the reason why the folder's set does not run.
     fn follow(&mut self) -> anyhow::Result<()> {
         let began = Instant::now();
         let pin = self.look_at_pin()?;
@@ -222,19 +222,19 @@ impl Loader {
         }
     }
 
-    /// Finds out whether a set is pinned, and whether it can run.
+    /// Returns whether a set is pinned, and whether it can run.
     fn look_at_pin(&mut self) -> anyhow::Result<Pin<RuleSet>> {
         let Some(pin) = self.store.pin()? else {
             self.unusable = None;
             return Ok(Pin::None);
         };
-        // One that is still on trial would be rolled back by it, pinned or not.
+        // A pinned set that is still on trial could be rolled back by the trial, so its trial has to end.
         if pin == self.live.set.hash && self.before.is_none() {
             self.unusable = None;
             return Ok(Pin::Live);
         }
         match prove_kept(&self.settings, &self.runtime, &self.store, &pin) {
-            // Another process on this folder went back.
+            // Another process that shares the state folder has pinned this set.
             Ok(rules) => Ok(Pin::Other(rules)),
             Err(error) => {
                 if self.unusable.as_ref() != Some(&pin) {
@@ -246,12 +246,12 @@ impl Loader {
         }
     }
 
-    /// Finds out what the folder and the configuration have, and whether that can run.
+    /// Returns the set of the folder and the configuration, or the reason why it can't run.
     fn look_at_folder(&mut self) -> Folder<RuleSet, anyhow::Error> {
         let files = self.files();
         let definition = self.reload().and_then(|()| self.settings.definition());
         if !self.watch.still(files.into_iter()) {
-            return Folder::Unsettled; // Some of what was read may be older than the rest. The next looks see it.
+            return Folder::Unsettled; // Some files that were read may be older than the others. The next looks see the change.
         }
         let is_live = |definition: &Definition| definition.hash() == self.live.set.hash && !self.is_rolled_back();
         match definition {
@@ -264,12 +264,13 @@ impl Loader {
         }
     }
 
-    /// Returns whether a trial speaks against the set in force: one of another process, where it still runs.
+    /// Returns whether a trial speaks against the set in force. If it does, the trial was one of another process, and the set
+    /// still runs in this one.
     fn is_rolled_back(&self) -> bool {
         self.store.taken_back(&self.live.set.hash).is_some()
     }
 
-    /// The set in force is what the folder has.
+    /// Notes that the folder has the set in force.
     fn keep_folder(&mut self) {
         let mut news = std::mem::replace(&mut self.live.why, Why::Folder) != Why::Folder;
         update(&self.status, |status| {
@@ -281,19 +282,19 @@ impl Loader {
         }
     }
 
-    /// The set in force stays, though the folder has another one, which can't run.
+    /// Notes that the set in force stays, although the folder has another one, which can't run.
     fn keep_last_good(&mut self) {
         self.live.why = Why::LastGood;
         update(&self.status, |status| status.why = Why::LastGood);
     }
 
-    /// Goes on with the last good set.
+    /// Activates the last good set.
     fn fall_back(&mut self, began: Instant) -> anyhow::Result<()> {
         let rules = last_good(&self.settings, &self.runtime, &self.store).context("there is no other set to go on with")?;
         self.go_live(&rules, Cause::Found(Why::LastGood), began).map(drop)
     }
 
-    /// Sees what waits in the folder while a set is pinned. An error says why that could not run.
+    /// Checks which set waits in the folder while a set is pinned. Returns as an error the reason why it could not run.
     fn look_beside(&mut self) -> anyhow::Result<()> {
         self.live.why = Why::Pinned;
         let folder = self.reload().and_then(|()| beside(&self.settings, &self.runtime, &self.store, &self.live.set.hash));
@@ -317,7 +318,7 @@ impl Loader {
         failed
     }
 
-    /// Reads the configuration again. Only what is said of rules, trials and shadows is taken. What else has changed is told.
+    /// Reads the configuration again. Takes only the settings of rules, trials and shadows. Other changes are reported.
     fn reload(&mut self) -> anyhow::Result<()> {
         let (Settings { pipeline, folder, trial, shadow_share, .. }, pending) = self.source.read()?;
         self.tell_pending(pending);
@@ -341,14 +342,14 @@ impl Loader {
         update(&self.status, |status| status.refused += 1);
     }
 
-    /// What is looked at: the rules' files, and the configuration.
+    /// Returns the files that are watched: those of the rules, and the configuration.
     fn files(&self) -> Vec<PathBuf> {
         let rules = self.settings.pipeline.iter().map(|rule| rule.file.clone());
         rules.chain(self.source.file()).collect()
     }
 }
 
-/// Says so where the loader fails: messages flow on, and nobody would miss it until the next swap.
+/// Reports a panic of the loader. Otherwise it would go unnoticed until the next swap, because records flow on.
 struct Alarm(SharedStatus);
 
 impl Drop for Alarm {

@@ -1,4 +1,4 @@
-//! What operators are told about sets of rules and their swaps: the words of the admin interface and of `weir rules`.
+//! The reports to operators about sets of rules and their swaps: the words of the admin interface and of `weir rules`.
 //!
 //! Plain data that goes through JSON and back. Times are milliseconds since the epoch; hashes are those of the header
 //! `weir-ruleset`.
@@ -9,61 +9,62 @@ use serde::{Deserialize, Serialize};
 use weir_engine::snapshot::Snapshot;
 use weir_system::clock::now;
 
-// Parts of what is told that others define.
+// Parts of the reports that other modules define.
 pub use weir_engine::protocol::Why;
 pub use weir_engine::shadow::{Difference, ShadowReport};
 pub use weir_engine::trial::TrialReport;
 pub use weir_wasm::description::{Change, RuleDescription, SetDescription};
 
-/// Which set runs, why, and what stands in the way of another one.
+/// The set that runs, the reason why, and the obstacles to another set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// The set in force.
     pub live: SetDescription,
-    /// Why it is this one.
+    /// The reason why this set is in force.
     pub why: Why,
-    /// Since when.
+    /// The time since which the set is in force.
     pub since: i64,
-    /// The set that the folder and the configuration have, if it is another one and proves.
+    /// The hash of the set in the folder and the configuration, if it is another one and can be proven.
     pub folder: Option<String>,
-    /// What was refused last, until something takes its place.
+    /// The last refusal, until it is resolved.
     pub refusal: Option<Refusal>,
-    /// Why something of this would be lost with the process: the set in force, its trial, or a verdict could not be written down.
+    /// The reason why a part of the status would be lost with the process: the set in force, its trial, or a verdict could not be
+    /// written.
     #[serde(default)]
     pub unkept: Option<String>,
     /// The trial of the set in force, while it lasts.
     pub trial: Option<TrialReport>,
-    /// The set that was taken back last, until another one is tried.
+    /// The set that was rolled back last, until another one is tried.
     pub taken_back: Option<TakenBack>,
     /// The candidate that runs beside the live rules.
     pub shadow: Option<ShadowReport>,
-    /// How often something happened since the start of the process.
+    /// The numbers of swaps since the start of the process.
     pub swaps: Swaps,
-    /// Keys of the configuration that have changed, and that only a restart takes.
+    /// The keys of the configuration that have changed but take effect only with a restart.
     #[serde(default)]
     pub pending: Vec<String>,
 }
 
-/// What the loader says: which set should run, why, and what stands in the way of another one.
+/// The loader's view: the set that should run, the reason why, and the obstacles to another set.
 #[derive(Clone, Debug, Default)]
 pub struct LoaderStatus {
-    /// The hash of the set that it takes to be in force.
+    /// The hash of the set that, as far as the loader knows, is in force.
     pub live: String,
-    /// Why it is this one.
+    /// The reason why this set is in force.
     pub why: Why,
     pub folder: Option<String>,
     pub refusal: Option<Refusal>,
     pub unkept: Option<String>,
     pub taken_back: Option<TakenBack>,
     pub shadow: Option<ShadowReport>,
-    /// Sets that were refused.
+    /// The number of sets that were refused.
     pub refused: u64,
     pub pending: Vec<String>,
 }
 
 impl Status {
-    /// Joins what runs with what should. The data loop knows first which set that is: the loader may be compiling while a set is
-    /// rolled back.
+    /// Joins the data loop's view of the set in force with the loader's view. The data loop is ahead of the loader: the loader
+    /// may be compiling while a set is rolled back.
     pub fn joined(snapshot: &Snapshot, loader: LoaderStatus) -> Status {
         let is_known = loader.live == snapshot.live.hash;
         let LoaderStatus { why, folder, refusal, unkept, taken_back, shadow, refused, pending, .. } = loader;
@@ -83,18 +84,18 @@ impl Status {
     }
 }
 
-/// How often something happened.
+/// The numbers of swaps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Swaps {
-    /// Sets that went live after the first one, those taken back to included.
+    /// The sets that went live after the first one, including those that came back when another set was rolled back.
     pub live: u64,
-    /// Sets that were refused: the folder's, also at the start, and those of commands.
+    /// The sets that were refused: the folder's, also at the start, and those of commands.
     pub refused: u64,
-    /// Sets that were taken back by their trial.
+    /// The sets that were rolled back by their trial.
     pub taken_back: u64,
 }
 
-/// Why something was not done. Nothing has changed then.
+/// The reason why a request or a change was refused. Nothing has changed then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     pub at: i64,
@@ -103,29 +104,29 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Returns that something is not done now, for the reason `error`.
+    /// Returns a refusal at the present time, for the reason `error`.
     pub fn of(error: &anyhow::Error) -> Refusal {
         Refusal { at: now(), message: format!("{error:#}") }
     }
 }
 
-/// That a set went live, or would.
+/// The answer to a deployment: the set went live, or would go live.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Deployed {
-    /// False for a dry run, and while it waits.
+    /// True if the set is live: not for a dry run, and not while the set is `waiting`.
     pub live: bool,
-    /// It is proven and handed over, and goes live as soon as the data loop has Kafka's answer.
+    /// True if the set is proven and handed over, and goes live as soon as Kafka answers the data loop.
     #[serde(default)]
     pub waiting: bool,
-    /// The set before.
+    /// The hash of the set before.
     pub old: String,
-    /// The set now.
+    /// The hash of the new set.
     pub new: String,
-    /// By partition, the first offset that the new set judges.
+    /// By partition, the first offset that the new set processes.
     pub from: BTreeMap<i32, i64>,
-    /// What is different.
+    /// The differences between the two sets.
     pub changes: Vec<Change>,
-    /// From the request until it was live, milliseconds.
+    /// The time from the request until the set was live, in milliseconds.
     pub took: u64,
 }
 
@@ -133,27 +134,27 @@ pub struct Deployed {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     pub hash: String,
-    /// When it went live, the last time.
+    /// The time at which the set went live last.
     pub at: i64,
     pub why: Why,
-    /// Names and versions, in the order of the pipeline.
+    /// The names and versions of the rules, in the order of the pipeline.
     pub rules: Vec<String>,
-    /// It is in force.
+    /// True if the set is in force.
     pub live: bool,
-    /// What its trial found, if it was taken back.
+    /// The reason that its trial gave, if the set was rolled back.
     pub taken_back: Option<String>,
 }
 
-/// A set that its trial took back.
+/// A set that was rolled back by its trial.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TakenBack {
     pub hash: String,
     pub at: i64,
-    /// Which bound was passed, and by how much.
+    /// The bound that was exceeded, and by how much.
     pub reason: String,
-    /// Some of the messages that spoke against it: where they are, the rule, the reason and its details.
+    /// Some of the records that spoke against the set: their positions, the rule, the reason and its detail.
     pub evidence: Vec<String>,
-    /// The set that came back.
+    /// The hash of the set that came back.
     #[serde(default)]
     pub back: Option<String>,
 }

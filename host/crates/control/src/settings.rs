@@ -1,4 +1,4 @@
-//! What the loader is told, and where it reads that again while the process runs.
+//! The settings of the loader, and the source from which it reads them again while the process runs.
 
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -7,24 +7,24 @@ use weir_engine::TrialBounds;
 use weir_wasm::definition::Definition;
 use weir_wasm::rule::Rule;
 
-/// Which rules should run, and how they are swapped.
+/// The rules that should run, and the settings for swapping them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// The rules in their order. `rules.pipeline`, `[rule.NAME]`
     pub pipeline: Vec<Rule>,
-    /// Where `NAME.wasm` is looked for, and put by `weir rules deploy`. `rules.folder`
+    /// The folder in which `NAME.wasm` is looked for, and into which `weir rules deploy` puts it. `rules.folder`
     pub folder: PathBuf,
-    /// The member whose values are counted. `counts.member`
+    /// The field whose values are counted. `counts.member`
     pub counted: String,
-    /// Look after changes of the rules' files and configuration. `rules.watch`
+    /// Whether the loader watches the rules' files and the configuration for changes. `rules.watch`
     pub watch: bool,
-    /// Where sets that went live are kept. None: a folder of this user's, by the name of the group. `rules.state`
+    /// The folder that keeps the sets that went live. None: a folder of this user with the name of the group. `rules.state`
     pub state: Option<PathBuf>,
-    /// How many of them. `rules.history`
+    /// The number of sets that are kept. `rules.history`
     pub history: usize,
-    /// `[trial]`
+    /// The length and the bounds of a trial. `[trial]`
     pub trial: TrialBounds,
-    /// Share of a core's time that a candidate may take, 0 to 1. `shadow.share`
+    /// The share of a core's time that a candidate may take, 0 to 1. `shadow.share`
     pub shadow_share: f64,
 }
 
@@ -32,20 +32,20 @@ impl Settings {
     /// Reads the files of the rules.
     ///
     /// # Errors
-    /// If one can't be read, or is too large. The message names it and the remedy.
+    /// If a file can't be read, or is too large. The message names the file and the remedy.
     pub fn definition(&self) -> anyhow::Result<Definition> {
         Definition::read(&self.pipeline, &self.folder, &self.counted)
     }
 }
 
-/// Where the settings are read again.
+/// The source from which the settings are read again.
 pub trait Source: Debug + Send {
-    /// Returns the file that they are in, if there is one.
+    /// Returns the file that contains the settings, if there is one.
     fn file(&self) -> Option<PathBuf>;
 
-    /// Reads what is written now. Returns it with the keys that have changed and that only a restart takes.
+    /// Reads the settings as they are now. Also returns the keys that have changed but take effect only with a restart.
     ///
     /// # Errors
-    /// If it is not valid, or was lost.
+    /// If the settings are not valid, or can't be found any more.
     fn read(&mut self) -> anyhow::Result<(Settings, Vec<String>)>;
 }

@@ -1,15 +1,15 @@
-//! The state folder: every set that went live or is about to, and what operators and trials have decided since.
+//! The state folder: every set that went live or is about to go live, and the later decisions of operators and trials.
 //!
 //! ```text
-//! components/SHA-256.wasm     the components, by their contents
-//! sets/HASH.json              what a set is made of, whether it has been live, and when it went live last
-//! pin                         the set that an operator went back to
-//! taken-back/HASH.json        what a trial found against a set
-//! on-trial/HASH.json          that a set has not passed its trial yet
+//! components/SHA-256.wasm     the components, named by the digest of their bytes
+//! sets/HASH.json              the description of a set, whether it has been live, and when it went live last
+//! pin                         the hash of the set that an operator has pinned
+//! taken-back/HASH.json        the verdict of a failed trial
+//! on-trial/HASH.json          the trial of a set that has not passed it yet
 //! ```
 //!
-//! Each file is put in place whole, so a crash leaves the old or the new one. Several processes of one host may share the
-//! folder: a pin and a verdict are then for all of them. What it is worth is for the loader to say.
+//! Each file is put in place whole, so a crash leaves the old or the new file. Several processes of one host may share the
+//! folder: a pin and a verdict are then for all of them. The loader decides what follows from the content of the folder.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -30,11 +30,12 @@ use weir_wasm::description::SetDescription;
 use weir_wasm::hex;
 use weir_wasm::rule::Rule;
 
-/// How old a component must be before it is thrown away that no set has: another process may be about to write the set.
+/// The age at which a component is removed that belongs to no set. A younger one may belong to a set that another process is
+/// about to write.
 const SETTLED: Duration = Duration::from_secs(3_600);
-/// The folders in the folder.
+/// The subfolders of the state folder.
 const PARTS: [&str; 4] = ["components", "sets", "taken-back", "on-trial"];
-/// Fewest digits by which a set may be named.
+/// The fewest digits of a hash by which an operator may name a set.
 const FEWEST_DIGITS: usize = 4;
 
 /// The state folder.
@@ -44,37 +45,38 @@ pub struct Store {
     keep: usize,
 }
 
-/// A set that went live, or is about to.
+/// A set that went live, or is about to go live.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Saved {
     pub set: SetDescription,
-    /// When it went live, the last time: milliseconds since the epoch.
+    /// The time at which the set went live last, in milliseconds since the epoch.
     pub at: i64,
     pub why: Why,
-    /// Whether it has been live. A process may end before that.
+    /// True if the set has been live. A process may end before its set goes live.
     #[serde(default = "has_been_live")]
     pub live: bool,
 }
 
-/// What is not said where a version that did not tell the two apart has written it.
+/// Returns the value for a file of an older version, which did not have this field.
 fn has_been_live() -> bool {
     true
 }
 
-/// What operators and trials have decided.
+/// The decisions of operators and trials.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decisions {
-    /// The set that an operator went back to.
+    /// The set that an operator has pinned.
     pub pin: Option<String>,
-    /// The sets that their trials took back.
+    /// The sets that were rolled back by their trials.
     pub taken_back: BTreeSet<String>,
 }
 
 impl Store {
-    /// The folder `state`, made if it is missing, which keeps `history` sets; by default one of this user's by the name of `group`.
+    /// Opens the folder `state`, in which `history` sets are kept, and creates it if it is missing. The default is a folder of
+    /// this user with a name derived from `group`.
     ///
     /// # Errors
-    /// If there is no such folder, or it can't be made or written to. The message names it and the key.
+    /// If there is no such folder, or it can't be created or written to. The message names the folder and the key.
     pub fn open(state: Option<&Path>, history: usize, group: &str) -> anyhow::Result<Store> {
         let folder = match state {
             Some(folder) => folder.to_owned(),
@@ -94,20 +96,20 @@ impl Store {
         Ok(store)
     }
 
-    /// Makes what is missing of the folder, closes it to others, and sees whether it can be written to.
+    /// Creates the missing parts of the folder, closes the folder to other users, and checks that it can be written to.
     fn make(&self) -> io::Result<()> {
         folder::make_closed(&self.folder)?;
         PARTS.iter().try_for_each(|part| folder::make_closed(&self.folder.join(part)))?;
         let probe = self.folder.join("probe");
         files::replace_private(&probe, b"")?;
-        // Another process may start at the same time, and be the one that removes it.
+        // Another process that starts at the same time may have removed the file already.
         remove(&probe)
     }
 
-    /// Keeps a set that goes live. The oldest ones beyond the bound go, but none of `needed`.
+    /// Keeps a set that goes live. Removes the oldest sets beyond the bound, but none of `needed`.
     ///
     /// # Errors
-    /// If it can't be written.
+    /// If a file can't be written.
     pub fn save(&self, definition: &Definition, saved: &Saved, needed: &[&str]) -> anyhow::Result<()> {
         for rule in &definition.rules {
             let file = self.component(&hex(&rule.digest));
@@ -120,28 +122,28 @@ impl Store {
         Ok(())
     }
 
-    /// What is kept of a set, by its hash.
+    /// Returns the file about a set, by the hash of the set.
     pub fn saved(&self, hash: &str) -> Option<Saved> {
         self.read(&self.set(hash)).ok().flatten()
     }
 
-    /// Takes back that a set was kept, where it has not gone live after all: `earlier` is what was kept of it before.
+    /// Undoes `save` for a set that has not gone live after all. `earlier` is what was kept of the set before.
     pub fn unsave(&self, hash: &str, earlier: Option<&Saved>) {
-        // It was written a moment ago, and what is there is no worse than nothing.
+        // An error is ignored: the same file could be written a moment ago, and the file that stays does no harm.
         let _ = match earlier {
             Some(saved) => self.write(&self.set(hash), saved),
             None => fs::remove_file(self.set(hash)).map_err(Into::into),
         };
     }
 
-    /// The sets that went live, the last first. Those that can't be read are left out.
+    /// Returns the sets that went live, the last one first. Sets that can't be read are left out.
     pub fn history(&self) -> Vec<Saved> {
         let mut history = self.kept();
         history.retain(|saved| saved.live);
         history
     }
 
-    /// The same, with those that were about to.
+    /// Returns the sets that went live or were about to go live, the last one first.
     fn kept(&self) -> Vec<Saved> {
         let saved = |hash: &String| self.read(&self.set(hash)).ok()?.filter(|saved: &Saved| saved.set.hash == *hash);
         let mut kept: Vec<Saved> = self.names("sets").iter().filter_map(saved).collect();
@@ -149,15 +151,15 @@ impl Store {
         kept
     }
 
-    /// Whether a set has been live, as far back as the history goes.
+    /// Returns whether a set has been live, as far back as the history goes.
     pub fn knows(&self, hash: &str) -> bool {
         self.saved(hash).is_some_and(|saved| saved.live)
     }
 
-    /// The set whose hash begins with `hash`.
+    /// Returns the set whose hash begins with `hash`.
     ///
     /// # Errors
-    /// If there is none, or more than one.
+    /// If there is no such set, or more than one.
     pub fn find(&self, hash: &str) -> anyhow::Result<Saved> {
         ensure!(hash.len() >= FEWEST_DIGITS, "give at least {FEWEST_DIGITS} digits of a hash; `weir rules history` lists them");
         let mut found = self.history();
@@ -166,10 +168,10 @@ impl Store {
         found.pop().with_context(|| format!("no set that went live begins with {hash:?}; `weir rules history` lists them"))
     }
 
-    /// What a set was made of.
+    /// Returns the definition of a set, from the kept components.
     ///
     /// # Errors
-    /// If a component is missing, or if something is not what was written.
+    /// If a component is missing, or if a file is not what was written.
     pub fn definition(&self, set: &SetDescription, counted: &str) -> anyhow::Result<Definition> {
         let rules = set.rules.iter().map(|rule| {
             let file = self.component(&rule.digest);
@@ -185,10 +187,10 @@ impl Store {
         Ok(definition)
     }
 
-    /// The set that an operator went back to.
+    /// Returns the hash of the set that an operator has pinned, if there is one.
     ///
     /// # Errors
-    /// If that can't be read: nobody knows then whether there is one.
+    /// If the pin can't be read, so that it is not known whether a set is pinned.
     pub fn pin(&self) -> anyhow::Result<Option<String>> {
         let file = self.folder.join("pin");
         match fs::read(&file) {
@@ -200,10 +202,10 @@ impl Store {
         }
     }
 
-    /// Goes back to a set, or follows the folder again.
+    /// Pins a set, or removes the pin, so that the folder is followed again.
     ///
     /// # Errors
-    /// If it can't be written or removed.
+    /// If the pin can't be written or removed.
     pub fn set_pin(&self, hash: Option<&str>) -> anyhow::Result<()> {
         let pin = self.folder.join("pin");
         match hash {
@@ -214,7 +216,7 @@ impl Store {
         }
     }
 
-    /// What a trial found against a set. A verdict that can't be read is one all the same.
+    /// Returns the verdict of the failed trial of a set, if there is one. A verdict that can't be read counts as a verdict, too.
     pub fn taken_back(&self, hash: &str) -> Option<TakenBack> {
         let unreadable = |error: anyhow::Error| {
             let reason = format!("why it was can't be read any more: {error:#}");
@@ -223,55 +225,55 @@ impl Store {
         self.read(&self.verdict(hash)).unwrap_or_else(unreadable)
     }
 
-    /// Keeps that.
+    /// Persists the verdict of a failed trial.
     ///
     /// # Errors
-    /// If it can't be written.
+    /// If the verdict can't be written.
     pub fn take_back(&self, verdict: &TakenBack) -> anyhow::Result<()> {
         self.write(&self.verdict(&verdict.hash), verdict)
     }
 
-    /// Gives a set another chance.
+    /// Removes the verdict on a set, so that the set may be tried again.
     pub fn pardon(&self, hash: &str) {
-        // It is gone, or it was never there.
+        // An error is ignored: mostly there is no verdict to remove.
         let _ = fs::remove_file(self.verdict(hash));
     }
 
-    /// The trial of a set that has not passed it yet, in this process or in an earlier one. One that can't be read is one all the
-    /// same, against nobody knows what.
+    /// Returns the trial of a set that has not passed it yet, in this process or in an earlier one. A trial that can't be read
+    /// counts as a trial, too, without a known set before and without a baseline.
     pub fn on_trial(&self, hash: &str) -> Option<OnTrial> {
         self.read(&self.mark(hash)).unwrap_or_else(|_| Some(OnTrial::default()))
     }
 
-    /// Keeps that, so that a restart does not end the trial.
+    /// Persists the trial of a set, so that a restart does not end the trial.
     ///
     /// # Errors
-    /// If it can't be written.
+    /// If the trial can't be written.
     pub fn put_on_trial(&self, hash: &str, trial: &OnTrial) -> anyhow::Result<()> {
         self.write(&self.mark(hash), trial)
     }
 
-    /// The trial is over.
+    /// Removes the trial of a set: the trial is over.
     pub fn end_trial(&self, hash: &str) {
-        // It is gone, or it was never there.
+        // An error is ignored: mostly there is no trial to remove.
         let _ = fs::remove_file(self.mark(hash));
     }
 
-    /// Changes whenever an operator or a trial decides something, in this process or in another one.
+    /// Returns the decisions of operators and trials. They change whenever one is made, in this process or in another one.
     ///
     /// # Errors
-    /// If they can't be read.
+    /// If the pin can't be read.
     pub fn decisions(&self) -> anyhow::Result<Decisions> {
         Ok(Decisions { pin: self.pin()?, taken_back: self.names("taken-back") })
     }
 
-    /// Throws away what is too much.
+    /// Removes the oldest sets beyond the bound, and the components that belong to no set.
     fn forget(&self, needed: &[&str]) {
         let all = self.kept();
         let (kept, old): (Vec<(usize, &Saved)>, Vec<_>) =
             all.iter().enumerate().partition(|(age, saved)| *age < self.keep || needed.contains(&saved.set.hash.as_str()));
         for (_, saved) in old {
-            let _ = fs::remove_file(self.set(&saved.set.hash)); // It is tried again with the next set.
+            let _ = fs::remove_file(self.set(&saved.set.hash)); // A failure is harmless: the next set tries it again.
             self.pardon(&saved.set.hash);
             self.end_trial(&saved.set.hash);
         }
@@ -285,7 +287,7 @@ impl Store {
         }
     }
 
-    /// The files of a part of the folder, without their extensions.
+    /// Returns the names of the files in a part of the folder, without their extensions.
     fn names(&self, part: &str) -> BTreeSet<String> {
         let entries = fs::read_dir(self.folder.join(part)).into_iter().flatten().flatten();
         let whole = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "json" || extension == "wasm");
@@ -309,7 +311,7 @@ impl Store {
         self.folder.join("taken-back").join(format!("{hash}.json"))
     }
 
-    /// None if there is no such file.
+    /// Returns the content of a file. Returns None if there is no such file.
     fn read<T: DeserializeOwned>(&self, file: &Path) -> anyhow::Result<Option<T>> {
         let read = match fs::read(file) {
             Ok(text) => serde_json::from_slice(&text).map(Some).map_err(anyhow::Error::from),
@@ -325,12 +327,13 @@ impl Store {
     }
 }
 
-/// Removes a file that may be gone already.
+/// Removes a file that may have been removed already.
 fn remove(file: &Path) -> io::Result<()> {
     fs::remove_file(file).or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
-/// The name of a group, as that of a folder. Where it had to be changed some digits of its hash tell it from those alike.
+/// Returns the name of the folder for a group. Characters that are not plain are replaced; then some digits of the group's hash
+/// distinguish the name from similar ones.
 fn folder_name(group: &str) -> String {
     let plain = |next: char| next.is_ascii_alphanumeric() || matches!(next, '-' | '_');
     let name: String = group.chars().map(|next| if plain(next) { next } else { '_' }).collect();
@@ -482,7 +485,7 @@ mod tests {
     fn a_number_is_read_as_it_was_written() {
         let folder = tempfile::tempdir().unwrap();
         let (store, mut set) = (store(folder.path(), 5), definition(b"wasm"));
-        // One that a hasty reader takes for its neighbour.
+        // Numbers that an imprecise parser reads as their neighbours.
         set.rules[0].config.config = serde_json::json!({"bound": 1.0715086071862673e301, "other": 0.11234567890000001});
         store.save(&set, &saved(&set, 1), &[]).unwrap();
         let found = store.find(&set.hash()).unwrap();

@@ -1,26 +1,26 @@
-//! Whether files have changed, by looking: that works on bind mounts and network folders too, where no event arrives.
+//! Detects changes of files by polling them. Polling also works on bind mounts and network folders, where no event arrives.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-/// What a file looks like from outside: size, inode, and the times of its last change of contents and of anything, with their
-/// nanoseconds. None where it is missing.
+/// The metadata of a file: its size, its inode, and the times of its last change of contents and of its last change of any kind,
+/// as seconds and nanoseconds. None if the file is missing.
 type Look = Option<(u64, u64, (i64, i64), (i64, i64))>;
 
-/// Looks at files, and waits until what changes has come to rest.
+/// A watch over files. It waits until files that change have come to rest.
 #[derive(Debug, Default)]
 pub struct Watch<T> {
     settled: Option<(BTreeMap<PathBuf, Look>, T)>,
     seen: Option<(BTreeMap<PathBuf, Look>, T)>,
-    /// The files as they were when they were refused last.
+    /// The files as they were at the last refusal.
     refused: Option<BTreeMap<PathBuf, Look>>,
 }
 
 impl<T: PartialEq> Watch<T> {
-    /// Whether `files`, or `others`, are not what they were, and have not changed since the look before. Several files that
-    /// change together are one change then, and one that is being written is waited for.
+    /// Returns whether `files`, or `others`, have changed, and have stayed the same since the look before. Several files that
+    /// change together are therefore one change, and a file that is still being written is waited for.
     pub fn look(&mut self, files: impl Iterator<Item = PathBuf>, others: T) -> bool {
         let now = Some((looks(files), others));
         if now == self.settled {
@@ -35,8 +35,8 @@ impl<T: PartialEq> Watch<T> {
         true
     }
 
-    /// Whether `files`, which are refused, differ from those that were refused before by nothing but that some have grown: a copy
-    /// that is under way.
+    /// Returns whether `files`, which are refused now, differ from the files of the last refusal only in that some have grown.
+    /// That means that a file is still being copied.
     pub fn have_only_grown(&mut self, files: impl Iterator<Item = PathBuf>) -> bool {
         let now = looks(files);
         let before = self.refused.replace(now.clone()).unwrap_or_default();
@@ -48,14 +48,14 @@ impl<T: PartialEq> Watch<T> {
         !changed.is_empty() && changed.iter().all(has_grown)
     }
 
-    /// Takes a change of the others as known, and no more than that: what somebody else changes meanwhile stays news.
+    /// Applies our own change to the last seen state of the others, so that `look` reports only changes by other processes.
     pub fn amend(&mut self, change: impl FnOnce(&mut T)) {
         if let Some((_, known)) = &mut self.settled {
             change(known);
         }
     }
 
-    /// Whether `files` are as they were when their last change was told. Where nobody looks, they are.
+    /// Returns whether `files` are still as they were when `look` last reported a change. True if it has never reported one.
     pub fn still(&self, files: impl Iterator<Item = PathBuf>) -> bool {
         self.settled.as_ref().is_none_or(|(known, _)| *known == looks(files))
     }

@@ -1,17 +1,17 @@
-//! Packed columns: one member of every row of a batch, as the contract in `wit/rule.wit` lays it out.
+//! Packed columns: one field of every row of a batch, laid out as the contract in `wit/rule.wit` says.
 //!
-//! The host fills columns from messages and checks columns that come back from rules; [`Column::check`] is where nothing is
-//! believed. What this module leaves out: where cells come from ([`crate::json`]) and who reads them ([`crate::pipeline`]).
+//! The host fills columns from messages, and checks columns that come back from rules. [`Column::check`] trusts nothing in such a
+//! column. This module leaves out where cells come from ([`crate::json`]) and which code reads them ([`crate::pipeline`]).
 
 mod check;
 
 use crate::record::MAX_KEPT_BYTES;
 
-/// What a cell holds. The bytes are those of the contract.
+/// The kind of a cell's content. The bytes are those of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
-    /// The message has no such member.
+    /// The message has no such field.
     Absent = 0,
     /// `null`.
     Null = 1,
@@ -26,7 +26,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The kind that `byte` stands for.
+    /// Returns the kind that `byte` stands for.
     #[inline]
     pub fn from_byte(byte: u8) -> Option<Kind> {
         Some(match byte {
@@ -41,29 +41,29 @@ impl Kind {
     }
 }
 
-/// One member of every row of a batch: cell `i` is `bytes[ends[i - 1]..ends[i]]` and of the kind `kinds[i]`.
+/// One field of every row of a batch: cell `i` is `bytes[ends[i - 1]..ends[i]]` and of the kind `kinds[i]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Column {
-    /// One [`Kind`] a row, as its byte.
+    /// One [`Kind`] per row, as its byte.
     pub kinds: Vec<u8>,
-    /// Where each cell ends in `bytes`.
+    /// The end of each cell in `bytes`.
     pub ends: Vec<u32>,
     /// The cells, one after the other.
     pub bytes: Vec<u8>,
 }
 
 impl Column {
-    /// How many cells there are.
+    /// Returns the number of cells.
     pub fn len(&self) -> usize {
         self.kinds.len()
     }
 
-    /// Whether there is no cell.
+    /// Returns whether there is no cell.
     pub fn is_empty(&self) -> bool {
         self.kinds.is_empty()
     }
 
-    /// Forgets the cells and keeps the buffers, but for what only an odd rule has filled.
+    /// Removes the cells and keeps the buffers. Shrinks `bytes` if a rule has filled it with an unusual amount.
     pub fn clear(&mut self) {
         self.kinds.clear();
         self.ends.clear();
@@ -78,34 +78,34 @@ impl Column {
         self.close(kind);
     }
 
-    /// Appends a cell of what was added to `bytes` since the last one.
+    /// Appends a cell that consists of the bytes that were added to `bytes` since the last cell.
     #[inline]
     pub fn close(&mut self, kind: Kind) {
         self.kinds.push(kind as u8);
         self.ends.push(self.bytes.len() as u32);
     }
 
-    /// The kind of cell `row`, as its byte.
+    /// Returns the kind of cell `row`, as its byte.
     #[inline]
     pub fn kind(&self, row: usize) -> u8 {
         self.kinds[row]
     }
 
-    /// The bytes of cell `row`.
+    /// Returns the bytes of cell `row`.
     #[inline]
     pub fn cell(&self, row: usize) -> &[u8] {
         let start = if row == 0 { 0 } else { self.ends[row - 1] as usize };
         &self.bytes[start..self.ends[row] as usize]
     }
 
-    /// The cells in order: their kinds as bytes, and their bytes.
+    /// Returns the cells in order: their kinds as bytes, and their bytes.
     pub fn cells(&self) -> impl Iterator<Item = (u8, &[u8])> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         let cells = starts.zip(&self.ends).map(|(start, end)| &self.bytes[start as usize..*end as usize]);
         self.kinds.iter().copied().zip(cells)
     }
 
-    /// For each cell its text, if it is text.
+    /// Returns the text of each cell, or None for a cell that is not text.
     pub fn texts(&self) -> impl Iterator<Item = Option<&str>> {
         let text = std::str::from_utf8(&self.bytes).unwrap_or_default();
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
@@ -113,17 +113,17 @@ impl Column {
         self.kinds.iter().zip(texts).map(|(kind, text)| text.filter(|_| *kind == Kind::Text as u8))
     }
 
-    /// Cells `from..to`, as a column of their own.
+    /// Returns the cells `from..to`, as a column of their own.
     pub fn part(&self, from: usize, to: usize) -> Column {
         let mut part = Column::default();
         part.extend(self, from, to);
         part
     }
 
-    /// Appends cells `from..to` of `other`.
+    /// Appends the cells `from..to` of `other`.
     ///
     /// # Panics
-    /// If the bytes would pass 4 GiB; what rules hand back is bounded to less.
+    /// If the column's bytes would exceed 4 GiB. The results of rules are bounded to less.
     pub fn extend(&mut self, other: &Column, from: usize, to: usize) {
         let first = if from == 0 { 0 } else { other.ends[from - 1] };
         let last = if to == 0 { 0 } else { other.ends[to - 1] };
@@ -134,7 +134,7 @@ impl Column {
         self.ends.extend(other.ends[from..to].iter().map(|end| end - first + base));
     }
 
-    /// Takes out the cells of `rows`, which ascend.
+    /// Removes the cells of `rows`, which ascend.
     pub fn remove(&mut self, rows: &[u32]) {
         let (mut row, mut byte) = (rows.first().map_or(self.len(), |row| *row as usize), 0);
         byte += if row == 0 { 0 } else { self.ends[row - 1] };

@@ -1,17 +1,18 @@
 //! Windowed counts of device types, per input partition.
 //!
-//! Pure, and in two halves: [`Counts::count`] and [`Counts::tick`] compute a [`Delta`] from what is known, and
-//! [`Counts::apply`] takes it over. What is known is committed with the offsets; if that fails, the caller forgets all of it
-//! and begins again with what is committed, so a replay cannot count twice.
+//! This module is pure and has two halves: [`Counts::count`] and [`Counts::tick`] compute a [`Delta`] from the known counts, and
+//! [`Counts::apply`] adds the delta to them. The counts are committed with the offsets. If the commit fails, the caller drops all
+//! counts and begins again with those that are committed, so a replay cannot count twice.
 //!
-//! Windows are aligned to the epoch on the batch's `processed-at`. A clock that steps back does not reopen a window: what
-//! arrives then is counted in the window that is open. A clock that leaps ahead closes one window, not one for every
-//! interval that it skipped. If it leaps back, the window that it has begun meanwhile stays open until its time comes:
-//! [`Counts::ahead`] tells.
+//! Windows are aligned to the epoch on the batch's `processed-at`. A clock that steps back does not reopen a window: records that
+//! arrive then are counted in the window that is open. A clock that leaps ahead closes one window, not one for every interval
+//! that it skipped. If the clock then leaps back, the window that it has begun meanwhile stays open until the end of that window:
+//! [`Counts::ahead`] returns such windows.
 //!
-//! Counters are few by design: the state of a partition has to fit the metadata of an offset commit. What finds no room is
-//! counted under [`OTHER`], never lost. [`Counts::states`] says what is to be committed with offsets, and [`Counts::restore`]
-//! begins with what was committed, here or by another process. What this module leaves out: where counts are sent.
+//! Counters are few by design: the state of a partition has to fit the metadata of an offset commit. A name for which there is no
+//! room is counted under [`OTHER`], never lost. [`Counts::states`] returns the states to commit with offsets, and
+//! [`Counts::restore`] begins with a state that this process or another one has committed. This module leaves out where counts
+//! are sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,40 +21,41 @@ use serde_json::json;
 
 use crate::state::State;
 
-/// Where device types are counted that have no counter of their own.
+/// The counter of all device types that have no counter of their own.
 pub const OTHER: &str = "__other__";
-/// Device types with a counter of their own, per partition.
+/// The most device types with a counter of their own, per partition.
 pub const MAX_DEVICE_TYPES: usize = 48;
-/// Longest name with a counter of its own, in bytes of UTF-8.
+/// The longest name with a counter of its own, in bytes of UTF-8.
 pub const MAX_NAME_BYTES: usize = 32;
-/// What the counters of a partition may take when written down, in bytes: a broker refuses offset metadata of more than
-/// 4,096 characters, and some is left for other uses.
+/// The most bytes that the written counters of a partition may take. A broker refuses offset metadata of more than 4,096
+/// characters, and some of these are left for other uses.
 pub const MAX_STATE_BYTES: usize = 3_000;
-/// Of [`MAX_STATE_BYTES`], what is set aside for what stands in a state beside the counters, and for those of [`OTHER`].
+/// The part of [`MAX_STATE_BYTES`] that is set aside for the rest of a state beside the counters, and for the counters of
+/// [`OTHER`].
 const STATE_HEADER_BYTES: usize = 200;
-/// What two counters take at most beside their name: 20 digits each, and seven characters between.
+/// The most bytes that the two counters of a name take beside the name: 20 digits each, and seven other characters.
 const STATE_COUNTER_BYTES: usize = 47;
 
-/// How far the clocks of processes that are in order may be apart, in milliseconds.
+/// The most by which the clocks of processes in good order may differ, in milliseconds.
 const CLOCKS: i64 = 5_000;
 
-/// The counters of one partition. `names`, `totals` and `window` are parallel; `OTHER` stands at index 0.
+/// The counters of one partition. `names`, `totals` and `window` are parallel; `OTHER` has index 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Partition {
     names: Vec<Box<str>>,
     totals: Vec<u64>,
     window: Vec<u64>,
-    /// The open window: its start and end, milliseconds since the epoch.
+    /// The open window: its start and its end, in milliseconds since the epoch.
     start: i64,
     end: i64,
-    /// The id of the topic and the first offset that is counted, for the state that is committed.
+    /// The id of the topic, and the first offset that is counted, for the state that is committed.
     topic: Box<str>,
     from: i64,
     state_bytes: usize,
 }
 
 impl Partition {
-    /// Nothing counted yet, at `now`, in windows of `every`.
+    /// Returns a partition in which nothing is counted yet, at `now`, in windows of `every` milliseconds.
     fn new(now: i64, every: i64) -> Partition {
         let start = align(now, every);
         Partition {
@@ -68,8 +70,8 @@ impl Partition {
         }
     }
 
-    /// Closes the open window if it has ended by `now`, and opens the one that is on. That never begins before the old one has
-    /// ended, even if the length of windows has changed.
+    /// Closes the open window if it has ended by `now`, and opens the present one. The present window never begins before the old
+    /// one has ended, even if the length of windows has changed.
     fn close(&mut self, now: i64, every: i64) {
         if self.end <= now {
             let start = align(now, every);
@@ -100,14 +102,14 @@ fn align(now: i64, every: i64) -> i64 {
     now.div_euclid(every) * every
 }
 
-/// What a name takes when written down as a JSON string, with its counters.
+/// Returns the bytes that a name takes in a state, as a JSON string with its counters.
 fn state_bytes(name: &str) -> usize {
     let escaped: usize =
         name.bytes().map(|byte| if byte < 0x20 { 6 } else { 1 + usize::from(matches!(byte, b'"' | b'\\')) }).sum();
     escaped + STATE_COUNTER_BYTES
 }
 
-/// The running totals and open windows of the partitions that this process has.
+/// The running totals and open windows of the partitions that this process reads.
 #[derive(Clone, Debug)]
 pub struct Counts {
     every: i64,
@@ -118,20 +120,20 @@ pub struct Counts {
 /// A window that has ended, over all partitions of this process that had it open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// When it began: milliseconds since the epoch.
+    /// The start of the window, in milliseconds since the epoch.
     pub start: i64,
-    /// When it ended, exclusive.
+    /// The exclusive end of the window, in milliseconds since the epoch.
     pub end: i64,
-    /// Counts of this window.
+    /// The counts of this window.
     pub counts: BTreeMap<String, u64>,
-    /// Totals since the start, this window included.
+    /// The totals since the first offset that is counted, this window included.
     pub totals: BTreeMap<String, u64>,
     /// The partitions that the counts and totals cover.
     pub partitions: Vec<i32>,
 }
 
 impl Window {
-    /// The message that is sent to the counts topic.
+    /// Returns the message for the counts topic.
     pub fn to_json(&self) -> String {
         json!({
             "device_type_counts": self.totals,
@@ -142,18 +144,18 @@ impl Window {
     }
 }
 
-/// `millis` since the epoch as RFC 3339 in UTC.
+/// Returns `millis`, milliseconds since the epoch, as RFC 3339 in UTC.
 pub fn instant(millis: i64) -> String {
     DateTime::from_timestamp_millis(millis)
         .map_or_else(|| millis.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }
 
-/// What a batch, or the passing of time, changes.
+/// The changes of the counts by a batch, or by the passing of time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delta {
-    /// Windows that have ended and are to be sent with the batch.
+    /// The windows that have ended and are to be sent with the batch.
     pub windows: Vec<Window>,
-    /// Windows that have ended by then are closed.
+    /// The time at which the change was computed. Windows that have ended by then are closed.
     now: i64,
     added: Vec<Added>,
 }
@@ -161,25 +163,25 @@ pub struct Delta {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Added {
     partition: i32,
-    /// Names that get a counter, in the order of their indices, after the names that the partition has.
+    /// The names that get a counter, in the order of their indices. The indices follow those of the names that the partition has.
     names: Vec<Box<str>>,
-    /// What to add, by index of the name.
+    /// The numbers to add, by index of the name.
     counts: Vec<u64>,
     state_bytes: usize,
 }
 
 impl Counts {
-    /// No counts yet, in windows of `every` milliseconds.
+    /// Returns empty counts, in windows of `every` milliseconds.
     ///
     /// # Panics
-    /// If `every` is not positive; the configuration sees to it.
+    /// If `every` is not positive. The configuration allows only positive values.
     pub fn new(every: i64, emit_empty: bool) -> Counts {
         assert!(every > 0, "a window has a length");
         Counts { every, emit_empty, partitions: BTreeMap::new() }
     }
 
-    /// Counts rows, given as (partition, device type), in a batch that is processed at `now`, and closes the windows that
-    /// have ended by then. A row without a device type counts as [`OTHER`].
+    /// Counts rows, given as (partition, device type), in a batch that is processed at `now`, and closes the windows that have
+    /// ended by then. A row without a device type counts as [`OTHER`].
     pub fn count<'a>(&self, now: i64, rows: impl Iterator<Item = (i32, Option<&'a str>)>) -> Delta {
         let mut delta = self.tick(now);
         let mut current = usize::MAX;
@@ -203,7 +205,7 @@ impl Counts {
         Delta { windows, now, ..Delta::default() }
     }
 
-    /// The index in `added` for `partition`.
+    /// Returns the index of `partition` in `added`. Adds an entry if there is none.
     fn position(&self, added: &mut Vec<Added>, partition: i32) -> usize {
         added.iter().position(|added| added.partition == partition).unwrap_or_else(|| {
             let (names, state_bytes) =
@@ -213,7 +215,7 @@ impl Counts {
         })
     }
 
-    /// The window from `start` to `end`, over the partitions that have it open.
+    /// Returns the window from `start` to `end`, over the partitions that have it open.
     fn window(&self, start: i64, end: i64) -> Window {
         let open = || self.partitions.iter().filter(|(_, partition)| (partition.start, partition.end) == (start, end));
         Window {
@@ -225,7 +227,7 @@ impl Counts {
         }
     }
 
-    /// Takes over what a committed step changed.
+    /// Applies the changes of a committed step.
     pub fn apply(&mut self, delta: &Delta) {
         self.partitions.values_mut().for_each(|partition| partition.close(delta.now, self.every));
         for added in &delta.added {
@@ -234,18 +236,18 @@ impl Counts {
         }
     }
 
-    /// The states of `partitions`, to be committed with their offsets. None of a partition whose offset is committed may be
-    /// missing, since a commit without a state would wipe out the one before.
+    /// Returns the states of `partitions`, to be committed with their offsets. Every partition whose offset is committed must be
+    /// included, because a commit without a state would erase the state before.
     pub fn states(&self, partitions: impl Iterator<Item = i32>) -> Vec<(i32, String)> {
         let partitions: BTreeSet<i32> = partitions.collect();
         let state = |index: &i32| Some((*index, self.partitions.get(index)?.state().to_metadata()));
         partitions.iter().filter_map(state).collect()
     }
 
-    /// Begins to count `partition` at `now`, with the state up to the offset at which it is read on.
+    /// Begins to count `partition` at `now`. `state` covers the records before the offset at which reading goes on.
     pub fn restore(&mut self, partition: i32, now: i64, state: &State) {
         let mut restored = Partition::new(now, self.every);
-        // This clock may be behind the one that was told before: a window that is sent never begins anew.
+        // This process's clock may be behind the clock that wrote the state: a window that was sent must not begin anew.
         if state.open() > 0 || state.window.0 > restored.start {
             (restored.start, restored.end) = state.window;
         }
@@ -267,38 +269,38 @@ impl Counts {
         self.partitions.insert(partition, restored);
     }
 
-    /// Forgets all partitions: others may count them now.
+    /// Removes all partitions, because other processes may count them now.
     pub fn clear(&mut self) {
         self.partitions.clear();
     }
 
-    /// When the earliest open window ends, in milliseconds since the epoch, if one is worth closing.
+    /// Returns the time at which the earliest open window that is worth closing ends, in milliseconds since the epoch.
     pub fn next_close(&self) -> Option<i64> {
         let worth = |partition: &&Partition| self.emit_empty || partition.window.iter().any(|count| *count > 0);
         self.partitions.values().filter(worth).map(|partition| partition.end).min()
     }
 
-    /// The partitions whose open window begins after `now`, by more than clocks differ, and when the last of these windows ends: so
-    /// long nothing is sent about them.
+    /// Returns the partitions whose open window begins after `now`, by more than clocks differ, and the time at which the last of
+    /// these windows ends. Until then nothing is sent about these partitions.
     pub fn ahead(&self, now: i64) -> Option<(Vec<i32>, i64)> {
         let ahead = || self.partitions.iter().filter(|(_, partition)| partition.start.saturating_sub(now) > CLOCKS);
         let until = ahead().map(|(_, partition)| partition.end).max()?;
         Some((ahead().map(|(index, _)| *index).collect(), until))
     }
 
-    /// Totals since the start, over all partitions.
+    /// Returns the totals, over all partitions.
     pub fn totals(&self) -> BTreeMap<String, u64> {
         sum(self.partitions.values().map(|partition| (&partition.names, &partition.totals)))
     }
 
-    /// Counts of the windows that are open, over all partitions.
+    /// Returns the counts of the open windows, over all partitions.
     pub fn open(&self) -> BTreeMap<String, u64> {
         sum(self.partitions.values().map(|partition| (&partition.names, &partition.window)))
     }
 }
 
 impl Added {
-    /// The index of the counter for `name`, made if there is room.
+    /// Returns the index of the counter for `name`. Makes one if there is room; otherwise the index is that of [`OTHER`].
     fn index(&mut self, known: &[Box<str>], name: Option<&str>) -> usize {
         let Some(name) = name.filter(|name| name.len() <= MAX_NAME_BYTES) else { return 0 };
         let known_len = known.len().max(1);
@@ -319,7 +321,7 @@ impl Added {
     }
 }
 
-/// Sums parallel lists of names and counters by name, without the zeros.
+/// Sums parallel lists of names and counters by name, and leaves out zeros.
 fn sum<'a>(counters: impl Iterator<Item = (&'a Vec<Box<str>>, &'a Vec<u64>)>) -> BTreeMap<String, u64> {
     let mut sum = BTreeMap::new();
     for (names, counts) in counters {
@@ -369,7 +371,7 @@ mod tests {
         );
     }
 
-    /// What another process makes of the states that are committed.
+    /// Returns the counts of another process that begins with the committed states.
     fn moved(counts: &Counts, partitions: &[i32], now: i64, every: i64) -> Counts {
         let mut other = Counts::new(every, counts.emit_empty);
         for (partition, metadata) in counts.states(partitions.iter().copied()) {

@@ -1,8 +1,8 @@
-//! The core of Weir: a batch of messages in, a step of outputs, rejections and counts out.
+//! The core of Weir: it takes a batch of records and produces a step of outputs, rejections and counts.
 //!
-//! It is synchronous and pure: it has no clock, no I/O, and no dependency that has one. How a rule is run is behind
-//! [`pipeline::Evaluate`]; when a message is processed is part of the [`record::Batch`]. Modules stand in the order in which they
-//! are best read.
+//! The core is synchronous and pure: it has no clock, no I/O, and no dependency that has one. The way a rule is run is hidden
+//! behind [`pipeline::Evaluate`]. The time of processing is part of the [`record::Batch`]. The modules are listed in the order in
+//! which they are best read.
 
 pub mod record;
 

@@ -1,13 +1,14 @@
-//! Text from others, made safe for a line of a terminal or of the log.
+//! Makes text from others safe for a line of a terminal or of the log.
 //!
-//! Rules, brokers, and whoever names files, keys and variables have their say in what people read. Where it leaves this program,
-//! as an error, an event of the log or a part of a report, it passes [`harmless`]: it can then neither begin a line, which would
-//! look like one of ours, nor steer the terminal. What modules hand each other need not be escaped before.
+//! Rules and brokers, and the names of files, keys and variables, bring foreign text into this program's output. Where such text
+//! leaves this program, as an error, an event of the log or a part of a report, it passes [`harmless`]. After that the text can
+//! neither begin a line, which would look like a line of this program, nor control the terminal. Text that modules pass to each
+//! other need not be escaped before.
 
 use std::borrow::Cow;
 
-/// Escapes what would steer a terminal, end the line, or turn the direction of what follows. The rest stays as it is, so text
-/// may pass more than once.
+/// Escapes every character that would control a terminal, end the line, or change the direction of the text after it. The rest
+/// stays as it is, so text may pass more than once.
 pub fn harmless(text: &str) -> Cow<'_, str> {
     if !text.chars().any(steers) {
         return Cow::Borrowed(text);
@@ -22,8 +23,8 @@ pub fn harmless(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Whether `next` would do something else than stand in a line of text: move a cursor, end the line, or turn the direction of
-/// what follows. Names that have such a character are refused, and in whatever people read it is escaped.
+/// Returns whether `next` would do something else than stand in a line of text: move a cursor, end the line, or change the
+/// direction of the text after it. Names that have such a character are refused; in output it is escaped.
 pub fn steers(next: char) -> bool {
     let turns = matches!(next, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     turns || next.is_control()

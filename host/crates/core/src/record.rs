@@ -1,7 +1,7 @@
-//! Plain data that flows through the engine: a batch of messages in, a step of outputs and rejections out.
+//! Plain data that flows through the engine: a batch of records in, a step of outputs and rejections out.
 //!
-//! Bytes live in one arena per batch and are named by spans, so that a batch costs a handful of allocations however many
-//! messages it has, and none once its buffers have grown. Nothing here knows Kafka, Wasm, JSON or the time.
+//! Bytes lie in one arena per batch and are referred to by spans. A batch therefore costs a handful of allocations, however many
+//! records it has, and none once its buffers have grown. Nothing here depends on Kafka, Wasm, JSON or the time.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::reserved::Reason;
 
-/// What a buffer keeps of its room from batch to batch, in bytes: enough for a batch, and less than a rule may hand back.
+/// The capacity to which a buffer shrinks between batches, in bytes: enough for a batch, and less than a rule may return.
 pub(crate) const MAX_KEPT_BYTES: usize = 32 << 20;
 
 /// A range of bytes in an arena.
@@ -17,26 +17,26 @@ pub(crate) const MAX_KEPT_BYTES: usize = 32 << 20;
 pub struct Span {
     /// The first byte.
     pub start: u32,
-    /// One past the last byte.
+    /// The position after the last byte.
     pub end: u32,
 }
 
 impl Span {
-    /// The bytes that this span names in `arena`.
+    /// Returns the bytes of `arena` that this span refers to.
     #[inline]
     pub fn of(self, arena: &[u8]) -> &[u8] {
         &arena[self.start as usize..self.end as usize]
     }
 }
 
-/// Where a message stands in the input, and where its bytes are in the batch's arena.
+/// The position of a record in the input, and the places of its bytes in the batch's arena.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// The input partition.
     pub partition: i32,
     /// The offset in that partition.
     pub offset: i64,
-    /// Milliseconds since the epoch, if the message has a timestamp.
+    /// Milliseconds since the epoch, if the record has a timestamp.
     pub timestamp: Option<i64>,
     key: Option<Span>,
     value: Option<Span>,
@@ -49,12 +49,12 @@ struct Header {
     value: Option<Span>,
 }
 
-/// Messages of one input topic in the order in which they were polled; per partition that is their offset order.
+/// Records of one input topic in the order in which they were polled. Within a partition this is the order of their offsets.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// The input topic.
     pub topic: Arc<str>,
-    /// When processing began: milliseconds since the epoch, UTC. The only time that rules and counts know.
+    /// The time at which processing began, in milliseconds since the epoch, UTC. It is the only time that rules and counts see.
     pub processed_at: i64,
     arena: Vec<u8>,
     records: Vec<Record>,
@@ -62,22 +62,22 @@ pub struct Batch {
     refusals: BTreeMap<u32, Refusal>,
 }
 
-/// Why the output of a message cannot be written, found out when it was tried before.
+/// The reason why the output of a record cannot be written, known from an earlier attempt to write it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What the broker holds against it.
+    /// The reason for which the broker refuses the output.
     pub reason: Reason,
-    /// What exactly, for a person.
+    /// The details, for an operator.
     pub detail: String,
 }
 
 impl Batch {
-    /// An empty batch for `topic`.
+    /// Returns an empty batch for `topic`.
     pub fn new(topic: impl Into<Arc<str>>) -> Batch {
         Batch { topic: topic.into(), ..Batch::default() }
     }
 
-    /// Forgets the messages and keeps the buffers.
+    /// Removes the records and keeps the buffers.
     pub fn clear(&mut self) {
         self.arena.clear();
         self.records.clear();
@@ -85,7 +85,7 @@ impl Batch {
         self.refusals.clear();
     }
 
-    /// The first `records` messages, as a batch of their own.
+    /// Returns the first `records` records, as a batch of their own.
     pub fn first(&self, records: usize) -> Batch {
         self.part(0..records.min(self.len()))
     }
@@ -103,31 +103,31 @@ impl Batch {
         part
     }
 
-    /// Takes away the messages from the one with index `records` on, and gives them back as a batch of their own.
+    /// Removes the records from index `records` on, and returns them as a batch of their own.
     pub fn split_off(&mut self, records: usize) -> Batch {
         let rest = self.part(records..self.len());
         self.truncate(records);
         rest
     }
 
-    /// Takes away the messages from the one with index `records` on.
+    /// Removes the records from index `records` on.
     pub fn truncate(&mut self, records: usize) {
         self.records.truncate(records);
         self.headers.truncate(self.records.last().map_or(0, |last| last.headers.end as usize));
         self.refusals.split_off(&(records as u32));
     }
 
-    /// Says that the output of message `index` cannot be written. The message is then rejected by the engine.
+    /// Marks the output of record `index` as one that cannot be written. The engine then rejects the record.
     pub fn refuse(&mut self, index: usize, refusal: Refusal) {
         self.refusals.insert(index as u32, refusal);
     }
 
-    /// Why the output of message `index` cannot be written, if that is known.
+    /// Returns the reason why the output of record `index` cannot be written, if there is a known one.
     pub fn refusal(&self, index: usize) -> Option<&Refusal> {
         self.refusals.get(&(index as u32))
     }
 
-    /// Appends a message. Its headers follow with [`Batch::push_header`].
+    /// Appends a record. Its headers follow with [`Batch::push_header`].
     pub fn push(&mut self, partition: i32, offset: i64, timestamp: Option<i64>, key: Option<&[u8]>, value: Option<&[u8]>) {
         let key = key.map(|bytes| self.store(bytes));
         let value = value.map(|bytes| self.store(bytes));
@@ -135,10 +135,10 @@ impl Batch {
         self.records.push(Record { partition, offset, timestamp, key, value, headers: next..next });
     }
 
-    /// Appends a header to the message pushed last.
+    /// Appends a header to the record that was pushed last.
     ///
     /// # Panics
-    /// If no message was pushed.
+    /// If no record was pushed.
     pub fn push_header(&mut self, name: &str, value: Option<&[u8]>) {
         let name = self.store(name.as_bytes());
         let value = value.map(|bytes| self.store(bytes));
@@ -146,10 +146,10 @@ impl Batch {
         self.records.last_mut().expect("a header follows its message").headers.end += 1;
     }
 
-    /// Copies `bytes` to the end of the arena.
+    /// Copies `bytes` to the end of the arena, and returns their span.
     ///
     /// # Panics
-    /// If the arena would pass 4 GiB; sources bound a batch to far less.
+    /// If the arena would exceed 4 GiB. Sources bound a batch to far less.
     fn store(&mut self, bytes: &[u8]) -> Span {
         let start = self.arena.len();
         self.arena.extend_from_slice(bytes);
@@ -157,44 +157,44 @@ impl Batch {
         Span { start: start as u32, end }
     }
 
-    /// The messages.
+    /// Returns the records.
     pub fn records(&self) -> &[Record] {
         &self.records
     }
 
-    /// How many messages there are.
+    /// Returns the number of records.
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Whether there is no message.
+    /// Returns whether there is no record.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// How many bytes the keys, values and headers take.
+    /// Returns the number of bytes that keys, values and headers take together.
     pub fn bytes(&self) -> usize {
         self.arena.len()
     }
 
-    /// Where message `index` stands in the input: `topic/partition/offset`.
+    /// Returns the position of record `index` in the input: `topic/partition/offset`.
     pub fn place(&self, index: usize) -> String {
         let record = &self.records[index];
         format!("{}/{}/{}", self.topic, record.partition, record.offset)
     }
 
-    /// The value of message `index`; none for a tombstone.
+    /// Returns the value of record `index`. None for a tombstone.
     #[inline]
     pub fn value(&self, index: usize) -> Option<&[u8]> {
         self.records[index].value.map(|span| span.of(&self.arena))
     }
 
-    /// The key of message `index`.
+    /// Returns the key of record `index`.
     pub fn key(&self, index: usize) -> Option<&[u8]> {
         self.records[index].key.map(|span| span.of(&self.arena))
     }
 
-    /// The headers of message `index`, in order, names repeated as they were sent.
+    /// Returns the headers of record `index`, in order. A name that was sent several times is returned several times.
     pub fn headers(&self, index: usize) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
         let Range { start, end } = self.records[index].headers.clone();
         self.headers[start as usize..end as usize].iter().map(|header| {
@@ -204,43 +204,43 @@ impl Batch {
     }
 }
 
-/// A message that passed every rule.
+/// A record that passed every rule.
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
-    /// Index of the message in its batch.
+    /// The index of the record in its batch.
     pub record: u32,
-    /// Where its new value is in the step's bytes; none if no rule wrote anything, and the original value goes on.
+    /// The place of the new value in the step's bytes. None if no rule wrote anything: then the original value goes on.
     value: Option<Span>,
 }
 
-/// A message that goes no further, and why.
+/// A record that goes no further, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// Index of the message in its batch.
+    /// The index of the record in its batch.
     pub record: u32,
-    /// Who rejected it, and for what.
+    /// The rule that rejected the record, or the engine, and the reason.
     pub cause: Cause,
-    /// What exactly, for a person.
+    /// The details, for an operator.
     pub detail: Option<String>,
-    /// The rule's policy is to drop: count it, but produce no dead letter.
+    /// True if the rule's policy is to drop: the record is counted, but no dead letter is produced.
     pub drop: bool,
 }
 
-/// Why a message goes no further. A rule is its index in the pipeline.
+/// The cause for which a record goes no further. Rules are given by their index in the pipeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// A rule rejected it, for the reason at this index of its `manifest.reasons`.
+    /// A rule rejected the record, for the reason at this index of its `manifest.reasons`.
     Rejected { rule: usize, reason: usize },
-    /// A rule failed on it. Where, if that is known: functions, the innermost first, one a line.
+    /// A rule failed on the record. The backtrace, if it is known, has one function a line, the innermost first.
     Fault { rule: usize, backtrace: Option<String> },
-    /// A rule was not asked about it, because it fails on everything.
+    /// A rule was not called with the record, because the rule fails on everything.
     Skipped { rule: usize },
-    /// The engine itself can't use the message, or can't write what became of it.
+    /// The engine itself can't use the record, or can't write its output.
     Engine(Reason),
 }
 
 impl Rejection {
-    /// The rule that is behind it; none where that is the engine itself.
+    /// Returns the rule that caused the rejection. None if the engine itself did.
     pub fn rule(&self) -> Option<usize> {
         match self.cause {
             Cause::Rejected { rule, .. } | Cause::Fault { rule, .. } | Cause::Skipped { rule } => Some(rule),
@@ -248,17 +248,17 @@ impl Rejection {
         }
     }
 
-    /// Whether a rule has decided it.
+    /// Returns whether a rule has decided to reject the record.
     pub fn is_decision(&self) -> bool {
         matches!(self.cause, Cause::Rejected { .. })
     }
 
-    /// Whether a rule has not come to a decision: it failed, or was not asked.
+    /// Returns whether a rule came to no decision: the rule failed, or was not called.
     pub fn is_fault(&self) -> bool {
         matches!(self.cause, Cause::Fault { .. } | Cause::Skipped { .. })
     }
 
-    /// Where in the rule it failed.
+    /// Returns the backtrace of the rule's failure, if it is known.
     pub fn backtrace(&self) -> Option<&str> {
         match &self.cause {
             Cause::Fault { backtrace, .. } => backtrace.as_deref(),
@@ -267,57 +267,58 @@ impl Rejection {
     }
 }
 
-/// Messages, and what became of them. A transaction has one such part or several, in the order in which they were read.
+/// A batch with its step. A transaction has one part or several, in the order in which they were read.
 #[derive(Debug, Default)]
 pub struct Part {
-    /// What was read; empty where only time has passed.
+    /// The records that were read. Empty if only time has passed.
     pub batch: Batch,
-    /// What became of it.
+    /// The result of the batch.
     pub step: Step,
 }
 
-/// What became of a batch. Its buffers can be used again for the next one.
+/// The result of a batch. Its buffers can be used again for the next batch.
 #[derive(Debug, Default)]
 pub struct Step {
-    /// What passed, in the order of the batch.
+    /// The records that passed, in the order of the batch.
     pub outputs: Vec<Output>,
-    /// What did not, in the order of the batch.
+    /// The records that did not pass, in the order of the batch.
     pub rejections: Vec<Rejection>,
-    /// What went on though a rule failed on it, as it would have been rejected.
+    /// The records that went on although a rule failed on them. Each is given as the rejection that it would have been otherwise.
     pub forgiven: Vec<Rejection>,
-    /// What to add to the counts once this step is committed, and the windows that end with it.
+    /// The additions to the counts once this step is committed, and the windows that end with it.
     pub counts: crate::counts::Delta,
-    /// What each rule of the pipeline did, in its order; none where no rule was asked.
+    /// The statistics of each rule of the pipeline, in their order. Empty if no rule was called.
     pub rules: Vec<RuleStats>,
-    /// Why this step must not be committed: a rule failed on a message, and its policy is to stop.
+    /// The reason why this step must not be committed, if there is one: a rule failed on a record, and its policy is to stop.
     pub stop: Option<String>,
-    /// If this is not about all messages of the batch, about how many: the others are to be judged again, once it is committed.
-    /// To find out on which of them a rule fails would have taken too long. It is one at least.
+    /// `Some(n)`: only the first n records of the batch were processed, because the bisection ran out of its budget.
+    /// n is at least 1. The other records have to be processed again once this step is committed.
     pub judged: Option<usize>,
-    /// The set before judges messages once more for the trial of another one, and nothing comes of it.
+    /// True if the set before processes records once more, only to be compared with another set in its trial. The step has no
+    /// other use.
     pub compared: bool,
     bytes: Vec<u8>,
 }
 
-/// What a rule did in a step.
+/// The statistics of one rule in a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RuleStats {
-    /// Rows that reached it.
+    /// The number of rows that reached the rule.
     pub rows: u64,
-    /// How often it was called: once, unless it failed.
+    /// The number of calls: one, unless the rule failed.
     pub calls: u64,
-    /// Rows on which it failed.
+    /// The number of rows on which the rule failed.
     pub faults: u64,
-    /// Rows that it was not asked for, because it is short-circuited.
+    /// The number of rows that the rule was not called with, because its circuit breaker is open.
     pub skipped: u64,
-    /// How long its calls took, in nanoseconds.
+    /// The time that the calls took, in nanoseconds.
     pub nanos: u64,
-    /// It is short-circuited: it failed so often that it is left out but for a probe now and then.
+    /// True if the circuit breaker is open: the rule failed so often that it is left out, except for a probe now and then.
     pub open: bool,
 }
 
 impl RuleStats {
-    /// Adds what came later.
+    /// Adds the statistics of a later step.
     pub fn add(&mut self, later: &RuleStats) {
         let RuleStats { rows, calls, faults, skipped, nanos, open } = *later;
         self.rows += rows;
@@ -330,7 +331,7 @@ impl RuleStats {
 }
 
 impl Step {
-    /// Forgets the contents and keeps the buffers.
+    /// Removes the contents and keeps the buffers.
     pub fn clear(&mut self) {
         self.outputs.clear();
         self.rejections.clear();
@@ -343,16 +344,16 @@ impl Step {
         self.bytes.shrink_to(MAX_KEPT_BYTES);
     }
 
-    /// Appends the message `record` with its value unchanged.
+    /// Appends the record `record` with its value unchanged.
     pub fn pass(&mut self, record: u32) {
         self.outputs.push(Output { record, value: None });
     }
 
-    /// Appends the message `record` with the value that `write` appends to the buffer it is given. If `write` fails, nothing
-    /// is appended.
+    /// Appends the record `record` with the value that `write` appends to the buffer it is given. If `write` fails, nothing is
+    /// appended.
     ///
     /// # Errors
-    /// What `write` fails with.
+    /// The error of `write`.
     pub fn pass_with<E>(&mut self, record: u32, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
         let start = self.bytes.len();
         if let Err(error) = write(&mut self.bytes) {
@@ -364,7 +365,7 @@ impl Step {
         Ok(())
     }
 
-    /// The value that `output` goes on with. `batch` is the one that this step was made from.
+    /// Returns the value of `output`. `batch` is the batch that this step was made from.
     pub fn value<'a>(&'a self, output: &Output, batch: &'a Batch) -> &'a [u8] {
         match output.value {
             Some(span) => span.of(&self.bytes),

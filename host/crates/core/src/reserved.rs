@@ -1,29 +1,29 @@
-//! Names that belong to the engine: what it calls itself, and the reasons for which it rejects messages. No rule can take one.
+//! Names that belong to the engine: its own name, and the reasons for which it rejects records. No rule can take one of them.
 //!
-//! They stand beside the names of rules and their reasons in dead letters, metrics and the log, where a reader tells them apart
-//! by name alone. The engine itself never does: it keeps a [`Cause`](crate::record::Cause). What is left out: the headers that
-//! belong to the engine, which are in `kafka/writer.rs`, and the counter `__other__`, which is in `counts.rs`.
+//! In dead letters, metrics and the log these names appear beside the names of rules and their reasons, and a reader tells them
+//! apart by name alone. The engine itself never does so: it keeps a [`Cause`](crate::record::Cause). This module leaves out the
+//! headers that belong to the engine, which are in `kafka/writer.rs`, and the counter `__other__`, which is in `counts.rs`.
 
 use std::fmt;
 
-/// The name under which the engine's own rejections stand, where a rule's name stands otherwise.
+/// The engine's name: its own rejections have it in the place of a rule's name.
 pub const ENGINE: &str = "weir";
-/// What a fault of a rule is called where the reason of a rejection stands.
+/// The name of a rule's fault, in the place of the reason of a rejection.
 pub const RULE_FAULT: &str = "rule_fault";
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// Why the engine itself rejects a message.
+        /// The reason for which the engine itself rejects a record.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Reason {
             $($(#[$doc])* $name,)*
         }
 
         impl Reason {
-            /// All of them.
+            /// All reasons.
             pub const ALL: &[Reason] = &[$(Reason::$name),*];
 
-            /// Its name in dead letters, metrics and the log.
+            /// Returns the reason's name in dead letters, metrics and the log.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Reason::$name => $text,)*
@@ -34,21 +34,21 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// The message has no value.
+    /// The record has no value.
     Tombstone = "tombstone",
     /// The value has no bytes.
     EmptyValue = "empty_value",
-    /// Some bytes of it are not UTF-8.
+    /// Some bytes of the value are not UTF-8.
     NotUtf8 = "not_utf8",
-    /// It is not JSON.
+    /// The value is not JSON.
     MalformedJson = "malformed_json",
-    /// It is JSON, but no object.
+    /// The value is JSON, but no object.
     NotAnObject = "not_an_object",
-    /// A member that is read or written stands in its object twice.
+    /// A field that is read or written occurs twice in its object.
     DuplicateMember = "duplicate_member",
-    /// It is nested too deep.
+    /// The value is nested too deep.
     TooDeep = "too_deep",
-    /// A string that is read has half of a surrogate pair.
+    /// A string that is read contains half of a surrogate pair.
     LoneSurrogate = "lone_surrogate",
     /// A rule writes inside something that is no object.
     UnwritableMember = "unwritable_member",
@@ -66,7 +66,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Whether a rule can't have `reason`, because the engine has it.
+/// Returns whether a rule can't have the reason `reason`, because the name belongs to the engine.
 pub fn is_reserved(reason: &str) -> bool {
     reason == RULE_FAULT || Reason::ALL.iter().any(|own| own.name() == reason)
 }

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-/// A password, a token, or what may be one. It has no `Display`, and its `Debug` leaves it out, so that no message, log or
-/// status can have it by accident.
+/// A password, a token, or a text that may be one. It has no `Display`, and its `Debug` leaves the text out, so that no message,
+/// log or status can contain the text by accident.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The text, for whoever it is meant for.
+    /// Returns the text, for the caller that has to use it.
     pub fn reveal(&self) -> &str {
         &self.0
     }

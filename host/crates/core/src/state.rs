@@ -1,18 +1,18 @@
-//! What a partition's counts are when written down: the metadata that is committed with its offset.
+//! The written form of a partition's counts: the metadata that is committed with its offset.
 //!
-//! Offset and state stand in one commit, so they change together or not at all, and they move together when another process
-//! takes the partition over. Kafka Streams keeps its partition time in the same place.
+//! Offset and state stand in one commit, so they change together or not at all, and they move together when another process takes
+//! over the partition. Kafka Streams keeps its partition time in the same place.
 //!
-//! The form is one JSON object, so that a person can read it in any tool that shows offsets. It has a version, and whatever
-//! does not fit it is refused with its reason: other tools commit offsets too, and some leave their own words there. What this
-//! module leaves out: how large a state may get, which [`crate::counts`] sees to, and who commits it.
+//! The form is one JSON object, so that an operator can read it in any tool that shows offsets. It has a version. Metadata of any
+//! other form is refused with the reason, because other tools commit offsets too, and some of them leave metadata of their own.
+//! This module leaves out the bound on the size of a state, which [`crate::counts`] keeps, and the commit.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The form that is written, and the newest that is understood.
+/// The version of the form that is written. It is also the newest version that can be read.
 const VERSION: u64 = 1;
 
 /// The counts of one input partition up to its committed offset.
@@ -20,34 +20,35 @@ const VERSION: u64 = 1;
 #[serde(deny_unknown_fields)]
 pub struct State {
     weir: u64,
-    /// The id of the input topic; empty where the cluster has none. A topic that was deleted and created anew has another.
+    /// The id of the input topic; empty if the cluster has no topic ids. A topic that was deleted and created anew has another
+    /// id.
     pub topic: String,
     /// The first offset that the totals cover.
     pub from: i64,
-    /// The open window: its start, and its end, exclusive. Milliseconds since the epoch.
+    /// The open window: its start and its exclusive end, in milliseconds since the epoch.
     pub window: (i64, i64),
-    /// By device type: how many since `from`, and how many of them in the open window.
+    /// By device type: the number of records since `from`, and how many of these are in the open window.
     pub counts: BTreeMap<String, (u64, u64)>,
 }
 
-/// Metadata that is no state of ours.
+/// Metadata that can't be read as a state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unreadable {
-    /// Another program wrote it.
+    /// Another program wrote the metadata.
     Foreign,
-    /// A later version of this one wrote it.
+    /// A later version of this program wrote the metadata.
     Newer(u64),
-    /// It claims to be ours and is not well-formed.
+    /// The metadata claims to be a state of this program, but is not well-formed.
     Damaged(String),
 }
 
 impl State {
-    /// The state of a partition of `topic` that is counted from the offset `from` on.
+    /// Returns the state of a partition of `topic` that is counted from the offset `from` on.
     pub fn new(topic: &str, from: i64) -> State {
         State { weir: VERSION, topic: topic.to_owned(), from, ..State::default() }
     }
 
-    /// Reads committed metadata. None if there is none: counting begins here.
+    /// Reads committed metadata. Returns None if the metadata is empty: then counting begins here.
     pub fn parse(metadata: &[u8]) -> Result<Option<State>, Unreadable> {
         #[derive(Deserialize)]
         struct Version {
@@ -67,17 +68,17 @@ impl State {
         if consistent { Ok(Some(state)) } else { Err(Unreadable::Damaged("its numbers contradict each other".into())) }
     }
 
-    /// The metadata to commit.
+    /// Returns the metadata to commit.
     pub fn to_metadata(&self) -> String {
         serde_json::to_string(self).expect("numbers and texts can be written")
     }
 
-    /// How many messages were counted since `from`.
+    /// Returns the number of records that were counted since `from`.
     pub fn total(&self) -> u64 {
         self.counts.values().map(|(total, _)| total).sum()
     }
 
-    /// How many messages were counted in the open window.
+    /// Returns the number of records that were counted in the open window.
     pub fn open(&self) -> u64 {
         self.counts.values().map(|(_, window)| window).sum()
     }

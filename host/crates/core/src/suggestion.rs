@@ -1,14 +1,14 @@
-//! The name that somebody may have meant who has misspelt it.
+//! Suggests the known name that is nearest to a misspelt one.
 
-/// How alike two keys must be, from 0 to 1, for one to be suggested for the other.
+/// The least likeness of two keys, from 0 to 1, at which one is suggested for the other.
 const ALIKE: f64 = 0.6;
-/// How alike a key is to the only one that begins with it.
+/// The likeness of a key to the only known key that begins with it.
 const BEGUN: f64 = 0.8;
 
-/// "; did you mean `…`?" if one of `known` is like `given`.
+/// Returns "; did you mean `…`?" if one of `known` is like `given`, otherwise an empty text.
 pub fn suggestion<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.collect();
-    // `WEIR_LOG` for `WEIR_LOG_LEVEL`, where nothing else begins like that.
+    // Suggests `WEIR_LOG_LEVEL` for `WEIR_LOG`, if no other known name begins like that.
     let beginning = |known: &str| known.strip_prefix(given).is_some_and(|rest| rest.starts_with(['.', '_']));
     let is_one = known.iter().filter(|known| beginning(known)).count() == 1;
     let likeness = |known: &str| {

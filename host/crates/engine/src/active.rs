@@ -1,8 +1,8 @@
-//! The set of rules in force, the one that is to take its place, and the trial that a new one stands.
+//! The set of rules in force, the next set, and the trial of a new set.
 //!
-//! Sets change between two transactions. While one is on trial the set before it is kept, and comes back without asking anybody
-//! if the trial fails. If that was on trial as well, so is the one before: two sets are kept then, and never more. What
-//! is left out: which set should run, which is for the loader, and what becomes of records.
+//! Sets change between two transactions. While a set is on trial, the set before it is kept. If the trial fails, that set comes
+//! back without any further question. If the set before was on trial as well, the one before that is kept, too: two sets are kept
+//! then, and never more. Not here: the choice of the set, which is the loader's, and the processing of records.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -16,16 +16,16 @@ use crate::settings::TrialBounds;
 use crate::snapshot::{Snapshot, Swaps};
 use crate::trial::{TrackRecord, Trial, TrialReport, Verdict};
 
-/// The set in force, and those around it. The data loop that owns it is the only one that changes it.
+/// The set in force, and the sets around it. Only the data loop that owns this value changes it.
 pub(crate) struct ActiveRules {
     live: RuleInstances,
     why: Why,
-    /// Since when it is in force: milliseconds since the epoch.
+    /// The time since which the set is in force, in milliseconds since the epoch.
     since: i64,
-    /// Takes its place before the next record is read.
+    /// The set that takes the place of the set in force before the next record is read.
     next: Option<Box<Activation>>,
     trial: Option<Probation>,
-    /// What the set in force has done lately; while it is on trial, the one before.
+    /// The baseline: what the set in force has done lately or, while it is on trial, what the set before has done.
     lately: TrackRecord,
     swaps: Swaps,
 }
@@ -33,20 +33,20 @@ pub(crate) struct ActiveRules {
 /// A trial that is under way.
 struct Probation {
     trial: Trial,
-    /// The last set that has passed its trial, or stood none. It comes back if the trial fails.
+    /// The last set that has passed its trial, or stood none. It comes back if the trial fails, unless there is a `replaced` set.
     before: RuleInstances,
-    /// Unless this one does first: the set that was replaced while it was on trial itself. Nothing speaks against it.
+    /// The set that was replaced while it was still on trial itself. Nothing speaks against it, so it comes back first.
     replaced: Option<Replaced>,
 }
 
-/// A set whose trial was cut short by the next set.
+/// A set whose trial was ended early by the next set.
 struct Replaced {
     rules: RuleInstances,
     bounds: TrialBounds,
 }
 
 impl ActiveRules {
-    /// Begins `now` with `rules`, which stand no trial.
+    /// Returns the state that begins at the time `now` with `rules`, which stand no trial.
     pub(crate) fn new(rules: RuleInstances, why: Why, now: i64) -> ActiveRules {
         let (lately, swaps) = (TrackRecord::default(), Swaps::default());
         ActiveRules { live: rules, why, since: now, next: None, trial: None, lately, swaps }
@@ -57,7 +57,7 @@ impl ActiveRules {
         &self.live
     }
 
-    /// Returns the set in force, to process by it.
+    /// Returns the set in force, for processing.
     pub(crate) fn live_mut(&mut self) -> &mut RuleInstances {
         &mut self.live
     }
@@ -67,13 +67,14 @@ impl ActiveRules {
         self.trial.is_some()
     }
 
-    /// Has `next` take its place soon.
+    /// Makes `next` take the place of the set in force soon.
     pub(crate) fn propose(&mut self, next: Box<Activation>) {
         self.next = Some(next);
     }
 
-    /// Activates the next set, if there is one: `from` are the offsets to be read next, and `now` is in milliseconds since the
-    /// epoch. What is committed was processed by the set before, and nothing else is. Returns what the loader is to be told.
+    /// Activates the next set, if there is one. `from` are the offsets to be read next, and `now` is in milliseconds since the
+    /// epoch. Everything that is committed was processed by the set before, and nothing else was. Returns the event for the
+    /// loader.
     pub(crate) fn activate(&mut self, from: &BTreeMap<i32, i64>, now: i64) -> Option<Event> {
         let Activation { rules, why, trial, baseline } = *self.next.take()?;
         if self.lately.records < baseline.records {
@@ -109,8 +110,8 @@ impl ActiveRules {
         Some(Event::Activated(Activated { hash, from: from.clone(), retired, trial, replaced }))
     }
 
-    /// Takes into account how the rules did in `parts`, which are committed. Returns what the loader is to be told, where that
-    /// ends the trial: it was passed, or the set was rolled back.
+    /// Takes into account how the rules did in `parts`, which are committed. If that ends the trial, returns the event for the
+    /// loader: the set has passed, or was rolled back.
     pub(crate) fn appraise(&mut self, parts: &[Part], now: i64) -> Option<Event> {
         let Some(probation) = &mut self.trial else {
             parts.iter().for_each(|part| self.lately.add(part));
@@ -133,8 +134,8 @@ impl ActiveRules {
         }
     }
 
-    /// Goes on without the set in force, if that is on trial; nothing is returned if it is not. The set that it has replaced
-    /// comes back and stands its own trial anew, where it was on trial then; else the last one that had passed.
+    /// Rolls the set in force back, if it is on trial. Returns None if it is not. If the set has replaced another one that was on
+    /// trial itself, that one comes back and stands its trial anew; else the last set comes back that has passed.
     pub(crate) fn roll_back(&mut self, reason: &str, now: i64) -> Option<Event> {
         let Probation { trial, before, replaced } = self.trial.take()?;
         let back = match replaced {
@@ -153,7 +154,7 @@ impl ActiveRules {
         Some(Event::RolledBack { retired, back, reason: reason.to_owned(), evidence })
     }
 
-    /// Lets observers see which set is in force, why, and how its trial goes.
+    /// Shows observers which set is in force, why, and how its trial goes.
     pub(crate) fn show(&self, snapshot: &mut Snapshot) {
         snapshot.live = Arc::clone(&self.live.set);
         (snapshot.why, snapshot.since, snapshot.swaps) = (self.why, self.since, self.swaps);
@@ -162,7 +163,7 @@ impl ActiveRules {
 }
 
 impl Probation {
-    /// Returns what operators are told.
+    /// Returns the report of the trial for operators.
     fn report(&self) -> TrialReport {
         let back = self.replaced.as_ref().map_or(&self.before, |replaced| &replaced.rules);
         self.trial.report(back.hash())

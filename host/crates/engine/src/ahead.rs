@@ -1,24 +1,25 @@
-//! Windows that begin in the future, since a clock was ahead of this one: nothing is counted anew before they end, so people are told
-//! until when counts wait, and how to end it.
+//! Warns of windows that begin in the future, because a clock was ahead of this process's clock. No counts are sent before such a
+//! window ends, so operators are told until when counts wait, and how to end the wait.
 //!
-//! No partition may be in two messages of one window, so a window that was begun is never begun again, and none begins before an
-//! earlier one ends. What this module leaves out: the counting, in [`weir_core::counts`].
+//! No partition may be in two messages of one window. A window that was begun is therefore never begun again, and no window
+//! begins before an earlier one ends. The counting itself is not here, but in [`weir_core::counts`].
 
 use std::time::{Duration, Instant};
 
 use weir_core::counts::{Counts, instant};
 
-/// How often it is told.
+/// The pause between two warnings.
 const TOLD_EVERY: Duration = Duration::from_secs(600);
 
-/// What was told about windows that begin in the future.
+/// The time of the last warning about windows that begin in the future.
 #[derive(Debug, Default)]
 pub(crate) struct Ahead {
     told: Option<Instant>,
 }
 
 impl Ahead {
-    /// Tells, now and then, if `counts` wait for a time after `now`, and returns that time. `remedy` says how to end it for partitions.
+    /// Returns the time until which `counts` wait, if an open window begins in the future of `now`. Warns of that now and then.
+    /// `remedy` returns how to end the wait for the given partitions.
     pub(crate) fn look(&mut self, counts: &Counts, now: i64, remedy: impl Fn(&[i32]) -> String) -> Option<i64> {
         let Some((partitions, until)) = counts.ahead(now) else {
             if self.told.take().is_some() {

@@ -1,12 +1,13 @@
 //! The loop: source → pipeline → sink → commit.
 //!
-//! One synchronous thread does it all. Under lag several batches, as parts, share a transaction: while one is on its way, the
-//! next is read and judged. Events are looked at between transactions only, and whatever waits for a broker asks now and then
-//! whether it should go on. If a transaction cannot be committed it is abandoned, and after a pause everything, messages,
-//! offsets and counts, begins again with what is committed: nothing is lost, and nothing is counted twice. Where it is known what
-//! to do better, as with records that a topic refuses, what is in hand is judged and sent again at once.
+//! One synchronous thread does all of this. Under lag several batches, called parts, share a transaction: while the results of
+//! one part are on their way, the next part is read and processed. Events are handled only between transactions. Every wait for a
+//! broker checks now and then whether it should be cancelled. If a transaction can't be committed, it is abandoned. After a pause
+//! records, offsets and counts begin again with what is committed: nothing is lost, and nothing is counted twice. If the next
+//! attempt can go further than the failed one, for example because the topic has refused certain records, the parts in hand are
+//! processed and sent again at once.
 //!
-//! What this module leaves out: how messages are judged, how they get here and there, and where events come from.
+//! Not here: the evaluation of records, the exchange with Kafka, and the origin of events.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -35,61 +36,62 @@ use weir_kafka::{Failure, Polled, Session, topics};
 use weir_system::backoff::Backoff;
 use weir_system::shutdown::Shutdown;
 
-/// How long leaving the consumer group may take.
+/// The most time that leaving the consumer group may take.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
-/// The longest wait for a message: how soon an event is seen while there is nothing to do.
+/// The longest wait for a record, and so the longest delay before an event is seen while there is nothing to do.
 const IDLE: Duration = Duration::from_millis(100);
-/// How often observers are told how far the loop is behind.
+/// The pause between two updates of the lag that observers see.
 const LAG_EVERY: Duration = Duration::from_secs(1);
-/// How often positions that have gone past markers and aborted messages are committed on their own.
+/// The pause between two commits that carry no record, but only positions that have gone past transaction markers and aborted
+/// records.
 const CATCH_UP_EVERY: Duration = Duration::from_secs(1);
-/// How long a topic may be missing. Brokers that have just started do not know all of them at once.
+/// The time for which a topic may be missing. Brokers that have just started do not know all topics at once.
 const MISSING: Duration = Duration::from_secs(30);
-/// How many seconds the cluster may leave what was sent unanswered before observers are told.
+/// The number of seconds for which the cluster may leave sent data unanswered before observers are told.
 const STALLED: u64 = 3;
-/// How long a coordinator is given to end a transaction before the next one is begun. It answers earlier than it is done, and whoever
-/// comes in between waits for longer than this.
+/// The time that a coordinator gets to end a transaction before the next one begins. The coordinator answers before the
+/// transaction has ended. A transaction that begins in between waits for longer than this time.
 const ENDING: Duration = Duration::from_millis(20);
-/// Pauses before a batch that could not be committed is read again.
+/// The first and the longest pause before a batch that could not be committed is read again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// What a run has done.
+/// The totals of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Messages read and committed.
+    /// The records that were read and committed.
     pub read: u64,
-    /// Of these, how many passed every rule.
+    /// The number of these records that passed every rule.
     pub written: u64,
-    /// Of these, how many did not.
+    /// The number of these records that did not pass every rule.
     pub rejected: u64,
-    /// Committed batches.
+    /// The number of committed batches.
     pub batches: u64,
 }
 
-/// What a data loop needs to run.
+/// The parts that a data loop needs to run.
 pub struct Setup<'a, C> {
-    /// Topics, and how to reach the cluster.
+    /// The topics, and the settings for reaching the cluster.
     pub kafka: &'a weir_kafka::Settings,
     /// The cluster's address, which may be that of an embedded broker.
     pub brokers: &'a str,
-    /// How to count.
+    /// The settings of the counts.
     pub counts: &'a CountSettings,
-    /// Ends it.
+    /// Ends the run when a shutdown is requested.
     pub shutdown: &'a Shutdown,
-    /// Where the loader of rules tells it something, and is told.
+    /// The loop's end of the connection with the loader of rules.
     pub control: LoopEnd,
-    /// Is renewed with every batch.
+    /// The snapshot for observers. It is renewed with every batch.
     pub snapshot: &'a Shared,
-    /// Tells the time in milliseconds since the epoch.
+    /// Returns the time in milliseconds since the epoch.
     pub clock: C,
 }
 
 impl<C: Fn() -> i64> Setup<'_, C> {
-    /// Runs until a shutdown is requested, with `rules` to begin with, which are in force for the reason `why`: reaches the cluster, sees to the topics, and
-    /// then reads, judges and writes.
+    /// Runs until a shutdown is requested. Begins with `rules`, which are in force for the reason `why`. Reaches the cluster,
+    /// prepares the topics, and then reads, processes and writes.
     ///
     /// # Errors
-    /// What waiting cannot help, such as a missing permission or topic.
+    /// If something fails that waiting can't help, such as a missing permission or topic.
     pub fn run(self, rules: RuleInstances, why: Why) -> anyhow::Result<Summary> {
         let shared = self.snapshot;
         let outcome = self.serve(rules, why);
@@ -137,22 +139,23 @@ impl<C: Fn() -> i64> Setup<'_, C> {
     }
 }
 
-/// What the next turn of the loop does.
+/// The state that decides what the next turn of the loop does.
 enum Phase {
-    /// Read a batch, or serve what else comes.
+    /// Read a batch, or handle what the poll returns instead.
     Reading,
-    /// Partitions are new, or something failed: return to what is committed, and ask anew where to write.
+    /// Partitions are new, or something failed: return to the committed offsets and counts, and ask again for the topics'
+    /// partitions.
     Recovering,
-    /// Process and send again what is in hand.
+    /// Process and send again the parts in hand.
     Resending,
 }
 
-/// What a turn of the loop does.
+/// The action of one turn of the loop.
 enum Next {
     Recover,
     Resend,
     Commit,
-    /// Wait so long for a record.
+    /// Wait at most for this time for a record.
     Poll(Duration),
 }
 
@@ -160,27 +163,27 @@ enum Next {
 struct Engine<'a, C> {
     session: Session,
     active: ActiveRules,
-    /// The candidate that sees samples of what is committed.
+    /// The sampler of the candidate, if there is one. It gets samples of the committed records.
     sampler: Option<ShadowSampler>,
     transaction: OpenTransaction,
-    /// What is counted, ahead of what is committed by the transaction that is open.
+    /// The counts, including those of the open transaction, which are not committed yet.
     counts: Counts,
     /// By partition, the state that was committed last.
     committed: BTreeMap<i32, String>,
     reset_bad_state: bool,
     phase: Phase,
-    /// The group has given this process its share, which may be none.
+    /// True if the group has assigned this process its share of the partitions, which may be empty.
     joined: bool,
-    /// Since when a topic is missing.
+    /// The time since which a topic is missing.
     missing: Option<Instant>,
     same_topic: SameTopic,
-    /// When positions were committed last.
+    /// The time at which positions were committed last.
     caught_up: Instant,
     backoff: Backoff,
     fault_log: FaultLog,
-    /// What was told about clocks.
+    /// The warnings about windows that begin in the future.
     ahead: Ahead,
-    /// When the lag was looked at last.
+    /// The time at which the lag was looked at last.
     looked: Instant,
     shutdown: &'a Shutdown,
     control: LoopEnd,
@@ -189,8 +192,8 @@ struct Engine<'a, C> {
 }
 
 impl<C: Fn() -> i64> Engine<'_, C> {
-    /// Runs until a shutdown is requested. What is counted in the open window is committed with the offsets: whoever goes on
-    /// there counts on.
+    /// Runs until a shutdown is requested. The counts of the open window are committed with the offsets: the process that takes
+    /// over the partitions counts on from there.
     fn run(&mut self) -> anyhow::Result<()> {
         loop {
             self.show();
@@ -209,7 +212,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         }
     }
 
-    /// Takes a command of the loader, if there is one.
+    /// Executes the next command of the loader, if there is one.
     fn obey(&mut self) {
         match self.control.commands.try_recv() {
             Ok(Command::Activate(next)) => self.active.propose(next),
@@ -224,7 +227,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
             Phase::Recovering => Next::Recover,
             Phase::Resending => Next::Resend,
             Phase::Reading if self.transaction.is_full() => Next::Commit,
-            // An open transaction takes what is there, and does not wait for more.
+            // While a transaction is open, the poll takes the records that are there, and does not wait for more.
             Phase::Reading if self.transaction.is_open() => Next::Poll(Duration::ZERO),
             Phase::Reading => Next::Poll(self.patience()),
         }
@@ -244,7 +247,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         }
     }
 
-    /// Reads a batch and processes it, or serves what else comes.
+    /// Reads a batch and processes it, or handles what the poll returns instead.
     fn read(&mut self, wait: Duration) -> Result<(), Failure> {
         match self.poll(wait)? {
             Polled::Messages => self.process(),
@@ -254,7 +257,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
                 self.tick()
             }
             Polled::Revoked => {
-                // The group waits for this.
+                // The rebalance of the group waits for this commit.
                 let committed = if self.transaction.is_open() { self.commit() } else { self.catch_up() };
                 self.revoked();
                 committed
@@ -266,7 +269,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         }
     }
 
-    /// Gives up the transaction after a failure, and decides how to go on. Returns an error if that can't be; breaks if a
+    /// Abandons the transaction after a failure, and decides how to go on. Returns an error if the loop can't go on. Breaks if a
     /// shutdown is overdue.
     fn fail(&mut self, failure: Failure) -> anyhow::Result<ControlFlow<()>> {
         let begun = self.transaction.begun().unwrap_or_else(Instant::now);
@@ -284,7 +287,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Lets observers see that the loop is alive, and now and then how far it is behind.
+    /// Shows observers that the loop is alive and, now and then, how far it is behind.
     fn show(&mut self) {
         self.snapshot.sign((self.clock)());
         if self.looked.elapsed() >= LAG_EVERY {
@@ -306,7 +309,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
     }
 
     fn assigned(&mut self, partitions: Vec<i32>) {
-        // What was assigned before may not have been revoked, if the topic has new partitions.
+        // The partitions assigned before may not have been revoked, if the topic has new partitions.
         self.abandon();
         tracing::info!(topic = %self.session.topic(), ?partitions, "partitions assigned");
         self.joined = true;
@@ -322,18 +325,18 @@ impl<C: Fn() -> i64> Engine<'_, C> {
     /// Fills the next part.
     fn poll(&mut self, wait: Duration) -> Result<Polled, Failure> {
         let polled = self.session.poll(&mut self.transaction.next().batch, wait);
-        // A poll that fails may have taken records as well.
+        // A poll that fails may have taken records, too.
         self.transaction.set_incomplete(!matches!(polled, Ok(Polled::Nothing)));
         polled.map_err(|failure| self.or_another_topic(failure))
     }
 
-    /// How long to wait for a message: not past the end of the open window.
+    /// Returns the time to wait for a record. The wait does not go past the end of the open window.
     fn patience(&self) -> Duration {
         let left = self.counts.next_close().map_or(i64::MAX, |close| close - (self.clock)());
         IDLE.min(Duration::from_millis(u64::try_from(left).unwrap_or_default()))
     }
 
-    /// Processes the next part, and sends what has become of it.
+    /// Processes the next part, and sends the results.
     fn process(&mut self) -> Result<(), Failure> {
         let part = self.transaction.index();
         let Part { batch, step } = self.transaction.next();
@@ -346,7 +349,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
             rules.process(&self.counts, batch, step);
         }
         let (stop, judged) = (step.stop.take(), step.judged);
-        // What was not processed is read again after what was.
+        // The records that were not processed are read again after the others are committed.
         judged.into_iter().for_each(|judged| batch.truncate(judged));
         self.transaction.took(began.elapsed());
         if let Some(reason) = stop {
@@ -367,14 +370,14 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         Ok(())
     }
 
-    /// Tells observers and the loader what has become of the rules in force, if something has.
+    /// Tells observers and the loader of a change of the rules in force, if there is one.
     fn tell(&self, event: Option<Event>) {
         let Some(event) = event else { return };
         self.snapshot.update(|snapshot| self.active.show(snapshot));
         self.control.tell(event);
     }
 
-    /// Lets observers see whether Kafka is there, while there is nothing to do that would tell.
+    /// Shows observers whether Kafka is reachable. Called while there is no traffic that would show it.
     fn reach(&mut self) {
         let outage = self.session.outage();
         let well = if self.joined { snapshot::State::Running } else { snapshot::State::Connecting };
@@ -385,7 +388,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         });
     }
 
-    /// Lets time pass: a window that has ended is sent, in a transaction of its own.
+    /// Sends a window that has ended, in a transaction of its own, or commits positions that have gone ahead.
     fn tick(&mut self) -> Result<(), Failure> {
         self.session.serve();
         let now = (self.clock)();
@@ -404,7 +407,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         self.send()
     }
 
-    /// Processes and sends what is in hand once more, on top of what is committed.
+    /// Processes and sends the parts in hand once more, on top of what is committed.
     fn resend(&mut self) -> Result<(), Failure> {
         self.phase = Phase::Reading;
         self.session.prepare(&mut waiting(self.shutdown, self.session.troubles().clone(), self.snapshot))?;
@@ -422,14 +425,14 @@ impl<C: Fn() -> i64> Engine<'_, C> {
                 self.process()?;
             }
             if !self.transaction.is_open() {
-                // It was committed early, and the rest is read again.
+                // The transaction was committed early, and the remaining records are read again.
                 return Ok(());
             }
         }
         self.commit()
     }
 
-    /// Commits positions that have gone past what is no record, in a transaction of their own.
+    /// Commits positions that have gone past offsets without a record, in a transaction of their own.
     fn catch_up(&mut self) -> Result<(), Failure> {
         if self.session.ahead().next().is_none() {
             return Ok(());
@@ -455,7 +458,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         Ok(())
     }
 
-    /// Commits what was sent, with the counts.
+    /// Commits the parts that were sent, with the counts.
     fn commit(&mut self) -> Result<(), Failure> {
         let (parts, rules) = (self.transaction.sent(), self.active.live());
         let read = parts.iter().flat_map(|part| part.batch.records()).map(|record| record.partition);
@@ -486,7 +489,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         Ok(())
     }
 
-    /// Gives up what was sent since the last commit.
+    /// Abandons the results that were sent since the last commit.
     fn abandon(&mut self) {
         if self.transaction.is_open() {
             let mut cancel = waiting(self.shutdown, self.session.troubles().clone(), self.snapshot);
@@ -495,15 +498,15 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         }
     }
 
-    /// Goes on at once where something was learned: it goes further this time. What is in hand is sent again, or else what is not
-    /// committed is read again.
+    /// Goes on at once after a failure that the loop has learned from: the next attempt goes further. The parts in hand are sent
+    /// again, or else the records that are not committed are read again.
     fn again(&mut self, error: &anyhow::Error) {
         self.phase = if self.transaction.failed(true) { Phase::Resending } else { Phase::Recovering };
         tracing::debug!("{error:#}; what is not committed is sent again");
         self.shutdown.wait(ENDING);
     }
 
-    /// Waits before what is not committed is read again.
+    /// Waits before the records that are not committed are read again.
     fn pause(&mut self, error: &anyhow::Error) {
         self.transaction.failed(false);
         self.phase = Phase::Recovering;
@@ -514,7 +517,8 @@ impl<C: Fn() -> i64> Engine<'_, C> {
     }
 }
 
-/// Whether to give up waiting for a broker. Observers see meanwhile if none is there; a commit tells them when that is over.
+/// Returns a function that tells whether to cancel waiting for a broker. The function also shows observers an outage or a stalled
+/// cluster; the next commit shows them that it is over.
 fn waiting(shutdown: &Shutdown, troubles: Arc<Troubles>, snapshot: &Shared) -> impl FnMut() -> bool {
     let (since, mut told) = (Instant::now(), 0);
     move || {

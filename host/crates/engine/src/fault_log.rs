@@ -1,22 +1,22 @@
-//! What the log says of rules that fail: which message, why and where, and when a rule is short-circuited and when no more.
+//! The log lines about rules that fail: which record, why and where, and when a circuit breaker opens and closes.
 //!
-//! A rule that fails on everything must not fill the log, so only some faults are named; the metrics have all.
+//! A rule that fails on every record must not fill the log, so only some faults are logged. The metrics count all of them.
 
 use crate::instances::RuleInstances;
 use weir_core::pipeline::{Manifest, rule_name};
 use weir_core::record::{Part, Rejection};
 use weir_system::throttle::Throttle;
 
-/// What has been said so far.
+/// The state of the log: the throttle, and the circuit breakers that were reported as open.
 #[derive(Debug, Default)]
 pub(crate) struct FaultLog {
     throttle: Throttle,
-    /// The names of the rules that are short-circuited.
+    /// The names of the rules whose circuit breaker is open.
     open: Vec<String>,
 }
 
 impl FaultLog {
-    /// Logs what became of parts that are committed, as `rules` have processed them.
+    /// Logs the faults and the circuit breakers of committed parts that `rules` have processed.
     pub(crate) fn log(&mut self, parts: &[Part], rules: &RuleInstances) {
         for Part { batch, step } in parts {
             for (rule, (stats, manifest)) in step.rules.iter().zip(&rules.manifests).enumerate() {
@@ -35,7 +35,7 @@ impl FaultLog {
         }
     }
 
-    /// A rule is short-circuited, or no longer.
+    /// Logs that the circuit breaker of a rule has opened or closed.
     fn set_open<'a>(&mut self, manifest: &Manifest, open: bool, mut faults: impl Iterator<Item = &'a Rejection>) {
         let rule = manifest.name.as_str();
         self.open.retain(|name| name != rule);
@@ -52,7 +52,7 @@ impl FaultLog {
     }
 }
 
-/// The innermost function that is the rule's own, and none of Rust's that lie between it and a panic.
+/// Returns the innermost function that is the rule's own. Skips the functions of Rust that lie between that function and a panic.
 fn own_function(backtrace: &str) -> Option<&str> {
     let of_rust = |name: &&str| ["__rustc::", "std::", "core::", "alloc::"].iter().any(|of_rust| name.starts_with(of_rust));
     backtrace.lines().find(|name| !of_rust(name))

@@ -1,4 +1,4 @@
-//! A set of rules at work: instances of its rules, which process batches, with what is said about the set.
+//! Running instances of the rules of a set, with the description of the set.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use weir_wasm::Occasion;
 use weir_wasm::description::SetDescription;
 use weir_wasm::ruleset::RuleSet;
 
-/// Processes batches. A pipeline of rules does, and so does a closure.
+/// Processes batches. Implemented by a pipeline of rules, and by closures.
 pub trait Process: Send {
     /// Processes `batch` into `step`; see [`Pipeline::process`].
     fn process(&mut self, counts: &Counts, batch: &Batch, step: &mut Step);
@@ -32,9 +32,9 @@ impl<F: FnMut(&Counts, &Batch, &mut Step) + Send> Process for F {
 /// Instances of the rules of a set. Each data loop has its own, and replaces them as a whole.
 pub struct RuleInstances {
     process: Box<dyn Process>,
-    /// What the rules say of themselves, in their order.
+    /// The manifests of the rules, in their order.
     pub manifests: Vec<Manifest>,
-    /// What the set is made of.
+    /// The description of the set.
     pub set: Arc<SetDescription>,
 }
 
@@ -42,14 +42,14 @@ impl RuleInstances {
     /// Starts fresh instances of the rules of a set.
     ///
     /// # Errors
-    /// If one does not start.
+    /// If an instance does not start.
     pub fn start(rules: &RuleSet, occasion: Occasion) -> anyhow::Result<RuleInstances> {
         let pipeline = rules.instantiate_for(occasion).context("failed to start the rules")?;
         let manifests = pipeline.manifests().to_vec();
         Ok(RuleInstances::new(pipeline, manifests, Arc::clone(rules.description())))
     }
 
-    /// Returns a set whose batches `process` processes, which may be anything that does.
+    /// Returns a set whose batches are processed by `process`: a pipeline, or another implementation of [`Process`].
     pub fn new(process: impl Process + 'static, manifests: Vec<Manifest>, set: Arc<SetDescription>) -> RuleInstances {
         RuleInstances { process: Box::new(process), manifests, set }
     }
@@ -71,7 +71,7 @@ impl fmt::Debug for RuleInstances {
     }
 }
 
-/// A description of a set of which only the hash is known.
+/// Returns a description of a set of which only the hash is known.
 #[cfg(test)]
 pub(crate) fn set(hash: &str) -> Arc<SetDescription> {
     Arc::new(SetDescription { hash: hash.into(), rules: Vec::new() })

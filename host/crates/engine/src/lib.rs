@@ -1,7 +1,8 @@
-//! The engine: one or more data loops that read records, process them by the rules in force, write and commit, exactly once.
+//! The engine: one or more data loops that read records, process them by the rules in force, write the results and commit,
+//! exactly once.
 //!
-//! It knows Kafka and the rules, and no configuration, no files of rules and no operators: which rules should run is for its
-//! caller to say, by [`protocol::Command`]. Modules stand in the order in which they are best read.
+//! The engine knows Kafka and the rules. It knows no configuration, no files of rules and no operators: its caller says which
+//! rules should run, by [`protocol::Command`]. The modules are listed in the order in which they are best read.
 
 mod settings;
 

@@ -1,8 +1,8 @@
-//! What a data loop has in hand: the records that were read since the last commit, in the parts in which they were read and
-//! processed, and the transaction in which their results are sent.
+//! The records in the hands of a data loop: those read since the last commit, in the parts in which they were read and processed,
+//! and the transaction in which their results are sent.
 //!
-//! Parts are buffers that are used again. Where a transaction is abandoned, what is in hand may be sent once more, if all that was
-//! read since the last commit is still there.
+//! Parts are buffers that are used again. After a transaction was abandoned, its parts may be sent once more, if all records that
+//! were read since the last commit are still there.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,37 +10,40 @@ use std::time::{Duration, Instant};
 use weir_core::record::{Batch, Part, Step};
 use weir_kafka::BatchLimits;
 
-/// How long a transaction takes in new records under lag: what it costs vanishes, and readers do not wait for long.
+/// The time for which a transaction takes in new records under lag: long enough that its cost vanishes, and short enough that
+/// readers of the output do not wait for long.
 const OPEN: Duration = Duration::from_millis(100);
 /// If rules take longer than this, the transaction is opened only after they finish and carries one part; an open one would hit
 /// `transaction.timeout.ms`, again and again.
 const SLOW: Duration = Duration::from_secs(1);
-/// How long what is in hand is sent again and again. The consumer is not polled meanwhile, and the group waits for that.
+/// The time for which the parts in hand are sent again and again. The consumer is not polled meanwhile, and a rebalance of the
+/// group waits for that poll.
 const RESENDING: Duration = Duration::from_secs(10);
 
 /// The transaction of a data loop, which may be open or not.
 pub(crate) struct OpenTransaction {
     topic: Arc<str>,
     limits: BatchLimits,
-    /// Buffers. The results of the first `sent` were sent since `begun`.
+    /// The buffers. The results of the first `sent` parts were sent since `begun`.
     parts: Vec<Part>,
     sent: usize,
-    /// Since when it is open.
+    /// The time at which the transaction was opened. None while it is not open.
     begun: Option<Instant>,
-    /// How long the rules took for it.
+    /// The time that the rules took for all parts of the transaction.
     processing: Duration,
-    /// Send one part per transaction, because rules were slow or the last commit failed.
+    /// Whether only one part is sent per transaction, because rules were slow or the last commit failed.
     cautious: bool,
-    /// How many parts are in hand that were abandoned and can be sent again: all that was read since the last commit.
+    /// The number of parts that can be sent again after the transaction was abandoned: all that was read since the last commit.
     held: usize,
-    /// Since when they are sent again.
+    /// The time at which sending again began.
     resending: Option<Instant>,
-    /// Something that was read is in none of these parts, and is to be read again.
+    /// True if a record that was read is in none of the parts and must be read again.
     incomplete: bool,
 }
 
 impl OpenTransaction {
-    /// Returns one of records of `topic` that is not open. It takes in no more than `limits`, and the part that passes them.
+    /// Returns a transaction for records of `topic` that is not open. The transaction is full once its parts together reach
+    /// `limits`.
     pub(crate) fn new(topic: Arc<str>, limits: BatchLimits) -> OpenTransaction {
         OpenTransaction {
             topic,
@@ -56,22 +59,22 @@ impl OpenTransaction {
         }
     }
 
-    /// Returns since when it is open, if it is.
+    /// Returns the time at which the transaction was opened, if it is open.
     pub(crate) fn begun(&self) -> Option<Instant> {
         self.begun
     }
 
-    /// Returns whether it is open.
+    /// Returns whether the transaction is open.
     pub(crate) fn is_open(&self) -> bool {
         self.begun.is_some()
     }
 
-    /// Notes that it is open from now on.
+    /// Notes that the transaction is open from now on.
     pub(crate) fn open(&mut self) {
         self.begun = Some(Instant::now());
     }
 
-    /// Returns whether it should take no more.
+    /// Returns whether the transaction should take no more parts.
     pub(crate) fn is_full(&self) -> bool {
         let batches = || self.sent().iter().map(|part| &part.batch);
         self.cautious && self.sent > 0
@@ -98,7 +101,8 @@ impl OpenTransaction {
         &self.parts[..self.sent]
     }
 
-    /// Counts the next part to those whose results were sent, or are about to be. Returns it.
+    /// Counts the next part among those whose results were sent, or are about to be. Returns all of these parts, and the next
+    /// one.
     pub(crate) fn send(&mut self) -> (&[Part], &Part) {
         self.sent += 1;
         self.held = self.held.max(self.sent);
@@ -106,34 +110,35 @@ impl OpenTransaction {
         (sent, &sent[self.sent - 1])
     }
 
-    /// Adds what the rules took for the next part.
+    /// Adds the time that the rules took for the next part.
     pub(crate) fn took(&mut self, time: Duration) {
         self.processing += time;
     }
 
-    /// Returns what the rules took for all of it.
+    /// Returns the time that the rules took for all parts of the transaction.
     pub(crate) fn processing(&self) -> Duration {
         self.processing
     }
 
-    /// Notes whether something that was read is in none of the parts.
+    /// Notes whether a record that was read is in none of the parts.
     pub(crate) fn set_incomplete(&mut self, incomplete: bool) {
         self.incomplete = incomplete;
     }
 
-    /// Ends it: it is committed.
+    /// Ends the transaction: it is committed.
     pub(crate) fn committed(&mut self) {
         self.cautious = self.processing >= SLOW;
         (self.begun, self.sent, self.processing) = (None, 0, Duration::ZERO);
         (self.held, self.resending) = (0, None);
     }
 
-    /// Ends it: it is abandoned. What is in hand is kept.
+    /// Ends the transaction: it is abandoned. The parts in hand are kept.
     pub(crate) fn abandoned(&mut self) {
         (self.begun, self.sent, self.processing) = (None, 0, Duration::ZERO);
     }
 
-    /// Notes that it has failed. Returns whether what is in hand can be sent again as it is.
+    /// Notes that the transaction has failed. `learned` says whether the next attempt can go further than this one. Returns
+    /// whether the parts in hand can be sent again as they are.
     pub(crate) fn failed(&mut self, learned: bool) -> bool {
         self.cautious = true;
         if !learned {
@@ -148,7 +153,7 @@ impl OpenTransaction {
         self.sent < self.held
     }
 
-    /// Forgets what is in hand: it is read again from what is committed.
+    /// Forgets the parts in hand: their records are read again from the committed offsets.
     pub(crate) fn forget(&mut self) {
         (self.held, self.resending, self.incomplete) = (0, None, false);
     }

@@ -1,7 +1,7 @@
-//! What the loader of rules and the data loops say to each other. They share nothing else.
+//! The commands and events that the loader of rules and the data loops exchange. They share nothing else.
 //!
-//! A process may have several data loops. Each takes commands between two transactions, and says with each event which loop it
-//! is. A set is live when all of them have activated it.
+//! A process may have several data loops. Each loop takes commands between two transactions, and each event names its loop. A set
+//! is live when all loops have activated it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,16 +14,17 @@ use crate::settings::TrialBounds;
 use crate::shadow::ShadowSampler;
 use crate::trial::TrackRecord;
 
-/// One of the data loops of a process, from 0.
+/// The number of a data loop within its process, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LoopId(pub usize);
 
-/// What the loader tells a data loop. Closed on purpose: whoever adds to it sees every place that has to know.
+/// A command of the loader to a data loop. The enum is closed on purpose: the compiler then finds every place that must handle a
+/// new command.
 #[derive(Debug)]
 pub enum Command {
-    /// Process by other rules from the next message on.
+    /// Processes by other rules from the next record on.
     Activate(Box<Activation>),
-    /// Hand samples to a candidate, or no more.
+    /// Hands samples to a candidate, or stops handing out samples.
     Sample(Option<ShadowSampler>),
 }
 
@@ -32,21 +33,21 @@ pub enum Command {
 pub struct Activation {
     pub rules: RuleInstances,
     pub why: Why,
-    /// The bounds of its trial, if it has to stand one.
+    /// The bounds of the set's trial, if it has to stand one.
     pub trial: Option<TrialBounds>,
-    /// What the set before it has done lately, where an earlier process has seen that.
+    /// The baseline: what the set before has done lately, if an earlier process has recorded that.
     pub baseline: TrackRecord,
 }
 
-/// What a data loop tells the loader. Instances that are not needed any more come along: putting them away takes time that the
-/// data loop does not have.
+/// An event that a data loop reports to the loader. Events carry the instances that are no longer needed, because dropping them
+/// takes time that the data loop does not have.
 #[derive(Debug)]
 pub enum Event {
     /// A set is in force.
     Activated(Activated),
     /// A set has passed its trial.
     Passed {
-        /// Its hash.
+        /// The hash of the set.
         hash: String,
         retired: Vec<RuleInstances>,
     },
@@ -55,47 +56,47 @@ pub enum Event {
         retired: RuleInstances,
         /// The hash of the set in force.
         back: String,
-        /// Which bound was passed, and by how much.
+        /// The bound that was exceeded, and by how much.
         reason: String,
-        /// Some of the records that spoke against it.
+        /// Some of the records that speak against the set that failed.
         evidence: Vec<String>,
     },
 }
 
-/// That a set is in force.
+/// An event: a set is in force.
 #[derive(Debug)]
 pub struct Activated {
-    /// Its hash.
+    /// The hash of the set.
     pub hash: String,
-    /// By partition, the first offset that it processes.
+    /// By partition, the first offset that the set processes.
     pub from: BTreeMap<i32, i64>,
     pub retired: Vec<RuleInstances>,
-    /// Its trial, if it stands one.
+    /// The set's trial, if it stands one.
     pub trial: Option<OnTrial>,
-    /// The set that comes back first if it fails, where that was on trial itself when it was replaced.
+    /// The hash of the set that comes back first if this one fails, if that set was still on trial itself when it was replaced.
     pub replaced: Option<String>,
 }
 
-/// That a set is in force, or is about to be, and has not passed its trial yet.
+/// The trial of a set that is in force, or is about to be, and has not passed yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OnTrial {
-    /// The hash of the set that comes back if it fails.
+    /// The hash of the set that comes back if the trial fails.
     pub before: String,
-    /// What that one has done lately.
+    /// The baseline: what the set `before` has done lately.
     #[serde(rename = "usual")]
     pub baseline: TrackRecord,
 }
 
-/// Why a set is in force. One page in docs/ has the precedence.
+/// The reason why a set is in force. One page in docs/ has the precedence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Why {
-    /// It is what the folder and the configuration have.
+    /// The set is the one in the folder and the configuration.
     #[default]
     Folder,
-    /// An operator went back to it, and it stays until they say otherwise.
+    /// An operator has pinned the set. It stays until an operator ends the pin.
     Pinned,
-    /// It was in force before, and what the folder has does not prove or was rolled back.
+    /// The set was in force before, and the set in the folder can't be proven or was rolled back.
     LastGood,
 }
 
@@ -109,14 +110,14 @@ impl fmt::Display for Why {
     }
 }
 
-/// The loader's end: all data loops of the process.
+/// The loader's end of the connection with all data loops of the process.
 #[derive(Debug)]
 pub struct Loops {
     commands: Vec<Sender<Command>>,
     pub events: Receiver<(LoopId, Event)>,
 }
 
-/// A data loop's end.
+/// A data loop's end of the connection with the loader.
 #[derive(Debug)]
 pub struct LoopEnd {
     pub id: LoopId,
@@ -143,14 +144,14 @@ impl Loops {
         (0..self.commands.len()).map(LoopId)
     }
 
-    /// Tells a loop something. Returns whether it is still there.
+    /// Sends a command to a loop. Returns whether the loop still runs.
     pub fn tell(&self, to: LoopId, command: Command) -> bool {
         self.commands.get(to.0).is_some_and(|commands| commands.send(command).is_ok())
     }
 }
 
 impl LoopEnd {
-    /// Tells the loader something. Where it has gone there is nobody to tell.
+    /// Sends an event to the loader. Does nothing if the loader has gone.
     pub fn tell(&self, event: Event) {
         let _ = self.events.send((self.id, event));
     }

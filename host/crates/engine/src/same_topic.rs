@@ -1,16 +1,16 @@
-//! Whether the input topic is still the one that was read before.
+//! Finds out whether the input topic was deleted and created anew while it is read.
 //!
-//! A topic that is deleted and created anew takes its committed offsets with it, and the client reads on in it once it has the
-//! offset that is next. Only its id tells.
+//! A topic that is deleted loses its committed offsets. The client does not notice: once the new topic has the next offset, the
+//! client reads on there. Only the id of the topic shows the difference.
 
 use std::time::{Duration, Instant};
 
-/// How often it is asked.
+/// The pause between two requests for the id.
 const EVERY: Duration = Duration::from_secs(10);
 
 /// The topic that is read.
 pub(crate) struct SameTopic {
-    /// Its id; empty where it has none, or nobody has told it yet.
+    /// The id of the topic. Empty if the topic has none, or if no broker has told it yet.
     id: String,
     asked: Instant,
 }
@@ -20,12 +20,12 @@ impl SameTopic {
         SameTopic { id: String::new(), asked: Instant::now() }
     }
 
-    /// Whether it is time to ask for the id.
+    /// Returns whether it is time to ask for the id.
     pub(crate) fn is_due(&self) -> bool {
         self.asked.elapsed() >= EVERY
     }
 
-    /// Whether it is still the same, now that its id is `found` to be this; empty if nobody has told it.
+    /// Returns false if `found`, the topic's current id, differs from the known one. An empty id means "unknown" and matches.
     pub(crate) fn is_still(&mut self, found: String) -> bool {
         self.asked = Instant::now();
         if self.id.is_empty() {

@@ -1,31 +1,31 @@
-//! What the data loop is told beside what its Kafka side is.
+//! The settings of the data loop that do not concern Kafka.
 
 use std::time::Duration;
 
-/// How device types are counted. `[counts]`
+/// The settings by which device types are counted. `[counts]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct CountSettings {
     /// The length of a window.
     pub every: Duration,
-    /// Send windows in which nothing was counted too.
+    /// Whether windows in which nothing was counted are sent, too.
     pub emit_empty: bool,
-    /// `on_bad_state = "reset"`: where the state that was committed with an offset cannot be read, count anew instead of
-    /// stopping.
+    /// True for `on_bad_state = "reset"`: if the state that was committed with an offset can't be read, the data loop counts anew
+    /// instead of stopping.
     pub reset_bad_state: bool,
 }
 
-/// When a new set of rules is taken back. `[trial]`
+/// The length of a trial, and the bounds beyond which a new set of rules is rolled back. `[trial]`
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TrialBounds {
-    /// How many messages the trial of a new set takes. 0: there is no trial.
+    /// The number of records that the trial of a new set takes. 0 means that there is no trial.
     pub records: u64,
-    /// How long it takes at most.
+    /// The most time that a trial takes.
     pub time: Duration,
-    /// Share of messages on which rules may fail, 0 to 1.
+    /// The share of records on which rules may fail, 0 to 1.
     pub faults: f64,
-    /// How much the share of rejected messages may rise over that of the set before, 0 to 1.
+    /// The most by which the share of rejected records may rise over that of the set before, 0 to 1.
     pub rejections: f64,
-    /// Share of the messages that the set before rejects which this one may let pass, 0 to 1.
+    /// The share of the records rejected by the set before that the new set may let pass, 0 to 1.
     pub fewer_rejections: f64,
 }
 

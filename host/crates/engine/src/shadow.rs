@@ -1,8 +1,8 @@
-//! A candidate that judges live messages beside the live rules, and produces nothing.
+//! A candidate that processes live records beside the live rules, and produces nothing.
 //!
-//! The data loop offers samples of what it has committed, and only while the candidate has time: a copy of some messages and of
-//! what became of them. The candidate has a thread of its own, which rests after each sample so long that it takes no more
-//! than its share of a core. Where it is slow, fewer messages are compared; the live rules never wait.
+//! The data loop offers samples of committed records, but only while the candidate has time. A sample is a copy of some records
+//! and of what the live rules made of them. The candidate has a thread of its own, which rests after each sample long enough to
+//! take no more than its share of a core. If the candidate is slow, fewer records are compared; the live rules never wait.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,69 +21,69 @@ use weir_core::pipeline::{Manifest, reason_name, rule_name};
 use weir_core::record::{Batch, Part, Step};
 use weir_wasm::description::SetDescription;
 
-/// Messages of a sample: what copying them takes is lost in what judging a batch takes.
+/// The most records of a sample. Copying so few takes next to no time beside processing a batch.
 const SAMPLE_ROWS: usize = 250;
-/// Kinds of differences that are told apart; others are only counted as not agreed.
+/// The most kinds of differences that are told apart. Records with a further kind are counted, but not as agreed.
 const MAX_KINDS: usize = 50;
-/// Examples of each kind.
+/// The most examples of each kind of difference.
 const MAX_EXAMPLES: usize = 3;
-/// What is shown of an output, in characters.
+/// The most of an output that is shown, in characters.
 const MAX_TEXT: usize = 300;
-/// Share of a core that is taken at least, so that a candidate gets on.
+/// The smallest share of a core that a candidate gets, so that it makes progress.
 const SMALLEST_SHARE: f64 = 0.001;
 
-/// How a candidate does beside the live rules.
+/// The comparison of a candidate with the live rules.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ShadowReport {
     pub candidate: SetDescription,
     pub since: i64,
-    /// Messages that both have judged.
+    /// The records that both the candidate and the live rules have processed.
     pub records: u64,
-    /// Messages that only the live rules have judged: the candidate had no time.
+    /// The records that only the live rules have processed, because the candidate had no time.
     pub skipped: u64,
-    /// Messages of which both say the same.
+    /// The records with the same result from both.
     pub agreed: u64,
-    /// Each kind of difference, the most frequent first.
+    /// The kinds of differences, the most frequent first.
     pub differences: Vec<Difference>,
-    /// Messages on which a rule of the candidate failed.
+    /// The records on which a rule of the candidate failed.
     pub faults: u64,
-    /// Time that a message took, in nanoseconds: the candidate's.
+    /// The average time that the candidate took for a record, in nanoseconds.
     pub nanos: u64,
-    /// The same of the live rules, for the same messages.
+    /// The average time that the live rules took for one of these records, in nanoseconds.
     pub live_nanos: u64,
 }
 
 /// A kind of difference between two sets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
-    /// What the live rules said, and what the candidate said: `passed`, or `rejected by RULE: REASON`; `passed` twice where the
-    /// outputs differ.
+    /// The verdict of the live rules; `candidate` is that of the candidate. Each is `passed`, or `rejected by RULE: REASON`. Both
+    /// are `passed` if the outputs differ.
     pub live: String,
     pub candidate: String,
     pub records: u64,
-    /// Some of the messages: where they are, and the two outputs or details.
+    /// Some of the records: their positions, and the two outputs or details.
     pub examples: Vec<String>,
 }
 
-/// Messages, and what the live rules made of them.
+/// A sample: records, and what the live rules made of them.
 #[derive(Debug)]
 struct Sample {
     batch: Batch,
-    /// In the order of the batch.
+    /// The results of the live rules, in the order of the batch.
     live: Vec<Fate>,
-    /// What a message took, in nanoseconds.
+    /// The average time that the live rules took for a record, in nanoseconds.
     nanos: u64,
 }
 
-/// What became of a message.
+/// The result for a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Fate {
     verdict: Verdict,
-    /// The output, or the details of the rejection.
+    /// The output, or the detail of the rejection.
     text: Vec<u8>,
 }
 
-/// Whether a message passed. Rules and reasons stand here by name, since those of two sets are compared.
+/// The verdict on a record. It has rules and reasons by name, because verdicts of two sets are compared.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Verdict {
     Passed,
@@ -91,7 +91,7 @@ enum Verdict {
         rule: String,
         reason: String,
     },
-    /// Nothing became of it.
+    /// The record has neither an output nor a rejection.
     Lost,
 }
 
@@ -105,7 +105,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// The data loop's end.
+/// The data loop's end of the connection with a candidate.
 #[derive(Clone, Debug)]
 pub struct ShadowSampler {
     has_time: Arc<AtomicBool>,
@@ -114,7 +114,8 @@ pub struct ShadowSampler {
 }
 
 impl ShadowSampler {
-    /// Hands on a sample of what has been committed, if the candidate has time. `took` is how long the live rules took for all of it.
+    /// Hands a sample of the committed `parts` to the candidate, if the candidate has time. `took` is the time that the live
+    /// rules took for all parts.
     pub fn sample(&self, parts: &[Part], manifests: &[Manifest], took: Duration) {
         let records: usize = parts.iter().map(|part| part.batch.len()).sum();
         let part = parts.iter().find(|part| !part.batch.is_empty());
@@ -124,7 +125,7 @@ impl ShadowSampler {
         };
         let sample = sample_of(part, manifests, took.as_nanos() as u64 / records as u64);
         self.skipped.fetch_add((records - sample.batch.len()) as u64, Ordering::Relaxed);
-        // Where the candidate has gone nobody waits for samples.
+        // If the candidate has gone, the sample is dropped.
         let _ = self.samples.try_send(sample);
     }
 }
@@ -136,7 +137,7 @@ fn sample_of(part: &Part, manifests: &[Manifest], nanos: u64) -> Sample {
     Sample { batch, live, nanos }
 }
 
-/// What became of the first `rows` messages of a batch.
+/// Returns the results for the first `rows` records of a batch.
 fn fates(batch: &Batch, step: &Step, manifests: &[Manifest], rows: usize) -> Vec<Fate> {
     let lost = Fate { verdict: Verdict::Lost, text: Vec::new() };
     let mut fates = vec![lost; rows];
@@ -152,7 +153,7 @@ fn fates(batch: &Batch, step: &Step, manifests: &[Manifest], rows: usize) -> Vec
     fates
 }
 
-/// A candidate at work. It ends when this goes.
+/// A running candidate. It ends when this value is dropped.
 #[derive(Debug)]
 pub struct Candidate {
     report: Arc<Mutex<ShadowReport>>,
@@ -161,7 +162,7 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Lets `rules` run beside the live rules, with `share` of a core.
+    /// Starts `rules` as a candidate beside the live rules, with `share` of a core.
     ///
     /// # Errors
     /// If its thread can't be started.
@@ -183,7 +184,7 @@ impl Candidate {
         Ok((Candidate { report, skipped, _end: end }, sampler))
     }
 
-    /// How it does.
+    /// Returns the comparison so far.
     pub fn report(&self) -> ShadowReport {
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner).clone();
         report.skipped = self.skipped.load(Ordering::Relaxed);
@@ -210,7 +211,7 @@ impl Work {
             self.rules.process(&counts, &sample.batch, &mut step);
             let took = began.elapsed();
             if let Some(judged) = step.judged {
-                // It came no further, which says nothing of the rest.
+                // The candidate processed only the first records of the sample. The others count as skipped.
                 self.skipped.fetch_add((sample.batch.len() - judged) as u64, Ordering::Relaxed);
                 sample.batch.truncate(judged);
             }
@@ -228,12 +229,12 @@ impl Work {
     }
 }
 
-/// How long to rest after work that took so long. However long that is, whoever ends the candidate ends the rest.
+/// Returns the time to rest after work that lasted for `took`. The end of the candidate ends even a very long rest at once.
 fn rest(took: Duration, share: f64) -> Duration {
     took.mul_f64(1.0 / share - 1.0)
 }
 
-/// Adds what a sample took to the averages.
+/// Adds the times for a sample to the averages.
 fn add_cost(report: &mut ShadowReport, sample: &Sample, took: Duration, faults: u64) {
     let rows = sample.batch.len() as u64;
     let average = |before: u64, now: u64| (before * report.records + now * rows) / (report.records + rows).max(1);
@@ -246,7 +247,7 @@ fn add_cost(report: &mut ShadowReport, sample: &Sample, took: Duration, faults: 
 
 fn compare(report: &mut ShadowReport, kinds: &mut BTreeMap<(Verdict, Verdict), usize>, sample: &Sample, candidate: &[Fate]) {
     for (index, (live, candidate)) in sample.live.iter().zip(candidate).enumerate() {
-        // Details of a rejection are words for people: the verdict is what counts.
+        // Details of a rejection are words for operators, so only the verdicts of rejections are compared.
         let same_text = live.verdict != Verdict::Passed || live.text == candidate.text;
         if live.verdict == candidate.verdict && same_text {
             report.agreed += 1;

@@ -1,8 +1,8 @@
-//! What observers may see of a running engine: totals, counts and the last messages, renewed once per batch.
+//! The state of a running engine for observers: totals, counts and the last records, renewed once per batch.
 //!
-//! The data loop writes it, the terminal view and later the admin page read it, and neither waits for the other longer than
-//! a copy takes. All numbers are totals since the start of the process; rates are for the reader to derive. Only what is
-//! committed is counted here, so a replay does not count twice.
+//! The data loop writes the snapshot; the terminal view and later the admin page read it. Neither waits for the other longer than
+//! a copy takes. All numbers are totals since the start of the process; readers derive rates from them. Only committed records
+//! are counted here, so a replay does not count twice.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -16,128 +16,128 @@ use weir_core::pipeline::{Manifest, reason_name, rule_name};
 use weir_core::record::{Batch, RuleStats, Step};
 use weir_wasm::description::SetDescription;
 
-/// How many of the last messages are kept.
+/// The number of last records that are kept.
 pub const LAST_MESSAGES: usize = 40;
-/// How much of a message is kept, in bytes before the conversion to text.
+/// The most of a record's value that is kept, in bytes before the conversion to text.
 pub const PREVIEW_BYTES: usize = 320;
 
-/// The engine as it was after its last committed batch.
+/// The state of the engine after its last committed batch.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// What the data loop is doing.
+    /// The present activity of the data loop.
     pub state: State,
-    /// The set of rules in force. Its hash is that of the header `weir-ruleset`.
+    /// The set of rules in force. The hash of the set is the one in the header `weir-ruleset`.
     pub live: Arc<SetDescription>,
-    /// Why it was activated.
+    /// The reason why the set was activated.
     pub why: Why,
-    /// Since when: milliseconds since the epoch.
+    /// The time since which the set is in force, in milliseconds since the epoch.
     pub since: i64,
-    /// Its trial, while it lasts.
+    /// The set's trial, while it lasts.
     pub trial: Option<TrialReport>,
-    /// How often sets have changed.
+    /// The number of times that sets have changed.
     pub swaps: Swaps,
     /// The input partitions that this process has.
     pub partitions: Vec<i32>,
-    /// Committed batches.
+    /// The number of committed batches.
     pub batches: u64,
-    /// Messages read and committed: `written`, plus those rejected, whether dead-lettered or dropped.
+    /// The records that were read and committed: `written`, plus those rejected, whether dead-lettered or dropped.
     pub read: u64,
-    /// Messages that passed every rule.
+    /// The records that passed every rule.
     pub written: u64,
-    /// Messages that did not, by rule and reason, in the order in which they first occurred.
+    /// The records that did not pass, by rule and reason, in the order in which these first occurred.
     pub rejected: Vec<Rejected>,
-    /// Device types since the start.
+    /// The counts by device type since the start.
     pub totals: BTreeMap<String, u64>,
-    /// Device types in the window that is open.
+    /// The counts by device type in the window that is open.
     pub open: BTreeMap<String, u64>,
-    /// When the open window ends: milliseconds since the epoch; none if it has counted nothing.
+    /// The end of the open window, in milliseconds since the epoch. None if the window has counted nothing.
     pub closes: Option<i64>,
-    /// Until when no counts are sent, since a clock was ahead; milliseconds since the epoch.
+    /// The time until which no counts are sent, because a clock was ahead, in milliseconds since the epoch.
     pub counts_wait: Option<i64>,
     /// The window that was sent last.
     pub closed: Option<Window>,
-    /// What each rule did since the start, by name: of all that ran under it.
+    /// The work of each rule since the start, by the rule's name: for all sets that had a rule of this name.
     pub stats: BTreeMap<String, RuleStats>,
-    /// How long transactions took, in seconds, from the first message to the commit.
+    /// The durations of transactions, in seconds, from the first record to the commit.
     pub transaction_seconds: Histogram,
-    /// How many messages were in a transaction.
+    /// The numbers of records per transaction.
     pub transaction_records: Histogram,
-    /// Messages of each input partition of this process that are not committed, where that is known.
+    /// The number of records that are not committed, by input partition of this process, where that number is known.
     pub lag: BTreeMap<i32, i64>,
-    /// The last messages with their verdicts, the oldest first, at most [`LAST_MESSAGES`].
+    /// The last records with their verdicts, the oldest first, at most [`LAST_MESSAGES`].
     pub last: VecDeque<Message>,
 }
 
-/// How often sets have changed.
+/// The number of times that sets have changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swaps {
-    /// Sets that went live after the first one, those rolled back to included.
+    /// The sets that went live after the first one, including those that came back when another set was rolled back.
     pub live: u64,
-    /// Sets that were rolled back by their trial.
+    /// The sets that were rolled back by their trial.
     pub rolled_back: u64,
 }
 
-/// What the data loop is doing.
+/// The present activity of the data loop.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum State {
-    /// Not at work yet: reaching the cluster, seeing to the topics, or joining the group.
+    /// Not at work yet: reaching the cluster, preparing the topics, or joining the group.
     #[default]
     Connecting,
-    /// Reading and writing, or idle for want of messages.
+    /// Reading and writing, or idle because there are no records.
     Running,
-    /// Waiting before it tries again, and why.
+    /// Waiting before the next attempt, for this reason.
     Waiting(String),
-    /// Asked to stop: finishing what it has in hand.
+    /// Asked to stop: finishing the parts in hand.
     Stopping,
-    /// Done.
+    /// Ended.
     Stopped,
 }
 
-/// How many messages one rule has rejected for one reason.
+/// The number of records that one rule has rejected for one reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
-    /// The rule, or [`ENGINE`](weir_core::reserved::ENGINE).
+    /// The name of the rule, or [`ENGINE`](weir_core::reserved::ENGINE).
     pub rule: String,
-    /// The reason, one of the rule's or the engine's fixed set.
+    /// The reason: one that the rule declares, or one of the engine's fixed set.
     pub reason: Arc<str>,
-    /// How many, dropped ones included.
+    /// The number of records, including dropped ones.
     pub messages: u64,
 }
 
-/// A message, shortened for showing.
+/// A record, shortened for display.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Where it came from.
+    /// The input partition of the record.
     pub partition: i32,
-    /// Where in the partition.
+    /// The offset of the record in the partition.
     pub offset: i64,
-    /// The first [`PREVIEW_BYTES`] of its value, as it was read. What is not UTF-8 is replaced; control characters are left to
-    /// whoever shows it.
+    /// The first [`PREVIEW_BYTES`] of the value as it was read. Bytes that are not UTF-8 are replaced. Control characters stay:
+    /// the code that displays the text has to escape them.
     pub text: String,
-    /// What is other in the value that was written, if it passed: from the first to the last byte that rules have changed, of
-    /// which as many are kept.
+    /// The changed part of the value that was written, if the record passed: from the first to the last byte that rules have
+    /// changed, at most [`PREVIEW_BYTES`].
     pub written: String,
-    /// What became of it.
+    /// The verdict on the record.
     pub verdict: Verdict,
 }
 
-/// What became of a message.
+/// The verdict on a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It passed every rule.
+    /// The record passed every rule.
     Passed,
-    /// It went no further.
+    /// The record was rejected.
     Rejected {
-        /// The rule, or [`ENGINE`](weir_core::reserved::ENGINE).
+        /// The name of the rule, or [`ENGINE`](weir_core::reserved::ENGINE).
         rule: String,
         /// The reason.
         reason: Arc<str>,
-        /// What exactly, for a person.
+        /// The detail, in words for operators.
         detail: Option<String>,
     },
 }
 
-/// Numbers in bounds that are powers of ten, and half of them.
+/// The distribution of numbers over buckets. The bounds of the buckets are powers of ten, and halves of these.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Histogram {
     bounds: &'static [f64],
@@ -145,9 +145,9 @@ pub struct Histogram {
     sum: f64,
 }
 
-/// Bounds of times of transactions, in seconds.
+/// The bounds for the durations of transactions, in seconds.
 const SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
-/// Bounds of numbers of messages.
+/// The bounds for the numbers of records.
 const RECORDS: &[f64] = &[1.0, 10.0, 100.0, 500.0, 1_000.0, 5_000.0, 10_000.0, 50_000.0];
 
 impl Histogram {
@@ -166,12 +166,12 @@ impl Histogram {
         self.bounds.iter().copied().chain([f64::INFINITY]).zip(self.counts.iter().copied())
     }
 
-    /// How many numbers there are.
+    /// Returns how many numbers were added.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// What they add up to.
+    /// Returns the sum of the numbers.
     pub fn sum(&self) -> f64 {
         self.sum
     }
@@ -181,32 +181,32 @@ impl Histogram {
 #[derive(Clone, Debug, Default)]
 pub struct Shared {
     snapshot: Arc<Mutex<Snapshot>>,
-    /// When the data loop was seen last: milliseconds since the epoch.
+    /// The last time at which the data loop was seen alive, in milliseconds since the epoch.
     sign: Arc<AtomicI64>,
 }
 
 impl Shared {
-    /// A copy of what is known now.
+    /// Returns a copy of the snapshot.
     pub fn get(&self) -> Snapshot {
         self.lock().clone()
     }
 
-    /// Says that the data loop is alive `now`.
+    /// Notes that the data loop is alive at the time `now`, in milliseconds since the epoch.
     pub fn sign(&self, now: i64) {
         self.sign.store(now, Ordering::Relaxed);
     }
 
-    /// When it said so last.
+    /// Returns the last time at which the data loop was alive, in milliseconds since the epoch.
     pub fn last_sign(&self) -> i64 {
         self.sign.load(Ordering::Relaxed)
     }
 
-    /// Changes what is known. Keep `change` short: the data loop waits on the same lock.
+    /// Changes the snapshot. `change` must be short, because the data loop waits on the same lock.
     pub fn update(&self, change: impl FnOnce(&mut Snapshot)) {
         change(&mut self.lock());
     }
 
-    /// A snapshot is plain numbers, still of use after a reader or writer has panicked.
+    /// Locks the snapshot. A snapshot is plain numbers, which are still useful after a reader or writer has panicked.
     fn lock(&self) -> MutexGuard<'_, Snapshot> {
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -248,7 +248,7 @@ impl Snapshot {
         self.closes = counts.next_close();
     }
 
-    /// Adds a committed batch and what became of it.
+    /// Adds a committed batch and its results.
     pub fn add(&mut self, batch: &Batch, step: &Step, manifests: &[Manifest]) {
         self.batches += u64::from(!batch.is_empty());
         self.read += batch.len() as u64;
@@ -263,7 +263,7 @@ impl Snapshot {
         self.preview(batch, step, manifests);
     }
 
-    /// Adds a transaction, of so many messages.
+    /// Adds a transaction of `records` records that lasted for `took`.
     pub fn add_transaction(&mut self, took: Duration, records: usize) {
         self.transaction_seconds.add(took.as_secs_f64());
         self.transaction_records.add(records as f64);
@@ -278,7 +278,7 @@ impl Snapshot {
         }
     }
 
-    /// All messages that did not pass.
+    /// Returns the number of all records that did not pass.
     pub fn rejections(&self) -> u64 {
         self.rejected.iter().map(|rejected| rejected.messages).sum()
     }
@@ -290,7 +290,7 @@ impl Snapshot {
         }
     }
 
-    /// Keeps the last messages of the batch, in its order.
+    /// Keeps the last records of the batch, in the order of the batch.
     fn preview(&mut self, batch: &Batch, step: &Step, manifests: &[Manifest]) {
         let passed = step.outputs.iter().rev().take(LAST_MESSAGES).map(|output| {
             let before = batch.value(output.record as usize).unwrap_or_default();
@@ -315,7 +315,7 @@ impl Snapshot {
     }
 }
 
-/// The part of `after` that is not in `before`: what is left between their common beginning and end.
+/// Returns the part of `after` that is not in `before`: the rest between their common beginning and their common end.
 fn changed<'a>(before: &[u8], after: &'a [u8]) -> &'a [u8] {
     let alike = |(one, other): &(&u8, &u8)| one == other;
     let start = before.iter().zip(after).take_while(alike).count();

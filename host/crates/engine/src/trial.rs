@@ -1,12 +1,16 @@
-//! The trial of a new set of rules: its first messages decide whether it stays.
+//! The trial of a new set of rules: its first records decide whether it stays.
 //!
-//! Three things speak against a set: messages on which its rules fail, messages that it rejects beyond the share that the set
-//! before rejected, where that has judged any, and messages that it lets pass where the set before rejects them. For the last
-//! one the set before judges some of the same messages again: a share that falls says nothing by itself, since the messages may
-//! have got better. It is looked at for each rule of the set before, since a rule that rejects little would not be missed among
-//! the others, and for all together. Which rule rejects a message now is of no account: an order that has changed harms nobody.
-//! What the engine itself rejects is no rule's doing. Pure: the time comes from outside, and what follows from the verdict is
-//! for the data loop to do.
+//! Three things speak against a set:
+//! - records on which its rules fail;
+//! - records that it rejects beyond the share that the set before rejected, if the set before has processed enough of them;
+//! - records that it lets pass, although the set before rejects them.
+//!
+//! For the last of these the set before processes some of the same records again. A falling share alone says nothing, because the
+//! records may have got better. The comparison is made for each rule of the set before, because otherwise a rule that rejects
+//! little would go unnoticed among the others, and for all rules together. It does not matter which rule of the new set rejects a
+//! record, so a changed order of the rules does no harm. Rejections by the engine itself count against no set.
+//!
+//! This module is pure: the time comes from outside, and the data loop acts on the verdict.
 
 use std::collections::BTreeMap;
 
@@ -18,22 +22,22 @@ use weir_core::counts::Counts;
 use weir_core::pipeline::{Manifest, reason_name, rule_name};
 use weir_core::record::{Cause, Part, Rejection, Step};
 
-/// Shares are taken of at least so many messages: one bad message among the first three says little.
+/// The least number of records of which shares are taken: one bad record among the first three says little.
 const FEWEST: u64 = 100;
-/// The share that is let pass is taken of at least so many messages that the set before, or one of its rules, rejects.
+/// The least number of records, rejected by the set before or by one of its rules, of which the share that passes is taken.
 const FEWEST_REJECTED: u64 = 20;
-/// Messages of a part that the set before judges again: far more than it takes, and a few milliseconds.
+/// The most records of a part that the set before processes again: far more than a comparison needs, in a few milliseconds.
 const COMPARED_ROWS: usize = 1_000;
-/// How long the set before may take for that in one trial, in nanoseconds. Messages wait meanwhile.
+/// The most time that the set before may take for processing again in one trial, in nanoseconds. Live records wait meanwhile.
 const COMPARING: u64 = 5_000_000_000;
-/// After so many messages what was seen before counts half: a baseline of the last minutes, not of last week.
+/// The number of records after which the record of the past counts half: the baseline is of the last minutes, not of last week.
 const MEMORY: u64 = 20_000;
-/// Messages that are shown as evidence.
+/// The most records that are shown as evidence.
 const MAX_EVIDENCE: usize = 10;
-/// What is shown of a message's detail, in characters.
+/// The most of a rejection's detail that is shown, in characters.
 const MAX_DETAIL: usize = 200;
 
-/// What the rules in force have done with messages lately.
+/// The results of the rules in force for the latest records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackRecord {
     pub records: u64,
@@ -42,21 +46,21 @@ pub struct TrackRecord {
 }
 
 impl TrackRecord {
-    /// Adds what became of a part.
+    /// Adds the results of a part.
     pub fn add(&mut self, part: &Part) {
         self.records += part.batch.len() as u64;
         self.rejected += part.step.rejections.iter().filter(|rejection| rejection.is_decision()).count() as u64;
         self.faults += faults(part);
     }
 
-    /// Adds what another data loop has seen.
+    /// Adds the results that another data loop has seen.
     pub fn merge(&mut self, other: &TrackRecord) {
         self.records += other.records;
         self.rejected += other.rejected;
         self.faults += other.faults;
     }
 
-    /// Lets what was long ago count less.
+    /// Halves the numbers once there are many, so that old results count less.
     pub fn fade(&mut self) {
         if self.records > MEMORY {
             *self = TrackRecord { records: self.records / 2, rejected: self.rejected / 2, faults: self.faults / 2 };
@@ -68,66 +72,66 @@ fn faults(part: &Part) -> u64 {
     part.step.rules.iter().map(|rule| rule.faults + rule.skipped).sum()
 }
 
-/// What operators are told of a trial.
+/// The report of a trial for operators.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrialReport {
-    /// Records processed so far.
+    /// The records processed so far.
     pub records: u64,
-    /// Records that the trial takes.
+    /// The number of records that the trial takes.
     pub of: u64,
-    /// Until when it takes at most: milliseconds since the epoch.
+    /// The time at which the trial ends at the latest, in milliseconds since the epoch.
     pub until: i64,
-    /// Records on which a rule failed.
+    /// The records on which a rule failed.
     pub faults: u64,
-    /// Records that were rejected.
+    /// The records that were rejected.
     pub rejected: u64,
-    /// The set that takes its place if it fails.
+    /// The hash of the set that comes back if the trial fails.
     pub previous: String,
 }
 
-/// How a trial stands.
+/// The state of a trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     GoesOn,
     Passed,
-    /// Which bound was passed, and by how much.
+    /// The trial has failed: the bound that was exceeded, and by how much.
     Failed(String),
 }
 
-/// A trial.
+/// A trial under way.
 #[derive(Debug)]
 pub struct Trial {
     bounds: TrialBounds,
     before: TrackRecord,
-    /// Milliseconds since the epoch.
+    /// The time at which the trial ends at the latest, in milliseconds since the epoch.
     until: i64,
     so_far: TrackRecord,
     compared: Compared,
-    /// Messages on which a rule failed, and those that were rejected: some of each.
+    /// Some of the records on which a rule failed and, in `rejections`, some of those that were rejected.
     faults: Vec<String>,
     rejections: Vec<String>,
 }
 
-/// What has become of messages that the set before judged again.
+/// The results for the records that the set before has processed again.
 #[derive(Debug, Default)]
 struct Compared {
-    /// How many it has judged.
+    /// The number of records that the set before has processed again.
     records: u64,
-    /// By their index in the set before, its rules that reject some.
+    /// The rules of the set before that reject some of these records, by their index in that set.
     rules: BTreeMap<usize, Strictness>,
-    /// What it took.
+    /// The time that processing again has taken so far, in nanoseconds.
     nanos: u64,
     step: Step,
 }
 
-/// What a rule of the set before rejects, and what is left of that.
+/// The records that a rule of the set before rejects, and how many of them pass now.
 #[derive(Debug)]
 struct Strictness {
     rule: String,
     rejected: u64,
-    /// Of these, those that the set on trial lets pass: nobody rejects them.
+    /// The number of these records that the set on trial lets pass.
     passed: u64,
-    /// Some of those.
+    /// Some of the records that pass.
     passes: Vec<String>,
 }
 
@@ -137,13 +141,14 @@ impl Strictness {
     }
 }
 
-/// Whether `passed` of `rejected` messages are more than the share `most`.
+/// Returns whether `passed` of `rejected` records are more than the share `most`.
 fn is_lax(passed: u64, rejected: u64, most: f64) -> bool {
     passed as f64 > most * rejected.max(FEWEST_REJECTED) as f64
 }
 
 impl Trial {
-    /// A trial that begins `now`, against what the set before has done.
+    /// Returns a trial that begins at the time `now`, in milliseconds since the epoch. `before` are the results of the set
+    /// before.
     pub fn new(bounds: TrialBounds, before: TrackRecord, now: i64) -> Trial {
         let until = now.saturating_add(bounds.time.as_millis() as i64);
         let (faults, rejections) = Default::default();
@@ -152,12 +157,12 @@ impl Trial {
         Trial { bounds, before, until, so_far: TrackRecord::default(), compared, faults, rejections }
     }
 
-    /// The bounds that it is held to.
+    /// Returns the bounds of the trial.
     pub fn bounds(&self) -> TrialBounds {
         self.bounds
     }
 
-    /// Has the set `before` judge some messages of `part` again, and sees which of those that it rejects were let pass.
+    /// Lets the set `before` process some records of `part` again, and counts those that it rejects and the new set has let pass.
     pub fn compare(&mut self, part: &Part, before: &mut RuleInstances) {
         if part.batch.is_empty() || self.bounds.fewer_rejections >= 1.0 || self.compared.nanos >= COMPARING {
             return;
@@ -165,7 +170,7 @@ impl Trial {
         let some = (part.batch.len() > COMPARED_ROWS).then(|| part.batch.first(COMPARED_ROWS));
         let batch = some.as_ref().unwrap_or(&part.batch);
         let Compared { records, rules, nanos, step } = &mut self.compared;
-        // What it counts is thrown away.
+        // The counts of this step are thrown away.
         before.process(&Counts::new(60_000, false), batch, step);
         *records += step.judged.unwrap_or(batch.len()) as u64;
         *nanos += step.rules.iter().map(|rule| rule.nanos).sum::<u64>();
@@ -183,7 +188,7 @@ impl Trial {
         }
     }
 
-    /// Takes in what became of a part.
+    /// Adds the results of a part.
     pub fn add(&mut self, part: &Part, manifests: &[Manifest]) {
         self.so_far.add(part);
         let Step { rejections, forgiven, .. } = &part.step;
@@ -195,7 +200,7 @@ impl Trial {
         note(&mut self.rejections, &mut rejections.iter().filter(|rejection| rejection.is_decision()));
     }
 
-    /// How it stands at the time `now`.
+    /// Returns the state of the trial at the time `now`.
     pub fn verdict(&self, now: i64) -> Verdict {
         let TrackRecord { records, rejected, faults } = self.so_far;
         let of = records.max(FEWEST) as f64;
@@ -208,7 +213,7 @@ impl Trial {
         }
         let usual = self.before.rejected as f64 / self.before.records.max(1) as f64;
         let rise = (rejected as f64 - usual * records as f64) / of;
-        // Where the set before has judged next to nothing, as after a start, nobody knows what is usual.
+        // If the set before has processed next to nothing, as after a start, there is no baseline.
         if self.before.records >= FEWEST && rise > self.bounds.rejections {
             return Verdict::Failed(format!(
                 "it rejected {rejected} of its first {records} messages, where the set before rejected {} %, and at most {} % \
@@ -223,7 +228,7 @@ impl Trial {
         if records >= self.bounds.records || now >= self.until { Verdict::Passed } else { Verdict::GoesOn }
     }
 
-    /// What speaks against the set where it lets pass too much of what the set before rejects.
+    /// Returns the reason against a set that lets pass too much of what the set before rejects, if it does.
     fn laxity(&self) -> Option<String> {
         let Compared { records, rules, .. } = &self.compared;
         let (bound, most) = (self.bounds.fewer_rejections, percent(self.bounds.fewer_rejections));
@@ -244,13 +249,13 @@ impl Trial {
         })
     }
 
-    /// What the set has done.
+    /// Returns the results of the set so far.
     pub fn record(&self) -> TrackRecord {
         self.so_far
     }
 
-    /// Some of the messages that speak against the set. Faults first: they say more. Then what is let pass, first of all where a
-    /// rule rejected it of which too little is left.
+    /// Returns some of the records that speak against the set. Faults come first, because they say more. Next come the records
+    /// that pass now, those first that were rejected by a rule of which too many pass. Rejections come last.
     pub fn evidence(self) -> Vec<String> {
         let mut rules: Vec<Strictness> = self.compared.rules.into_values().collect();
         rules.sort_by_key(|rule| !is_lax(rule.passed, rule.rejected, self.bounds.fewer_rejections));
@@ -258,7 +263,7 @@ impl Trial {
         self.faults.into_iter().chain(passes).chain(self.rejections).take(MAX_EVIDENCE).collect()
     }
 
-    /// What operators are told. `previous` is the set before.
+    /// Returns the report for operators. `previous` is the hash of the set before.
     pub fn report(&self, previous: &str) -> TrialReport {
         TrialReport {
             records: self.so_far.records,
@@ -295,7 +300,7 @@ mod tests {
     const BOUNDS: TrialBounds =
         TrialBounds { records: 1_000, time: Duration::from_secs(60), faults: 0.01, rejections: 0.2, fewer_rejections: 0.5 };
 
-    /// A part of `records` messages, of which the first so many were rejected and the next so many failed on.
+    /// Returns a part of `records` records. The first `rejected` of them were rejected, and rules failed on the next `faults`.
     fn part(records: usize, rejected: usize, faults: usize) -> Part {
         let mut part = Part { batch: Batch::new("user-login"), ..Part::default() };
         (0..records).for_each(|offset| part.batch.push(0, offset as i64, None, None, Some(b"{}")));
@@ -341,10 +346,10 @@ mod tests {
         assert_eq!(verdict(TrackRecord::default(), &[part(500, 300, 0)], 0), Verdict::GoesOn, "nobody knows what is usual");
     }
 
-    /// Rules, each of which rejects every message whose offset is below a number.
+    /// Rules, each of which rejects every record whose offset is below a number.
     type Rules = &'static [(&'static str, i64)];
 
-    /// A set of `rules`, in this order: a message that one has rejected is not seen by the next.
+    /// Returns a set of `rules` in this order. A record that one rule has rejected does not reach the next rule.
     fn strict(rules: Rules) -> RuleInstances {
         let manifest = |name: &str| Manifest { name: name.into(), reasons: vec!["bad".into()], ..Manifest::default() };
         let process = move |_: &Counts, batch: &Batch, step: &mut Step| {
@@ -363,7 +368,7 @@ mod tests {
         RuleInstances::new(process, manifests, set("cafe"))
     }
 
-    /// How the set `after` does on 600 messages, where `before` was in force.
+    /// Returns the verdict and the evidence about the set `after`, after 600 records, if `before` was in force before.
     fn replaced(bounds: TrialBounds, before: Rules, after: Rules) -> (Verdict, Vec<String>) {
         let mut trial = Trial::new(bounds, TrackRecord { records: 1_000, rejected: 900, faults: 0 }, 0);
         let mut part = part(600, 0, 0);
@@ -437,7 +442,7 @@ mod tests {
 
     #[test]
     fn messages_that_have_got_better_are_not_held_against_a_set() {
-        // The set before rejected nine of ten lately, and would not reject one of these.
+        // The set before rejected nine of ten records lately, but would reject none of these.
         assert_eq!(replaced(BOUNDS, &[("a", 0)], &[]).0, Verdict::GoesOn);
     }
 

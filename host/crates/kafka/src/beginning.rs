@@ -1,15 +1,17 @@
-//! Where to begin with partitions of which nothing is committed.
+//! Sets the offset to begin with, for partitions without a committed offset.
 //!
-//! `kafka.start` is for a group that is new to the topic. If it has offsets for other partitions, then this one was added to
-//! the topic later, and all of it is read: whatever is in it arrived while the group was there.
+//! `kafka.start` is for a group that is new to the topic. If the group has offsets for other partitions, a partition without one
+//! was added to the topic later. Such a partition is read from its first record, because all of its records arrived while the
+//! group existed.
 //!
-//! A start at the end of the topic, or at a time, must be the same for all processes of the group and after a crash. So the
-//! process that has partition 0 writes it down for all partitions, by committing it, before anything is read.
+//! A start at the end of the topic, or at a time, must be the same for all processes of the group and after a crash. Therefore
+//! the process that has partition 0 commits the start offsets of all partitions before any record is read.
 //!
-//! Where a position is lost, only people can say where to go on. [`super::reset`] words the command by which they do.
+//! If a position is lost, only the operator can say where to go on. [`super::reset`] words the command for that.
 //!
-//! A group without offsets looks new also where they were deleted, or have expired. If outputs or dead letters were written
-//! before, a warning says what happens then. Whose they are is not looked up: the engine needs no permission to read them.
+//! A group without offsets looks new, even if its offsets were deleted or have expired. If outputs or dead letters were written
+//! before, a warning says what happens then. The engine does not look up which group wrote them, so it needs no permission to
+//! read them.
 
 use std::time::Duration;
 
@@ -24,21 +26,21 @@ use super::reset::Reset;
 use super::settings::Start;
 use super::{Failure, native, reader, topics};
 
-/// How long brokers may take to answer.
+/// The time that a broker may take to answer.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
-/// What a group is to begin with.
+/// The facts that decide how a group begins.
 pub(super) struct Beginning {
     pub(super) start: Start,
-    /// Where outputs and dead letters go.
+    /// The topics of the outputs and of the dead letters.
     pub(super) written: [String; 2],
-    /// Outputs have their place in the input.
+    /// True if outputs name the position of their input record in a header.
     pub(super) headers: bool,
-    /// Whether it was said that the group may have been here before.
+    /// True if it was already checked whether the group may have been here before. A warning of that is logged only once.
     pub(super) doubted: bool,
 }
 
-/// Gives those of `found` an offset that have none. `reset` is how people set the offsets.
+/// Sets the offset of each partition of `found` that has none. `reset` words the command by which the operator sets the offsets.
 pub(super) fn begin<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
@@ -81,13 +83,13 @@ pub(super) fn begin<C: ConsumerContext>(
     Ok(())
 }
 
-/// Whether the group has no offset in the whole topic.
+/// Returns whether the group has no offset in the whole topic.
 fn is_new<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> Result<bool, Failure> {
     let all = committed(consumer, topic, partitions(consumer, topic)?)?;
     Ok(all.iter().all(|found| found.offset.is_none()))
 }
 
-/// Says what happens if the group was here before, which only people know.
+/// Warns of what happens if the group was here before. Only the operator knows whether it was.
 fn doubt<C: ConsumerContext>(consumer: &BaseConsumer<C>, beginning: &Beginning, reset: &Reset) -> Result<(), Failure> {
     for topic in &beginning.written {
         if was_written_to(consumer, topic)? {
@@ -105,7 +107,7 @@ fn doubt<C: ConsumerContext>(consumer: &BaseConsumer<C>, beginning: &Beginning, 
     Ok(())
 }
 
-/// What becomes of the input of a group that was here before.
+/// Returns the words for what happens to the input of a group that was here before.
 fn consequence(start: Start) -> &'static str {
     match start {
         Start::Earliest => "all that is in the input is now read again and written a second time (`kafka.start` is earliest)",
@@ -117,13 +119,13 @@ fn consequence(start: Start) -> &'static str {
     }
 }
 
-/// Whether anything was ever written to `topic`.
+/// Returns whether any record was ever written to `topic`.
 fn was_written_to<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> Result<bool, Failure> {
     let partitions = topics::partitions(consumer.client(), topic, Operation::Write)?.unwrap_or_default();
     Ok(reader::extents(consumer, topic, partitions)?.values().any(|extent| extent.end > 0))
 }
 
-/// Commits where to begin, for all partitions.
+/// Commits the start offsets of all partitions, and returns them.
 fn begin_all<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, start: Start) -> Result<Vec<(i32, i64)>, Failure> {
     let what = format!("commit where to begin in topic {topic}");
     let mut offsets = Vec::new();
@@ -136,7 +138,7 @@ fn begin_all<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, start:
     }
     tracing::info!(topic, ?offsets, "the group is new: starting as `kafka.start` says");
     let mut rounds = 0;
-    // The wait looks every so often whether to go on.
+    // The wait asks whether to go on once every `LOOK_EVERY`, so the patience is a number of such rounds.
     let patience = ANSWER.as_millis() / native::LOOK_EVERY.as_millis();
     match native::commit(consumer, &list, || {
         rounds += 1;
@@ -161,7 +163,7 @@ fn resolve<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, partitio
             let found = consumer.offsets_for_times(times, ANSWER).map_err(failed)?;
             Ok(match found.elements().first().map(|element| element.offset()) {
                 Some(Offset::Offset(offset)) => offset,
-                // Nothing is that late.
+                // No record is that late.
                 _ => high,
             })
         }
@@ -172,7 +174,8 @@ fn watermarks<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, parti
     let what = format!("find the first and last offset of partition {partition} of topic {topic}");
     let ask = || consumer.fetch_watermarks(topic, partition, ANSWER);
     let answer = match ask() {
-        // So the client calls a partition that had no leader when it last looked, and it does not look again by itself.
+        // The client reports this error for a partition that had no leader when the client last looked. The client does not look
+        // again by itself.
         Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownPartition) => {
             partitions(consumer, topic)?;
             ask()
@@ -182,7 +185,7 @@ fn watermarks<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, parti
     answer.map_err(|error| Failure::from_client(&error, &what))
 }
 
-/// The partitions of a topic that has to be there.
+/// Returns the partitions of a topic. A missing topic is an error.
 pub(super) fn partitions<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> Result<std::ops::Range<i32>, Failure> {
     let missing = || Failure::of(RDKafkaErrorCode::UnknownTopicOrPartition, &format!("find topic {topic}"));
     topics::partitions(consumer.client(), topic, Operation::Read)?.map(|count| 0..count).ok_or_else(missing)

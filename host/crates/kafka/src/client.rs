@@ -1,11 +1,12 @@
 //! Client settings.
 //!
-//! They come in three layers: what suits this engine, over that whatever `[kafka.properties]` says, over that what the
-//! engine's promises rest on. Of the last nothing may be overridden: [`super::properties`] refuses it with the reason.
+//! The settings come in three layers: defaults that suit this engine, over them the properties of `[kafka.properties]`, and over
+//! those the settings that the engine's promises rest on. A property of the last layer can't be overridden: [`super::properties`]
+//! refuses it with the reason.
 //!
-//! Memory is bounded here: what is fetched ahead by [`FETCHED_AHEAD_KIB`], but for what a fetch unpacks to (see [`FETCH_BYTES`]), and
-//! what waits to be sent by [`UNSENT_KIB`]. A larger record that people allow (`message.max.bytes`) raises what a fetch may bring
-//! and what may wait.
+//! The memory of clients is bounded here. [`FETCHED_AHEAD_KIB`] bounds the records that are fetched ahead, except for what one
+//! fetch unpacks to (see [`FETCH_BYTES`]). [`UNSENT_KIB`] bounds the records that wait to be sent. If the operator allows larger
+//! records (`message.max.bytes`), a fetch may bring more, and more may wait.
 
 use std::time::Duration;
 
@@ -16,51 +17,57 @@ use rdkafka::error::KafkaError;
 use super::properties;
 use super::settings::ClientSettings;
 
-/// Fetched but not yet read messages, in KiB over all partitions. Some batches' worth: a batch never waits for a fetch.
+/// The records that are fetched but not yet read, in KiB over all partitions. Some batches' worth: a batch never waits for a
+/// fetch.
 const FETCHED_AHEAD_KIB: &str = "16384";
-/// Fetched but not yet read messages of one partition, past which no more are asked for. A third of the default: it saves as
-/// much memory, and no time.
+/// The number of records of one partition that are fetched but not yet read. At this number the client asks for no more. It is a
+/// third of the default: the larger default takes more memory and saves no time.
 const FETCHED_AHEAD: &str = "30000";
-/// How long the group waits for a process that does not report before others get its partitions, in milliseconds. A process
-/// that was killed waits as long when it comes back, so this is the least that brokers allow by default.
+/// The time for which the group waits for a process that does not report, in milliseconds. After it, other processes get the
+/// partitions of that process. A process that was killed waits as long when it comes back, so this is the least that brokers
+/// allow by default.
 const SESSION_MILLIS: &str = "6000";
-/// How often a process reports to the group, in milliseconds: two reports may be lost.
+/// The time between two reports of a process to the group, in milliseconds: two reports may be lost.
 const HEARTBEAT_MILLIS: &str = "2000";
-/// The largest answer to a fetch, in bytes, with at most 1 MiB for each partition (`fetch.message.max.bytes`, librdkafka's default).
-/// It is held beside what was fetched before. All its batches are unpacked together, whatever they unpack to: no bound on memory holds
-/// for them. README.md says how people get one.
+/// The largest answer to a fetch, in bytes, with at most 1 MiB for each partition (`fetch.message.max.bytes`, librdkafka's
+/// default). The answer takes memory in addition to the records that were fetched before. All its batches are unpacked together,
+/// and no bound on memory holds for what they unpack to. README.md says how the operator sets a bound.
 const FETCH_BYTES: usize = 8_388_608;
-/// The largest answer of a broker, and the most that a batch compressed with zstd may unpack to, in bytes: the most that
-/// librdkafka can be told. It takes no memory by itself. Its default of 100 MB would call a batch damaged that a broker takes.
+/// The largest answer of a broker, and the most that a batch compressed with zstd may unpack to, in bytes. This is the largest
+/// value that librdkafka takes. It takes no memory by itself. With librdkafka's default of 100 MB the client would call a batch
+/// damaged that a broker takes.
 const RECEIVED_BYTES: &str = "2147483647";
-/// Messages that wait to be sent or acknowledged, in KiB. Past it, sending waits.
+/// The records that wait to be sent or acknowledged, in KiB. When this is reached, sending waits.
 pub(super) const UNSENT_KIB: &str = "32768";
-/// The largest record that the client tries to send, in bytes. What a topic takes is for the broker to judge.
+/// The largest record that the client tries to send, in bytes. The broker decides what a topic takes.
 const LARGEST_RECORD: &str = "16777216";
-/// The longest time that a record may wait for its acknowledgement, in milliseconds. Longer than a rolling restart keeps a
-/// partition without a leader, shorter than the consumer may go without a poll (`max.poll.interval.ms`, 5 min).
+/// The longest time that a record may wait for its acknowledgement, in milliseconds. It is longer than a partition is without a
+/// leader in a rolling restart, and shorter than the time for which the consumer may go without a poll (`max.poll.interval.ms`,
+/// 5 min).
 const DELIVERY_MILLIS: &str = "60000";
-/// The longest time that a transaction may be open, in milliseconds. Until a killed process is back, or its transaction has
-/// timed out, those who read committed messages wait: hence not longer. A broker that answers slower than that is one that
-/// cannot be worked with anyway.
+/// The longest time that a transaction may be open, in milliseconds. Readers of committed records wait until a killed process is
+/// back, or its transaction has timed out. Therefore the time is not longer. A broker that needs more time to answer can't be
+/// worked with anyway.
 const TRANSACTION_MILLIS: &str = "15000";
-/// After how long the client sends a request again, in milliseconds; it takes off up to a fifth. Long enough that an answer
-/// from a cluster in another region is not mistaken for one to a second attempt.
+/// The time after which the client sends a request again, in milliseconds. The client subtracts up to a fifth. The time is long
+/// enough for an answer from a cluster in another region: such an answer is not mistaken for the answer to a second attempt.
 const RETRY_MILLIS: &str = "250";
-/// The longest pause before a client tries again to reach a broker, in milliseconds. The default of ten seconds would go on top
-/// of an outage that is over; Java's clients wait no longer than this either.
+/// The longest pause before a client tries again to reach a broker, in milliseconds. The default of ten seconds would be added to
+/// an outage that is over. Java's clients do not wait longer than this either.
 const RECONNECT_MILLIS: &str = "1000";
-/// How long a broker may take to say which versions it speaks, in milliseconds, where a client only asks. The default is 10 s.
+/// The time that a broker may take to say which versions it speaks, in milliseconds. It is for clients that only ask. The default
+/// is 10 s.
 const ANSWER_MILLIS: &str = "3000";
-/// How long a connection may take to be set up, TLS included, in milliseconds, where a client only asks. The default is 30 s.
+/// The time that the setup of a connection may take, TLS included, in milliseconds. It is for clients that only ask. The default
+/// is 30 s.
 const SETUP_MILLIS: &str = "5000";
-/// The largest batch of records that is sent in one go unless a topic takes less: librdkafka's default.
+/// The largest batch of records that is sent in one go, in bytes, unless a topic takes less. It is librdkafka's default.
 pub(super) const BATCH_BYTES: u32 = 1_000_000;
 
-/// What every client has.
+/// Returns the settings of every client.
 ///
 /// # Errors
-/// If a property is not to be overridden.
+/// If a property must not be overridden.
 pub fn settings(kafka: &ClientSettings, brokers: &str) -> anyhow::Result<ClientConfig> {
     properties::reserved(&kafka.properties).map_err(|unusable| anyhow!("{unusable}"))?;
     let mut settings = ClientConfig::new();
@@ -72,12 +79,13 @@ pub fn settings(kafka: &ClientSettings, brokers: &str) -> anyhow::Result<ClientC
     settings.set("reconnect.backoff.max.ms", RECONNECT_MILLIS);
     settings.extend(kafka.properties.iter().map(|(name, value)| (name.clone(), value.reveal().to_owned())));
     settings.set("bootstrap.servers", brokers);
-    // Looking for a missing topic must not bring it into being with the broker's defaults.
+    // The search for a missing topic must not create it with the broker's defaults.
     settings.set("allow.auto.create.topics", "false");
     Ok(settings)
 }
 
-/// What every kind of consumer has on top of [`settings`]: what librdkafka holds against properties that people may give.
+/// Returns the settings of every kind of consumer: those of [`settings`], and those that librdkafka compares with properties of
+/// the operator.
 fn reading_settings(kafka: &ClientSettings, brokers: &str) -> anyhow::Result<ClientConfig> {
     let mut settings = settings(kafka, brokers)?;
     let fetched = FETCH_BYTES.max(largest_record(kafka)).to_string();
@@ -86,11 +94,11 @@ fn reading_settings(kafka: &ClientSettings, brokers: &str) -> anyhow::Result<Cli
     Ok(settings)
 }
 
-/// What a consumer has on top of [`reading_settings`] that only asks: it soon says so where a connection is accepted and nothing is
-/// answered.
+/// Returns the settings of a consumer that only asks: those of [`reading_settings`], and short time limits. So the consumer soon
+/// reports a connection that is accepted but on which nothing is answered.
 ///
 /// # Errors
-/// If a property is not to be overridden.
+/// If a property must not be overridden.
 pub fn probe_settings(kafka: &ClientSettings, brokers: &str) -> anyhow::Result<ClientConfig> {
     let mut settings = reading_settings(kafka, brokers)?;
     set_unless_given(&mut settings, kafka, "api.version.request.timeout.ms", ANSWER_MILLIS);
@@ -98,13 +106,13 @@ pub fn probe_settings(kafka: &ClientSettings, brokers: &str) -> anyhow::Result<C
     Ok(settings)
 }
 
-/// What the consumer has on top of [`reading_settings`].
+/// Returns the settings of the consumer that reads records, on top of [`reading_settings`].
 pub fn consumer_settings(kafka: &ClientSettings, brokers: &str) -> anyhow::Result<ClientConfig> {
     let mut settings = reading_settings(kafka, brokers)?;
     for (name, value) in [
         ("queued.max.messages.kbytes", FETCHED_AHEAD_KIB),
         ("receive.message.max.bytes", RECEIVED_BYTES),
-        // Once the bound is met the next fetch waits this long; the default of a second would starve the loop.
+        // When the bound is reached, the next fetch waits this long. The default of a second would starve the loop.
         ("fetch.queue.backoff.ms", "10"),
         ("queued.min.messages", FETCHED_AHEAD),
         ("heartbeat.interval.ms", HEARTBEAT_MILLIS),
@@ -112,22 +120,22 @@ pub fn consumer_settings(kafka: &ClientSettings, brokers: &str) -> anyhow::Resul
         set_unless_given(&mut settings, kafka, name, value);
     }
     if kafka.brokers.is_none() {
-        // The embedded broker lets a fetch wait its full time even if messages come in; half a second is the default.
+        // The embedded broker lets a fetch wait its full time even if records arrive. The default is half a second.
         set_unless_given(&mut settings, kafka, "fetch.wait.max.ms", "50");
     }
     settings.set("group.id", &kafka.group);
     settings.set("enable.auto.commit", "false");
     settings.set("enable.auto.offset.store", "false");
-    // What is no message, such as the marker of a commit, is passed only by what the client says of the end.
+    // Entries that are no records, such as the marker of a commit, are passed only by the events of a partition's end.
     settings.set("enable.partition.eof", "true");
-    // Where a group begins is decided by the engine. Past that, an offset that is gone is an error.
+    // The engine decides where a group begins. After that, an offset that is gone is an error.
     settings.set("auto.offset.reset", "error");
     settings.set("isolation.level", "read_committed");
     settings.set("partition.assignment.strategy", "range");
     Ok(settings)
 }
 
-/// What a producer has on top of [`settings`].
+/// Returns the settings of a producer, on top of [`settings`].
 pub fn producer_settings(kafka: &ClientSettings, brokers: &str) -> anyhow::Result<ClientConfig> {
     let mut settings = settings(kafka, brokers)?;
     let unsent = UNSENT_KIB.parse::<usize>()?.max(largest_record(kafka).div_ceil(1 << 10)).to_string();
@@ -135,7 +143,7 @@ pub fn producer_settings(kafka: &ClientSettings, brokers: &str) -> anyhow::Resul
         ("queue.buffering.max.kbytes", unsent.as_str()),
         ("message.max.bytes", LARGEST_RECORD),
         ("delivery.timeout.ms", DELIVERY_MILLIS),
-        // A batch is handed over in one go; waiting longer than it takes to do so only adds latency.
+        // A batch is handed over in one go. Waiting longer than that takes only adds latency.
         ("linger.ms", "1"),
         ("compression.type", "lz4"),
     ] {
@@ -144,16 +152,16 @@ pub fn producer_settings(kafka: &ClientSettings, brokers: &str) -> anyhow::Resul
     settings.set("enable.idempotence", "true");
     settings.set("acks", "all");
     settings.set("partitioner", "murmur2_random");
-    // A report for each message would cost more than writing it into a batch.
+    // A report for each record would cost more than writing the record into a batch.
     settings.set("delivery.report.only.error", "true");
     Ok(settings)
 }
 
-/// What a producer of transactions has on top of [`producer_settings`].
+/// Returns the settings of a producer of transactions, on top of [`producer_settings`].
 pub fn transactional_settings(kafka: &ClientSettings, brokers: &str, id: &str) -> anyhow::Result<ClientConfig> {
     let mut settings = producer_settings(kafka, brokers)?;
     set_unless_given(&mut settings, kafka, "transaction.timeout.ms", TRANSACTION_MILLIS);
-    // The client refuses a longer time for one record than for the whole transaction.
+    // The client refuses a time for one record that is longer than the time for the whole transaction.
     if !kafka.properties.contains_key("delivery.timeout.ms") && !kafka.properties.contains_key("message.timeout.ms") {
         settings.remove("delivery.timeout.ms");
     }
@@ -162,14 +170,14 @@ pub fn transactional_settings(kafka: &ClientSettings, brokers: &str, id: &str) -
     Ok(settings)
 }
 
-/// librdkafka's other names for the properties above.
+/// Other names that librdkafka has for the properties above.
 const ALIASES: &[(&str, &str)] = &[
     ("delivery.timeout.ms", "message.timeout.ms"),
     ("linger.ms", "queue.buffering.max.ms"),
     ("compression.type", "compression.codec"),
 ];
 
-/// The error for a client that cannot be made. It leaves out values: passwords are among them.
+/// Returns the error for a client that can't be made. The error leaves out values, because passwords are among them.
 pub(super) fn refused(error: &KafkaError) -> anyhow::Error {
     let problem = match error {
         KafkaError::ClientConfig(_, _, name, _) => format!("librdkafka does not take `{name}`"),
@@ -178,12 +186,13 @@ pub(super) fn refused(error: &KafkaError) -> anyhow::Error {
     anyhow!("failed to set up a client of Kafka: {problem}: check `[kafka.properties]`")
 }
 
-/// `wait` in whole milliseconds, rounded up. The client waits for whole ones only and spends the rest asking without a pause.
+/// Returns `wait` in whole milliseconds, rounded up. The client waits for whole milliseconds only, and would spend the rest
+/// asking without a pause.
 pub fn whole_millis(wait: Duration) -> Duration {
     Duration::from_millis(wait.as_micros().div_ceil(1_000) as u64)
 }
 
-/// The largest record that people allow, in bytes; 0 if they leave it to the clients.
+/// Returns the largest record that the operator allows, in bytes. Returns 0 if the operator sets no bound.
 fn largest_record(kafka: &ClientSettings) -> usize {
     let given = kafka.properties.get("message.max.bytes");
     given.and_then(|bytes| bytes.reveal().parse().ok()).unwrap_or_default()

@@ -1,27 +1,29 @@
-//! Why no connection comes about, in words: what librdkafka says of TLS and of answers that are no Kafka's is known by its text.
+//! Says in words why a connection fails. TLS failures, and answers that do not come from Kafka, are recognized by librdkafka's
+//! text.
 //!
-//! Where its text can't tell one cause from another, the words name each of them, and the command that tells. Why a certificate is
-//! not accepted can be asked for.
+//! If the text fits several causes, the words name each cause, and the command that tells them apart. The reason why a
+//! certificate is not accepted can be asked for.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use super::native::Unaccepted;
 
-/// From here on a size may be a text that was read as a number: its first byte is a printable one.
+/// The least size that may be text that was read as a number: its first byte is a printable character.
 const TEXT: i32 = 0x2000_0000;
-/// Whoever closes a connection sooner than this after it was established does so because of what was asked.
+/// The bound in milliseconds for a connection that was closed at once: if it is closed sooner than this after it was established,
+/// it is closed because of what was asked.
 const AT_ONCE_MILLIS: u32 = 2_000;
 
-/// What is known of a connection that failed.
+/// The facts that are known of a connection that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Diagnosis {
     pub(super) words: String,
-    /// Waiting does not help: what was answered can't come from a broker that is only busy or starting.
+    /// True if waiting does not help: the answer can't come from a broker that is only busy or starting.
     pub(super) lasting: bool,
-    /// A certificate is not accepted. [`of_certificate`] has the words for the reason, once that is asked for.
+    /// True if a certificate is not accepted. [`of_certificate`] has the words for the reason, once the reason was asked for.
     pub(super) certificate: bool,
-    /// An answer is larger than the client takes, and so is the next one.
+    /// True if an answer is larger than the client takes. The next answer will be too large as well.
     pub(super) too_large: bool,
 }
 
@@ -31,21 +33,22 @@ impl Diagnosis {
     }
 }
 
-/// Where a connection was closed that a broker has accepted.
+/// The stage at which a connection was closed that a broker had accepted.
 enum Closed {
-    /// At the question which versions it speaks, which has to be answered to anybody.
+    /// The question which versions the broker speaks. A broker must answer this question to every client.
     Unanswered,
-    /// As soon as more is asked, by somebody who has not logged in.
+    /// The first request after that, from a client that has not logged in.
     Stranger,
 }
 
-/// Whether `reason` tells of a connection that was closed because of how it was spoken on. Else a broker may have ended.
+/// Returns the stage if `reason` tells of a connection that was closed because of the protocol that was spoken on it. Otherwise
+/// returns None: the broker may have ended.
 fn closed(reason: &str) -> Option<Closed> {
     let (before, after) = reason.split_once("Disconnected").filter(|(_, after)| !after.contains("PLAINTEXT broker"))?;
     let (_, state) = after.rsplit_once("(after ")?;
     let (millis, state) = state.split_once("ms in state ")?;
     let in_state = |name: &str| state.strip_prefix(name).is_some_and(|rest| rest.starts_with([')', ',']));
-    // librdkafka names a broker by protocol and address; a plain one has no protocol.
+    // librdkafka names a broker by protocol and address. For a plaintext connection the name has no protocol.
     if in_state("APIVERSION_QUERY") && !before.contains("ssl://") {
         return Some(Closed::Unanswered);
     }
@@ -53,7 +56,7 @@ fn closed(reason: &str) -> Option<Closed> {
     (in_state("UP") && at_once && !before.contains("sasl")).then_some(Closed::Stranger)
 }
 
-/// For how many seconds nothing was answered, where `reason` tells of a connection that was accepted.
+/// Returns for how many seconds nothing was answered, if `reason` tells of a connection that was accepted.
 fn silent(reason: &str) -> Option<u32> {
     let texts =
         ["ApiVersionRequest failed: Local: Timed out", "timed out in state SSL_HANDSHAKE", "timed out in state APIVERSION_QUERY"];
@@ -63,12 +66,13 @@ fn silent(reason: &str) -> Option<u32> {
     Some(millis.parse::<u32>().ok()? / 1_000)
 }
 
-/// The diagnosis for a `reason` of librdkafka, with the broker's name before it and the state of the connection after it, if it is
-/// about how to speak with the broker at `address`.
+/// Returns the diagnosis for a `reason` of librdkafka, if the reason is about how to speak with the broker at `address`. In the
+/// text, the broker's name stands before the reason itself, and the state of the connection after it.
 pub(super) fn diagnose(reason: &str, address: &str) -> Option<Diagnosis> {
     let is = |words: &dyn fmt::Display, lasting| Some(Diagnosis::new(words, lasting));
     if let Some((size, most)) = oversized(reason) {
-        // Before a connection is up, a broker has said which versions it speaks. What has not said so is not asked again.
+        // A broker has said which versions it speaks before its connection is up. A server that has not said so is not asked for
+        // its versions again.
         return match no_kafka(size) {
             None if reason.contains("in state UP") && (most..TEXT).contains(&size) => {
                 let words = format_args!(
@@ -142,7 +146,7 @@ pub(super) fn diagnose(reason: &str, address: &str) -> Option<Diagnosis> {
     None
 }
 
-/// The size of an answer that the client does not take, and the most that it takes.
+/// Returns the size of an answer that the client does not take, and the most that the client takes, in bytes.
 fn oversized(reason: &str) -> Option<(i32, i32)> {
     let (_, rest) = reason.split_once("Invalid response size ")?;
     let (size, rest) = rest.split_once(" (0..")?;
@@ -150,13 +154,13 @@ fn oversized(reason: &str) -> Option<(i32, i32)> {
     Some((size.parse().ok()?, most.parse().ok()?))
 }
 
-/// The number of the alert that was sent to end the handshake of TLS.
+/// Returns the number of the alert that was sent to end the TLS handshake.
 fn alert(reason: &str) -> Option<u8> {
     let (_, rest) = reason.split_once("SSL alert number ")?;
     rest.split(|char: char| !char.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// What the alert of this number tells, which TLS keeps, and whether waiting does not help.
+/// Returns the words for the alert `number`, and whether waiting does not help. TLS keeps the meaning of these numbers.
 fn of_alert(number: u8, address: &str) -> (String, bool) {
     match number {
         42..=46 | 48 | 116 => (
@@ -191,8 +195,8 @@ fn of_alert(number: u8, address: &str) -> (String, bool) {
     }
 }
 
-/// Why the certificate of the broker at `address` is not accepted, where the reason has words of its own. The numbers are
-/// `X509_V_ERR_*` of OpenSSL, which keeps them.
+/// Returns why the certificate of the broker at `address` is not accepted, if there are words for that reason. The numbers are
+/// `X509_V_ERR_*` of OpenSSL, which keeps their meaning.
 pub(super) fn of_certificate(unaccepted: Unaccepted, address: &str) -> Option<String> {
     let whose = if unaccepted.depth == 0 { "its certificate" } else { "the certificate of the CA that has signed its own" };
     Some(match unaccepted.code {
@@ -212,7 +216,7 @@ pub(super) fn of_certificate(unaccepted: Unaccepted, address: &str) -> Option<St
     })
 }
 
-/// The host of an address with a port.
+/// Returns the host of an address that has a port.
 fn host(address: &str) -> &str {
     address.rsplit_once(':').map_or(address, |(host, _)| host)
 }
@@ -220,7 +224,7 @@ fn host(address: &str) -> &str {
 const UNSIGNED: &str = "no CA in `ssl.ca.location` has signed its certificate: name the file with the CA of the brokers there, \
     under `[kafka.properties]`";
 
-/// What has to agree where the two sides don't speak alike.
+/// The remedy if the two sides speak different protocols.
 const PROTOCOL: &str = "check which protocol the listener of this port has (the broker's `listeners` and \
     `listener.security.protocol.map`): `security.protocol` under `[kafka.properties]` has to be the same";
 
@@ -229,7 +233,8 @@ const CERTIFICATE: &str =
 
 const WHERE: &str = "check the address in `kafka.brokers`, and `security.protocol` under `[kafka.properties]`";
 
-/// What an answer tells that begins with `size`, where Kafka has its length, if that is none.
+/// Returns what the first four bytes of an answer tell if they are not the length that Kafka has there. `size` is these bytes,
+/// read as a number.
 fn no_kafka(size: i32) -> Option<&'static str> {
     match size.to_be_bytes() {
         [b'H', b'T', b'T', b'P'] => Some("what answers there is no Kafka but a web server"),
@@ -351,7 +356,7 @@ mod tests {
             (112, "no host of the name kafka (SNI)", false),
             (116, "misses one", true),
         ] {
-            // The name of the 22nd is that of what is no TLS at all.
+            // The name of alert 22, `record overflow`, is also the name of an error for data that is no TLS at all.
             let reason = format!("SSL handshake failed: error:0A000001:SSL routines::record overflow: SSL alert number {number}");
             let found = diagnose(&reason, "kafka:9093").unwrap();
             assert!(found.words.contains(words) && found.lasting == lasting, "{number}: {found:?}");
@@ -385,7 +390,7 @@ mod tests {
         let found = at("9000100", "UP");
         let words = ["9000100 bytes", "`receive.message.max.bytes` (8389120)", "`fetch.max.bytes`"];
         assert!(words.iter().all(|word| found.words.contains(word)) && found.lasting && found.too_large, "{found:?}");
-        // What did not say its versions is asked something else on the next connection, and gives the same answer.
+        // A server that did not say its versions is asked something else on the next connection, and gives the same answer.
         for (size, state) in [("1213486160", "UP"), ("1397966893", "UP"), ("2", "UP"), ("9000100", "APIVERSION_QUERY")] {
             let found = at(size, state);
             assert!(found.words.contains("is no Kafka") && found.lasting && !found.too_large, "{size} {state}: {found:?}");

@@ -1,9 +1,14 @@
 //! A broker within the process: librdkafka's mock cluster, for a demo and for tests without Docker or Kafka.
 //!
-//! It speaks the protocol on a port of the loopback interface, and it is not Kafka: it keeps at most 5 MiB a partition and
-//! silently drops the oldest data past that, it forgets everything when the process ends, it takes no part in transactions,
-//! it knows no permissions, and a group whose last member has left forms anew only a session's time-out later. So it proves
-//! nothing about exactly-once, and it is no place for data.
+//! The broker speaks the protocol on a port of the loopback interface, but it is not Kafka:
+//!
+//! - It keeps at most 5 MiB a partition, and silently drops the oldest data beyond that.
+//! - It forgets everything when the process ends.
+//! - It takes no part in transactions.
+//! - It knows no permissions.
+//! - A group whose last member has left forms anew only after a session's time-out.
+//!
+//! So it proves nothing about exactly-once, and it is no place for data.
 
 use std::sync::Arc;
 
@@ -17,7 +22,7 @@ use super::troubles::{Quiet, Troubles};
 
 /// A running broker with its topics. It ends when this is dropped.
 pub struct Embedded {
-    /// The mock cluster lives in a client and with it.
+    /// The client that runs the mock cluster. The cluster ends with the client.
     client: BaseProducer<Quiet>,
 }
 
@@ -57,7 +62,7 @@ impl Embedded {
             .with_context(|| format!("failed to create topic {topic} on the embedded broker"))
     }
 
-    /// Where clients find the broker, such as `127.0.0.1:34567`.
+    /// Returns the address at which clients find the broker, such as `127.0.0.1:34567`.
     ///
     /// # Errors
     /// If the broker has not come up.
@@ -65,7 +70,7 @@ impl Embedded {
         Ok(self.cluster()?.bootstrap_servers())
     }
 
-    /// The cluster, to inject faults into.
+    /// Returns the cluster, so that tests can inject faults.
     pub(super) fn cluster(&self) -> anyhow::Result<MockCluster<'_, Quiet>> {
         self.client.client().mock_cluster().context("failed to find the embedded broker: the client runs none")
     }

@@ -1,26 +1,26 @@
-//! Errors of the cluster, sorted by what can be done about them, in one table.
+//! The errors of the cluster, sorted in one table by the remedy: waiting, or a person.
 
 use anyhow::anyhow;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use weir_core::reserved::Reason;
 
-/// Why a step could not be committed, or the next batch not be read.
+/// The reason why a step could not be committed, or why the next batch could not be read.
 #[derive(Debug)]
 pub enum Failure {
     /// Waiting can help: back off, rewind, and read the batch again.
     Wait(anyhow::Error),
-    /// A topic is not there. Brokers that have just started do not know all of them yet, so only a while later it is for a person
-    /// to help; the message says how.
+    /// A topic is missing. Brokers that have just started do not know all topics yet. So only if the topic is still missing a
+    /// while later, a person has to help. The message says how.
     Missing(anyhow::Error),
-    /// Only a person can help: the message says how.
+    /// Only a person can help. The message says how.
     Stop(anyhow::Error),
-    /// Given up because the process is to end; what was in hand is not committed.
+    /// The work was cancelled because the process is to end. The unfinished batch is not committed.
     GaveUp,
 }
 
 impl Failure {
-    /// The failure for `code`, met while doing `what`, which reads as in `failed to <what>`.
+    /// Returns the failure for `code`, met while doing `what`. The message reads `failed to <what>`.
     pub fn of(code: RDKafkaErrorCode, what: &str) -> Failure {
         use RDKafkaErrorCode as Code;
         let error = |remedy| anyhow!("failed to {what}: {}: {remedy}", describe(code));
@@ -31,12 +31,12 @@ impl Failure {
         }
     }
 
-    /// The failure for `code`, met while writing to `topic`.
+    /// Returns the failure for `code`, met while writing to `topic`.
     pub(super) fn of_writing(code: RDKafkaErrorCode, topic: &str) -> Failure {
         Failure::of_topic(code, Operation::Write, topic)
     }
 
-    /// The failure for `code`, met in doing `operation` with `topic`.
+    /// Returns the failure for `code`, met while doing `operation` with `topic`.
     pub fn of_topic(code: RDKafkaErrorCode, operation: Operation, topic: &str) -> Failure {
         let what = format!("{} topic {topic}", operation.verb());
         match code {
@@ -45,7 +45,7 @@ impl Failure {
         }
     }
 
-    /// The failure for an error of the client, met in doing `operation` with `topic`.
+    /// Returns the failure for an error of the client, met while doing `operation` with `topic`.
     pub fn of_topic_from_client(error: &KafkaError, operation: Operation, topic: &str) -> Failure {
         match error.rdkafka_error_code() {
             Some(code) => Failure::of_topic(code, operation, topic),
@@ -53,7 +53,8 @@ impl Failure {
         }
     }
 
-    /// The failure for `code`, met while doing `what` with offsets of the input `topic`: that takes READ on it.
+    /// Returns the failure for `code`, met while doing `what` with offsets of the input `topic`. Work with offsets needs the
+    /// permission to READ the topic.
     pub(super) fn of_offsets(code: RDKafkaErrorCode, what: &str, topic: &str) -> Failure {
         match code {
             RDKafkaErrorCode::TopicAuthorizationFailed => denied(code, what, Operation::Read.acl(), &format!("topic {topic}")),
@@ -61,13 +62,13 @@ impl Failure {
         }
     }
 
-    /// The failure where the offsets of `group` must not be known.
+    /// Returns the failure if this client may not read the offsets of `group`.
     pub fn of_offsets_denied(group: &str) -> Failure {
         let what = format!("read the committed offsets of group {group}");
         denied(RDKafkaErrorCode::GroupAuthorizationFailed, &what, "DESCRIBE", &format!("group {group}"))
     }
 
-    /// The failure for an error of the client.
+    /// Returns the failure for an error of the client, met while doing `what`.
     pub fn from_client(error: &KafkaError, what: &str) -> Failure {
         match error.rdkafka_error_code() {
             Some(code) => Failure::of(code, what),
@@ -76,7 +77,7 @@ impl Failure {
     }
 }
 
-/// What is done with a topic.
+/// An operation on a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     Read,
@@ -95,7 +96,7 @@ impl Operation {
         }
     }
 
-    /// As an ACL calls it.
+    /// Returns the name of the operation in an ACL.
     fn acl(self) -> &'static str {
         match self {
             Operation::Read => "READ",
@@ -106,7 +107,7 @@ impl Operation {
     }
 }
 
-/// The failure where a permission is missing.
+/// Returns the failure for a missing permission.
 fn denied(code: RDKafkaErrorCode, what: &str, operation: &str, resource: &str) -> Failure {
     let code = describe(code);
     let remedy = format!("grant this client {operation} on {resource} ({ACLS}), or use another principal");
@@ -115,7 +116,7 @@ fn denied(code: RDKafkaErrorCode, what: &str, operation: &str, resource: &str) -
 
 const ACLS: &str = "an ACL: docs/security.md has the commands";
 
-/// What a person has to do about `code`; none where waiting can help.
+/// Returns the remedy for `code`, for a person. Returns None if waiting can help.
 fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
     use RDKafkaErrorCode as Code;
     let remedy = match code {
@@ -164,7 +165,7 @@ fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
         Code::OffsetMetadataTooLarge => {
             "raise the broker's `offset.metadata.max.bytes` to its default of 4096: counts are kept there"
         }
-        // The client would pass over what it cannot read, or try the same bytes for ever.
+        // Without a stop the client would skip records that it can't read, or try the same bytes forever.
         Code::BadMessage => {
             "the log of the topic is damaged there: mend it from a replica, or set the group's offset to after the batch"
         }
@@ -179,11 +180,12 @@ fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
     Some(remedy)
 }
 
-/// What may be in the way where waiting can help, and where the code alone does not tell; with what goes before it.
+/// Returns the likely cause of a failure that waiting can help, with a colon before it. Returns an empty text if the code alone
+/// tells the cause.
 fn likely_cause(code: RDKafkaErrorCode) -> &'static str {
     use RDKafkaErrorCode as Code;
     match code {
-        // The client sends again what lacks replicas, until its time is up.
+        // Records that lack replicas are sent again by the client, until their time is up.
         Code::MessageTimedOut | Code::NotEnoughReplicas | Code::NotEnoughReplicasAfterAppend => {
             ": the partition may have no leader, or fewer replicas in sync than the topic's `min.insync.replicas` (topics that \
              Weir creates have `topics.replication` replicas)"
@@ -192,20 +194,20 @@ fn likely_cause(code: RDKafkaErrorCode) -> &'static str {
     }
 }
 
-/// The failure for `topics` that this client may not write to; none if there are none.
+/// Returns the failure for `topics` that this client may not write to. Returns None if `topics` is empty.
 pub(super) fn denied_writes(topics: &[&str]) -> Option<Failure> {
     let (first, more) = (topics.first()?, topics.len() > 1);
     let topics = if more { format!("topics {}", topics.join(", ")) } else { format!("topic {first}") };
     Some(denied(RDKafkaErrorCode::TopicAuthorizationFailed, &format!("write to {topics}"), "WRITE", &topics))
 }
 
-/// The code in words, with its name in the protocol.
+/// Returns the code in words, with its name in the protocol.
 pub fn describe(code: RDKafkaErrorCode) -> String {
     format!("{code} ({})", super::native::name(code))
 }
 
-/// What the broker holds against one record, if that is what `code` means: the reason that its dead letter gets, and what would
-/// let the topic take it.
+/// Returns the reason for which the broker refuses one record, if that is what `code` means: the reason that the dead letter of
+/// the record gets, and the remedy by which the topic would take the record.
 pub(super) fn refused(code: RDKafkaErrorCode) -> Option<(Reason, &'static str)> {
     use RDKafkaErrorCode as Code;
     match code {
@@ -227,7 +229,7 @@ pub(super) fn refused(code: RDKafkaErrorCode) -> Option<(Reason, &'static str)> 
     }
 }
 
-/// Whether `code` says that a record, or the batch in which it was sent, is too large for its topic.
+/// Returns whether `code` says that a record, or the batch in which it was sent, is too large for its topic.
 pub(super) fn too_large(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(code, Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize)

@@ -1,10 +1,12 @@
-//! The transactional id of this process: its own, and the same after a restart.
+//! The transactional id of this process: unique to the process, and unchanged by a restart.
 //!
-//! A process that comes back under its id ends at once what it left open. Under another one, readers and successors wait until
-//! that has timed out. So the id is made from what stays: the group, the name of the host, and a number that tells the
-//! processes of one host apart. The number is the first whose lock file is free; the lock goes with the process.
+//! A process that comes back under its former id at once ends the transaction that it left open. Under another id, readers and
+//! successors would wait until that transaction has timed out. So the id is made from parts that stay: the group, the name of the
+//! host, and a number that tells the processes of one host apart. The number is the first whose lock file is free. The lock ends
+//! with the process.
 //!
-//! The lock files are in a folder of this user's ([`folder::locks`]). Without one the number is 0, and the log says so.
+//! The lock files are in a folder of this user ([`folder::locks`]). If there is no such folder, the number is 0, and a warning is
+//! logged.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,17 +17,17 @@ use anyhow::bail;
 use super::settings::ClientSettings;
 use weir_system::folder;
 
-/// How many processes of a group one host may have.
+/// The most processes of a group on one host.
 const MAX_PROCESSES: usize = 1_000;
 
-/// A transactional id. No other process of this host takes it while this exists.
+/// A transactional id. No other process of this host takes it while this value exists.
 pub(super) struct Identity {
     pub(super) id: String,
     _lock: Option<File>,
 }
 
 impl Identity {
-    /// The configured id, or one of this host's.
+    /// Returns the configured id, or an id of this host.
     pub(super) fn claim(kafka: &ClientSettings) -> Identity {
         if let Some(id) = &kafka.transactional_id {
             return Identity { id: id.clone(), _lock: None };
@@ -46,7 +48,7 @@ impl Identity {
     }
 }
 
-/// Takes the first number of `base` that is free, in the first of `folders` that can be used.
+/// Locks the first free number of `base`, in the first of `folders` that can be used.
 fn reserve(base: &str, folders: &[PathBuf]) -> anyhow::Result<(usize, File)> {
     let mut unusable = Vec::new();
     for folder in folders {

@@ -1,16 +1,24 @@
 //! Kafka: the only place that names rdkafka, narrowed here to what the engine needs.
 //!
-//! In reading order: [`client`] has the settings, [`properties`] proves those that people give, [`troubles`] tells of trouble
-//! once, in the words of `connection` and without what `secrets` hides, [`failure`] says which errors waiting can help,
-//! [`topics`] finds or creates the topics, [`source`] reads batches and commits their offsets, from where [`beginning`] says,
-//! [`reset`] words the command by which people say otherwise, [`sink`] writes steps, as [`writer`] words them, and sees them
-//! delivered, `transaction` brackets that, `outbox` is the producer below it, `refusals` has what topics do not take, `scale`
-//! tells how large records are, [`publish`] is for those who only produce, [`reader`] for those who only read, [`embedded`] is
-//! a broker within the process, and `native` has the few calls that the Rust client lacks.
+//! The modules, in reading order:
 //!
-//! A step is sent, all of it is seen delivered, then the offsets are committed: within a transaction, which makes it exactly
-//! once, or without one, which makes it at least once. The source is polled, its offsets are committed and its rebalances are
-//! served on one thread, the data loop's: a partition is never taken away while a batch of it is being worked on.
+//! - [`client`] has the settings of the clients.
+//! - [`properties`] checks the properties that the operator sets.
+//! - [`troubles`] logs each trouble of a client once, in the words of `connection` and without what `secrets` hides.
+//! - [`failure`] says which errors waiting can help.
+//! - [`topics`] finds or creates the topics.
+//! - [`source`] reads batches and commits their offsets. [`beginning`] decides the offsets to begin with, and [`reset`] words the
+//!   command by which the operator sets other offsets.
+//! - [`sink`] writes steps, as [`writer`] words them, and waits until they are delivered. `transaction` puts them into a
+//!   transaction, `outbox` is the producer below it, `refusals` has what topics do not take, and `scale` measures how large
+//!   records are.
+//! - [`publish`] is for commands that only produce, [`reader`] for commands that only read.
+//! - [`embedded`] is a broker within the process.
+//! - `native` has the few calls that the Rust client lacks.
+//!
+//! A step is sent, all of it is delivered, and then the offsets are committed. Within a transaction this is exactly once; without
+//! a transaction it is at least once. One thread, that of the data loop, polls the source, commits its offsets and serves its
+//! rebalances. So a partition is never taken away while a batch of it is being processed.
 
 pub mod beginning;
 pub mod client;

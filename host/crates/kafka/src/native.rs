@@ -1,5 +1,5 @@
-//! The few calls of librdkafka that the Rust client lacks, in which it panics on data that others may send, or in which it
-//! allocates for every message. All the unsafe code of the host's Kafka side is in this file.
+//! The few calls of librdkafka that the Rust client lacks, or in which the Rust client panics on data that other clients may send
+//! or allocates for every record. All unsafe code of the host's Kafka side is in this file.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,19 +17,20 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
-/// The most that a length takes in a record.
+/// The most bytes that a length takes in a record.
 pub(super) const LENGTH_BYTES: usize = 5;
-/// Under this name the client knows who listens to it.
+/// The name under which the client knows the interceptor that sees its requests.
 const NAME: &CStr = c"weir";
 /// The number of the request in the protocol by which records are sent.
 const PRODUCE: i16 = 0;
-/// How often a wait asks whether it should go on.
+/// The interval at which a wait asks whether it should go on.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// librdkafka's table of its properties, one a line, with `|` between name, kind of client, range and more.
+/// Returns librdkafka's table of its properties, one a line, with `|` between name, kind of client, range and more.
 pub(super) fn properties() -> String {
     let (mut text, mut size) = (ptr::null_mut(), 0);
-    // SAFETY: text and size outlive the stream, which is closed here; from then on the text is ours, of `size` bytes, to be freed.
+    // SAFETY: text and size outlive the stream, which is closed here. After that the text has `size` bytes, is ours, and is freed
+    // here.
     unsafe {
         let stream = libc::open_memstream(&raw mut text, &raw mut size);
         if stream.is_null() {
@@ -45,15 +46,17 @@ pub(super) fn properties() -> String {
 
 /// Calls `each` with the name and value of every header of `message`, in order.
 ///
-/// The client's own accessor panics on a name that is not UTF-8, which any producer may send. Here such a name is converted,
-/// with U+FFFD for what cannot be.
+/// The Rust client's own accessor panics on a name that is not UTF-8, which any producer may send. Here such a name is converted,
+/// with U+FFFD for each part that can't be converted.
 pub(super) fn headers(message: &BorrowedMessage<'_>, each: impl FnMut(Cow<'_, str>, Option<&[u8]>)) {
     // SAFETY: the message is alive for the whole call.
     unsafe { headers_of(message.ptr(), each) }
 }
 
+/// Calls `each` with the name and value of every header of `message`, in order.
+///
 /// # Safety
-/// `message` is alive.
+/// `message` has to be alive.
 unsafe fn headers_of(message: *const rd::rd_kafka_message_t, mut each: impl FnMut(Cow<'_, str>, Option<&[u8]>)) {
     let mut headers = ptr::null_mut();
     // SAFETY: the message is alive for this whole function, and owns the headers that it hands out.
@@ -75,35 +78,35 @@ unsafe fn headers_of(message: *const rd::rd_kafka_message_t, mut each: impl FnMu
     }
 }
 
-/// What comes to a consumer, as librdkafka tells it. The Rust client drops the offset at which a partition ends.
+/// The events of a consumer, as librdkafka reports them. The Rust client drops the offset at which a partition ends.
 pub(super) struct Events(NonNull<rd::rd_kafka_queue_t>);
 
 // SAFETY: librdkafka's queues may be used from any thread, and count their references themselves.
 unsafe impl Send for Events {}
 
-/// What came.
+/// One event of a consumer.
 pub(super) enum Event {
     Message(Fetched),
-    /// All that is to be read of a partition, up to this offset, has come before.
+    /// The end of a partition: the partition, and one past its last offset. All records before the end came earlier.
     End(i32, i64),
-    /// The group gives these partitions.
+    /// The group assigns these partitions.
     Assigned(Vec<i32>),
-    /// The group takes all partitions back.
+    /// The group revokes all partitions.
     Revoked,
     /// An error, with the partition and offset that it is about, if it is about one.
     Error(KafkaError, Option<(i32, i64)>),
-    /// Nothing for the caller.
+    /// An event that was handled here. The caller has nothing to do.
     Served,
 }
 
 impl Events {
-    /// The queue of `consumer`, before which it has to go.
+    /// Returns the queue of `consumer`. The queue must be dropped before the consumer.
     pub(super) fn of<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<Events> {
         // SAFETY: the client is alive. The reference is ours.
         NonNull::new(unsafe { rd::rd_kafka_queue_get_consumer(consumer.client().native_ptr()) }).map(Events)
     }
 
-    /// What comes next, at most after `wait`. The `context` is told of logs and errors.
+    /// Returns the next event, or None if none comes within `wait`. Hands logs and errors to the `context`.
     pub(super) fn poll(&self, wait: Duration, context: &impl ClientContext) -> Option<Event> {
         // SAFETY: the queue is ours, and so is the event.
         let event = Owned(NonNull::new(unsafe { rd::rd_kafka_queue_poll(self.0.as_ptr(), wait.as_millis() as i32) })?);
@@ -129,7 +132,7 @@ impl Events {
 
 #[cfg(test)]
 impl Events {
-    /// How many wait to be polled.
+    /// Returns the number of events that wait to be polled.
     pub(super) fn len(&self) -> usize {
         // SAFETY: the queue is ours.
         unsafe { rd::rd_kafka_queue_length(self.0.as_ptr()) }
@@ -148,12 +151,12 @@ struct Owned(NonNull<rd::rd_kafka_event_t>);
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        // SAFETY: it is ours.
+        // SAFETY: the event is ours.
         unsafe { rd::rd_kafka_event_destroy(self.0.as_ptr()) };
     }
 }
 
-/// A message that was read.
+/// A record that was read.
 pub(super) struct Fetched {
     message: NonNull<rd::rd_kafka_message_t>,
     /// Owns the message.
@@ -162,7 +165,7 @@ pub(super) struct Fetched {
 
 impl Fetched {
     fn raw(&self) -> &rd::rd_kafka_message_t {
-        // SAFETY: the event that owns it is alive.
+        // SAFETY: the event that owns the message is alive.
         unsafe { self.message.as_ref() }
     }
 
@@ -174,7 +177,7 @@ impl Fetched {
         self.raw().offset
     }
 
-    /// In milliseconds; none if it has none, which is -1 in the protocol.
+    /// Returns the timestamp in milliseconds. Returns None if the record has none, which is -1 in the protocol.
     pub(super) fn timestamp(&self) -> Option<i64> {
         let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: the message is alive; the call writes a number.
@@ -202,10 +205,12 @@ impl Fetched {
     }
 }
 
+/// Returns the event of a rebalance.
+///
 /// # Safety
-/// `event` is alive, and a rebalance.
+/// `event` has to be alive, and a rebalance.
 unsafe fn rebalance(event: *mut rd::rd_kafka_event_t) -> Event {
-    // SAFETY: the list belongs to the event, and is read before that is destroyed.
+    // SAFETY: the list belongs to the event, and is read before the event is destroyed.
     unsafe {
         match rd::rd_kafka_event_error(event) {
             rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
@@ -217,8 +222,10 @@ unsafe fn rebalance(event: *mut rd::rd_kafka_event_t) -> Event {
     }
 }
 
+/// Returns the event of an error, and reports the error to the `context`, unless the event is the end of a partition.
+///
 /// # Safety
-/// `event` is alive, and an error.
+/// `event` has to be alive, and an error.
 unsafe fn error(event: *mut rd::rd_kafka_event_t, context: &impl ClientContext) -> Event {
     // SAFETY: the text is read before the event is destroyed.
     unsafe {
@@ -237,12 +244,12 @@ unsafe fn error(event: *mut rd::rd_kafka_event_t, context: &impl ClientContext) 
     }
 }
 
-/// The partition and offset that an event is about.
+/// Returns the partition and offset that an event is about.
 ///
 /// # Safety
-/// `event` is alive.
+/// `event` has to be alive.
 unsafe fn place(event: *mut rd::rd_kafka_event_t) -> Option<(i32, i64)> {
-    // SAFETY: what is returned is null, or ours to destroy.
+    // SAFETY: the result is null, or ours to destroy.
     unsafe {
         let found = NonNull::new(rd::rd_kafka_event_topic_partition(event))?;
         let place = (found.as_ref().partition, found.as_ref().offset);
@@ -251,11 +258,13 @@ unsafe fn place(event: *mut rd::rd_kafka_event_t) -> Option<(i32, i64)> {
     }
 }
 
+/// Hands a line of the client's log to the `context`.
+///
 /// # Safety
-/// `event` is alive, and a line of the client's log.
+/// `event` has to be alive, and a line of the log.
 unsafe fn log(event: *mut rd::rd_kafka_event_t, context: &impl ClientContext) {
     let (mut facility, mut line, mut level) = (ptr::null(), ptr::null(), 0);
-    // SAFETY: on success both are terminated, and belong to the event.
+    // SAFETY: on success both texts are terminated, and belong to the event.
     unsafe {
         if rd::rd_kafka_event_log(event, &raw mut facility, &raw mut line, &raw mut level) == 0 {
             let (facility, line) = (CStr::from_ptr(facility).to_string_lossy(), CStr::from_ptr(line).to_string_lossy());
@@ -264,7 +273,7 @@ unsafe fn log(event: *mut rd::rd_kafka_event_t, context: &impl ClientContext) {
     }
 }
 
-/// A level of syslog.
+/// Returns the severity for a level of syslog.
 fn severity(level: i32) -> RDKafkaLogLevel {
     match level {
         0 => RDKafkaLogLevel::Emerg,
@@ -278,16 +287,16 @@ fn severity(level: i32) -> RDKafkaLogLevel {
     }
 }
 
-/// A request of records, as it has gone out.
+/// A request with records, as it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sent {
-    /// Its version in the protocol.
+    /// The version of the request in the protocol.
     pub(super) version: i16,
-    /// All bytes of it.
+    /// The size of the whole request, in bytes.
     pub(super) bytes: usize,
 }
 
-/// The requests of records that a client has sent, in order, until they are taken.
+/// The requests with records that a client has sent, in order, until they are taken.
 #[derive(Default)]
 struct Requests {
     sent: Mutex<Vec<Sent>>,
@@ -296,7 +305,7 @@ struct Requests {
 
 /// A producer whose requests are seen. It has to outlive its topics.
 pub(super) struct Watched<C: ClientContext> {
-    /// Ends before what its threads write to.
+    /// Dropped before `requests`, because the client's threads write to them.
     client: Client<C>,
     requests: Arc<Requests>,
 }
@@ -304,7 +313,7 @@ pub(super) struct Watched<C: ClientContext> {
 impl<C: ClientContext> Watched<C> {
     pub(super) fn open(settings: &ClientConfig, context: C) -> KafkaResult<Watched<C>> {
         let (native, requests) = (settings.create_native_config()?, Arc::<Requests>::default());
-        // SAFETY: the configuration is alive, and the name is copied. What the interceptor gets outlives the client.
+        // SAFETY: the configuration is alive, and the name is copied. The data for the interceptor outlives the client.
         unsafe {
             let opaque = Arc::as_ptr(&requests).cast_mut().cast();
             rd::rd_kafka_conf_interceptor_add_on_new(native.ptr(), NAME.as_ptr(), Some(on_new), opaque);
@@ -317,7 +326,7 @@ impl<C: ClientContext> Watched<C> {
         &self.client
     }
 
-    /// Takes what was sent, once it is `count` requests of records, or `patience` is over.
+    /// Takes the requests that were sent, as soon as there are `count` of them or `patience` is over.
     pub(super) fn take(&self, count: usize, patience: Duration) -> Vec<Sent> {
         let sent = self.requests.sent.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.requests.more.wait_timeout_while(sent, patience, |sent| sent.len() < count);
@@ -325,7 +334,7 @@ impl<C: ClientContext> Watched<C> {
     }
 }
 
-/// Has the requests of a new client seen, before it has any thread.
+/// Has the requests of a new client seen. The client calls this before it has any thread.
 unsafe extern "C" fn on_new(
     client: *mut rd::rd_kafka_t,
     _: *const rd::rd_kafka_conf_t,
@@ -333,11 +342,11 @@ unsafe extern "C" fn on_new(
     _: *mut c_char,
     _: usize,
 ) -> rd::rd_kafka_resp_err_t {
-    // SAFETY: the client calls this while it is made, and copies the name.
+    // SAFETY: the client calls this while it is being made, and copies the name.
     unsafe { rd::rd_kafka_interceptor_add_on_request_sent(client, NAME.as_ptr(), Some(on_request_sent), requests) }
 }
 
-/// Called by a thread of the client for each request that has gone out.
+/// Notes a request with records. A thread of the client calls this for each request that has gone out.
 unsafe extern "C" fn on_request_sent(
     _: *mut rd::rd_kafka_t,
     _: i32,
@@ -350,7 +359,7 @@ unsafe extern "C" fn on_request_sent(
     requests: *mut c_void,
 ) -> rd::rd_kafka_resp_err_t {
     if kind == PRODUCE {
-        // SAFETY: they outlive the client, see `Watched`.
+        // SAFETY: the requests outlive the client, see `Watched`.
         let requests = unsafe { &*requests.cast_const().cast::<Requests>() };
         requests.sent.lock().unwrap_or_else(PoisonError::into_inner).push(Sent { version, bytes });
         requests.more.notify_one();
@@ -358,21 +367,21 @@ unsafe extern "C" fn on_request_sent(
     rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
 }
 
-/// Headers of a message that is to be sent. The Rust client's own would copy every name once more.
+/// The headers of a record that is to be sent. The Rust client's own type would copy every name once more.
 pub(super) struct Headers {
     list: NonNull<rd::rd_kafka_headers_t>,
     bytes: usize,
 }
 
 impl Headers {
-    /// None yet, with room for so many.
+    /// Returns an empty list with room for `room` headers.
     pub(super) fn new(room: usize) -> Headers {
-        // SAFETY: librdkafka ends the process where it gets no memory, and never answers null.
+        // SAFETY: librdkafka ends the process if it gets no memory, and never returns null.
         let list = NonNull::new(unsafe { rd::rd_kafka_headers_new(room) }).expect("there are headers");
         Headers { list, bytes: 0 }
     }
 
-    /// How much room they take in a record, at most.
+    /// Returns the most bytes that the headers take in a record.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -381,37 +390,37 @@ impl Headers {
     pub(super) fn add(&mut self, name: &str, value: Option<&[u8]>) {
         self.bytes += header_bytes(name, value);
         let (bytes, size) = value.map_or((ptr::null(), 0), |value| (value.as_ptr().cast(), value.len() as isize));
-        // SAFETY: the headers are ours; name and value are copied. It fails only for headers that are read-only.
+        // SAFETY: the headers are ours; name and value are copied. The call fails only for headers that are read-only.
         unsafe { rd::rd_kafka_header_add(self.list.as_ptr(), name.as_ptr().cast(), name.len() as isize, bytes, size) };
     }
 }
 
-/// How much room a header takes in a record, at most.
+/// Returns the most bytes that a header takes in a record.
 pub(super) fn header_bytes(name: &str, value: Option<&[u8]>) -> usize {
     name.len() + value.map_or(0, <[u8]>::len) + 2 * LENGTH_BYTES
 }
 
 impl Drop for Headers {
     fn drop(&mut self) {
-        // SAFETY: they are ours until a message takes them over, and then they are forgotten.
+        // SAFETY: the headers are ours until a message takes them over, and then they are forgotten.
         unsafe { rd::rd_kafka_headers_destroy(self.list.as_ptr()) };
     }
 }
 
-/// A message to be sent.
+/// A record to be sent.
 pub(super) struct Outgoing<'a> {
     pub(super) topic: &'a str,
-    /// Where to; none leaves it to the partitioner.
+    /// The partition to write to. None leaves the choice to the partitioner.
     pub(super) partition: Option<i32>,
     pub(super) key: Option<&'a [u8]>,
     pub(super) value: Option<&'a [u8]>,
     pub(super) timestamp: Option<i64>,
     pub(super) headers: Option<Headers>,
-    /// Comes back with the delivery report if that is bad.
+    /// The number that comes back with the delivery report, if the record was not delivered.
     pub(super) tag: usize,
 }
 
-/// A topic as a producer knows it. It has to go before the producer does.
+/// A topic as a producer knows it. It has to be dropped before the producer.
 pub(super) struct Topic {
     producer: *mut rd::rd_kafka_t,
     handle: NonNull<rd::rd_kafka_topic_t>,
@@ -421,7 +430,7 @@ pub(super) struct Topic {
 unsafe impl Send for Topic {}
 
 impl Topic {
-    /// The topic `name` of `producer`; none if no topic can have this name.
+    /// Returns the topic `name` of `producer`. Returns None if no topic can have this name.
     pub(super) fn open<C: ClientContext>(producer: &Client<C>, name: &str) -> Option<Topic> {
         let (producer, name) = (producer.native_ptr(), CString::new(name).ok()?);
         // SAFETY: the client outlives the call, which copies the name, and no configuration is handed over.
@@ -429,13 +438,14 @@ impl Topic {
         NonNull::new(handle).map(|handle| Topic { producer, handle })
     }
 
-    /// Hands a message over, which is copied but for its headers: they are gone if it is taken.
+    /// Hands a record over. Everything in it is copied, except the headers: if the record is taken, they are moved to the client.
     pub(super) fn send(&self, message: &mut Outgoing<'_>) -> Result<(), RDKafkaErrorCode> {
         let bytes = |part: Option<&[u8]>| part.map_or((ptr::null(), 0), |part| (part.as_ptr(), part.len()));
         let ((key, key_len), (value, value_len)) = (bytes(message.key), bytes(message.value));
         let headers = message.headers.as_ref().map_or(ptr::null_mut(), |headers| headers.list.as_ptr());
-        // SAFETY: the handle is alive, and so is the producer, before which it goes; what follows each tag is of the type that the
-        // tag stands for, and the list ends. Key and value are copied. If it is taken, the headers are the message's.
+        // SAFETY: the handle is alive, and so is the producer, which is dropped after the handle. The argument after each tag has
+        // the type that the tag stands for, and the list ends. Key and value are copied. If the record is taken, the headers
+        // belong to it.
         let code = unsafe {
             rd::rd_kafka_producev(
                 self.producer,
@@ -477,28 +487,30 @@ impl Drop for Topic {
     }
 }
 
-/// Whether `message`, which was not delivered, was refused only because of others in its batch.
+/// Returns whether the undelivered record `message` was refused only because of other records in its batch.
 ///
-/// If one record of a batch is bad, all of them come back with its error code, and only the words beside it differ. If several
-/// are, the others have a code of their own. The words about a bad record must not be read: the client has let go of them by then.
-/// Those about the others are a constant, and where words lie tells the two apart.
+/// If one record of a batch is bad, all records of the batch come back with its error code, and only the words beside the code
+/// differ. If several records are bad, the others have a code of their own. The words about a bad record must not be read,
+/// because the client has already freed them. The words about the others are a constant. So the place of the words in memory
+/// tells the two apart.
 pub(super) fn refused_for_others(message: &BorrowedMessage<'_>) -> bool {
     // SAFETY: the message is alive, and was produced by this client.
     let words = unsafe { rd::rd_kafka_message_produce_errstr(message.ptr()) };
     !words.is_null() && is_constant(words)
 }
 
-/// Whether `words`, which are not read, are a constant of the client: they lie in the program or in a library of it, and not in
-/// memory that was allocated.
+/// Returns whether `words` are a constant of the client: they lie in the program or in a library of it, and not in memory that
+/// was allocated. The words are not read.
 fn is_constant(words: *const c_char) -> bool {
-    // SAFETY: the call looks up an address, whatever is there, and writes where it lies. All that it writes may be zero.
+    // SAFETY: the call looks up any address, and writes where the address lies. Everything that it writes may be zero.
     unsafe {
         let mut found: libc::Dl_info = mem::zeroed();
         libc::dladdr(words.cast(), &raw mut found) != 0
     }
 }
 
-/// One past the last message that the client knows to be in a partition; none where it has not read from it yet. Asks nobody.
+/// Returns one past the last offset that the client knows in a partition. Returns None if the client has not read from the
+/// partition yet. No broker is asked.
 pub(super) fn known_end<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, partition: i32) -> Option<i64> {
     let (topic, mut low, mut high) = (CString::new(topic).ok()?, -1, -1);
     // SAFETY: the client and the name outlive the call, which writes two numbers.
@@ -509,17 +521,17 @@ pub(super) fn known_end<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &
     (code == rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
 }
 
-/// Commits `offsets` and waits for the answer, or until `give_up` says so: then the outcome is unknown, and none is returned.
+/// Commits `offsets` and waits for the answer. Returns None if `give_up` ends the wait before that: then the outcome is unknown.
 ///
-/// The client's own synchronous commit waits for as long as the group's coordinator is away, up to a session's time-out.
+/// The Rust client's own synchronous commit waits for as long as the group's coordinator is away, up to a session's time-out.
 pub(super) fn commit<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     offsets: &TopicPartitionList,
     mut give_up: impl FnMut() -> bool,
 ) -> Option<RDKafkaErrorCode> {
     let client = consumer.client().native_ptr();
-    // SAFETY: client and offsets outlive the calls. The queue is ours, and librdkafka counts its own references to it, so an
-    // answer that comes after the queue was given up is dropped. An event is read before it is destroyed.
+    // SAFETY: client and offsets outlive the calls. The queue is ours, and librdkafka counts its own references to it. So an
+    // answer that comes after the queue was destroyed is dropped. An event is read before it is destroyed.
     unsafe {
         let queue = rd::rd_kafka_queue_new(client);
         let mut outcome = Some(rd::rd_kafka_commit_queue(client, offsets.ptr(), queue, None, ptr::null_mut()).into());
@@ -543,30 +555,30 @@ pub(super) fn commit<C: ConsumerContext>(
 pub(super) struct Element<'a> {
     pub(super) partition: i32,
     pub(super) offset: i64,
-    /// The client's own accessor panics on metadata that is not UTF-8, which any tool may commit.
+    /// The metadata. The Rust client's own accessor panics on metadata that is not UTF-8, which any tool may commit.
     pub(super) metadata: &'a [u8],
     pub(super) code: RDKafkaErrorCode,
 }
 
-/// The elements of `list`.
+/// Returns the elements of `list`.
 pub(super) fn elements(list: &TopicPartitionList) -> impl Iterator<Item = Element<'_>> {
-    // SAFETY: the list is alive as long as what is returned.
+    // SAFETY: the list is alive as long as the returned elements.
     unsafe { slice(list.ptr()) }.iter().map(|element| {
         let metadata = match element.metadata.is_null() {
             true => &[][..],
-            // SAFETY: it is `metadata_size` bytes, owned by the list.
+            // SAFETY: the metadata is `metadata_size` bytes, owned by the list.
             false => unsafe { std::slice::from_raw_parts(element.metadata.cast::<u8>(), element.metadata_size) },
         };
         Element { partition: element.partition, offset: element.offset, metadata, code: element.err.into() }
     })
 }
 
-/// The elements of a list that may be null or empty: an empty one has no place for elements.
+/// Returns the elements of a list that may be null or empty. An empty list has no memory for elements.
 ///
 /// # Safety
-/// `list` is null, or alive as long as what is returned.
+/// `list` has to be null, or alive as long as the returned elements.
 unsafe fn slice<'a>(list: *const rd::rd_kafka_topic_partition_list_t) -> &'a [rd::rd_kafka_topic_partition_t] {
-    // SAFETY: it has `cnt` elements where it has any.
+    // SAFETY: if the list has memory for elements, it has `cnt` elements.
     unsafe {
         match list.as_ref() {
             Some(list) if !list.elems.is_null() => std::slice::from_raw_parts(list.elems, list.cnt as usize),
@@ -575,10 +587,10 @@ unsafe fn slice<'a>(list: *const rd::rd_kafka_topic_partition_list_t) -> &'a [rd
     }
 }
 
-/// The error of a commit, or of the first partition that has one.
+/// Returns the error of a commit, or of the first partition that has an error.
 ///
 /// # Safety
-/// `event` is an answer to a commit.
+/// `event` has to be an answer to a commit.
 unsafe fn worst(event: *mut rd::rd_kafka_event_t) -> RDKafkaErrorCode {
     // SAFETY: the list belongs to the event, which the caller keeps alive.
     let (code, partitions) = unsafe { (rd::rd_kafka_event_error(event), slice(rd::rd_kafka_event_topic_partition_list(event))) };
@@ -586,7 +598,7 @@ unsafe fn worst(event: *mut rd::rd_kafka_event_t) -> RDKafkaErrorCode {
     codes.map(RDKafkaErrorCode::from).find(|code| *code != RDKafkaErrorCode::NoError).unwrap_or(RDKafkaErrorCode::NoError)
 }
 
-/// The generation of the group in which the consumer takes part; none while it takes part in none.
+/// Returns the generation of the group in which the consumer takes part. Returns None while it takes part in none.
 pub(super) fn generation<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<i32> {
     // SAFETY: the client outlives the calls, and the metadata is ours to destroy.
     unsafe {
@@ -600,12 +612,12 @@ pub(super) fn generation<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Opti
     }
 }
 
-/// The id of `topic`, which tells it from one of the same name that was there before. None if the cluster gives its topics
-/// none, as before Kafka 2.8, or does not answer within `patience`.
+/// Returns the id of `topic`, by which it differs from an earlier topic of the same name. Returns None if the cluster gives
+/// topics no ids, as before Kafka 2.8, or does not answer within `patience`.
 pub(super) fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, patience: Duration) -> Option<String> {
     let mut found = None;
     describe(client, &[topic], patience, |_, description| {
-        // SAFETY: the description is alive; its id is never null, and the text of that is terminated and belongs to it.
+        // SAFETY: the description is alive. Its id is never null, and the id's text is terminated and belongs to the description.
         found = unsafe {
             let id = rd::rd_kafka_TopicDescription_topic_id(description);
             let none = rd::rd_kafka_Uuid_most_significant_bits(id) == 0 && rd::rd_kafka_Uuid_least_significant_bits(id) == 0;
@@ -615,8 +627,8 @@ pub(super) fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, patien
     found
 }
 
-/// Those of `topics` that `client` may not write to. A cluster that does not answer within `patience`, or is too old to tell, denies
-/// none.
+/// Returns those of `topics` that `client` may not write to. Returns none if the cluster does not answer within `patience`, or is
+/// too old to tell.
 pub(super) fn denied<'a, C: ClientContext>(client: &Client<C>, topics: &[&'a str], patience: Duration) -> Vec<&'a str> {
     let mut denied = Vec::new();
     describe(client, topics, patience, |index, description| {
@@ -632,7 +644,7 @@ pub(super) fn denied<'a, C: ClientContext>(client: &Client<C>, topics: &[&'a str
             (code, if operations.is_null() || count == 0 { &[][..] } else { std::slice::from_raw_parts(operations, count) })
         };
         let write = rd::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_WRITE;
-        // Who may write may describe, too.
+        // A client that may write may describe, too.
         let hidden = code == rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
         if hidden || !operations.is_empty() && !operations.contains(&write) {
             denied.push(topics[index]);
@@ -641,8 +653,8 @@ pub(super) fn denied<'a, C: ClientContext>(client: &Client<C>, topics: &[&'a str
     denied
 }
 
-/// Describes `topics`, with what the client may do with them: calls `each` with the index and the description of each, unless nobody
-/// answers within `patience`.
+/// Describes `topics`, and what the client may do with them. Calls `each` with the index and the description of each topic,
+/// unless no answer comes within `patience`.
 fn describe<C: ClientContext>(
     client: &Client<C>,
     topics: &[&str],
@@ -652,7 +664,7 @@ fn describe<C: ClientContext>(
     let Ok(names) = topics.iter().map(|topic| CString::new(*topic)).collect::<Result<Vec<_>, _>>() else { return };
     let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
     let begin = |client, options, queue| {
-        // SAFETY: the names outlive the calls, which copy them, and the collection is destroyed once it is handed over.
+        // SAFETY: the names outlive the calls, which copy them, and the collection is destroyed after it was handed over.
         unsafe {
             let collection = rd::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
             let refused = rd::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1);
@@ -664,7 +676,7 @@ fn describe<C: ClientContext>(
         }
     };
     let read = |event| {
-        // SAFETY: the event is alive. librdkafka answers null for events of other kinds; the array has `count` elements, and a
+        // SAFETY: the event is alive. librdkafka returns null for events of other kinds; the array has `count` elements, and a
         // name is a terminated string.
         unsafe {
             let (result, mut count) = (rd::rd_kafka_event_DescribeTopics_result(event), 0);
@@ -684,20 +696,21 @@ fn describe<C: ClientContext>(
     ask(client, rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, patience, begin, read);
 }
 
-/// The settings of a topic by name.
+/// The settings of a topic, by name.
 pub(super) type TopicConfig = BTreeMap<String, String>;
 
-/// The settings of `topic`. None if the client may not know them, or if nobody answers within `patience`.
+/// Returns the settings of `topic`. Returns None if the client may not know them, or if no answer comes within `patience`.
 pub(super) fn settings<C: ClientContext>(client: &Client<C>, topic: &str, patience: Duration) -> Option<TopicConfig> {
     settings_of(client, &[topic], patience).pop().flatten()
 }
 
-/// The same for each of `topics`, in one request.
+/// Returns the settings of each of `topics`, with one request. An entry is None if the client may not know the settings of that
+/// topic. All entries are None if no answer comes within `patience`.
 pub(super) fn settings_of<C: ClientContext>(client: &Client<C>, topics: &[&str], patience: Duration) -> Vec<Option<TopicConfig>> {
     let mut found = vec![None; topics.len()];
     let Ok(names) = topics.iter().map(|topic| CString::new(*topic)).collect::<Result<Vec<_>, _>>() else { return found };
     let begin = |client, options: *mut _, queue| {
-        // SAFETY: the names outlive the call, which copies them, and the resources are destroyed once they are handed over.
+        // SAFETY: the names outlive the call, which copies them, and the resources are destroyed after they were handed over.
         unsafe {
             let kind = rd::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
             let mut resources: Vec<_> = names.iter().map(|name| rd::rd_kafka_ConfigResource_new(kind, name.as_ptr())).collect();
@@ -706,8 +719,8 @@ pub(super) fn settings_of<C: ClientContext>(client: &Client<C>, topics: &[&str],
         }
     };
     let read = |event| {
-        // SAFETY: the event is alive. librdkafka answers null for events of other kinds; the arrays have `count` elements; a
-        // name is a terminated string, and a value is one or null.
+        // SAFETY: the event is alive. librdkafka returns null for events of other kinds; the arrays have `count` elements; a name
+        // is a terminated string, and a value is a terminated string or null.
         unsafe {
             let (result, mut count) = (rd::rd_kafka_event_DescribeConfigs_result(event), 0);
             if result.is_null() {
@@ -726,12 +739,12 @@ pub(super) fn settings_of<C: ClientContext>(client: &Client<C>, topics: &[&str],
     found
 }
 
-/// What an answer says of one topic; none if that is an error.
+/// Returns the settings of one topic in an answer. Returns None if the answer has an error for the topic.
 ///
 /// # Safety
-/// The event that `resource` is of has to be alive.
+/// The event that `resource` belongs to has to be alive.
 unsafe fn entries(resource: *const rd::rd_kafka_ConfigResource_t) -> Option<TopicConfig> {
-    // SAFETY: as the caller promises; the array has `count` elements.
+    // SAFETY: the caller keeps the event alive; the array has `count` elements.
     unsafe {
         if rd::rd_kafka_ConfigResource_error(resource) != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
             return None;
@@ -748,7 +761,7 @@ unsafe fn entries(resource: *const rd::rd_kafka_ConfigResource_t) -> Option<Topi
     }
 }
 
-/// Asks the cluster: `begin` sends the request, and `read` sees the answer, unless nobody gives one within `patience`.
+/// Asks the cluster. `begin` sends the request, and `read` sees the answer, unless none comes within `patience`.
 fn ask<C: ClientContext>(
     client: &Client<C>,
     operation: rd::rd_kafka_admin_op_t,
@@ -757,8 +770,8 @@ fn ask<C: ClientContext>(
     read: impl FnOnce(*mut rd::rd_kafka_event_t),
 ) {
     let (client, millis) = (client.native_ptr(), patience.as_millis() as i32);
-    // SAFETY: all that is made here is destroyed here, after its last use; what an event returns belongs to the event. The queue is
-    // ours, and an answer that comes after it was given up is dropped.
+    // SAFETY: everything that is made here is destroyed here, after its last use. The results of an event belong to the event.
+    // The queue is ours, and an answer that comes after the queue was destroyed is dropped.
     unsafe {
         let options = rd::rd_kafka_AdminOptions_new(client, operation);
         rd::rd_kafka_AdminOptions_set_request_timeout(options, millis, ptr::null_mut(), 0);
@@ -774,17 +787,18 @@ fn ask<C: ClientContext>(
     }
 }
 
-/// Why a broker's certificate is not accepted, as OpenSSL numbers it, and how far from the broker's own up to that of its CA.
+/// The reason why a broker's certificate is not accepted, as OpenSSL numbers it. `depth` is the distance of the refused
+/// certificate from the broker's own, up to that of its CA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unaccepted {
     pub(super) code: i32,
     pub(super) depth: i32,
 }
 
-/// Connects by `settings`, and tells why the certificate that is shown is not accepted. None if it is, or if none is shown within
-/// `patience`. A client's own text has only that there is a reason.
+/// Connects with `settings`, and returns the reason why the certificate that the broker shows is not accepted. Returns None if it
+/// is accepted, or if none is shown within `patience`. The client's own text says only that there is a reason.
 pub(super) fn unaccepted(settings: &ClientConfig, patience: Duration) -> Option<Unaccepted> {
-    /// Decides as the client does without it.
+    /// Decides as the client does without this callback.
     unsafe extern "C" fn verify(
         _client: *mut rd::rd_kafka_t,
         _broker: *const c_char,
@@ -805,8 +819,8 @@ pub(super) fn unaccepted(settings: &ClientConfig, patience: Duration) -> Option<
         (code == 0).into()
     }
     let (settings, found, until) = (settings.create_native_config().ok()?, OnceLock::new(), Instant::now() + patience);
-    // SAFETY: the copy of the settings is the client's, or destroyed if there is none. The client ends here, with all its threads:
-    // nobody looks at `found` after that. Without a callback it logs nothing.
+    // SAFETY: the copy of the settings belongs to the client, or is destroyed if there is no client. The client ends here, with
+    // all its threads: nothing uses `found` after that. Without a log callback the client logs nothing.
     unsafe {
         let copy = rd::rd_kafka_conf_dup(settings.ptr());
         rd::rd_kafka_conf_set_log_cb(copy, None);
@@ -825,10 +839,10 @@ pub(super) fn unaccepted(settings: &ClientConfig, patience: Duration) -> Option<
     found.into_inner()
 }
 
-/// Lets groups of the mock cluster that `client` runs form at once, instead of after the 3 s in which a real broker waits for
+/// Lets groups of the mock cluster that `client` runs form at once, instead of after the 3 s for which a real broker waits for
 /// more members. Does nothing for a client without a mock cluster.
 pub(super) fn form_groups_at_once<C: ClientContext>(client: &Client<C>) {
-    // SAFETY: the mock cluster belongs to the client and lives as long.
+    // SAFETY: the mock cluster belongs to the client and lives as long as the client.
     unsafe {
         let cluster = rd::rd_kafka_handle_mock_cluster(client.native_ptr());
         if !cluster.is_null() {
@@ -837,10 +851,10 @@ pub(super) fn form_groups_at_once<C: ClientContext>(client: &Client<C>) {
     }
 }
 
-/// The name of `code` in the protocol, such as `TOPIC_AUTHORIZATION_FAILED`.
+/// Returns the name of `code` in the protocol, such as `TOPIC_AUTHORIZATION_FAILED`.
 pub(super) fn name(code: RDKafkaErrorCode) -> &'static str {
     let Ok(code) = rd::rd_kafka_resp_err_t::try_from(code as i32) else { return "UNKNOWN" };
-    // SAFETY: librdkafka answers with a terminated ASCII string that lives as long as the program.
+    // SAFETY: librdkafka returns a terminated ASCII string that lives as long as the program.
     unsafe { CStr::from_ptr(rd::rd_kafka_err2name(code)) }.to_str().unwrap_or("UNKNOWN")
 }
 

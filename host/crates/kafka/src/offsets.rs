@@ -8,25 +8,25 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::{Failure, native};
 
-/// How long the group's coordinator may take to answer.
+/// The time that the group's coordinator may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// What a group has committed for one partition.
+/// The committed offset of one partition, with its metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
     /// The partition of the topic that was asked about.
     pub partition: i32,
-    /// The next offset to be read; none if the group has not committed any.
+    /// The next offset to be read. None if the group has not committed an offset.
     pub offset: Option<i64>,
-    /// What was written beside it: any bytes, for any tool may commit.
+    /// The metadata that was committed with the offset. It can be any bytes, because any tool may commit.
     pub metadata: Vec<u8>,
 }
 
-/// Asks what the group of `consumer` has committed for `partitions` of `topic`. An open transaction that is about to change it
-/// is waited for, if the consumer reads committed messages only.
+/// Asks what the group of `consumer` has committed for `partitions` of `topic`. If the consumer reads committed records only,
+/// this waits for an open transaction that is about to change the offsets.
 ///
 /// # Errors
-/// If there is no answer, or one of the partitions has none.
+/// If there is no answer, or if the answer has an error for one of the partitions.
 pub fn committed<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,

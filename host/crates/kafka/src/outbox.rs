@@ -1,9 +1,9 @@
-//! A producer that waits instead of failing when its queue is full, and that accounts for every message: none is on its way any
-//! more, and those that were not delivered are known.
+//! A producer that waits instead of failing when its queue is full, and that accounts for every record: after a drain no record
+//! is on its way any more, and the records that were not delivered are known.
 //!
-//! One message that is not delivered makes the whole transaction fail. Without transactions the client would go on with the others.
-//! But it has numbered them, and brokers refuse whatever follows a gap, so it would send them in vain until they time out. They are
-//! dropped instead, and the next producer begins with new numbers.
+//! One record that is not delivered makes its whole transaction fail. Without transactions the client would go on with the other
+//! records. But the client has numbered them, and brokers refuse every record after a gap in the numbers, so the client would
+//! send them in vain until they time out. Therefore they are dropped, and the next producer begins with new numbers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -21,44 +21,45 @@ use super::native::{self, Outgoing, Topic};
 use super::troubles::Troubles;
 use super::{Failure, client};
 
-/// How long to wait until all is delivered, or for room in the queue, before looking again. It bounds what draining adds to the
-/// latency of a batch.
+/// The pause before the next check whether everything is delivered, or whether the queue has room. It bounds what draining
+/// adds to the latency of a batch.
 const PAUSE: Duration = Duration::from_micros(200);
-/// How long the reports of single messages may come after the news that their transaction has failed.
+/// The time for which reports of single records may still come after the news that their transaction has failed.
 const LATE_REPORTS: Duration = Duration::from_millis(100);
-/// How often what is queued is dropped while answers about the others are waited for: a refusal puts messages back into the queue.
+/// The interval at which queued records are dropped while the client waits for answers about the others. Dropping is repeated
+/// because a refusal puts records back into the queue.
 const DROP_EVERY: Duration = Duration::from_millis(5);
-/// How long a broker may take to describe a topic.
+/// The time that a broker may take to describe a topic.
 const ANSWER: Duration = Duration::from_secs(2);
-/// How often a broker is asked for a sign of life while none is known to have one, and how long it may take to give one.
-/// Nothing is read meanwhile.
+/// The interval at which a broker is asked for a sign of life during an outage, and the time that it may take to answer. Nothing
+/// is read meanwhile.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
-/// How many times smaller batches become that are too large for a topic: it is found out in a few steps.
+/// The divisor by which batches shrink that are too large for a topic. With it the right size is found in a few steps.
 const SHRINK: usize = 4;
 
-/// Under this name the client logs that a transaction, or the producer, has failed.
+/// The facility with which the client logs that a transaction, or the producer, has failed.
 const TRANSACTION_FAILED: &str = "TXNERR";
 
-/// A message that was not delivered.
+/// A record that was not delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Undelivered {
     pub(super) tag: usize,
-    /// What key, value and headers take.
+    /// The bytes of key, value and headers.
     pub(super) bytes: usize,
     pub(super) code: RDKafkaErrorCode,
 }
 
-/// A producer, and what it takes to make the next one.
+/// A producer, and the parts from which the next producer is made.
 pub(super) struct Outbox {
     settings: ClientConfig,
-    /// The producer's handles on topics, by name; dropped before it.
+    /// The producer's handles on topics, by name. They are dropped before the producer.
     topics: Vec<(String, Topic)>,
     producer: Arc<BaseProducer<Reports>>,
     troubles: Arc<Troubles>,
-    /// The settings have changed since the producer was made, or it reaches nobody.
+    /// True if the settings have changed since the producer was made, or if the producer reaches no broker.
     outdated: bool,
-    /// When a broker was asked for a sign of life last.
+    /// The time at which a broker was last asked for a sign of life.
     asked: Option<Instant>,
 }
 
@@ -68,7 +69,7 @@ impl Outbox {
         Ok(Outbox { settings, topics: Vec::new(), producer, troubles, outdated: false, asked: None })
     }
 
-    /// Hands a message over. A full queue is waited for. Returns why, if the message will never be taken.
+    /// Hands a record over. Waits while the queue is full. Returns the reason if the record will never be taken.
     pub(super) fn send(
         &mut self,
         mut outgoing: Outgoing<'_>,
@@ -79,7 +80,8 @@ impl Outbox {
         loop {
             let Err(code) = self.topics[topic].1.send(&mut outgoing) else { return Ok(None) };
             match code {
-                // Larger than the whole queue: waiting makes no room for it. Unless all the others were delivered just now.
+                // The record is larger than the whole queue, so waiting makes no room for it. The send is tried once more after
+                // the queue was seen empty, because all the other records may have been delivered just then.
                 RDKafkaErrorCode::QueueFull if was_empty => return Ok(Some(RDKafkaErrorCode::MessageSizeTooLarge)),
                 RDKafkaErrorCode::QueueFull if self.outstanding() == 0 => was_empty = true,
                 RDKafkaErrorCode::QueueFull if give_up() => return Err(Failure::GaveUp),
@@ -96,7 +98,7 @@ impl Outbox {
         }
     }
 
-    /// The index of the producer's handle on the topic `name`.
+    /// Returns the index of the producer's handle on the topic `name`.
     fn topic(&mut self, name: &str) -> Result<usize, Failure> {
         if let Some(known) = self.topics.iter().position(|(known, _)| known == name) {
             return Ok(known);
@@ -107,10 +109,11 @@ impl Outbox {
         Ok(self.topics.len() - 1)
     }
 
-    /// Waits until nothing is on its way, and returns what was not delivered. A transaction that has failed is not waited for: its
-    /// messages would only time out. The next transactional call says why.
+    /// Waits until no record is on its way, and returns the records that were not delivered. Does not wait for a transaction that
+    /// has failed: its records would only time out. The next transactional call returns the cause.
     ///
-    /// Without transactions whatever was sent is waited for, or it could be written after what the next producer writes.
+    /// Without transactions this waits for every record that was sent. Otherwise such a record could be written after the records
+    /// of the next producer.
     pub(super) fn drain(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<Vec<Undelivered>, Failure> {
         while self.outstanding() > 0 && !self.is_lost() {
             if give_up() {
@@ -124,12 +127,12 @@ impl Outbox {
         Ok(self.producer.context().take())
     }
 
-    /// Whether the transaction has failed, and no more reports are to be expected.
+    /// Returns whether the transaction has failed and no more reports are expected.
     fn is_lost(&self) -> bool {
         self.is_transactional() && self.producer.context().has_failed_for(LATE_REPORTS)
     }
 
-    /// Drops what was not sent yet, and gives the client a moment for the answers about the rest.
+    /// Drops the records that were not sent yet, and gives the client a moment for the answers about the others.
     fn drop_queued(&self) {
         self.producer.purge(PurgeConfig::default().queue().non_blocking());
         thread::sleep(DROP_EVERY);
@@ -140,35 +143,35 @@ impl Outbox {
         self.producer.context().transactional
     }
 
-    /// Lets the client work for a moment, and serves what it tells. The client's own wait asks without a pause through its last
-    /// millisecond, which costs a third of a core on a stream of single messages.
+    /// Lets the client work for a moment, and serves its events. The client's own wait asks without a pause in its last
+    /// millisecond, which costs a third of a core on a stream of single records.
     fn pause(&self) {
         thread::sleep(PAUSE);
         self.serve();
     }
 
-    /// How many partitions `topic` has, on which `operation` is to be done.
+    /// Returns how many partitions `topic` has. `operation` is what is to be done with the topic.
     pub(super) fn partitions(&self, topic: &str, operation: Operation) -> Result<i32, Failure> {
         let found = super::topics::partitions(self.producer.client(), topic, operation)?;
         found.ok_or_else(|| Failure::of_topic(RDKafkaErrorCode::UnknownTopicOrPartition, Operation::Describe, topic))
     }
 
-    /// Serves what is there to be served, without waiting.
+    /// Serves the events that are there, without waiting.
     pub(super) fn serve(&self) {
         self.producer.poll(Duration::ZERO);
     }
 
-    /// The settings of the producer, or of the next one.
+    /// Returns the settings of the producer, or of the next one if they have changed.
     pub(super) fn client_settings(&self) -> &ClientConfig {
         &self.settings
     }
 
-    /// How large batches get before the client sends them, in bytes. A record that is larger goes alone.
+    /// Returns the size, in bytes, at which the client sends a batch. A larger record is sent alone.
     pub(super) fn batch_bytes(&self) -> usize {
         self.settings.get("batch.size").and_then(|bytes| bytes.parse().ok()).unwrap_or(client::BATCH_BYTES as usize)
     }
 
-    /// Has the next producer send smaller batches, and returns how small.
+    /// Makes the next producer send smaller batches, and returns their size in bytes.
     pub(super) fn shrink_batches(&mut self) -> usize {
         let bytes = (self.batch_bytes() / SHRINK).max(1);
         self.settings.set("batch.size", bytes.to_string());
@@ -181,8 +184,8 @@ impl Outbox {
         self.outdated = true;
     }
 
-    /// Replaces a producer that has outdated settings, reaches nobody, has a gap among its messages, or has met a fatal error: until
-    /// then sends would fail.
+    /// Replaces the producer if it has outdated settings, reaches no broker, has a gap among its records, or has met a fatal
+    /// error. Until then sends would fail.
     pub(super) fn renew_if_dead(&mut self) -> anyhow::Result<()> {
         let fatal = self.producer.client().fatal_error();
         if let Some((code, reason)) = &fatal {
@@ -194,7 +197,7 @@ impl Outbox {
         }
     }
 
-    /// Replaces the producer. What it has not sent is dropped.
+    /// Replaces the producer. Records that the old one has not sent are dropped.
     pub(super) fn renew(&mut self) -> anyhow::Result<()> {
         let producer = producer(&self.settings, &self.troubles)?;
         self.topics.clear();
@@ -202,14 +205,15 @@ impl Outbox {
         Ok(())
     }
 
-    /// Whether the transaction, or the producer, has failed; without transactions, whether something was not delivered.
+    /// Returns whether the transaction, or the producer, has failed. Without transactions: whether a record was not delivered.
     pub(super) fn has_failed(&self) -> bool {
         self.producer.context().has_failed_for(Duration::ZERO)
     }
 
-    /// What stands in the way, if no broker answers. To be asked while there is nothing to read or write: what is read or written
-    /// tells as well. The client says when the last connection is lost, and not when there is one again, so a broker is asked,
-    /// about `topic`. A consumer would ask on a connection where a fetch waits for messages, and wait as long.
+    /// Returns the current outage, if any. To be called only while there is nothing to read or write, because traffic clears an
+    /// outage by itself. The client reports when the last connection is lost, but not when there is a connection again. So a
+    /// broker is asked about `topic`. A consumer would ask on a connection where a fetch waits for records, and its answer would
+    /// wait as long.
     pub(super) fn outage(&mut self, topic: &str) -> Option<String> {
         let outage = self.troubles.outage()?;
         if self.asked.is_none_or(|asked| asked.elapsed() >= ASK_EVERY) {
@@ -223,27 +227,27 @@ impl Outbox {
         Some(outage)
     }
 
-    /// The producer, for its transactional calls.
+    /// Returns the producer, for its transactional calls.
     pub(super) fn producer(&self) -> Arc<BaseProducer<impl ProducerContext + use<>>> {
         self.producer.clone()
     }
 
-    /// The id of `topic`, if the cluster gives its topics ids.
+    /// Returns the id of `topic`, if the cluster gives its topics ids.
     pub(super) fn topic_id(&self, topic: &str) -> Option<String> {
         native::topic_id(self.producer.client(), topic, ANSWER)
     }
 
-    /// Those of `topics` that this client may not write to, as far as the cluster tells.
+    /// Returns those of `topics` that this client may not write to, as far as the cluster tells.
     pub(super) fn denied<'a>(&self, topics: &[&'a str]) -> Vec<&'a str> {
         native::denied(self.producer.client(), topics, ANSWER)
     }
 
-    /// The settings of `topic`, if this client may know them.
+    /// Returns the settings of `topic`, if this client may know them.
     pub(super) fn settings(&self, topic: &str) -> Option<BTreeMap<String, String>> {
         native::settings(self.producer.client(), topic, ANSWER)
     }
 
-    /// How many messages are on their way, and reports to be served.
+    /// Returns how many records are on their way, and reports to be served.
     fn outstanding(&self) -> usize {
         self.producer.in_flight_count().max(0) as usize
     }
@@ -256,12 +260,13 @@ fn producer(settings: &ClientConfig, troubles: &Arc<Troubles>) -> anyhow::Result
     Ok(Arc::new(producer))
 }
 
-/// What was not delivered since the last drain. It is told on the thread that polls.
+/// The records that were not delivered since the last drain. The client reports them on the thread that polls.
 struct Reports {
     troubles: Arc<Troubles>,
     transactional: bool,
     bad: Mutex<Vec<Undelivered>>,
-    /// When the transaction has failed, or the producer for good; without transactions, when the first message was not delivered.
+    /// The time at which the transaction, or the producer for good, has failed. Without transactions: at which the first record
+    /// was not delivered.
     failed: OnceLock<Instant>,
 }
 
@@ -277,7 +282,7 @@ impl Reports {
 
 impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // There is no event for it.
+        // The client has no event for this failure, only a log line.
         if facility == TRANSACTION_FAILED {
             self.failed.get_or_init(Instant::now);
         }

@@ -1,7 +1,7 @@
-//! Whether librdkafka can be set up with `[kafka.properties]`, found out before anything starts.
+//! Checks that librdkafka can be set up with `[kafka.properties]`, before anything starts.
 //!
-//! librdkafka itself is asked, which knows its properties and loads keys and certificates. What it says of a value quotes the
-//! value, and passwords are among them: [`super::secrets`] takes them out.
+//! librdkafka itself is asked, because it knows its properties and loads keys and certificates. Its error texts quote values, and
+//! passwords are among them: [`super::secrets`] hides them.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::troubles::{Quiet, Troubles};
 /// Refuses properties with which no client can be set up.
 ///
 /// # Errors
-/// Names the first one, and what is wrong with it.
+/// If a property is refused. The error names the first such property, and what is wrong with it.
 pub fn prove(kafka: &ClientSettings) -> Result<(), Unusable> {
     reserved(&kafka.properties)?;
     for (name, value) in &kafka.properties {
@@ -37,7 +37,7 @@ fn readable(name: &str, file: &str) -> Result<(), Unusable> {
         let pem = name.replace(".location", ".pem");
         return Err(Unusable::wrong(name, format!("is the text of a PEM file and has to be its name; for the text set `{pem}`")));
     }
-    // librdkafka looks for the usual places.
+    // For `probe`, librdkafka looks in the usual places for certificates.
     if file == "probe" {
         return Ok(());
     }
@@ -46,14 +46,14 @@ fn readable(name: &str, file: &str) -> Result<(), Unusable> {
         .map_err(|error| Unusable::wrong(name, format!("names the file {file}, which cannot be read: {error}")))
 }
 
-/// That clients can be made with all of them: each kind of client that any command makes.
+/// Checks that clients can be made with all properties together: each kind of client that any command makes.
 fn together(kafka: &ClientSettings) -> Result<(), Unusable> {
     let quiet = || Quiet(Arc::new(Troubles::silent_of(kafka)));
     let consumer = |settings: &ClientConfig| settings.create_with_context::<_, BaseConsumer<Quiet>>(quiet()).map(drop);
     let producer = |settings: &ClientConfig| settings.create_with_context::<_, BaseProducer<Quiet>>(quiet()).map(drop);
     let prove = |settings: anyhow::Result<ClientConfig>, make: &dyn Fn(&ClientConfig) -> KafkaResult<()>| {
         let mut settings = settings.map_err(|error| Unusable { name: None, problem: Problem::Wrong(format!("{error:#}")) })?;
-        // Nobody is to be reached by these clients.
+        // These clients must not reach a broker.
         settings.remove("bootstrap.servers");
         make(&settings).map_err(|error| unusable(&error, &settings, kafka))
     };
@@ -67,8 +67,8 @@ fn together(kafka: &ClientSettings) -> Result<(), Unusable> {
     }
 }
 
-/// Why no client can be made with `settings`. Each property has the name by which people have given it. A number that they have not
-/// given stands beside its name.
+/// Returns the reason why no client can be made with `settings`. Each property is named as the operator has set it. If a property
+/// that the operator has not set has a number, the number stands beside its name.
 fn unusable(error: &KafkaError, settings: &ClientConfig, kafka: &ClientSettings) -> Unusable {
     let (mut says, rows) = (shown(error, kafka), rows());
     let has_mechanism = ["sasl.mechanism", "sasl.mechanisms"].iter().any(|name| kafka.properties.contains_key(*name));
@@ -86,13 +86,13 @@ fn unusable(error: &KafkaError, settings: &ClientConfig, kafka: &ClientSettings)
             says = says.replace(&said, &format!("`{name}`{beside}"));
         }
     }
-    // librdkafka names what is at fault, if it is a single one.
+    // librdkafka names the property that is at fault, if it is a single one.
     let named = |name: &&String| says.contains(name.as_str()) || name.starts_with("sasl.mech") && says.contains("SASL mechanism");
     let named = kafka.properties.keys().filter(named).max_by_key(|name| name.len());
     Unusable { name: named.cloned(), problem: Problem::Wrong(format!("cannot be used: {says}")) }
 }
 
-/// What librdkafka says, without any value that may be a secret.
+/// Returns librdkafka's text, without any value that may be a secret.
 fn shown(error: &KafkaError, kafka: &ClientSettings) -> String {
     match error {
         KafkaError::ClientCreation(says) => Secrets::of(kafka).hide(says),

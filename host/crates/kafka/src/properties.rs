@@ -1,7 +1,7 @@
-//! `[kafka.properties]`: which properties there are, by librdkafka's own table, and which can't be passed through.
+//! `[kafka.properties]`: which properties exist, by librdkafka's own table, and which of them can't be passed through.
 //!
-//! What librdkafka says of a value quotes the value, and passwords are among them: none of it is passed on. Whether clients can be
-//! made with them is found out in [`super::proof`].
+//! An error text of librdkafka quotes the value of the property, and passwords are among the values. Therefore no such text is
+//! passed on. Whether clients can be made with the properties is checked in [`super::proof`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use rdkafka::types::RDKafkaConfRes;
 use super::native;
 use weir_core::secret::Secret;
 
-/// Properties that cannot be passed through, and why.
+/// Properties that can't be passed through, each with the reason or the remedy.
 pub(crate) const RESERVED: &[(&str, &str)] = &[
     ("bootstrap.servers", "set `kafka.brokers`"),
     ("metadata.broker.list", "set `kafka.brokers`"),
@@ -39,10 +39,10 @@ pub(crate) const RESERVED: &[(&str, &str)] = &[
     ("test.mock.num.brokers", "set `kafka.brokers = \"embedded\"`"),
 ];
 
-/// Properties that name a file which has to be there.
+/// Properties that name a file. The file has to exist.
 pub(super) const FILES: &[&str] =
     &["ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.keystore.location", "ssl.crl.location"];
-/// What people know from Java's client, and what it is here.
+/// Properties that Java's client has, each with the replacement here.
 const OF_JAVA: &[(&str, &str)] = &[
     ("ssl.truststore.location", "set `ssl.ca.location` to a file of certificates (PEM)"),
     ("ssl.truststore.password", "set `ssl.ca.location` to a file of certificates (PEM), which has no password"),
@@ -54,7 +54,7 @@ const OF_JAVA: &[(&str, &str)] = &[
 /// A property that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unusable {
-    /// None: it is the whole of them.
+    /// None if the properties are wrong as a whole.
     pub name: Option<String>,
     pub problem: Problem,
 }
@@ -63,7 +63,7 @@ pub struct Unusable {
 pub enum Problem {
     /// librdkafka knows no property of this name.
     Unknown,
-    /// Says what is wrong, and reads as in `it <says>`.
+    /// A text that says what is wrong. It reads as in `it <says>`.
     Wrong(String),
 }
 
@@ -95,7 +95,7 @@ impl Unusable {
 /// Refuses properties that the engine's promises rest on.
 ///
 /// # Errors
-/// Names the first one, and what to do instead.
+/// If such a property is set. The error names the first one, and the remedy or the reason.
 pub fn reserved(properties: &BTreeMap<String, Secret>) -> Result<(), Unusable> {
     match RESERVED.iter().find(|(name, _)| properties.contains_key(*name)) {
         Some((name, reason)) => Err(Unusable::wrong(name, format!("cannot be set: {reason}"))),
@@ -103,12 +103,12 @@ pub fn reserved(properties: &BTreeMap<String, Secret>) -> Result<(), Unusable> {
     }
 }
 
-/// Every name that librdkafka knows.
+/// Returns every name that librdkafka knows.
 pub fn names() -> Vec<String> {
     rows().into_iter().map(|row| row.name).collect()
 }
 
-/// That librdkafka knows the property, and takes its value.
+/// Checks that librdkafka knows the property, and takes its value.
 pub(crate) fn known(name: &str, value: &str) -> Result<(), Unusable> {
     if let Some((_, instead)) = OF_JAVA.iter().find(|(known, _)| *known == name) {
         return Err(Unusable::wrong(name, format!("is of Java's client: {instead}")));
@@ -128,7 +128,7 @@ pub(crate) fn known(name: &str, value: &str) -> Result<(), Unusable> {
     }
 }
 
-/// The names of the properties that may have any value.
+/// Returns the names of the properties that may have any value.
 pub(super) fn free() -> Vec<String> {
     rows().into_iter().filter(|row| row.range.is_empty()).map(|row| row.name).collect()
 }
@@ -136,9 +136,9 @@ pub(super) fn free() -> Vec<String> {
 /// A property, as librdkafka lists it.
 pub(crate) struct Row {
     pub(crate) name: String,
-    /// Its values; empty if it may have any.
+    /// The values that it may have. Empty if it may have any value.
     range: String,
-    /// The property that this is another name of.
+    /// The property whose other name this is. None if this is no alias.
     alias: Option<String>,
 }
 
@@ -153,7 +153,7 @@ pub(crate) fn rows() -> Vec<Row> {
     native::properties().lines().filter_map(row).collect()
 }
 
-/// The property that `name` stands for, which may be an alias.
+/// Returns the property that the alias `name` stands for. Returns `name` itself if it is no alias.
 pub(crate) fn proper<'a>(rows: &'a [Row], name: &'a str) -> &'a str {
     rows.iter().find(|row| row.name == name).and_then(|row| row.alias.as_deref()).unwrap_or(name)
 }

@@ -1,4 +1,4 @@
-//! A producer for those who only produce, such as the simulator.
+//! A producer for commands that only produce, such as the simulator.
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ use super::outbox::Outbox;
 use super::settings::ClientSettings;
 use super::troubles::Troubles;
 
-/// Produces to one topic.
+/// A producer to one topic.
 pub struct Publisher {
     outbox: Outbox,
     topic: String,
 }
 
 impl Publisher {
-    /// A producer to `topic`, with the settings of `kafka`. Connects in the background.
+    /// Opens a producer to `topic`, with the settings of `kafka`. It connects in the background.
     ///
     /// # Errors
     /// If the client does not take its settings.
@@ -28,10 +28,10 @@ impl Publisher {
         Ok(Publisher { outbox, topic: topic.to_string() })
     }
 
-    /// Hands a message over; its partition is chosen by the key. Waits while too much is unsent, or until `give_up` says so.
+    /// Hands a record over. Its key decides its partition. Waits while too much is unsent, until `give_up` ends the wait.
     ///
     /// # Errors
-    /// If the message can never be sent.
+    /// If the record can never be sent, or if `give_up` ended the wait.
     pub fn send(&mut self, message: Message<'_>, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         let outgoing = Outgoing {
             topic: &self.topic,
@@ -51,10 +51,10 @@ impl Publisher {
         }
     }
 
-    /// Waits until everything is delivered, or until `give_up` says so.
+    /// Waits until everything is delivered, or until `give_up` ends the wait.
     ///
     /// # Errors
-    /// The first message that was not delivered.
+    /// If a record was not delivered (the error is that of the first one), or if `give_up` ended the wait.
     pub fn finish(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         match self.outbox.drain(give_up)?.first() {
             None => Ok(()),
@@ -71,13 +71,13 @@ impl Publisher {
     }
 }
 
-/// A message to be produced.
+/// A record to be produced.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Message<'a> {
-    /// Decides the partition; none goes to any.
+    /// The key, which decides the partition. Without a key the record goes to any partition.
     pub key: Option<&'a [u8]>,
-    /// The value; none is a tombstone.
+    /// The value. None makes the record a tombstone.
     pub value: Option<&'a [u8]>,
-    /// Milliseconds since the epoch; none is now.
+    /// The timestamp, in milliseconds since the epoch. None means now.
     pub timestamp: Option<i64>,
 }

@@ -1,14 +1,15 @@
-//! Reads topics from the beginning to the end that they have now, without taking part in a group.
+//! Reads topics from the beginning to the end that they have now, without membership in a group.
 //!
-//! The end is asked for first and is an offset, so that a topic that grows meanwhile does not keep the reader for ever. Only
-//! committed messages are read. A transaction that is still open at the end is waited for ([`Reader::await_decided`]): else
-//! what it commits would seem to be missing, since a coordinator that has committed tells the partitions one after another.
+//! The end is asked for first, as an offset. So a topic that grows meanwhile does not keep the reader busy forever. Only
+//! committed records are read. If a transaction is still open at the end, the reader waits for it ([`Reader::await_decided`]).
+//! Otherwise the records that it commits would seem to be missing, because a coordinator that has committed a transaction tells
+//! the partitions one after another.
 //!
-//! A partition is read to its end when a message at or past it comes, or when the broker says that there is nothing more. The
-//! latter is asked anew by every [`Reader::read`], after all below the end was decided, so it can't be an old answer.
+//! A partition is read to its end if a record at or past the end comes, or if the broker reports that there is nothing more.
+//! Every [`Reader::read`] gets a fresh report, after all records below the end are decided, so an old report is never used.
 //!
-//! Everything that is asked is asked again for as long as the owner is patient. What fails then is a [`Failure`], which says
-//! whether there is hope.
+//! Each request is repeated until the patience of the owner ends. The error is a [`Failure`], which says whether waiting can
+//! help.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -29,30 +30,30 @@ use super::settings::ClientSettings;
 use super::troubles::{Quiet, Troubles};
 use super::{Failure, client, native, topics, writer};
 
-/// How long a broker may take to answer one question.
+/// The time that a broker may take to answer one question.
 const ANSWER: Duration = Duration::from_secs(5);
-/// How long a broker may take to describe topics. The embedded one never does.
+/// The time that a broker may take to describe topics. The embedded broker never describes topics.
 const DESCRIPTION: Duration = Duration::from_secs(2);
-/// After how long without an answer it is told why there is none.
+/// The time without an answer after which the reason is logged.
 const TELL: Duration = Duration::from_secs(2);
-/// How long to listen for what the client has to say about a failed attempt.
+/// The time for which the reader waits for the client's reason for a failed attempt.
 const LISTEN: Duration = Duration::from_millis(20);
-/// The pause before it is asked again.
+/// The pause before a question is repeated.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long a poll waits for a message.
+/// The time for which a poll waits for a record.
 const POLL: Duration = Duration::from_millis(200);
-/// After so many messages the caller is asked whether to go on.
+/// The number of records after which the owner is asked whether to go on.
 const LOOK_EVERY: u64 = 4_096;
-/// How much of a header is kept, in bytes. Ours are shorter by far.
+/// The most bytes of a header that are kept. Our own headers are much shorter.
 const MARK_BYTES: usize = 512;
 
-/// What a record says of itself in headers of ours.
+/// The values of our headers in a record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
-    /// How many headers `weir-source` there are, and the last one's value.
+    /// The number of headers `weir-source`. The value of the last of them is in `source`.
     pub sources: u32,
     pub source: Vec<u8>,
-    /// How many headers `weir-ruleset` there are, and the last one's value.
+    /// The number of headers `weir-ruleset`. The value of the last of them is in `ruleset`.
     pub rulesets: u32,
     pub ruleset: Vec<u8>,
 }
@@ -66,14 +67,14 @@ pub struct Seen<'a> {
     pub value: Option<&'a [u8]>,
 }
 
-/// Offsets by partition: from the first to one past the last.
+/// Offsets by partition, from the first to one past the last.
 pub type Extents = BTreeMap<i32, Range<i64>>;
 
-/// What the owner of a reader sees of its work.
+/// The interface by which the owner of a reader sees its work, and can stop it.
 pub trait Watch {
-    /// Reading `topic` begins.
+    /// An event: reading of `topic` begins.
     fn begin(&mut self, topic: &str);
-    /// `read` of `there` offsets are read. Returns whether to go on.
+    /// An event: `read` of `there` offsets are read. Returns whether to go on.
     fn reading(&mut self, read: u64, there: u64) -> bool;
     /// Waits for `time`. Returns whether to go on.
     fn wait(&mut self, time: Duration) -> bool;
@@ -81,11 +82,12 @@ pub trait Watch {
 
 /// Reads topics.
 pub struct Reader {
-    /// Sees what is committed.
+    /// The client that sees only committed records.
     consumer: BaseConsumer<Quiet>,
-    /// Sees where partitions really end.
+    /// The client that sees the real end of partitions.
     probe: BaseConsumer<Quiet>,
-    /// Asks first. What is no Kafka answers with what is too long for this client, and would be waited for by the others.
+    /// The client that asks first. If a server is no Kafka, this client finds its answer too long and reports that. The other
+    /// clients would wait for the rest of the answer.
     first: BaseConsumer<Quiet>,
     admin: AdminClient<Quiet>,
     troubles: Arc<Troubles>,
@@ -96,8 +98,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader that asks for the offsets of the group of `kafka`, and gives up what is not answered within `patience`. Connects
-    /// in the background.
+    /// Opens a reader that asks for the offsets of the group of `kafka`. A question that is not answered within `patience` fails.
+    /// The reader connects in the background.
     ///
     /// # Errors
     /// If the client does not take its settings.
@@ -108,7 +110,7 @@ impl Reader {
         settings.set("client.id", "weir-verify");
         settings.set("auto.offset.reset", "earliest");
         settings.set("enable.partition.eof", "true");
-        // That a partition has no more messages is told by a fetch that waited this long for one.
+        // A fetch that waited this long in vain for a record reports that a partition has no more records.
         settings.set("fetch.wait.max.ms", "20");
         let refused = |error| client::refused(&error);
         let consumer = settings.create_with_context(Quiet(troubles.clone())).map_err(refused)?;
@@ -120,17 +122,17 @@ impl Reader {
         Ok(Reader { consumer, probe, first, admin, troubles, brokers, group, patience, marks: Marks::default() })
     }
 
-    /// How many partitions `topic` has.
+    /// Returns how many partitions `topic` has.
     ///
     /// # Errors
-    /// If there is no such topic, or no broker answers.
+    /// If there is no such topic, or if no broker answers.
     pub fn partitions(&self, topic: &str, watch: &mut dyn Watch) -> Result<i32, Failure> {
         let found = self.insist(watch, || topics::partitions(self.first.client(), topic, Operation::Read))?;
         let missing = || Failure::Stop(anyhow!("failed to find topic {topic}: check `[topics]` and `kafka.brokers`"));
         found.ok_or_else(missing)
     }
 
-    /// What the group has committed for all `partitions` of `topic`, at one moment.
+    /// Returns the offsets that the group has committed for all `partitions` of `topic`, at one moment.
     ///
     /// # Errors
     /// If the group's coordinator does not answer.
@@ -138,7 +140,7 @@ impl Reader {
         self.insist(watch, || offsets::committed(&self.consumer, topic, 0..partitions))
     }
 
-    /// The offsets that the partitions have, those of messages that are not committed yet included.
+    /// Returns the offsets that the partitions have, including the offsets of records that are not committed yet.
     ///
     /// # Errors
     /// If a leader does not answer.
@@ -146,7 +148,7 @@ impl Reader {
         self.insist(watch, || extents(&self.probe, topic, partitions))
     }
 
-    /// The offsets that the partitions have, up to the first that is not decided yet.
+    /// Returns the offsets that the partitions have, up to the first offset that is not decided yet.
     ///
     /// # Errors
     /// If a leader does not answer.
@@ -154,10 +156,10 @@ impl Reader {
         self.insist(watch, || extents(&self.consumer, topic, partitions))
     }
 
-    /// Waits until all transactions with messages in `extents` are committed or aborted.
+    /// Waits until all transactions with records in `extents` are committed or aborted.
     ///
     /// # Errors
-    /// If one of them stays open.
+    /// If one of the transactions stays open, if a leader does not answer, or if the owner stops the wait.
     pub fn await_decided(&self, topic: &str, extents: &Extents, watch: &mut dyn Watch) -> Result<(), Failure> {
         let (patience, until) = (self.patience, Instant::now() + self.patience);
         loop {
@@ -180,11 +182,11 @@ impl Reader {
         }
     }
 
-    /// Reads what is `left` of `topic`, and calls `each` for every record. All in it has to be decided. What was read is no
-    /// longer left, also where reading fails.
+    /// Reads the offsets `left` of `topic`, and calls `each` for every record. All transactions in `left` have to be decided.
+    /// Offsets that were read are removed from `left`, even if reading fails.
     ///
     /// # Errors
-    /// If nothing comes for a minute, or the owner wants to stop.
+    /// If no record comes within the reader's patience, or if the owner stops the reading.
     pub fn read(
         &mut self,
         topic: &str,
@@ -202,7 +204,7 @@ impl Reader {
         let starts = starts.map_err(failed)?;
         self.consumer.assign(&starts).map_err(failed)?;
         let outcome = self.read_assigned(topic, left, watch, each);
-        // A pause would outlast the assignment, and the next one of this partition would bring nothing.
+        // A pause would last beyond the assignment, and the next assignment of this partition would bring no records.
         let ended = self.consumer.resume(&starts).and_then(|()| self.consumer.unassign()).map_err(failed);
         outcome.and(ended)
     }
@@ -246,17 +248,17 @@ impl Reader {
         Ok(())
     }
 
-    /// Whether each of `topics` is compacted; none where the cluster does not tell.
+    /// Returns for each of `topics` whether it is compacted. An entry is None if the cluster does not tell.
     pub fn compacted(&self, topics: &[&str]) -> Vec<Option<bool>> {
         let described = native::settings_of(self.admin.inner(), topics, DESCRIPTION);
         let compacted = |settings: Option<TopicConfig>| Some(settings?.get("cleanup.policy")?.contains("compact"));
         described.into_iter().map(compacted).collect()
     }
 
-    /// The id of `topic`, which tells it from one of the same name that was there before.
+    /// Returns the id of `topic`, by which it differs from an earlier topic of the same name.
     ///
     /// # Errors
-    /// If the cluster does not tell it.
+    /// If the cluster does not tell the id.
     pub fn topic_id(&self, topic: &str, watch: &mut dyn Watch) -> Result<String, Failure> {
         let unknown = || {
             Failure::Wait(anyhow!(
@@ -267,7 +269,7 @@ impl Reader {
         self.insist(watch, || native::topic_id(self.admin.inner(), topic, DESCRIPTION).ok_or_else(unknown))
     }
 
-    /// Asks until there is an answer, as long as waiting can help.
+    /// Repeats `ask` until there is an answer, as long as waiting can help and the patience lasts.
     fn insist<T>(&self, watch: &mut dyn Watch, ask: impl Fn() -> Result<T, Failure>) -> Result<T, Failure> {
         let begun = Instant::now();
         let mut told = false;
@@ -297,11 +299,12 @@ impl Reader {
         }
     }
 
-    /// Says why no broker answers, instead of only that none does.
+    /// Returns the failure with the reason why no broker answers, if the client knows it.
     fn explain(&self, failure: Failure) -> Failure {
         let until = Instant::now() + LISTEN;
         for client in [&self.first, &self.consumer, &self.probe] {
-            // What it returns are the errors that the context hears of. Nothing is assigned while something is asked.
+            // `poll` returns errors that the context gets too. No partition is assigned while a question is asked, so no record
+            // is lost.
             let _ = client.poll(until.saturating_duration_since(Instant::now()));
         }
         if self.troubles.group_is_denied() {
@@ -314,7 +317,7 @@ impl Reader {
     }
 }
 
-/// Hands a message to `each`. Returns its partition if that is read to its end.
+/// Hands a record to `each`. Returns its partition if that partition is now read to its end.
 fn take(message: &BorrowedMessage<'_>, left: &mut Extents, marks: &mut Marks, each: &mut impl FnMut(Seen<'_>)) -> Option<i32> {
     let (partition, offset) = (message.partition(), message.offset());
     let extent = left.get_mut(&partition)?;
@@ -326,7 +329,7 @@ fn take(message: &BorrowedMessage<'_>, left: &mut Extents, marks: &mut Marks, ea
     (offset + 1 >= extent.end).then_some(partition)
 }
 
-/// Fills in what the headers of `message` say.
+/// Fills `marks` with what the headers of `message` say.
 fn note(message: &BorrowedMessage<'_>, marks: &mut Marks) {
     (marks.sources, marks.rulesets) = (0, 0);
     native::headers(message, |name, value| {
@@ -342,11 +345,11 @@ fn note(message: &BorrowedMessage<'_>, marks: &mut Marks) {
     });
 }
 
-/// The first offset and the end of each partition, as `consumer` sees them.
+/// Returns the first offset and the end of each partition, as `consumer` sees them.
 pub(super) fn extents<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, partitions: i32) -> Result<Extents, Failure> {
     let what = format!("ask for the offsets of topic {topic}");
     let failed = |error: KafkaError| Failure::from_client(&error, &what);
-    // For the two ends the time that is asked about is one of two numbers that are no times.
+    // For the two ends, the "time" of the request is one of two numbers that stand for no time.
     let ask = |end: Offset| {
         let list = list(topic, (0..partitions).map(|partition| (partition, end))).map_err(failed)?;
         let answer = consumer.offsets_for_times(list, ANSWER).map_err(failed)?;
@@ -378,10 +381,10 @@ mod tests {
     use super::super::testing::{Broker, Input, settings};
     use super::*;
 
-    /// More than are read before the owner is asked.
+    /// The number of records: more than the reader reads before it asks the owner.
     const MESSAGES: i64 = LOOK_EVERY as i64 + 100;
 
-    /// Stops a reader once it has read something, if `stops`.
+    /// Stops a reader once it has read a record, if `stops` is set.
     struct Impatient {
         stops: bool,
     }

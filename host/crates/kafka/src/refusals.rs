@@ -1,11 +1,11 @@
-//! What topics refuse: records that the broker did not take for their own sake, and what follows from them for others.
+//! The rules by which topics refuse records, and the records that were refused.
 //!
-//! A refusal ends the transaction, so each of them costs a whole round. With the first one the topic's settings are asked for, and
-//! the next records are held against them before they are sent. They are asked for again after a while, so that a change is
-//! noticed. Where this client may not know them, each round finds what it finds.
+//! A refusal ends the transaction, so each refusal costs a whole round. After the first one the sink asks for the settings of the
+//! topic, and checks later records against them before it sends them. It asks again after a while, so that a change is noticed.
+//! Where this client may not read the settings, refusals are found only by sending.
 //!
-//! What this module leaves out: who is sent together with whom, which a broker judges as a whole, how large records are once they are
-//! sent, and what becomes of those that are refused.
+//! What this module leaves out: which records are sent together (a broker accepts or refuses a batch as a whole), how large
+//! records are once they are sent, and what becomes of refused records.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,29 +15,30 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::source::extents;
 use weir_core::record::Part;
 
-/// How long settings are taken to be what they were.
+/// The time for which known settings of a topic are taken to be unchanged.
 const HOLDS: Duration = Duration::from_secs(60);
-/// How often it is told how many records a topic has refused.
+/// The interval at which the number of refused records is logged.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
-/// How far the clock of a broker may be from this one, in milliseconds. Records this near to a bound are sent, and the broker says.
+/// The largest difference that is expected between a broker's clock and this one, in milliseconds. Records this near to a bound
+/// are sent, and the broker decides.
 const CLOCKS: i64 = 60_000;
 
-/// What a topic takes no record with, as far as it is known.
+/// The rules by which a topic refuses records, as far as they are known.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rules {
-    /// When its settings were asked for.
+    /// The time at which the settings of the topic were last asked for.
     asked: Option<Instant>,
     known: Option<Known>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
-    /// No record without a key.
+    /// Whether the topic refuses records without a key.
     compacted: bool,
-    /// No record whose timestamp is older, or newer, by more than this many milliseconds.
+    /// The topic refuses records whose timestamp is older (`before`) or newer (`after`) by more than this many milliseconds.
     before: i64,
     after: i64,
-    /// No batch that is larger than this many bytes.
+    /// The largest batch that the topic takes, in bytes.
     largest: usize,
 }
 
@@ -46,7 +47,7 @@ impl Known {
         let get = |name| settings.get(name).map(String::as_str);
         let times = get("message.timestamp.type") != Some("LogAppendTime");
         let given = |name| get(name).and_then(|value| value.parse::<i64>().ok()).filter(|bound| times && *bound != i64::MAX);
-        // Before Kafka 3.6 one setting was for both. Until 4.0 it holds where the others are not set.
+        // Before Kafka 3.6 one setting bounded both directions. Until 4.0 it holds where the two newer settings are not set.
         let either = given("message.timestamp.difference.max.ms");
         let bound = |name| given(name).or(either).unwrap_or(i64::MAX);
         Known {
@@ -63,38 +64,38 @@ impl Known {
 
     fn refuses_time(&self, timestamp: i64, now: i64) -> bool {
         let age = now.saturating_sub(timestamp);
-        // The client takes 0 for no timestamp.
+        // The client treats 0 as no timestamp.
         timestamp != 0 && (age.saturating_sub(CLOCKS) > self.before || age.saturating_neg().saturating_sub(CLOCKS) > self.after)
     }
 }
 
 impl Rules {
-    /// Whether there is something to hold records against.
+    /// Returns whether no rule is known that records could be checked against.
     pub(super) fn is_empty(&self) -> bool {
         self.known.is_none()
     }
 
-    /// Whether the settings have to be asked for, at the first refusal and then once in a while.
+    /// Returns whether the settings have to be asked for: at the first refusal, and then once per `HOLDS`.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.asked.is_none_or(|asked| now.duration_since(asked) >= HOLDS)
     }
 
-    /// Takes note of the topic's settings, if they were told.
+    /// Takes note of the topic's settings. `settings` is None if the cluster did not return them.
     pub(super) fn learn(&mut self, settings: Option<&BTreeMap<String, String>>, now: Instant) {
         *self = Rules { asked: Some(now), known: settings.map(Known::new) };
     }
 
-    /// How large a batch the topic takes, as far as that is known.
+    /// Returns the size of the largest batch that the topic takes, in bytes, or `usize::MAX` if it is not known.
     pub(super) fn largest(&self) -> usize {
         self.known.map_or(usize::MAX, |known| known.largest)
     }
 
-    /// Whether the topic refuses a record with `timestamp` at `now`, in milliseconds since the epoch.
+    /// Returns whether the topic refuses a record with `timestamp` at `now`. Both are in milliseconds since the epoch.
     pub(super) fn refuses_time(&self, timestamp: Option<i64>, now: i64) -> bool {
         self.known.zip(timestamp).is_some_and(|(known, timestamp)| known.refuses_time(timestamp, now))
     }
 
-    /// Why the topic refuses a record with `key` and `timestamp` at `now`, if it does.
+    /// Returns the reason why the topic refuses a record with `key` and `timestamp` at `now`, if it refuses the record.
     pub(super) fn refuse(&self, key: Option<&[u8]>, timestamp: Option<i64>, now: i64) -> Option<RDKafkaErrorCode> {
         if key.is_none() && self.known.is_some_and(|known| known.compacted) {
             return Some(RDKafkaErrorCode::InvalidRecord);
@@ -102,9 +103,9 @@ impl Rules {
         self.refuses_time(timestamp, now).then_some(RDKafkaErrorCode::InvalidTimestamp)
     }
 
-    /// What `code` means for a record with `key`: if several records of a batch are refused, they all have the same code. It is
-    /// the timestamp only if the key is not at fault, and if the topic bounds timestamps, as far as that is known. Else the broker
-    /// has another reason, such as a schema.
+    /// Returns what `code` means for a record with `key`. If several records of a batch are refused, all of them get the same
+    /// code. The code means the timestamp only if the missing key can't be the reason, and if the topic bounds timestamps, as far
+    /// as that is known. Else the broker has another reason, such as a schema.
     pub(super) fn meaning(&self, code: RDKafkaErrorCode, key: Option<&[u8]>) -> RDKafkaErrorCode {
         let may_be_key = key.is_none() && self.known.is_none_or(|known| known.compacted);
         let may_be_time = self.known.is_none_or(|known| known.bounds_time());
@@ -115,27 +116,27 @@ impl Rules {
     }
 }
 
-/// What was refused of what became of one record.
+/// The outputs and dead letters about one record that were refused.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Refused {
-    /// Why the output was refused.
+    /// The reason why the output was refused, if it was.
     pub(super) output: Option<RDKafkaErrorCode>,
-    /// Whether the dead letter was refused for its timestamp, which it then does without.
+    /// Whether the dead letter was refused for its timestamp. It is then sent without one.
     pub(super) timed_letter: bool,
     /// Whether the whole dead letter was refused.
     pub(super) letter: bool,
 }
 
-/// What was refused, until it is committed as dead letters.
+/// The refusals that are known, until the records are committed as dead letters.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    /// By partition and offset of the input.
+    /// The refusals by partition and offset of the input record.
     records: BTreeMap<(i32, i64), Refused>,
-    /// The rules of the topic of outputs, of that of dead letters, and of that of counts.
+    /// The rules of the three topics: of outputs, of dead letters, and of counts.
     pub(super) outputs: Rules,
     pub(super) letters: Rules,
     pub(super) windows: Rules,
-    /// Whether the topic of counts has refused a window for its timestamp, which it then does without.
+    /// Whether the topic of counts has refused a window for its timestamp. Windows are then sent without one.
     pub(super) timed_window: bool,
 }
 
@@ -144,17 +145,17 @@ impl Refusals {
         self.records.is_empty()
     }
 
-    /// What was refused about the record at `place`.
+    /// Returns the refusals about the record at `place`.
     pub(super) fn of(&self, place: (i32, i64)) -> Refused {
         self.records.get(&place).copied().unwrap_or_default()
     }
 
-    /// The same, to be changed.
+    /// Returns the refusals about the record at `place`, to be changed.
     pub(super) fn at(&mut self, place: (i32, i64)) -> &mut Refused {
         self.records.entry(place).or_default()
     }
 
-    /// Forgets what is committed with `parts`.
+    /// Forgets the refusals about records that are committed with `parts`.
     pub(super) fn forget(&mut self, parts: &[Part]) {
         self.timed_window &= parts.iter().all(|part| part.step.counts.windows.is_empty());
         if !self.records.is_empty() {
@@ -164,7 +165,7 @@ impl Refusals {
     }
 }
 
-/// How many records were refused and not told of yet.
+/// The number of refused records that were not logged yet.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     count: usize,
@@ -172,12 +173,12 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Adds `count`.
+    /// Adds `count` refused records.
     pub(super) fn add(&mut self, count: usize) {
         self.count += count;
     }
 
-    /// How many are to be told of now: the first at once, those that follow once in a while.
+    /// Returns the number of records to log now: at once for the first ones, then once per `TOLD_EVERY`.
     pub(super) fn due(&mut self, now: Instant) -> Option<usize> {
         let due = self.told.is_none_or(|told| now.duration_since(told) >= TOLD_EVERY);
         (due && self.count > 0).then(|| {

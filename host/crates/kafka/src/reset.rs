@@ -1,47 +1,47 @@
-//! The commands by which people set the offsets of a group, to the position that does the least harm, or delete them.
+//! The commands by which operators set the offsets of a group, to the position that does the least harm, or delete the offsets.
 //!
-//! It names the partitions that are affected, and no others: what an offset is set back over is written a second time.
+//! A command names only the affected partitions, because the records that an offset is set back over are written a second time.
 
 use super::settings::{ClientSettings, Start};
 use std::fmt::Write as _;
 
-/// Where partitions go on.
+/// The position at which partitions go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Position {
-    /// With the first message that is there.
+    /// The first record that is there.
     Earliest,
-    /// Where they are: only what is written beside the offset is dropped.
+    /// The committed offset. Only the metadata that is committed with the offset is dropped.
     Current,
-    /// With the offset that people put in for `N`, in the partition that they put in for `P`.
+    /// The offset that the operator puts in for `N`, in the partition that the operator puts in for `P`.
     Next,
-    /// With the first message of a time that people put in for `TIME`.
+    /// The first record of the time that the operator puts in for `TIME`.
     Time,
-    /// With what comes from now on.
+    /// The records that arrive from now on.
     Latest,
-    /// With an offset that people put in for `OFFSET`.
+    /// The offset that the operator puts in for `OFFSET`.
     Offset,
 }
 
-/// How to reach the group.
+/// The group, and how a command reaches it.
 #[derive(Clone, Debug)]
 pub struct Reset {
     brokers: String,
     group: String,
     topic: String,
     start: Start,
-    /// Clients have to set more than an address.
+    /// True if clients need more settings than an address.
     secured: bool,
 }
 
 impl Reset {
-    /// The offsets of the group of `kafka` in `topic`.
+    /// Returns the commands for the offsets that the group of `kafka` has in `topic`.
     pub fn new(kafka: &ClientSettings, brokers: &str, topic: &str) -> Reset {
         let secured = kafka.properties.contains_key("security.protocol");
         let (group, topic) = (kafka.group.clone(), topic.to_owned());
         Reset { brokers: brokers.to_owned(), group, topic, start: kafka.start, secured }
     }
 
-    /// The remedy for `partitions`, or for all of them where none is named.
+    /// Returns the remedy for `partitions`, or for all partitions if `partitions` is empty.
     pub fn remedy(&self, partitions: &[i32], to: Position) -> String {
         let command = self.command(partitions, to);
         let secured = self.secured();
@@ -51,13 +51,13 @@ impl Reset {
         )
     }
 
-    /// That there are no offsets.
+    /// Returns the message that the group has no offset in the topic.
     pub fn absence(&self) -> String {
         format!("group {} has no offset in topic {}", self.group, self.topic)
     }
 
-    /// The remedy where all offsets are gone, and topics `written` have what was done until then: with its place in the input, if
-    /// outputs get `headers`.
+    /// Returns the remedy for a group whose offsets are all gone. The topics `written` contain what was done until then. If
+    /// outputs get `headers`, each record of these topics names its input record.
     pub fn resumption(&self, written: &[String; 2], headers: bool) -> String {
         let [outputs, letters] = written;
         if headers {
@@ -75,7 +75,7 @@ impl Reset {
         )
     }
 
-    /// The remedy where `partitions` end before their offsets.
+    /// Returns the remedy for `partitions` that end before their committed offsets.
     pub fn shortened(&self, partitions: &[i32]) -> String {
         format!(
             "{}; what is still there is then written a second time. With `{}`{} instead, nothing is, and what came since the \
@@ -86,7 +86,7 @@ impl Reset {
         )
     }
 
-    /// The remedy where the batch at `offset` of `partition` can't be read.
+    /// Returns the remedy if the batch at `offset` of `partition` can't be read.
     pub fn passing(&self, partition: i32, offset: i64) -> String {
         format!(
             "{}; OFFSET is one past the `lastOffset` that `kafka-dump-log.sh --files FILE` shows for the batch with offset {offset}, \
@@ -95,8 +95,8 @@ impl Reset {
         )
     }
 
-    /// The remedy where the topic was deleted and created anew. Offsets, and the places that are named in what was written, are of
-    /// the topic that is gone.
+    /// Returns the remedy for a topic that was deleted and created anew. The committed offsets, and the positions in the headers
+    /// of what was written, belong to the topic that is gone.
     pub fn renewal(&self) -> String {
         format!(
             "its offsets and headers name records of the topic that is gone: stop every process of the group, run \
@@ -107,7 +107,7 @@ impl Reset {
         )
     }
 
-    /// How to begin with a topic that was created anew, once there are no offsets of the former one.
+    /// Returns how to begin with a topic that was created anew, once the offsets of the former topic are deleted.
     pub fn fresh_start(&self) -> String {
         let start = match self.start {
             Start::Earliest => "",
@@ -147,7 +147,7 @@ impl Reset {
     }
 }
 
-/// `text` as a word of a shell.
+/// Returns `text` as one word of a shell.
 fn quoted(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b',');
     if text.bytes().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }

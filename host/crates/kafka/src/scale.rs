@@ -1,16 +1,19 @@
-//! How large records are as the client sends them: each in a batch of its own, compressed.
+//! The sizes of records as the client sends them: each in a batch of its own, compressed.
 //!
-//! A topic's bound (`max.message.bytes`) is for compressed batches, so nobody but a broker knows whether a record is too large.
-//! To ask it costs a transaction, and the first refusal ends that, so only a few records can be asked about in one. Hence the
-//! client itself is made to compress them, with the settings of the real producer: it sends them to a broker within the process,
-//! and the sizes of its requests are seen. They are exact. A broker that compresses what it gets anew holds both sizes against
-//! its bound, so what is too large here is refused there; what is not is still for the broker to judge. So are records that are
-//! larger than what the client sends at all.
+//! A topic's bound (`max.message.bytes`) is for compressed batches, so only a broker knows whether a record is too large. To ask
+//! the broker costs a transaction. The first refusal ends that transaction, so one transaction can ask about only a few records.
+//! Therefore the client itself compresses the records, with the settings of the real producer: it sends them to a broker within
+//! this process, and this module sees the sizes of its requests. The sizes are exact.
 //!
-//! That broker listens on loopback, and knows no users. It refuses what Weir sends, so that nothing is kept there that somebody could
-//! read. What others send it may keep, within the memory of this process: so it ends when it has not been needed for a while.
+//! A broker may compress records again, and then checks both sizes against its bound. So a record that is too large here is
+//! refused there. Whether the other records are taken, only the broker decides. The same is true of records that are larger than
+//! the client sends at all.
 //!
-//! What this module leaves out: what topics take, and what becomes of records that are too large.
+//! The broker within the process listens on loopback and knows no users. It refuses what Weir sends, so that it keeps nothing
+//! that another process could read. It may keep what other processes send, within the memory of this process. Therefore it ends
+//! when it has not been needed for a while.
+//!
+//! What this module leaves out: which records topics take, and what becomes of records that are too large.
 
 use std::sync::Arc;
 use std::thread;
@@ -25,47 +28,49 @@ use super::client;
 use super::native::{LENGTH_BYTES, Outgoing, Sent, Topic, Watched};
 use super::troubles::{Quiet, Troubles};
 
-/// What decides how large a record is once it is sent.
+/// The settings that decide how large a record is when it is sent.
 const SETTINGS: [&str; 5] =
     ["compression.type", "compression.codec", "compression.level", "message.max.bytes", "message.copy.max.bytes"];
-/// The topic that records are sent to.
+/// The topic that records are sent to, in order to be weighed.
 const TOPIC: &str = "scale";
-/// How long the records of a call may take to be compressed and sent.
+/// The most time in which the records of a call are compressed and sent.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long to wait for room in the queue before looking again.
+/// The pause between two attempts while the queue is full.
 const PAUSE: Duration = Duration::from_micros(200);
-/// How long the broker is there after it was needed.
+/// The time after which the broker ends if it was not needed.
 const REST: Duration = Duration::from_secs(5);
-/// How long nothing is weighed after that has failed.
+/// The time for which nothing is weighed after a failure.
 const BROKEN_FOR: Duration = Duration::from_secs(60);
-/// The largest record that the client sends unless it is told otherwise, in bytes.
+/// The largest record that the client sends by default, in bytes.
 const LARGEST: usize = 1_000_000;
 
-/// What a batch takes beside its records, in bytes.
+/// The bytes that a batch takes beside its records.
 const BATCH_OVERHEAD: usize = 61;
-/// What a record takes beside key, value and headers, at most: its length, attributes, timestamp, offset, three more lengths.
+/// The most bytes that a record takes beside key, value and headers: its length, attributes, timestamp, offset, and three more
+/// lengths.
 const RECORD_OVERHEAD: usize = 5 * LENGTH_BYTES + 3;
-/// A record that no codec makes smaller, and how large its batch is.
+/// A value that no codec makes smaller, and the size of its batch in bytes.
 const LIGHT: &[u8] = b"x";
 const LIGHT_BATCH: usize = BATCH_OVERHEAD + 8;
-/// A record that every codec makes much smaller.
+/// A value that every codec makes much smaller.
 const HOLLOW: &[u8] = &[0; 10_000];
-/// The first version of the request in which lengths take as much room as they need.
+/// The first version of the produce request in which a length takes as many bytes as it needs. Before, it takes four.
 const FLEXIBLE: i16 = 9;
 
-/// A scale, once it was needed.
+/// The means to weigh records. It is opened at the first need.
 #[derive(Default)]
 pub(super) enum Scale {
     #[default]
     Unused,
-    /// Since when it was not needed.
+    /// The open weigher, and the time at which it was last needed.
     Works(Box<Weigher>, Instant),
-    /// Since when.
+    /// Weighing has failed at this time.
     Broken(Instant),
 }
 
 impl Scale {
-    /// Which of `records` are larger than `limit`, if a producer with `settings` sends them. One that can't be weighed is not.
+    /// Returns, for each of `records`, whether it is larger than `limit` bytes if a producer with `settings` sends it. A record
+    /// that can't be weighed counts as not larger.
     pub(super) fn larger(&mut self, settings: &ClientConfig, records: Vec<Outgoing<'_>>, limit: usize) -> Vec<bool> {
         let sendable = largest(settings);
         let is_suspect = |bytes: usize| bytes > limit && bytes <= sendable;
@@ -94,7 +99,7 @@ impl Scale {
         weigher.weigh(records).map_err(|error| *self = Scale::give_up(error)).ok()
     }
 
-    /// Puts away a scale that was not needed for a while. To be called now and then.
+    /// Closes a weigher that was not needed for a while. To be called now and then.
     pub(super) fn rest(&mut self) {
         if matches!(self, Scale::Works(_, used) if used.elapsed() >= REST) {
             *self = Scale::Unused;
@@ -107,18 +112,18 @@ impl Scale {
     }
 }
 
-/// How large the batch of `record` alone is at most.
+/// Returns a bound on the size of the batch that has only `record`, in bytes.
 fn at_most(record: &Outgoing<'_>) -> usize {
     let headers = record.headers.as_ref().map_or(0, |headers| headers.bytes());
     BATCH_OVERHEAD + RECORD_OVERHEAD + headers + record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len)
 }
 
-/// A producer that sends each record alone.
+/// A producer that sends each record in a batch of its own.
 pub(super) struct Weigher {
-    /// Goes before its producer.
+    /// It is the first field, so that it is dropped before its producer.
     topic: Topic,
     producer: Watched<Quiet>,
-    /// What a request takes beside a batch and its length.
+    /// The bytes that a request takes beside its batch and the length of the batch.
     overhead: usize,
 }
 
@@ -137,7 +142,7 @@ impl Weigher {
         }
     }
 
-    /// How large each of `records` is in a batch of its own.
+    /// Returns the size of each of `records` in a batch of its own, in bytes.
     fn weigh(&mut self, records: Vec<Outgoing<'_>>) -> anyhow::Result<Vec<usize>> {
         let sent = self.send(records)?;
         sent.iter().map(|sent| batch_bytes(*sent, self.overhead).context("a request is too small")).collect()
@@ -157,7 +162,7 @@ impl Weigher {
             }
         }
         let sent = self.producer.take(count, until.saturating_duration_since(Instant::now()));
-        // More of them would mean that something was sent twice.
+        // More requests than records would mean that a record was sent twice.
         match sent.len() == count {
             true => Ok(sent),
             false => Err(anyhow!("{} requests were seen, of {count}", sent.len())),
@@ -165,7 +170,7 @@ impl Weigher {
     }
 }
 
-/// The settings of a producer that sends each record alone, as one with `settings` would.
+/// Returns the settings of a producer that sends each record alone, but compresses it as a producer with `settings` does.
 fn sending(settings: &ClientConfig) -> ClientConfig {
     let mut sending = ClientConfig::new();
     sending.set_log_level(RDKafkaLogLevel::Error);
@@ -181,7 +186,8 @@ fn sending(settings: &ClientConfig) -> ClientConfig {
     sending
 }
 
-/// The largest record that a producer with `settings` sends, and that fits into the queue of this one, in bytes.
+/// Returns the size of the largest record that a producer with `settings` sends and that fits into this producer's queue, in
+/// bytes.
 fn largest(settings: &ClientConfig) -> usize {
     let bytes = settings.get("message.max.bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(LARGEST);
     let queue = client::UNSENT_KIB.parse::<usize>().expect("it is a number") << 10;
@@ -197,7 +203,8 @@ fn alone(value: &[u8]) -> Outgoing<'_> {
     Outgoing { topic: TOPIC, partition: Some(0), key: None, value: Some(value), timestamp: None, headers: None, tag: 0 }
 }
 
-/// How large the batch in `sent` is, if a request takes `overhead` beside it and its length.
+/// Returns the size of the batch in `sent`, in bytes. A request takes `overhead` bytes beside the batch and the length of the
+/// batch. Returns None if no size fits.
 fn batch_bytes(sent: Sent, overhead: usize) -> Option<usize> {
     let both = sent.bytes.checked_sub(overhead)?;
     (1..=LENGTH_BYTES)
@@ -205,7 +212,7 @@ fn batch_bytes(sent: Sent, overhead: usize) -> Option<usize> {
         .find(|batch| batch + length_bytes(sent.version, *batch) == both)
 }
 
-/// How many bytes it takes a request to say how large its batch is.
+/// Returns the number of bytes in which a request of this version writes the length of a batch of `batch` bytes.
 fn length_bytes(version: i16, batch: usize) -> usize {
     match version >= FLEXIBLE {
         true => (usize::BITS - (batch + 1).leading_zeros()).div_ceil(7) as usize,

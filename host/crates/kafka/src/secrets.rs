@@ -1,27 +1,28 @@
-//! What librdkafka says, without the values of properties, which may be secrets.
+//! Hides the values of properties in texts of librdkafka, because values may be secrets.
 //!
-//! Its texts quote values, and parts of them: all from a word on that it does not understand, or one word. A text of a bounded
-//! length may end within such a part. What has few legal values, names a file, or names this client to everybody, is left.
+//! These texts quote values, or parts of them: one word, or all from a word on that librdkafka does not understand. A text of a
+//! bounded length may end within such a part. Some values are not hidden: those of properties that have few legal values, that
+//! name a file, or that name this client to every broker anyway.
 
 use super::properties;
 use super::settings::ClientSettings;
 use weir_core::secret::Secret;
 
-/// What stands in the place of a value.
+/// The text that replaces a hidden value.
 const HIDDEN: &str = "…";
-/// The shortest part of a value that is hidden wherever it stands, in bytes. A shorter one is also a word of its own.
+/// The shortest part of a value that is hidden wherever it stands, in bytes. A shorter part could as well be an ordinary word.
 const SHORTEST: usize = 3;
-/// Names that everybody sees who serves the client.
+/// The properties whose values every operator of the brokers sees.
 const NAMES: &[&str] = &["client.id", "client.rack", "group.instance.id", "sasl.kerberos.service.name"];
-/// The mechanisms of SASL. What else stands in their place may have got there by a slip.
+/// The mechanisms of SASL. Any other value in the place of a mechanism may be a secret that was put there by mistake.
 const MECHANISMS: &[&str] = &["GSSAPI", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"];
 
-/// Values that must not be shown.
+/// The values that must not be shown.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Secrets(Vec<Secret>);
 
 impl Secrets {
-    /// Those among the properties of `kafka`.
+    /// Returns the secret values among the properties of `kafka`.
     pub(super) fn of(kafka: &ClientSettings) -> Secrets {
         Secrets::among(kafka.properties.iter().map(|(name, value)| (name.as_str(), value.reveal())))
     }
@@ -32,12 +33,12 @@ impl Secrets {
             |name: &str| NAMES.contains(&name) || properties::FILES.contains(&name) || !free.iter().any(|free| free == name);
         let secret = properties.filter(|(name, value)| !value.is_empty() && !MECHANISMS.contains(value) && !is_shown(name));
         let mut values: Vec<&str> = secret.map(|(_, value)| value).collect();
-        // One may be a part of another.
+        // A value may be a part of another value, so the longest is hidden first.
         values.sort_by_key(|value| std::cmp::Reverse(value.len()));
         Secrets(values.into_iter().map(Secret::from).collect())
     }
 
-    /// `text` without them.
+    /// Returns `text` with all secret values, and parts of them, hidden.
     pub(super) fn hide(&self, text: &str) -> String {
         let whole = self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.reveal(), HIDDEN));
         let (mut hidden, mut rest) = (String::new(), whole.as_str());
@@ -55,19 +56,20 @@ impl Secrets {
         hidden
     }
 
-    /// How much of the beginning of `rest`, which comes after `before`, is a part of a value.
+    /// Returns how many bytes at the beginning of `rest` are a part of a secret value. `before` is the text before `rest`.
     fn part(&self, before: &str, rest: &str) -> usize {
         self.0.iter().flat_map(|secret| parts(secret.reveal())).map(|part| quoted(part, before, rest)).max().unwrap_or_default()
     }
 }
 
-/// All of `value` from each word on.
+/// Returns the parts of `value`: from each of its words to its end.
 fn parts(value: &str) -> impl Iterator<Item = &str> {
     let begins = |index: usize| value[..index].chars().next_back().is_none_or(parts_words);
     value.char_indices().filter(move |(index, next)| begins(*index) && !next.is_whitespace()).map(|(index, _)| &value[index..])
 }
 
-/// How many bytes of `part`, up to the end of one of its words or that of the text, are at the beginning of `rest`.
+/// Returns how many bytes at the beginning of `rest` are the beginning of `part`. The quote ends where a word of `part` ends, or
+/// where the text ends.
 fn quoted(part: &str, before: &str, rest: &str) -> usize {
     let same = part.char_indices().zip(rest.chars()).take_while(|((_, a), b)| a == b);
     let ends = same.map(|((index, a), _)| index + a.len_utf8()).filter(|end| {
@@ -75,7 +77,7 @@ fn quoted(part: &str, before: &str, rest: &str) -> usize {
         let cut = rest[*end..].chars().next().is_some_and(is_of_word) && is_in_word(&part[..*end]);
         *end == rest.len() || ends_word && !cut
     });
-    // What comes last after a colon is what the text is about, however short.
+    // A quote at the end of the text and after a colon is what the text is about, so it is hidden however short it is.
     ends.filter(|end| *end >= SHORTEST || *end == rest.len() && before.ends_with(": ")).max().unwrap_or_default()
 }
 

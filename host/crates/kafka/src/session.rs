@@ -1,9 +1,10 @@
-//! A session of one data loop with Kafka: what it reads and what it writes, which are committed together.
+//! A session of one data loop with Kafka: a consumer of the input, and a producer whose records are committed together with the
+//! offsets.
 //!
-//! A step is sent, all of it is seen delivered, then the offsets are committed: within a transaction, which makes it exactly
-//! once, or without one, which makes it at least once. The source is polled, its offsets are committed and its rebalances are
-//! served on one thread, the data loop's: a partition is never taken away while a batch of it is being worked on. A process may
-//! have several sessions, each a member of the group and a producer of its own.
+//! The session sends a step, waits until all of it is delivered, and then commits the offsets. With a transaction this makes it
+//! exactly once, without a transaction at least once. Polls, commits of offsets and rebalances all run on one thread, that of the
+//! data loop. So a partition is never taken away while a batch of it is being processed. A process may have several sessions.
+//! Each is a member of the group and a producer of its own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,17 +28,18 @@ pub struct Session {
     troubles: Arc<Troubles>,
 }
 
-/// What a session goes on from.
+/// The committed state from which a session goes on.
 pub struct Restored {
-    /// By partition, what is committed; where nothing is, the offset is the one to begin with.
+    /// The committed offset and state of each partition. For a partition without a committed offset, the offset is the one to
+    /// begin with.
     pub committed: Vec<Committed>,
-    /// The id of the input topic, or nothing if nobody has told it.
+    /// The id of the input topic. Empty if the cluster did not return it.
     pub topic: String,
 }
 
 impl Session {
-    /// Joins the group. The first assignment comes with a later poll. `largest_batch` bounds what is sent in one go to what the
-    /// topics take.
+    /// Joins the group. The first assignment comes with a later poll. `largest_batch` limits the size of the batches that the
+    /// producer sends to what the topics take.
     ///
     /// # Errors
     /// If a client does not take its settings.
@@ -50,20 +52,20 @@ impl Session {
         })
     }
 
-    /// Fills `batch`, waiting at most `wait` for a first record. Serves rebalances, so it has to be called at least every
-    /// `max.poll.interval.ms`.
+    /// Fills `batch`, and waits at most `wait` for the first record. Serves rebalances too, so it has to be called at least once
+    /// per `max.poll.interval.ms`.
     pub fn poll(&mut self, batch: &mut Batch, wait: Duration) -> Result<Polled, Failure> {
         self.source.poll(batch, wait)
     }
 
-    /// Sees that the producer can be used, and that nothing of a former one is undecided: offsets that are read after this are
-    /// final.
+    /// Makes sure that the producer can be used, and that no transaction of a former producer is undecided. Offsets that are read
+    /// after this are final.
     pub fn prepare(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         self.sink.prepare(give_up)
     }
 
-    /// Returns to the committed offsets, or finds out where to begin, and asks anew where to write. The producer comes first:
-    /// until a transaction of a former one is decided, it is not known what is committed.
+    /// Returns to the committed offsets, or finds the offsets to begin with, and asks again how many partitions the topics have.
+    /// The producer is prepared first: until a transaction of a former producer is decided, the committed offsets are not known.
     pub fn restore(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<Restored, Failure> {
         self.prepare(give_up)?;
         let committed = self.source.restore()?;
@@ -74,13 +76,14 @@ impl Session {
         Ok(Restored { committed, topic: self.sink.input_id() })
     }
 
-    /// Refuses those records of `batch` whose outputs are known not to be taken. To be called before they are processed.
+    /// Refuses those records of `batch` whose outputs are known to be refused by the topic. To be called before the records are
+    /// processed.
     pub fn refuse_known(&self, batch: &mut Batch) {
         self.sink.refuse_known(batch);
     }
 
-    /// Holds what is to be written about a batch against the rules of its topic that are known. Returns whether something will
-    /// not be taken: then the batch is to be processed again, after [`Session::refuse_known`].
+    /// Checks the outputs about a batch against the known rules of their topic. Returns whether the topic will refuse some of
+    /// them. If so, the batch is to be processed again, after [`Session::refuse_known`].
     pub fn foresee(&mut self, work: Work<'_>) -> bool {
         self.sink.foresee(work)
     }
@@ -90,13 +93,13 @@ impl Session {
         self.sink.begin(give_up)
     }
 
-    /// Sends what became of the last of `parts`, which are all that were sent in this transaction. Returns before it is
-    /// delivered. An error says why, also where it is only the consequence of something that was sent before.
+    /// Sends what became of the last of `parts`, and returns before it is delivered. `parts` are all parts of this transaction.
+    /// An error gives the cause, even if the failure is only a consequence of something that was sent before.
     pub fn send(&mut self, parts: &[Part], work: Work<'_>, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         self.sink.send(work, give_up).map_err(|failure| self.sink.cause(parts, failure, give_up))
     }
 
-    /// Commits `parts`, all of which were sent: waits until they are delivered, and commits their offsets with `states`. If it
+    /// Commits `parts`, all of which were sent: waits until they are delivered, and commits their offsets with `states`. If this
     /// fails, or if sending has failed, the transaction is to be abandoned and the records are to be read again.
     pub fn commit(&mut self, parts: &[Part], states: &[(i32, String)], give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         let offsets = self.source.offsets(parts, states)?;
@@ -113,13 +116,13 @@ impl Session {
         Ok(())
     }
 
-    /// Gives up what was sent since the last commit.
+    /// Abandons what was sent since the last commit.
     pub fn abandon(&mut self, parts: &[Part], give_up: &mut dyn FnMut() -> bool) {
         self.sink.abandon(parts, give_up);
     }
 
-    /// Returns whether something was learned from the transaction that has failed, so that the next attempt goes further and need
-    /// not wait. Then nothing of it is committed: a commit is only tried where there was nothing to learn.
+    /// Returns whether something was learned from the transaction that has failed, so that the next attempt gets further and need
+    /// not wait. If so, nothing of that transaction is committed: a commit is tried only if there was nothing to learn.
     pub fn has_learned(&mut self) -> bool {
         self.sink.has_learned()
     }
@@ -129,13 +132,13 @@ impl Session {
         self.sink.serve();
     }
 
-    /// Lets go of partitions that are revoked. Until then no other process gets them, and what was read of them can still be
-    /// committed.
+    /// Releases the revoked partitions. Until then no other process gets them, and what was read of them can still be committed.
     pub fn release(&mut self) {
         self.source.release();
     }
 
-    /// Takes note that something which was read will not be sent, and is read again from what is committed.
+    /// Takes note that some of the records that were read will not be sent, and that they are read again from the committed
+    /// offsets.
     pub fn cut(&mut self) {
         self.source.cut();
     }
@@ -145,49 +148,50 @@ impl Session {
         self.source.topic()
     }
 
-    /// Returns the id of the input topic, which tells it from one of the same name that was there before; nothing if it has none,
-    /// or if nobody answers.
+    /// Returns the id of the input topic, by which it differs from an earlier topic of the same name. Empty if the topic has no
+    /// id, or if no broker answers.
     pub fn topic_id(&self) -> String {
         self.sink.input_id()
     }
 
-    /// Sees that the input topic is there. While it is not, the group has no partitions of it to assign.
+    /// Checks that the input topic exists. While it does not, the group has no partitions of it to assign.
     pub fn find_topic(&self) -> Result<(), Failure> {
         self.source.find_topic()
     }
 
-    /// Returns, by partition, the next offset to read: one past what is committed.
+    /// Returns the next offset to read of each partition: one past what is committed.
     pub fn positions(&self) -> &BTreeMap<i32, i64> {
         self.source.positions()
     }
 
-    /// Returns the partitions whose position can be committed further than what was committed: past what is no record.
+    /// Returns the partitions whose committed offset can move forward past entries that are no records, such as the markers of
+    /// transactions.
     pub fn ahead(&self) -> impl Iterator<Item = i32> {
         self.source.ahead()
     }
 
-    /// Returns, by partition, how many records are not committed, as far as the client knows.
+    /// Returns the number of records of each partition that are not committed, as far as the client knows.
     pub fn lag(&self) -> BTreeMap<i32, i64> {
         self.source.lag()
     }
 
-    /// Returns how people set the offsets that are committed.
+    /// Returns the commands by which operators set the committed offsets.
     pub fn reset(&self) -> &Reset {
         self.source.reset()
     }
 
-    /// Returns the current outage, if any. Call it only while there is nothing to read or write: it sends a request.
+    /// Returns the current outage, if any. Call it only while there is nothing to read or write, because it sends a request.
     pub fn outage(&mut self) -> Option<String> {
         self.sink.outage()
     }
 
-    /// Returns what the clients say of the cluster.
+    /// Returns the troubles that the clients have reported.
     pub fn troubles(&self) -> &Arc<Troubles> {
         &self.troubles
     }
 
-    /// Leaves the group, so that others take over at once. Returns whether that was done `within` the time given; if not, the
-    /// group finds out by itself when the session times out.
+    /// Leaves the group, so that other processes take over its partitions at once. Returns whether this was done `within` the
+    /// given time. If it was not, the group notices when the member's session times out.
     pub fn close(self, within: Duration) -> bool {
         self.source.close(within)
     }

@@ -1,11 +1,11 @@
-//! What the Kafka side is told: how to reach the cluster, the topics, and how large a batch may get.
+//! The settings of the Kafka side: how to reach the cluster, the topics, and how large a batch may get.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use weir_core::secret::Secret;
 
-/// All that this side is told.
+/// All settings of the Kafka side.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub client: ClientSettings,
@@ -13,44 +13,44 @@ pub struct Settings {
     pub batch: BatchLimits,
 }
 
-/// How clients reach the cluster, and as whom. `[kafka]`
+/// The cluster, how clients reach it, and who they are there. `[kafka]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClientSettings {
-    /// `host:port,…`, or none for the embedded broker (`brokers = "embedded"`).
+    /// The addresses `host:port,…`. None for the embedded broker (`brokers = "embedded"`).
     pub brokers: Option<String>,
     pub group: String,
     pub delivery: Delivery,
-    /// None: made from the group and the name of the host.
+    /// None: the id is made from the group and the name of the host.
     pub transactional_id: Option<String>,
     pub start: Start,
-    /// Passed to librdkafka as they are; passwords are among them. `[kafka.properties]`
+    /// Properties that are passed to librdkafka as they are. Passwords are among them. `[kafka.properties]`
     pub properties: BTreeMap<String, Secret>,
-    /// Add the headers `weir-ruleset` and `weir-source` to outputs.
+    /// Whether outputs get the headers `weir-ruleset` and `weir-source`.
     pub headers: bool,
 }
 
-/// What is promised of every message. `kafka.delivery`
+/// The promise for every record. `kafka.delivery`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
     /// Outputs, dead letters, counts and offsets are committed in one transaction.
     ExactlyOnce,
-    /// Offsets are committed after the outputs: after a fault some messages are processed again. Always so on the embedded
-    /// broker, which has no transactions.
+    /// Offsets are committed after the outputs, so after a fault some records are processed again. The embedded broker has no
+    /// transactions, so this delivery is always used with it.
     AtLeastOnce,
 }
 
-/// Where a group begins that has no offsets yet. `kafka.start`
+/// The position at which a group begins if it has no offsets yet. `kafka.start`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// With the first message that is there.
+    /// The first record that is there.
     Earliest,
-    /// With what arrives from now on.
+    /// The records that arrive from now on.
     Latest,
-    /// With the first message of this time, in milliseconds since the epoch, or a later one.
+    /// The first record of this time, in milliseconds since the epoch, or of a later time.
     At(i64),
 }
 
-/// The topics, and how missing ones are created. `[topics]`
+/// The topics, and how missing topics are created. `[topics]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Topics {
     pub input: String,
@@ -60,11 +60,11 @@ pub struct Topics {
     pub create: bool,
     pub partitions: i32,
     pub replication: i32,
-    /// Topic settings for topics that are created, such as `retention.ms`. `[topics.settings]`
+    /// Topic settings for the topics that are created, such as `retention.ms`. `[topics.settings]`
     pub settings: BTreeMap<String, String>,
 }
 
-/// How large a batch may get. `[batch]`
+/// The limits of a batch. `[batch]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchLimits {
     pub rows: usize,

@@ -1,17 +1,18 @@
-//! The output: writes what became of a batch, sees every message delivered, then has the offsets committed with the states.
+//! The output: writes what became of a batch, waits until every record is delivered, and then has the offsets committed with the
+//! states.
 //!
-//! [`Sink::begin`], [`Sink::send`] for each part, and [`Sink::commit`] come in this order. With exactly-once delivery they are
-//! one transaction; otherwise the source commits the offsets on their own. While a part is on its way the next one is read
-//! and judged.
+//! The calls come in this order: [`Sink::begin`], [`Sink::send`] for each part, [`Sink::commit`]. With exactly-once delivery they
+//! are one transaction. Otherwise the source commits the offsets on their own. While a part is being delivered, the next part is
+//! read and processed.
 //!
-//! A record that the broker refuses for its own sake, such as one that has grown too large, would fail again for ever. It is
-//! remembered, the batch is read again at once, and the record becomes a dead letter; if even that is refused, a shortened one.
-//! Where a rule of the topic is known by then, later records are held against it before they are sent, and weighed for that if need
-//! be. A broker judges records that are sent together as a whole, so one that was not sent alone is not blamed for its size before
-//! it was, or was found too large on the scale.
+//! A record that the broker refuses because of the record itself, for example because rules have made it too large, would be
+//! refused forever. The sink remembers it, the batch is read again at once, and the record becomes a dead letter. If the dead
+//! letter is refused too, a shortened one is written. If the rule that the topic applies is known by then, later records are
+//! checked against it before they are sent, and are weighed for that if needed. A broker accepts or refuses a batch of records as
+//! a whole. So a record is blamed for its size only after it was sent alone, or was found too large by weighing.
 //!
-//! A message that fails makes its transaction fail, and then all the others and every call fail too. The first cause is what is
-//! reported: [`Sink::drain`] has the order.
+//! If one record fails, its transaction fails, and then all other records and every call fail too. Only the first cause is
+//! reported; for the order of causes see [`Sink::drain`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,8 +37,8 @@ use super::writer::{Kind, Partitions, Writer, untag};
 use weir_core::record::{Batch, Output, Part, Refusal, Rejection};
 use weir_core::reserved::Reason;
 
-/// What a batch takes beside key, value and headers of its only record, at most as the client reckons it, in bytes. A record that
-/// leaves less room than this in a batch is alone in it.
+/// The most bytes that a batch takes beside key, value and headers of its only record, as the client computes it. If a record
+/// leaves less room than this in a batch, it is the only record of its batch.
 const BESIDE: usize = 96;
 
 /// The producer of the output, the dead letters and the counts.
@@ -48,17 +49,18 @@ pub struct Sink {
     writer: Writer,
     refusals: Refusals,
     scale: Scale,
-    /// How many records were refused, by reason.
+    /// The number of refused records that were not logged yet, by remedy.
     tallies: BTreeMap<&'static str, Tally>,
-    /// Something was learned since the last transaction was begun.
+    /// True if something was learned since the last transaction was begun.
     learned: bool,
-    /// Not the embedded broker, which does not answer what it does not know.
+    /// False for the embedded broker, which does not answer requests that it does not know.
     is_real: bool,
     _identity: Option<Identity>,
 }
 
 impl Sink {
-    /// `largest_batch` bounds what is sent in one go to what the topics take; a broker judges a batch as a whole.
+    /// Opens the producer. `largest_batch` limits the size of the batches that it sends to what the topics take: a broker accepts
+    /// or refuses a batch as a whole.
     ///
     /// # Errors
     /// If the client does not take its settings.
@@ -84,8 +86,8 @@ impl Sink {
         })
     }
 
-    /// Sees that the producer can be used, and that nothing of a former one is undecided: offsets that are read after this
-    /// are final.
+    /// Makes sure that the producer can be used, and that no transaction of a former producer is undecided. Offsets that are read
+    /// after this are final.
     pub fn prepare(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         match &mut self.transactions {
             Some(transactions) => transactions.prepare(&mut self.outbox, give_up),
@@ -93,11 +95,13 @@ impl Sink {
         }
     }
 
-    /// Asks how many partitions the topics have. To be called with every assignment, which follows every change of the input.
-    /// It asks as a producer, since on a consumer's connection the question would queue up behind a fetch that waits for data.
+    /// Asks how many partitions the topics have. To be called with every assignment, because an assignment follows every change
+    /// of the input. The producer asks, because a question on the consumer's connection would queue up behind a fetch that waits
+    /// for data.
     ///
-    /// Where nobody answers, the next attempt is that of a new producer, once [`Sink::prepare`] was called. After an outage a
-    /// client of librdkafka may reach no broker for minutes while others do, and a new one reaches it at once.
+    /// If no broker answers, the next attempt is made with a new producer, once [`Sink::prepare`] was called. After an outage a
+    /// client of librdkafka may reach no broker for minutes while other clients reach one, and a new client reaches a broker at
+    /// once.
     pub fn learn_partitions(&mut self) -> Result<(), Failure> {
         let learned = self.ask_for_partitions();
         if let Err(Failure::Wait(_)) = &learned {
@@ -128,14 +132,15 @@ impl Sink {
         Ok(())
     }
 
-    /// The id of the input topic, which tells it from one of the same name that was there before; empty if it has none, or if
-    /// nobody answers. The embedded broker never answers the question, and is not asked.
+    /// Returns the id of the input topic, by which it differs from an earlier topic of the same name. Empty if the topic has no
+    /// id, or if no broker answers. The embedded broker is not asked, because it never answers this question.
     pub fn input_id(&self) -> String {
         let asked = self.is_real.then(|| self.outbox.topic_id(&self.writer.topics.input));
         asked.flatten().unwrap_or_default()
     }
 
-    /// Refuses those messages of `batch` whose outputs are known not to be taken. To be called before they are judged.
+    /// Refuses those records of `batch` whose outputs are known to be refused by the topic. To be called before the records are
+    /// processed.
     pub fn refuse_known(&self, batch: &mut Batch) {
         if self.refusals.is_empty() {
             return;
@@ -149,8 +154,8 @@ impl Sink {
         }
     }
 
-    /// Holds what is to be written about a batch against the rules of its topic that are known. Whether something will not be
-    /// taken: then the batch is to be judged again, after [`Sink::refuse_known`].
+    /// Checks the outputs about a batch against the known rules of their topic. Returns whether the topic will refuse some of
+    /// them. If so, the batch is to be processed again, after [`Sink::refuse_known`].
     pub fn foresee(&mut self, work: Work<'_>) -> bool {
         if self.refusals.outputs.is_empty() {
             return false;
@@ -179,7 +184,7 @@ impl Sink {
         !bad.is_empty()
     }
 
-    /// Holds the dead letters about a batch against what their topic takes.
+    /// Checks the dead letters about a batch against the known rules of their topic.
     fn foresee_letters(&mut self, work: Work<'_>) {
         if self.refusals.letters.is_empty() {
             return;
@@ -195,8 +200,8 @@ impl Sink {
         }
     }
 
-    /// Whether something was learned from the transaction that has failed, so that the next attempt goes further and need not wait.
-    /// Then nothing of it is committed: a commit is only tried where there was nothing to learn.
+    /// Returns whether something was learned from the transaction that has failed, so that the next attempt gets further and need
+    /// not wait. If so, nothing of that transaction is committed: a commit is tried only if there was nothing to learn.
     pub fn has_learned(&mut self) -> bool {
         std::mem::take(&mut self.learned)
     }
@@ -215,7 +220,8 @@ impl Sink {
         self.transactions.is_some()
     }
 
-    /// Commits the transaction with `offsets` of `topic`, as the group's member `membership`. All of it is delivered.
+    /// Commits the transaction with `offsets` of `topic`, as the group's member `membership`. All that was sent is delivered by
+    /// then.
     pub(super) fn commit(
         &mut self,
         offsets: &TopicPartitionList,
@@ -234,28 +240,29 @@ impl Sink {
         self.scale.rest();
     }
 
-    /// Gives up what was sent since the last commit.
+    /// Abandons what was sent since the last commit.
     pub fn abandon(&mut self, parts: &[Part], give_up: &mut dyn FnMut() -> bool) {
         match &mut self.transactions {
             Some(transactions) => transactions.abandon(&self.outbox, self.learned),
-            // Reports of what was sent must not be taken for those of what comes next. What they say of it is noted.
+            // The reports about what was sent must not be taken for reports about what is sent next. What they tell about
+            // refusals is remembered.
             None => drop(self.drain(parts, give_up)),
         }
     }
 
-    /// What stands in the way, if no broker answers. To be asked while there is nothing to read or write.
+    /// Returns the current outage, if any. Call it only while there is nothing to read or write.
     pub fn outage(&mut self) -> Option<String> {
         self.outbox.outage(&self.writer.topics.input)
     }
 
-    /// Serves the producer's events, and tells what is left to be told. To be called now and then while there is nothing to commit.
+    /// Serves the producer's events, and logs refusals that are due. To be called now and then while there is nothing to commit.
     pub fn serve(&mut self) {
         self.outbox.serve();
         self.scale.rest();
         self.tell();
     }
 
-    /// Why sending has failed with `failure`, where that is only the consequence of something that was sent before.
+    /// Returns the cause of `failure`, with which sending has failed. The cause may be something that was sent before.
     pub fn cause(&mut self, parts: &[Part], failure: Failure, give_up: &mut dyn FnMut() -> bool) -> Failure {
         self.outbox.serve();
         match failure {
@@ -310,8 +317,9 @@ impl Sink {
         }
     }
 
-    /// Waits until all is delivered, and fails if something was not. What only a person can mend is told first. Then comes what was
-    /// learned, then why the transaction has failed, and then what may be no more than a consequence of it.
+    /// Waits until all is delivered, and fails if something was not. Of several failures the first of this order is returned: a
+    /// failure that only an operator can mend, what was learned, the reason why the transaction has failed, and last a failure
+    /// that may be only a consequence of that.
     pub(super) fn drain(&mut self, parts: &[Part], give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         let (mut learned, mut failures) = (None, Vec::new());
         let (batch_bytes, mut crowded) = (self.outbox.batch_bytes(), None);
@@ -344,13 +352,13 @@ impl Sink {
         failures.into_iter().next().map_or(Ok(()), Err)
     }
 
-    /// Why the transaction has failed, if it has.
+    /// Returns the reason why the transaction has failed, if it has.
     fn transaction_failure(&mut self) -> Option<Failure> {
         let transactions = self.transactions.as_mut().filter(|_| self.outbox.has_failed())?;
         Some(transactions.reason(&self.outbox, &self.writer.topics))
     }
 
-    /// Remembers a record that was refused for its own sake; returns the failure if it was for another.
+    /// Remembers a record that was refused because of the record itself. Returns the failure if there was another reason.
     fn remember(&mut self, parts: &[Part], bad: Undelivered) -> Option<Failure> {
         let (kind, part, record) = untag(bad.tag);
         if failure::refused(bad.code).is_none() {
@@ -360,7 +368,7 @@ impl Sink {
         let place = || place(&parts[part].batch, record);
         let key = || parts[part].batch.key(record as usize);
         let code = match kind {
-            // What the topic is known to refuse; else nobody but the broker knows why.
+            // The reason is a rule of the topic, if a known rule refuses the record. Else only the broker knows the reason.
             Kind::Output if bad.code == RDKafkaErrorCode::InvalidRecord => {
                 let (batch, index) = (&parts[part].batch, record as usize);
                 let refused = self.refusals.outputs.refuse(key(), batch.records()[index].timestamp, batch.processed_at);
@@ -385,7 +393,7 @@ impl Sink {
         None
     }
 
-    /// Asks for the settings of the topic that messages of `kind` go to, if that is due.
+    /// Asks for the settings of the topic that records of `kind` go to, if that is due.
     fn ask(&mut self, kind: Kind) {
         let topic = self.writer.topic(kind);
         let rules = match kind {
@@ -400,7 +408,7 @@ impl Sink {
         }
     }
 
-    /// Remembers that the output about the record at `place` is not taken.
+    /// Remembers that the output about the record at `place` is refused with `code`.
     fn note(&mut self, place: (i32, i64), code: RDKafkaErrorCode) {
         let known = self.refusals.at(place).output.replace(code);
         if let (None, Some((_, remedy))) = (known, failure::refused(code)) {
@@ -408,7 +416,7 @@ impl Sink {
         }
     }
 
-    /// Tells how many records were refused, now and then.
+    /// Logs how many records were refused, if that is due.
     fn tell(&mut self) {
         let now = Instant::now();
         for (remedy, tally) in &mut self.tallies {
@@ -419,7 +427,7 @@ impl Sink {
         }
     }
 
-    /// A refusal that was learned from.
+    /// Returns the failure for a refusal from which something was learned.
     fn wait(&self, kind: Kind, code: RDKafkaErrorCode) -> Failure {
         let topic = self.writer.topic(kind);
         Failure::Wait(anyhow!("topic {topic} refused a record, which is written in another way: {}", failure::describe(code)))
@@ -436,7 +444,7 @@ impl Sink {
     }
 }
 
-/// The partition and offset of a record.
+/// Returns the partition and offset of a record.
 fn place(batch: &Batch, record: u32) -> (i32, i64) {
     let record = &batch.records()[record as usize];
     (record.partition, record.offset)

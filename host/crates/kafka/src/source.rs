@@ -1,17 +1,17 @@
-//! The input: batches of what is there now, and the offsets up to which they are done.
+//! The input: batches of the records that are there now, and the offsets up to which they are done.
 //!
-//! A batch ends with the last message that can be had at once, with its bound in rows or bytes, or when its first message has
-//! waited for `batch.linger`. Under little load that is a message or two. Under lag several batches become the parts of one
+//! A batch ends at its bound in rows or bytes. Otherwise it ends when its first record has waited for `batch.linger` and no more
+//! records are there at once. Under little load it has a record or two. Under lag several batches become the parts of one
 //! transaction.
 //!
-//! Offsets are this module's own: one past the last message of a committed batch, or the end of the partition once all messages
-//! before it are sent. So a position goes past what is no message: the markers that end transactions, and aborted messages.
-//! Rebalances come back from [`Source::poll`] as values, between batches. The eager protocol takes all partitions away before
-//! any are given anew, so a batch that was being filled is dropped: whoever gets its partitions reads it again. What was sent
-//! before is committed first, and then the partitions are released.
+//! This module keeps the offsets itself: one past the last record of a committed batch, or the end of the partition once all
+//! records before it are sent. So a position also moves past entries that are no records: the markers that end transactions, and
+//! aborted records. [`Source::poll`] returns rebalances as values, between batches. The eager protocol takes all partitions away
+//! before it assigns any of them again. So a batch that is being filled is dropped, and the process that gets its partitions
+//! reads the records again. Batches that were sent before are committed first, and then the partitions are released.
 //!
-//! Nothing is read of a new partition until [`Source::restore`] has found out where it begins. What is not there any more is
-//! never passed over in silence: a committed offset that the topic does not have stops the engine.
+//! Nothing is read of a new partition until [`Source::restore`] has found the offset to begin with. Records that are not there
+//! any more are never skipped silently: a committed offset that the topic does not have stops the engine.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,20 +36,20 @@ use super::troubles::Troubles;
 use super::{Failure, beginning, client, native};
 use weir_core::record::{Batch, Part};
 
-/// Messages in a part of a transaction: so many that its overhead vanishes, so few that the broker has something to do while
-/// the next part is read.
+/// The most records in a part of a transaction: so many that the overhead of a part hardly matters, and so few that the broker
+/// has something to do while the next part is read.
 const PART_ROWS: usize = 2_000;
 
-/// What a poll came back with.
+/// The result of a poll.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Polled {
     /// Nothing arrived in time.
     Nothing,
-    /// The batch has messages.
+    /// The batch has records.
     Messages,
-    /// These partitions are this process's, and no others. They are read once they are restored.
+    /// This process has these partitions now, and no others. They are read once they are restored.
     Assigned(Vec<i32>),
-    /// The partitions are to be given up: to be answered with [`Source::release`].
+    /// The partitions are revoked. The caller has to answer with [`Source::release`].
     Revoked,
 }
 
@@ -64,16 +64,16 @@ pub struct Source {
     reset: Reset,
     troubles: Arc<Troubles>,
     assigned: Vec<i32>,
-    /// The next offset of each partition, once it is restored: one past what is committed.
+    /// The next offset of each restored partition: one past what is committed.
     next: BTreeMap<i32, i64>,
-    /// Up to where a partition is read, by what was told of its end before the batch in hand.
+    /// The ends of partitions that were reported before the current batch. A partition is read up to its end.
     ends: BTreeMap<i32, i64>,
-    /// The same by what was told since: it holds once the batch in hand is sent.
+    /// The ends that were reported since. They hold once the current batch is sent.
     new_ends: BTreeMap<i32, i64>,
-    /// As what this process takes part in the group. It is taken with the assignment: what is committed later under this
-    /// membership is refused if the partitions have gone to others since.
+    /// This process's membership in the group. It is taken with the assignment, so that a later commit under this membership is
+    /// refused if the partitions have gone to other processes since.
     membership: Option<Arc<ConsumerGroupMetadata>>,
-    /// The client reads what is assigned; until then the assignment is only answered.
+    /// True if the client reads what is assigned. Until then the assignment is only answered.
     reading: bool,
 }
 
@@ -111,22 +111,22 @@ impl Source {
         })
     }
 
-    /// The input topic.
+    /// Returns the input topic.
     pub fn topic(&self) -> &Arc<str> {
         &self.topic
     }
 
-    /// How people set the offsets that are committed.
+    /// Returns the commands by which operators set the committed offsets.
     pub fn reset(&self) -> &Reset {
         &self.reset
     }
 
-    /// By partition, the next offset to read: one past what is committed.
+    /// Returns the next offset to read of each partition: one past what is committed.
     pub fn positions(&self) -> &BTreeMap<i32, i64> {
         &self.next
     }
 
-    /// By partition, how many messages are not committed, as far as the client knows.
+    /// Returns the number of records of each partition that are not committed, as far as the client knows.
     pub fn lag(&self) -> BTreeMap<i32, i64> {
         let lag = |(partition, next): (&i32, &i64)| {
             Some((*partition, (native::known_end(&self.consumer, &self.topic, *partition)? - next).max(0)))
@@ -134,16 +134,16 @@ impl Source {
         self.next.iter().filter_map(lag).collect()
     }
 
-    /// Fills `batch`, waiting at most `wait` for a first message. Serves rebalances, so it has to be called at least every
-    /// `max.poll.interval.ms`.
+    /// Fills `batch`, and waits at most `wait` for the first record. Serves rebalances too, so it has to be called at least once
+    /// per `max.poll.interval.ms`.
     pub fn poll(&mut self, batch: &mut Batch, wait: Duration) -> Result<Polled, Failure> {
         batch.clear();
         let mut until = Instant::now() + wait;
         let mut rest = Duration::ZERO;
-        // The last batch was sent as a whole, or all was restored.
+        // The last batch was sent as a whole, or all partitions were restored since.
         self.ends.append(&mut self.new_ends);
         while batch.len() < self.limits.rows && batch.bytes() < self.limits.bytes {
-            // The clock is looked at only where there is nothing to be had at once.
+            // The clock is read only if no event is there at once.
             let change = match self.events.poll(client::whole_millis(rest), &**self.consumer.context()) {
                 Some(Event::Message(message)) => {
                     if batch.is_empty() {
@@ -176,27 +176,28 @@ impl Source {
                 }
                 return Ok(change);
             }
-            // Once the time is up all is still taken that is there: a rebalance may be behind many events about an outage.
+            // After the time is up, all events that are already there are still taken: a rebalance may be queued behind many
+            // events about an outage.
             rest = until.saturating_duration_since(Instant::now());
         }
         Ok(if batch.is_empty() { Polled::Nothing } else { Polled::Messages })
     }
 
-    /// The partitions whose position can be committed further than what was committed: up to the end that was told, past
-    /// markers of transactions and aborted messages. All messages before it are sent or committed.
+    /// Returns the partitions whose committed offset can move forward to the reported end, past the markers of transactions and
+    /// aborted records. All records before that end are sent or committed.
     pub fn ahead(&self) -> impl Iterator<Item = i32> {
         let next = |partition| self.next.get(partition);
         self.ends.iter().filter(move |(partition, end)| next(partition).is_some_and(|next| *end > next)).map(|(known, _)| *known)
     }
 
-    /// Takes note that something which was read will not be sent, and is read again from what is committed: no end that was told
-    /// is reached before that.
+    /// Takes note that some of the records that were read will not be sent, and that they are read again from the committed
+    /// offsets. Until then none of the reported ends is reached.
     pub fn cut(&mut self) {
         self.ends.clear();
         self.new_ends.clear();
     }
 
-    /// Takes part in the group with these partitions from now on.
+    /// Takes over the assignment of `partitions`, with the membership under which it was made.
     fn take(&mut self, partitions: &[i32]) {
         self.forget();
         self.assigned = partitions.to_vec();
@@ -206,15 +207,16 @@ impl Source {
         self.answer();
     }
 
-    /// Answers an assignment at once, by reading nothing of it yet: that takes the offsets, which may take long to be had. As long
-    /// as it is not answered the client does not take part when the group shares out its partitions anew, and all others wait.
+    /// Answers an assignment at once, and reads nothing of it yet: reading needs the offsets, and they may take long to get.
+    /// Until an assignment is answered, the client does not take part when the group shares out its partitions again, and all
+    /// other members wait.
     fn answer(&self) {
         if let Err(error) = self.consumer.assign(&TopicPartitionList::new()) {
             tracing::warn!(%error, "failed to answer an assignment of the group");
         }
     }
 
-    /// Lets go of what is revoked. Until then no other process gets it, and what was read of it can still be committed.
+    /// Releases the revoked partitions. Until then no other process gets them, and what was read of them can still be committed.
     pub fn release(&mut self) {
         self.forget();
         self.assigned.clear();
@@ -229,7 +231,8 @@ impl Source {
         self.cut();
     }
 
-    /// Most errors of a consumer are news of brokers, which its context has told of and which it gets over by itself.
+    /// Decides whether an error of the consumer is a failure. Most errors are only news of brokers. The context has reported
+    /// them, and the client recovers by itself.
     fn judge(&self, error: &KafkaError, place: Option<(i32, i64)>) -> Result<(), Failure> {
         let damage = [Some(RDKafkaErrorCode::BadMessage), Some(RDKafkaErrorCode::BadCompression)];
         let unread = place.filter(|_| damage.contains(&error.rdkafka_error_code()));
@@ -243,7 +246,8 @@ impl Source {
             return Err(Failure::of_topic_from_client(error, Operation::Read, &self.topic));
         }
         match Failure::from_client(error, &what) {
-            // An answer that is none of Kafka's, which the context has told of. One that is only too large would come for ever.
+            // The answer is not one of Kafka's, and the context has reported it. If it is only too large, the same answer would
+            // come forever.
             Failure::Stop(_)
                 if error.rdkafka_error_code() == Some(RDKafkaErrorCode::BadMessage) && self.troubles.is_of_connection() =>
             {
@@ -252,7 +256,7 @@ impl Source {
             Failure::Stop(unreadable) if let Some((partition, offset)) = unread => {
                 Err(Failure::Stop(anyhow!("{unreadable}; {}", self.reset.passing(partition, offset))))
             }
-            // The client tries again with new credentials, if there are any, and says so.
+            // The client tries again with new credentials, if there are any, and reports that.
             Failure::Stop(_) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Authentication) => Ok(()),
             Failure::Wait(error_) if matches!(error, KafkaError::MessageConsumptionFatal(_)) => Err(Failure::Stop(error_)),
             Failure::Wait(_) | Failure::GaveUp => Ok(()),
@@ -260,15 +264,16 @@ impl Source {
         }
     }
 
-    /// Returns to the committed offsets, or finds out where to begin, and reads on from there. Returns what is committed for
-    /// each partition; where nothing is, the offset is the one to begin with.
+    /// Returns to the committed offsets, or finds the offsets to begin with, and reads on from there. Returns what is committed
+    /// for each partition. For a partition without a committed offset, the offset is the one to begin with.
     pub fn restore(&mut self) -> Result<Vec<Committed>, Failure> {
         self.forget();
         if self.assigned.is_empty() {
             return Ok(Vec::new());
         }
         if self.membership.is_none() {
-            // It was lost before the assignment was answered. The client, which has its answer, joins the group again.
+            // The membership was lost before the assignment was answered. Now that the client has its answer, it joins the group
+            // again.
             tracing::warn!(group = self.group, "the membership was lost with the assignment; joining again");
             return Ok(Vec::new());
         }
@@ -284,13 +289,13 @@ impl Source {
         Ok(found)
     }
 
-    /// Sees that the topic is there. While it is not, the group has no partitions of it to assign.
+    /// Checks that the topic exists. While it does not, the group has no partitions of it to assign.
     pub fn find_topic(&self) -> Result<(), Failure> {
         beginning::partitions(&self.consumer, &self.topic).map(drop)
     }
 
-    /// Reads from `positions` on. What is read already is not assigned anew, which would give up all that was fetched ahead;
-    /// but where an offset was not there the client has stopped reading, and can only begin anew.
+    /// Reads from `positions` on. If the client reads already, it seeks: a new assignment would drop all that was fetched ahead.
+    /// But if an offset was not there, the client has stopped reading, and only a new assignment makes it read again.
     fn read_from(&self, positions: &TopicPartitionList) -> Result<(), KafkaError> {
         if self.reading && self.seek(positions).is_ok() {
             return Ok(());
@@ -303,7 +308,7 @@ impl Source {
         sought.elements().iter().try_for_each(|element| element.error())
     }
 
-    /// The offsets to commit once `parts` are done, with the state of each partition.
+    /// Returns the offsets to commit once `parts` are done, with the state of each partition.
     pub(super) fn offsets(&self, parts: &[Part], states: &[(i32, String)]) -> Result<TopicPartitionList, Failure> {
         let extents = extents(parts);
         let read = |partition| extents.get(partition).or(self.next.get(partition)).copied();
@@ -312,12 +317,12 @@ impl Source {
         self.list(offsets).map_err(|error| Failure::from_client(&error, "note offsets"))
     }
 
-    /// As what this process takes part in the group; none while it takes part in none.
+    /// Returns this process's membership in the group, or None if it is not a member.
     pub(super) fn membership(&self) -> Option<&Arc<ConsumerGroupMetadata>> {
         self.membership.as_ref()
     }
 
-    /// Commits `offsets` on their own, and waits for the answer or until `give_up` says so.
+    /// Commits `offsets` on their own, and waits for the answer, or until `give_up` cancels the wait.
     pub(super) fn commit(&self, offsets: &TopicPartitionList, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         if offsets.count() == 0 {
             return Ok(());
@@ -338,8 +343,8 @@ impl Source {
         self.next.extend(native::elements(offsets).map(|element| (element.partition, element.offset)));
     }
 
-    /// What to say when the topic does not have the offset that is to be read next. Asking about all partitions takes no longer
-    /// than [`beginning::ANSWER`], as the group would not wait.
+    /// Returns the failure if the topic does not have the offset that is to be read next. The questions about all partitions
+    /// together take no longer than [`beginning::ANSWER`], because the group would not wait longer.
     fn lost_position(&self) -> Failure {
         let (mut lost, mut expired, mut shortened) = (Vec::new(), Vec::new(), Vec::new());
         let until = Instant::now() + beginning::ANSWER;
@@ -377,13 +382,13 @@ impl Source {
         Ok(list)
     }
 
-    /// Leaves the group, so that others take over at once. Returns whether that was done `within` the time given; if not, the
-    /// group finds out by itself when the session times out.
+    /// Leaves the group, so that other processes take over its partitions at once. Returns whether this was done `within` the
+    /// given time. If it was not, the group notices when the member's session times out.
     pub fn close(self, within: Duration) -> bool {
         let (done, closed) = mpsc::channel();
         drop(self.events);
         let consumer = self.consumer;
-        // Leaving waits for the coordinator, which may be gone.
+        // Leaving the group waits for the coordinator, which may be gone.
         let closing = std::thread::Builder::new().name("close".into()).spawn(move || {
             drop(consumer);
             let _ = done.send(());
@@ -392,19 +397,19 @@ impl Source {
     }
 }
 
-/// By partition, one past the last offset in `parts`.
+/// Returns the offset one past the last record of each partition in `parts`.
 pub(super) fn extents(parts: &[Part]) -> BTreeMap<i32, i64> {
     let records = parts.iter().flat_map(|part| part.batch.records().chunk_by(|a, b| a.partition == b.partition));
     records.filter_map(|run| run.last()).map(|last| (last.partition, last.offset + 1)).collect()
 }
 
-/// Copies a message to the end of `batch`.
+/// Copies a record to the end of `batch`.
 fn store(message: &Fetched, batch: &mut Batch) {
     batch.push(message.partition(), message.offset(), message.timestamp(), message.key(), message.value());
     message.headers(|name, value| batch.push_header(&name, value));
 }
 
-/// What the consumer tells of itself.
+/// The consumer's context: it passes logs and errors on to the troubles.
 struct Member {
     troubles: Arc<Troubles>,
 }
@@ -420,7 +425,8 @@ impl ClientContext for Member {
 }
 
 impl ConsumerContext for Member {
-    /// Changes are events. The client itself asks for one only while it leaves the group: it waits, and goes on in any case.
+    /// Assignments are served as events. The client calls this function only while it leaves the group: it waits for the answer,
+    /// and goes on in any case.
     fn rebalance(&self, consumer: &BaseConsumer<Member>, _: RDKafkaRespErr, _: &mut TopicPartitionList) {
         let _ = consumer.unassign();
     }
@@ -485,7 +491,7 @@ mod tests {
         assert_eq!(next_offset(&source, &part), Offset::Offset(1));
     }
 
-    /// Polls `source` until it is told what is its own.
+    /// Polls `source` until partitions are assigned, and returns them.
     fn assigned(source: &mut Source) -> Vec<i32> {
         let (mut batch, mut assigned) = (Batch::default(), None);
         eventually("partitions are assigned", || {
@@ -499,7 +505,7 @@ mod tests {
         assigned.unwrap()
     }
 
-    /// Polls both until the group has shared out all `partitions` among them. Returns how many each has.
+    /// Polls both sources until the group has shared out `partitions` partitions between them. Returns how many each of them has.
     fn shared_out(sources: &mut [Source; 2], partitions: usize) -> [usize; 2] {
         let (mut batch, mut own) = (Batch::default(), [None, None]);
         eventually("the partitions are shared out", || {
@@ -549,7 +555,7 @@ mod tests {
         source.commit(&ahead, &mut || false).unwrap();
         source.restore().unwrap();
         eventually("an error and two ends are told", || source.events.len() >= 3);
-        // As a broker that has just taken over a partition: by and by it learns how far that goes.
+        // Like a broker that has just taken over a partition: it learns only by and by how far the partition goes.
         (0..3).for_each(|partition| broker.produce(&[(partition, None, Some(b"{}")), (partition, None, Some(b"{}"))]));
         let mut batch = Batch::default();
         let failed = source.poll(&mut batch, Duration::ZERO);

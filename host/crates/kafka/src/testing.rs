@@ -1,4 +1,4 @@
-//! For tests: an embedded broker, and hands to write to it, read from it and break it.
+//! For tests: an embedded broker, and functions that write to it, read from it and make it fail.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
@@ -20,7 +20,7 @@ use super::troubles::Quiet;
 use super::writer::header_list;
 use weir_core::secret::Secret;
 
-/// How long anything may take before a test fails.
+/// The most time that a test waits for anything before it fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An embedded broker with the topics of a configuration.
@@ -30,10 +30,10 @@ pub struct Broker {
     embedded: Embedded,
 }
 
-/// A message to be written to the input: partition, key, value.
+/// A record to be written to the input: partition, key, value.
 pub type Input<'a> = (i32, Option<&'a str>, Option<&'a [u8]>);
 
-/// A message as it was read.
+/// A record as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {
     pub partition: i32,
@@ -45,19 +45,19 @@ pub struct Received {
 }
 
 impl Received {
-    /// The value as text.
+    /// Returns the value as text.
     pub fn text(&self) -> &str {
         std::str::from_utf8(self.value.as_deref().unwrap_or_default()).unwrap()
     }
 
-    /// The last header of that name.
+    /// Returns the last header with that name.
     pub fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().rev().find(|(known, _)| known == name)?;
         std::str::from_utf8(value.as_deref()?).ok()
     }
 }
 
-/// The settings of a client as a configuration has them by default.
+/// Returns the settings of a client as a configuration has them by default.
 pub fn client() -> ClientSettings {
     ClientSettings {
         brokers: Some("localhost:9092".into()),
@@ -70,7 +70,7 @@ pub fn client() -> ClientSettings {
     }
 }
 
-/// Settings for a broker inside the process.
+/// Returns settings for a broker inside the process.
 pub fn settings() -> Settings {
     Settings {
         client: ClientSettings { brokers: None, delivery: Delivery::AtLeastOnce, properties: quick_rejoin(), ..client() },
@@ -88,20 +88,21 @@ pub fn settings() -> Settings {
     }
 }
 
-/// The mock broker lets a group form anew only a session's time-out after its last member has left.
+/// Returns properties with a short session timeout. After its last member has left, the mock broker forms a group again only when
+/// a session timeout has passed.
 fn quick_rejoin() -> BTreeMap<String, Secret> {
     [("session.timeout.ms", "1500"), ("heartbeat.interval.ms", "300")].map(|(name, value)| (name.into(), value.into())).into()
 }
 
 impl Broker {
     pub fn start(settings: Settings) -> Broker {
-        // Shown when a test fails. Only the first test of the process sets it.
+        // The log is shown when a test fails. Only the first test of the process sets it up.
         let _ = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::DEBUG).try_init();
         let embedded = Embedded::start(&settings.topics).unwrap();
         Broker { address: embedded.bootstrap_servers().unwrap(), settings, embedded }
     }
 
-    /// Breaks the next requests of a kind, one with each of `errors`.
+    /// Makes the next requests of a kind fail, one with each of `errors`.
     pub fn fail(&self, requests: Request, errors: &[Code]) {
         self.cluster().request_errors(requests, errors);
     }
@@ -110,7 +111,7 @@ impl Broker {
         self.embedded.cluster().unwrap()
     }
 
-    /// Writes messages to the input, given as (partition, key, value), and returns when they are there.
+    /// Writes records to the input, given as (partition, key, value). Returns when they are there.
     pub fn produce(&self, messages: &[Input<'_>]) {
         self.produce_with(messages, &[], None);
     }
@@ -133,7 +134,7 @@ impl Broker {
         assert_eq!(outbox.drain(&mut || false).unwrap(), []);
     }
 
-    /// Writes a message with a header of any name to the input; the Rust client takes only UTF-8.
+    /// Writes a record to the input with a header of any name. The Rust client takes only UTF-8.
     pub fn produce_with_raw_header(&self, partition: i32, value: &[u8], name: &CStr) {
         use rdkafka::bindings::{rd_kafka_producev, rd_kafka_vtype_t as vtype};
         let settings = client::producer_settings(&self::settings().client, &self.address).unwrap();
@@ -163,7 +164,7 @@ impl Broker {
         producer.flush(PATIENCE).unwrap();
     }
 
-    /// Reads `topic` from its beginning until it has given `count` messages, and returns them by partition and offset.
+    /// Reads `topic` from its beginning until `count` records have come, and returns them ordered by partition and offset.
     pub fn read(&self, topic: &str, count: usize) -> Vec<Received> {
         let mut settings = client::settings(&self.settings.client, &self.address).unwrap();
         settings.set("group.id", "reader").set("enable.auto.commit", "false").set("auto.offset.reset", "earliest");

@@ -1,7 +1,8 @@
-//! The topics: found, or created, before anything is read.
+//! The topics, which are found or created before anything is read.
 //!
-//! Existing topics are left alone, whatever their partitions and settings. Where waiting can help, as with a broker that is
-//! not up yet, it is tried again with growing pauses, and said once; where it cannot, the error names topic and operation.
+//! Existing topics are left as they are, whatever their partitions and settings. If waiting can help, for example because a
+//! broker is not up yet, the attempt is repeated with growing pauses, and the failure is logged once. If waiting can't help, the
+//! error names topic and operation.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -22,28 +23,28 @@ use weir_core::suggestion::suggestion;
 use weir_system::backoff::Backoff;
 use weir_system::shutdown::Shutdown;
 
-/// How long a broker may take to answer one question.
+/// The most time in which a broker has to answer one question.
 const ANSWER: Duration = Duration::from_secs(2);
-/// How long a broker may take to create topics. Nothing else is looked at meanwhile, a shutdown neither.
+/// The most time in which a broker has to create topics. Nothing else is noticed meanwhile, not even a shutdown.
 const CREATION: Duration = Duration::from_secs(5);
-/// Pauses between attempts.
+/// The shortest and the longest pause between attempts.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
-/// How long to listen for what the client has to say about a failed attempt.
+/// The time for which errors of the client about a failed attempt are awaited.
 const LISTEN: Duration = Duration::from_millis(20);
-/// How another input topic is named in the configuration.
+/// The remedy that names another input topic in the configuration.
 pub const SET_INPUT: &str = "set `topics.input`";
 
-/// What is known of the topics once they are all there.
+/// The facts about the topics that are known once all of them exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ready {
-    /// The largest batch of records that every topic takes (`max.message.bytes`), if the cluster tells.
+    /// The largest batch of records that every topic takes (`max.message.bytes`), in bytes. None if the cluster does not tell it.
     pub largest_batch: Option<u32>,
 }
 
-/// Reaches the cluster and sees that all topics exist. None if asked to stop before that.
+/// Connects to the cluster and makes sure that all topics exist. Returns None if a shutdown is requested before that.
 ///
 /// # Errors
-/// What waiting cannot help: a missing topic that is not to be created, a missing permission, settings that are refused.
+/// If waiting can't help: a topic is missing and is not to be created, a permission is missing, or settings are refused.
 pub fn prepare(settings: &Settings, brokers: &str, shutdown: &Shutdown) -> anyhow::Result<Option<Ready>> {
     let Topics { input, output, rejected, counts, .. } = &settings.topics;
     let written = [output, rejected, counts].map(|topic| (topic.as_str(), Operation::Write));
@@ -51,11 +52,11 @@ pub fn prepare(settings: &Settings, brokers: &str, shutdown: &Shutdown) -> anyho
     prepare_these(settings, &[&[(input.as_str(), Operation::Read)], &written[..]].concat(), &clients, shutdown)
 }
 
-/// The same for a producer to the input topic: it sees to that one alone, and needs no permission for others. `other` says how
-/// another one is named.
+/// Connects to the cluster and makes sure that the input topic exists, for a producer to that topic. Needs no permission for
+/// other topics. `other` is the remedy that names another input topic.
 ///
 /// # Errors
-/// As [`prepare`].
+/// As for [`prepare`].
 pub fn prepare_input(
     settings: &Settings,
     brokers: &str,
@@ -99,7 +100,8 @@ fn prepare_these(
     }
 }
 
-/// How many partitions `topic` has, with which `wanted` is to be done; none if it does not exist.
+/// Returns how many partitions `topic` has, or None if it does not exist. `wanted` is the operation that is to be done on the
+/// topic.
 pub(super) fn partitions<C: ClientContext>(client: &Client<C>, topic: &str, wanted: Operation) -> Result<Option<i32>, Failure> {
     let failed = |error| Failure::of_topic_from_client(&error, Operation::Describe, topic);
     let metadata = client.fetch_metadata(Some(topic), ANSWER).map_err(failed)?;
@@ -107,7 +109,7 @@ pub(super) fn partitions<C: ClientContext>(client: &Client<C>, topic: &str, want
     match found.error().map(RDKafkaErrorCode::from) {
         None => Ok(Some(found.partitions().len() as i32)),
         Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
-        // Whoever may do it may look at the topic too.
+        // A client that has the permission for `wanted` may describe the topic too, so the permission for `wanted` is missing.
         Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
             Err(Failure::of_topic(RDKafkaErrorCode::TopicAuthorizationFailed, wanted, topic))
         }
@@ -115,16 +117,16 @@ pub(super) fn partitions<C: ClientContext>(client: &Client<C>, topic: &str, want
     }
 }
 
-/// A client that looks, and hears of troubles, and one that creates.
+/// Two clients: `probe` looks for topics and hears of troubles, and `admin` creates topics.
 struct Clients {
     brokers: String,
     probe: BaseConsumer<Quiet>,
     admin: AdminClient<Quiet>,
     troubles: Arc<Troubles>,
     runtime: tokio::runtime::Runtime,
-    /// The embedded broker never answers what it does not know.
+    /// True for the embedded broker, which never answers requests that it does not know.
     embedded: bool,
-    /// How another input topic is named.
+    /// The remedy that names another input topic.
     other: &'static str,
 }
 
@@ -167,11 +169,11 @@ impl Clients {
         Ok(missing)
     }
 
-    /// Says why no broker answers, instead of only that none does.
+    /// Replaces a failure that only says that no broker answers with one that gives the reason.
     fn explain(&self, failure: Failure) -> Failure {
         let until = Instant::now() + LISTEN;
         while Instant::now() < until {
-            // What it returns are the errors that the context hears of.
+            // The result is ignored: it is an error that the context hears of, too.
             let _ = self.probe.poll(until.saturating_duration_since(Instant::now()));
         }
         match (failure, self.troubles.unreachable(&self.brokers)) {
@@ -196,7 +198,7 @@ impl Clients {
                         tracing::warn!(topic, "{}", self.doubt(topics));
                     }
                 }
-                // Another process was faster.
+                // Another process has created it meanwhile.
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                 Err((topic, code)) => return Err(Failure::of_topic(code, Operation::Create, &topic)),
             }
@@ -204,7 +206,7 @@ impl Clients {
         Ok(())
     }
 
-    /// That topics are missing, and that their names may be misspelt.
+    /// Returns the message that topics are missing. It suggests similar names, because names may be misspelt.
     fn refusal(&self, topics: &Topics, missing: &[&str]) -> String {
         let (others, mut remedy) = (self.others(topics), "create it");
         let named = |topic: &&str| match similar(topic, &others).strip_prefix("; ") {
@@ -218,7 +220,7 @@ impl Clients {
         format!("no such topic: {names}: {remedy}, or start again with `topics.create = true`")
     }
 
-    /// That nobody has written to the input topic yet: its name may be misspelt.
+    /// Returns the warning that the input topic was only just created, so that it is empty and its name may be misspelt.
     fn doubt(&self, topics: &Topics) -> String {
         format!(
             "the input topic was not there and is created: nobody has written to it; if its name is misspelt, {} and delete this \
@@ -228,7 +230,7 @@ impl Clients {
         )
     }
 
-    /// The names of the cluster's topics that are of another use.
+    /// Returns the names of the cluster's topics, without those of the configuration.
     fn others(&self, topics: &Topics) -> Vec<String> {
         let ours = [&topics.input, &topics.output, &topics.rejected, &topics.counts];
         let metadata = self.probe.client().fetch_metadata(None, ANSWER);
@@ -250,8 +252,8 @@ impl Clients {
         Ok(())
     }
 
-    /// The topics that are to be written to and must not be. Otherwise this would come out with the first dead letter, or the
-    /// first window.
+    /// Returns the failure if some of the topics that are to be written to may not be written to. Without this check only the
+    /// first dead letter, or the first window, would show that.
     fn denied(&self, wanted: &[(&str, Operation)]) -> Option<Failure> {
         let written = wanted.iter().filter(|(_, operation)| *operation == Operation::Write);
         let written: Vec<&str> = written.map(|(topic, _)| *topic).collect();
@@ -259,7 +261,8 @@ impl Clients {
         failure::denied_writes(&denied.unwrap_or_default())
     }
 
-    /// The smallest `max.message.bytes` of the topics that are written to. A cluster may refuse to tell; then the default holds.
+    /// Returns the smallest `max.message.bytes` of the topics that are written to. Returns None if the cluster does not tell it;
+    /// then the default holds.
     fn largest_batch(&self, topics: &Topics) -> Option<u32> {
         if self.embedded {
             return None;
@@ -270,13 +273,14 @@ impl Clients {
         limits.collect::<Option<Vec<u32>>>()?.into_iter().min()
     }
 
-    /// The admin client answers with futures, from a thread of its own: nothing here needs a real runtime.
+    /// Waits for an answer of the admin client. The client completes its futures on a thread of its own, so no real runtime is
+    /// needed.
     fn block_on<T>(&self, answer: impl Future<Output = KafkaResult<T>>) -> KafkaResult<T> {
         self.runtime.block_on(answer)
     }
 }
 
-/// "; did you mean `…`?" if the name of one of `others` is like `topic`.
+/// Returns "; did you mean `…`?" if one of `others` has a name like `topic`.
 fn similar(topic: &str, others: &[String]) -> String {
     suggestion(topic, others.iter().map(String::as_str))
 }
@@ -291,7 +295,7 @@ mod tests {
     use super::*;
     use crate::testing::{self, Broker};
 
-    /// A cluster that has the default topics, and a configuration whose input topic is misspelt.
+    /// Returns a cluster that has the default topics, and a configuration whose input topic is misspelt.
     fn misspelt() -> (Broker, Topics) {
         let broker = Broker::start(testing::settings());
         let topics = Topics { input: "user-logn".into(), create: false, ..broker.settings.topics.clone() };

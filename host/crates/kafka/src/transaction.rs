@@ -1,12 +1,12 @@
-//! Transactions: what is sent, and the offsets with their states, are committed together or not at all.
+//! Transactions: the records that are sent, and the offsets with their states, are committed together or not at all.
 //!
 //! The calls come in this order: begin, send, drain, offsets, commit. Draining before the offsets, and sending after the
-//! beginning, keeps each of them from waiting for the one before (`ARCHITECTURE.md` has the figures).
+//! beginning, keeps each step from waiting for the one before (`ARCHITECTURE.md` has the figures).
 //!
-//! A producer is used again only after a commit that was clean and quick. Else a request that was sent twice could still be
-//! under way, and would end the *next* transaction (KAFKA-17754), or put old offsets into it. A new producer has a new epoch,
-//! with which brokers refuse whatever comes late from the old one, and it ends the transaction that the old one left. Hence
-//! the rule of this file: [`Transactions::clean`] is false unless proven.
+//! A producer is used again only after a commit that was clean and quick. After any other commit a request that was sent twice
+//! could still be under way, and would end the *next* transaction (KAFKA-17754), or put old offsets into it. A new producer has a
+//! new epoch, by which brokers refuse all that comes late from the old producer. It also ends the transaction that the old
+//! producer left open. Hence the rule of this file: [`Transactions::clean`] is false unless proven.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, mpsc};
@@ -23,38 +23,41 @@ use super::failure::{self, Failure};
 use super::outbox::Outbox;
 use super::settings::Topics;
 
-/// How long one call waits before it is asked whether to go on. The calls can be resumed.
+/// The most time that one call waits before `give_up` is asked whether to cancel. The calls can be resumed.
 const SLICE: Duration = Duration::from_millis(100);
-/// The same for adding offsets, which cannot be resumed: it has to go to the coordinator and back twice in this time.
+/// The most time that the call which adds offsets waits. It can't be resumed, and has to go to the coordinator and back twice in
+/// this time.
 const OFFSETS_SLICE: Duration = Duration::from_secs(2);
-/// The shortest time between two calls, should the client answer at once that it cannot answer yet.
+/// The pause between two calls, in case the client answers at once that it has no result yet.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Past this the client has lost the call.
+/// The time after which the client has lost the call that adds offsets.
 const OFFSETS_STUCK: Duration = Duration::from_secs(3);
-/// How long a call is resumed. Past it the coordinator has given the transaction up (`transaction.timeout.ms`), or is away.
+/// The time for which a call is resumed. After it the coordinator has ended the transaction (`transaction.timeout.ms`), or is
+/// away.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long an abort may take. It only lets readers go on sooner: whoever comes next ends the transaction anyway.
+/// The most time that an abort may take. An abort only lets readers go on sooner: the next producer ends the transaction anyway.
 const ABORT: Duration = Duration::from_secs(1);
-/// The same where it is to be sent again at once. An abort takes no longer, but the client may wait for half a second more, in order
-/// to use the producer again.
+/// The most time that an abort may take if the records are to be sent again at once. An abort takes no longer, but the client may
+/// wait for half a second more, in order to use the producer again.
 const QUICK_ABORT: Duration = Duration::from_millis(50);
-/// How long an abort waits before reports are served.
+/// The time that an abort waits before reports are served.
 const ABORT_SLICE: Duration = Duration::from_millis(10);
-/// A call that took longer may have been sent twice: the client tries again after `retry.backoff.ms`, 250 ms, less a fifth.
+/// The longest time of a call whose requests were surely not sent twice. The client sends a request again after
+/// `retry.backoff.ms`, 250 ms, less a fifth.
 const QUICK: Duration = Duration::from_millis(190);
-/// So many times a producer may be fenced within [`FENCED_WITHIN`]. A process that was paused is fenced once; two with the same
-/// transactional id fence each other for ever.
+/// The number of times that a producer is fenced within [`FENCED_WITHIN`] before the engine stops. A process that was paused is
+/// fenced once. Two processes with the same transactional id fence each other forever.
 const FENCED: usize = 5;
 const FENCED_WITHIN: Duration = Duration::from_secs(60);
 
-/// What to do about a call that failed.
+/// The remedy for a call that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Remedy {
-    /// Call again: it goes on where it was.
+    /// Call again: the call goes on where it was.
     Resume,
-    /// Abort, and do it all again.
+    /// Abort the transaction, and do all of it again.
     Abort,
-    /// The producer is of no use any more; another one does it all again.
+    /// The producer can't be used any more: replace it, and do all of it again.
     Replace,
 }
 
@@ -63,13 +66,14 @@ fn remedy(error: &KafkaError) -> Remedy {
         KafkaError::Transaction(error) if error.is_fatal() => Remedy::Replace,
         KafkaError::Transaction(error) if error.txn_requires_abort() => Remedy::Abort,
         KafkaError::Transaction(error) if error.is_retriable() => Remedy::Resume,
-        // Something is still unsent, and so nothing is committed.
+        // Something is still unsent, so nothing is committed.
         KafkaError::Flush(_) => Remedy::Abort,
         _ => Remedy::Replace,
     }
 }
 
-/// Aborts the open transaction. The call waits until the reports of what was not sent are served, which is done in between.
+/// Aborts the open transaction. The client's call waits until the reports about unsent records are served, so they are served
+/// between two calls.
 fn abort(outbox: &Outbox, patience: Duration) -> KafkaResult<()> {
     let begun = Instant::now();
     loop {
@@ -82,25 +86,25 @@ fn abort(outbox: &Outbox, patience: Duration) -> KafkaResult<()> {
     }
 }
 
-/// The transactions of one producer after the other.
+/// The transactions of a sink, made by one producer after the other.
 pub(super) struct Transactions {
     id: String,
-    /// The producer is initialised, and every request of its last transaction is answered.
+    /// True if the producer is initialised, and every request of its last transaction is answered.
     clean: bool,
     open: bool,
-    /// The offsets of the open transaction were added so quickly that nothing was sent twice.
+    /// True if the offsets of the open transaction were added so quickly that no request was sent twice.
     quick: bool,
     fenced: VecDeque<Instant>,
 }
 
 impl Transactions {
-    /// Transactions under the id that the producer's settings have.
+    /// Returns transactions under the id that the producer's settings have.
     pub(super) fn new(id: &str) -> Transactions {
         Transactions { id: id.to_owned(), clean: false, open: false, quick: false, fenced: VecDeque::new() }
     }
 
-    /// Sees that the producer can be used. If it is a new one, what its predecessor left open is ended: offsets that are read
-    /// after this are final.
+    /// Makes sure that the producer can be used. A new producer ends the transaction that its predecessor left open, so offsets
+    /// that are read after this are final.
     pub(super) fn prepare(&mut self, outbox: &mut Outbox, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         if self.clean {
             return Ok(());
@@ -114,7 +118,7 @@ impl Transactions {
         Ok(())
     }
 
-    /// Has the next transaction begun by a new producer. To be called while none is open.
+    /// Makes a new producer begin the next transaction. To be called while no transaction is open.
     pub(super) fn replace_producer(&mut self) {
         self.clean = false;
     }
@@ -128,10 +132,11 @@ impl Transactions {
         Ok(())
     }
 
-    /// Adds `offsets` to the transaction, to which `membership` has the right.
+    /// Adds `offsets` to the transaction, as the group's member `membership`.
     ///
-    /// The client waits for the group's coordinator without an end: if that dies at the wrong moment, nothing wakes the call. So
-    /// it is made on a thread of its own, which is given up with its producer.
+    /// The client waits for the group's coordinator without a limit: if the coordinator dies at the wrong moment, nothing wakes
+    /// the call. So the call is made on a thread of its own. If the call gets stuck, the thread is abandoned together with its
+    /// producer.
     pub(super) fn add_offsets(
         &mut self,
         outbox: &Outbox,
@@ -156,17 +161,17 @@ impl Transactions {
         let what = format!("commit offsets of topic {topic}");
         let outcome = self.insist(&what, give_up, add);
         if denied {
-            // All that was written is delivered, so it is the topic of the offsets.
+            // All records are delivered by now, so the topic that is denied is the topic of the offsets.
             return Err(Failure::of_offsets(RDKafkaErrorCode::TopicAuthorizationFailed, &what, topic));
         }
         self.quick = outcome?;
         Ok(())
     }
 
-    /// Commits the transaction. If it fails, the outcome is unknown.
+    /// Commits the transaction. If this fails, the outcome is unknown.
     pub(super) fn commit(&mut self, outbox: &Outbox, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         let quick = self.insist("commit a transaction", give_up, |slice| {
-            // The call itself does not hear that no broker is there.
+            // Served events tell that no broker answers; the call itself does not.
             outbox.serve();
             outbox.producer().commit_transaction(slice)
         })?;
@@ -175,9 +180,9 @@ impl Transactions {
         Ok(())
     }
 
-    /// Why the transaction has failed, which it has.
+    /// Returns the reason why the transaction has failed. To be called only if it has failed.
     pub(super) fn reason(&mut self, outbox: &Outbox, topics: &Topics) -> Failure {
-        // A call that is out of place, and that is answered with what was wrong before.
+        // This call is out of place, because a transaction is open. The client answers it with the earlier error.
         let answer = self.insist("write in a transaction", &mut || false, |_| outbox.producer().begin_transaction());
         match answer {
             Err(Failure::Stop(error)) => {
@@ -189,7 +194,7 @@ impl Transactions {
         }
     }
 
-    /// Gives up the transaction that is open, if there is one. Does not wait for long if the next one is to follow `at_once`.
+    /// Abandons the open transaction, if there is one. Waits only briefly if the next transaction is to follow `at_once`.
     pub(super) fn abandon(&mut self, outbox: &Outbox, at_once: bool) {
         let patience = if at_once { QUICK_ABORT } else { ABORT };
         if std::mem::take(&mut self.open)
@@ -200,7 +205,8 @@ impl Transactions {
         self.clean = false;
     }
 
-    /// Calls until it is done, or cannot be. Returns whether it was done so quickly that nothing was sent twice.
+    /// Repeats `call` until it succeeds, or can't succeed any more. Returns whether it was so quick that no request was sent
+    /// twice.
     fn insist(
         &mut self,
         what: &str,
@@ -216,7 +222,7 @@ impl Transactions {
                 Remedy::Resume if begun.elapsed() < PATIENCE => thread::sleep(PAUSE),
                 Remedy::Resume | Remedy::Abort => return Err(Failure::from_client(&error, &what)),
                 Remedy::Replace => {
-                    // Aborting is of no use.
+                    // A producer that is to be replaced can't abort.
                     self.open = false;
                     if matches!(error, KafkaError::Canceled) {
                         return Err(Failure::Wait(anyhow!(
@@ -230,7 +236,7 @@ impl Transactions {
         }
     }
 
-    /// The failure for a producer that was fenced again and again.
+    /// Takes note if `error` says that the producer was fenced. Returns the failure if this has happened too often.
     fn fenced(&mut self, error: &KafkaError) -> Option<Failure> {
         use RDKafkaErrorCode as Code;
         if !matches!(error.rdkafka_error_code()?, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) {

@@ -1,7 +1,8 @@
-//! What librdkafka has to complain about, told once: with fields, and not again for a minute.
+//! The troubles that librdkafka reports. Each is logged once, with fields, and not again for a minute.
 //!
-//! A dead broker makes every client of the process complain several times a second, with the same words or nearly so. Here
-//! that becomes one line that names the broker, and one when it is over. [`super::connection`] words what is known.
+//! A dead broker makes every client of the process report several times a second, with the same words or nearly so. This module
+//! logs one line that names the broker, and one line when the outage is over. [`super::connection`] has the words for known
+//! causes.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,43 +19,43 @@ use super::secrets::Secrets;
 use super::settings::ClientSettings;
 use super::{Failure, native};
 
-/// How long the same trouble is not told again.
+/// The time for which the same trouble is not logged again.
 const QUIET: Duration = Duration::from_secs(60);
-/// How long what is surer of a broker outlasts what comes after it.
+/// The time for which a report with a surer cause outlasts later reports about the same broker.
 const RECENT: Duration = Duration::from_secs(5);
-/// How long a broker may take to show its certificate once more.
+/// The most time in which a broker has to show its certificate once more.
 const SHOWING: Duration = Duration::from_secs(5);
-/// How many different troubles are remembered.
+/// The most different troubles that are remembered.
 const MAX_TOLD: usize = 64;
 
-/// The troubles of all clients of a process, so that they are told once and not once per client.
+/// The troubles of all clients of a process, so that each trouble is logged once and not once per client.
 #[derive(Debug, Default)]
 pub struct Troubles {
-    /// Leaves the telling to the owner, who asks for [`Troubles::last`].
+    /// True if nothing is logged, because the owner asks for [`Troubles::last`] and reports it.
     silent: bool,
-    /// No broker could be reached when last heard of.
+    /// True if no broker could be reached at the last report.
     down: AtomicBool,
     last: Mutex<Option<Heard>>,
     told: Mutex<HashMap<String, Told>>,
-    /// How to connect in order to see why a certificate is not accepted.
+    /// The settings to connect with, in order to find the reason why a certificate is not accepted.
     settings: Option<ClientConfig>,
-    /// What is left out of all that librdkafka says.
+    /// The values that are hidden in all texts of librdkafka.
     secrets: Secrets,
 }
 
-/// What was heard.
+/// A report of a client.
 #[derive(Clone, Debug)]
 struct Heard {
     at: Instant,
     code: RDKafkaErrorCode,
-    /// The broker's address, where it was named.
+    /// The broker's address, if the report names it.
     broker: Option<String>,
     reason: String,
     diagnosis: Option<Diagnosis>,
 }
 
 impl Heard {
-    /// Nothing is known of the cause, it is likely, or it is certain.
+    /// Returns how sure the cause is: 0 if it is not known, 1 if it is likely, 2 if it is certain.
     fn sureness(&self) -> u8 {
         self.diagnosis.as_ref().map_or(0, |diagnosis| 1 + u8::from(diagnosis.lasting))
     }
@@ -67,27 +68,28 @@ struct Told {
 }
 
 impl Troubles {
-    /// Those of clients with the properties of `kafka`.
+    /// Returns the troubles of clients with the properties of `kafka`, without any so far.
     pub fn of(kafka: &ClientSettings) -> Troubles {
         Troubles { secrets: Secrets::of(kafka), ..Troubles::default() }
     }
 
-    /// Troubles that are kept, not told, of clients without properties that people give.
+    /// Returns troubles that are kept and not logged, for clients without properties from a configuration.
     pub fn silent() -> Troubles {
         Troubles { silent: true, ..Troubles::default() }
     }
 
-    /// The same for clients with the properties of `kafka`.
+    /// Returns troubles that are kept and not logged, for clients with the properties of `kafka`.
     pub fn silent_of(kafka: &ClientSettings) -> Troubles {
         Troubles { silent: true, ..Troubles::of(kafka) }
     }
 
-    /// The same for clients that connect by `settings`. Why a certificate is not accepted is asked for.
+    /// Returns troubles that are kept and not logged, for clients that connect by `settings`. If a certificate is not accepted,
+    /// the reason is looked up with these settings.
     pub fn silent_with(kafka: &ClientSettings, settings: ClientConfig) -> Troubles {
         Troubles { settings: Some(settings), ..Troubles::silent_of(kafka) }
     }
 
-    /// The words for the broker at `address`, with the reason if its certificate is not accepted.
+    /// Returns the words about the broker at `address`. If its certificate is not accepted, they give the reason.
     fn words(&self, diagnosis: Diagnosis, address: &str) -> String {
         let because = || {
             let mut settings = self.settings.clone().filter(|_| diagnosis.certificate)?;
@@ -101,7 +103,7 @@ impl Troubles {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Why none of `brokers` answers, if anything was heard of them.
+    /// Returns the failure that none of `brokers` answers, with the reason. Returns None if nothing was reported.
     pub fn unreachable(&self, brokers: &str) -> Option<Failure> {
         self.last().map(|heard| self.failure(heard, brokers))
     }
@@ -120,29 +122,30 @@ impl Troubles {
         }
     }
 
-    /// That an answer was larger than the client takes, where that was heard last: the same answer would come for ever.
+    /// Returns the failure if the last report is about an answer that is larger than the client takes: the same answer would come
+    /// forever.
     pub(super) fn too_large_an_answer(&self) -> Option<Failure> {
         let is_too_large = |heard: &Heard| heard.diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.too_large);
         self.last().filter(is_too_large).map(|heard| self.failure(heard, "a broker"))
     }
 
-    /// Whether the group's coordinator may not be asked for.
+    /// Returns whether, by the last report, this client may not ask for the group's coordinator.
     pub(super) fn group_is_denied(&self) -> bool {
         self.last().is_some_and(|heard| heard.code == RDKafkaErrorCode::GroupAuthorizationFailed)
     }
 
-    /// Whether what was last heard is about how to speak with a broker, not about a topic.
+    /// Returns whether the last report is about how to speak with a broker, and not about a topic.
     pub(super) fn is_of_connection(&self) -> bool {
         self.last().is_some_and(|heard| heard.diagnosis.is_some())
     }
 
-    /// What stands in the way, if no broker could be reached when last heard of.
+    /// Returns the outage, with its reason, if no broker could be reached at the last report.
     pub fn outage(&self) -> Option<String> {
         let reason = || self.last().map_or_else(String::new, |heard| format!(": {}", heard.reason));
         self.down.load(Ordering::Relaxed).then(|| format!("no broker answers{}", reason()))
     }
 
-    /// Says so if no broker could be reached before. To be called when something went well.
+    /// Takes note that a broker answers. Logs the end of an outage, if there was one. To be called when something went well.
     pub fn over(&self) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
         if self.down.swap(false, Ordering::Relaxed) && !self.silent {
@@ -156,7 +159,7 @@ impl Troubles {
             self.down.store(true, Ordering::Relaxed);
             return;
         }
-        // That all of a partition is read is no trouble. The Rust client passes it on while a consumer leaves its group.
+        // The end of a partition is no trouble. The Rust client passes it on as an error while a consumer leaves its group.
         if code != RDKafkaErrorCode::PartitionEOF {
             self.note(code, reason);
         }
@@ -170,7 +173,8 @@ impl Troubles {
         if self.silent || told_elsewhere(code) {
             return;
         }
-        // One broker has several reasons at a time, one per address and attempt: the code is enough to tell them apart.
+        // One broker causes several reasons at a time, one per address and attempt. So for a known broker only the code tells
+        // troubles apart.
         let key = format!("{code:?} {}", broker.unwrap_or(&reason));
         if let Some(again) = self.due(key) {
             let code = native::name(code);
@@ -178,8 +182,9 @@ impl Troubles {
         }
     }
 
-    /// Keeps what was heard last. What is surer outlasts what comes after it: that nobody listens at another address of the
-    /// same broker, as where `localhost` has two, or that another client's connection is closed.
+    /// Keeps `heard` as the last report, unless a recent report about the same broker is surer. Less sure is, for example, that
+    /// nothing listens at another address of the broker (`localhost` may have two addresses), or that another client's connection
+    /// is closed.
     fn keep(&self, heard: Heard) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let surer =
@@ -189,7 +194,7 @@ impl Troubles {
         }
     }
 
-    /// How often `key` was heard since it was last told, if it is time to tell it.
+    /// Returns how often `key` was reported since it was last logged. Returns None if it is not yet time to log it again.
     fn due(&self, key: String) -> Option<u64> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.len() >= MAX_TOLD && !told.contains_key(&key) {
@@ -210,16 +215,17 @@ impl Troubles {
     }
 
     pub(super) fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // That a connection is closed is no error to the client, though it may have been closed for a reason. Where all went
-        // well before, as with clients that are not silent, it is none to tell of: the broker has ended.
+        // The client does not treat a closed connection as an error, although the broker may have closed it for a reason. So
+        // silent troubles take note of it. Clients that are not silent have connected well before: for them a closed connection
+        // is no trouble, the broker has ended.
         let raw = message.split_once("]: ").map_or(message, |(_, rest)| rest);
         let closed = self.silent && facility == "FAIL" && level as i32 > RDKafkaLogLevel::Error as i32;
         if closed && connection::diagnose(raw, "").is_some() {
             return self.note(RDKafkaErrorCode::BrokerTransportFailure, raw);
         }
         let warning = (level as i32) <= RDKafkaLogLevel::Warning as i32;
-        // FAIL and ERROR come as errors too, TXNERR with the next call; CONFWARN is about properties of consumers that producers do not need; what is
-        // tried again at once is no trouble yet.
+        // FAIL and ERROR come as errors too, and TXNERR comes with the next call. CONFWARN is about properties of consumers that
+        // producers do not need. What is tried again at once is no trouble yet.
         let idle = matches!(facility, "FAIL" | "ERROR" | "CONFWARN" | "TXNERR") || message.ends_with("retrying");
         let message = self.secrets.hide(message);
         if self.silent || !warning || idle {
@@ -230,7 +236,7 @@ impl Troubles {
     }
 }
 
-/// Errors that also reach the caller, who tells them with what it was doing.
+/// Returns whether the caller gets this error, too, and reports it together with the operation.
 fn told_elsewhere(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
@@ -244,7 +250,7 @@ fn told_elsewhere(code: RDKafkaErrorCode) -> bool {
 }
 
 /// Splits `localhost:9092/bootstrap: Connect to … failed: Connection refused (after 0ms in state CONNECT)` into the broker's
-/// address and the reason without what differs from one attempt to the next.
+/// address and the reason. Leaves out of the reason what differs from one attempt to the next.
 fn parse(reason: &str) -> (Option<&str>, &str) {
     let reason = reason.split(" (after ").next().unwrap_or(reason).trim();
     let reason = reason.strip_prefix("GroupCoordinator: ").unwrap_or(reason);
@@ -258,7 +264,7 @@ fn parse(reason: &str) -> (Option<&str>, &str) {
     (Some(address), rest)
 }
 
-/// A client's context that only tells of trouble.
+/// A client's context that only passes on troubles.
 #[derive(Clone, Debug)]
 pub struct Quiet(pub Arc<Troubles>);
 

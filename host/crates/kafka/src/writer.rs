@@ -1,12 +1,14 @@
-//! What is written about a step: outputs, dead letters and windows, with their headers and partitions.
+//! The records that are written about a step: outputs, dead letters and windows, with their headers and partitions.
 //!
-//! Outputs keep key, headers and timestamp. They go to the partition of the same number where input and output have equally
-//! many, else by key as Java clients would choose, else, without a key, to the input partition modulo their number: in each
-//! case messages of one input partition with one key stay in order.
+//! Outputs keep key, headers and timestamp. If input and output have equally many partitions, an output goes to the partition of
+//! the same number. Else it goes to the partition that Java clients choose for its key. Else, without a key, it goes to the input
+//! partition's number modulo the number of output partitions. In each case records of one input partition with one key stay in
+//! order.
 //!
-//! The headers listed here belong to this engine. Ones that are already there are replaced: in a chain of engines the last one is
-//! named, a dead letter that is produced to the input again and rejected again has each of them once, and nobody can forge one.
-//! All other headers stay where they are, and ours follow. Only where outputs get no headers of ours do they keep all they have.
+//! The headers listed here belong to this engine, and replace those that are already there. So in a chain of engines the last one
+//! is named. A dead letter that is produced to the input again and rejected again has each header once. And no other producer can
+//! forge one. All other headers stay where they are, and ours follow. Only if outputs get no headers of ours do they keep all
+//! headers that they have.
 
 use super::native::{Headers, Outgoing, header_bytes};
 use super::settings::{Settings, Topics};
@@ -14,57 +16,58 @@ use weir_core::counts::Window;
 use weir_core::pipeline::{Manifest, reason_name, rule_name};
 use weir_core::record::{Batch, Output, Rejection, Step};
 
-/// Hash of the rules in force.
+/// The hash of the set in force.
 pub const RULESET: &str = "weir-ruleset";
-/// `topic/partition/offset` of the input message.
+/// The position of the input record: `topic/partition/offset`.
 pub const SOURCE: &str = "weir-source";
-/// Why a message was rejected: one of a small fixed set.
+/// The reason why a record was rejected: one of a small fixed set.
 pub const REASON: &str = "weir-reason";
-/// What exactly, for a person.
+/// The details of the reason, for operators.
 pub const DETAIL: &str = "weir-detail";
-/// Where in the rule, if it failed: functions, the innermost first, one a line.
+/// The place in the rule where it failed, if it failed: functions, the innermost first, one per line.
 pub const BACKTRACE: &str = "weir-backtrace";
-/// The rule that rejected it, or `weir`.
+/// The rule that rejected the record, or `weir`.
 pub const RULE: &str = "weir-rule";
-/// That rule's version.
+/// The version of the rule that rejected the record.
 pub const RULE_VERSION: &str = "weir-rule-version";
-/// On a shortened dead letter: what is missing.
+/// On a shortened dead letter: the parts that are missing.
 pub const SHORTENED: &str = "weir-shortened";
 
-/// Headers that are replaced.
+/// The headers that are replaced.
 const OURS: [&str; 8] = [RULESET, SOURCE, REASON, DETAIL, BACKTRACE, RULE, RULE_VERSION, SHORTENED];
-/// How much of a value, a key and the headers a shortened dead letter keeps, in bytes each: together well below any sensible
-/// `max.message.bytes`.
+/// The most that a shortened dead letter keeps of the value, of the key, and of the headers, in bytes each. Together this is well
+/// below any sensible `max.message.bytes`.
 const SHORT_BYTES: usize = 16 * 1024;
-/// What a record and its batch take beside key, value and the headers that came, at most, in bytes: ours name a set and a place.
+/// The most that a record and its batch take beside key, value and the headers of the input record, in bytes. Our headers have a
+/// hash and a position.
 const ADDED: usize = 512;
-/// Room for what most messages have, and ours.
+/// The number of headers for which room is reserved: enough for those of most records, and ours.
 const HEADERS: usize = 8;
 
-/// A part of a transaction, with all that is written about it.
+/// A part of a transaction, with all that is needed to write about it.
 #[derive(Clone, Copy)]
 pub struct Work<'a> {
-    /// Which part of the transaction it is.
+    /// The number of the part within the transaction.
     pub part: usize,
-    /// What was read; empty where only time has passed.
+    /// The records that were read. Empty if only time has passed.
     pub batch: &'a Batch,
-    /// What became of it.
+    /// The step: what became of the batch.
     pub step: &'a Step,
-    /// The rules, as `Rejection::rule` names them.
+    /// The manifests of the rules, in the order to which `Rejection::rule` refers.
     pub manifests: &'a [Manifest],
-    /// The hash of the rules.
+    /// The hash of the set.
     pub ruleset: &'a str,
 }
 
-/// Where step and batch are written to, and how.
+/// Makes the records to be written from a step and its batch.
 pub(super) struct Writer {
     pub(super) topics: Topics,
-    /// Add headers to outputs.
+    /// Whether outputs get headers.
     headers: bool,
     pub(super) partitions: Partitions,
 }
 
-/// How many partitions the topics have.
+/// The numbers of partitions of the topics.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Partitions {
     pub(super) input: i32,
@@ -73,7 +76,8 @@ pub(super) struct Partitions {
     pub(super) counts: i32,
 }
 
-/// What a delivery report is about, as a number that goes through librdkafka: the kind, and the index of the record.
+/// The kind of a written record. A tag has the kind, the part and the index of the record in one number. The tag goes through
+/// librdkafka, and names the record in its delivery report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Output,
@@ -88,7 +92,7 @@ pub(super) fn tag(kind: Kind, part: usize, record: u32) -> usize {
     (part << 32 | record as usize) * KINDS.len() + kind as usize
 }
 
-/// The kind, the part of the transaction, and the index of the record in it.
+/// Returns the kind, the part of the transaction, and the index of the record in that part.
 pub(super) fn untag(tag: usize) -> (Kind, usize, u32) {
     let place = tag / KINDS.len();
     (KINDS[tag % KINDS.len()], place >> 32, place as u32)
@@ -99,7 +103,7 @@ impl Writer {
         Writer { topics: settings.topics.clone(), headers: settings.client.headers, partitions: Partitions::default() }
     }
 
-    /// The topic that messages of `kind` go to.
+    /// Returns the topic that records of `kind` go to.
     pub(super) fn topic(&self, kind: Kind) -> &str {
         match kind {
             Kind::Output => &self.topics.output,
@@ -108,7 +112,7 @@ impl Writer {
         }
     }
 
-    /// A message that passed.
+    /// Returns the output for a record that passed.
     pub(super) fn output<'a>(&'a self, work: Work<'a>, output: &Output) -> Outgoing<'a> {
         let Work { batch, step, ruleset, .. } = work;
         let index = output.record as usize;
@@ -117,7 +121,7 @@ impl Writer {
             topic: &self.topics.output,
             partition: route(batch, index, self.partitions.input, self.partitions.output),
             key: batch.key(index),
-            // A tombstone that passed stays one.
+            // A tombstone that passed stays a tombstone.
             value: (!value.is_empty() || batch.value(index).is_some()).then_some(value),
             timestamp: batch.records()[index].timestamp,
             headers: self.output_headers(batch, index, ruleset),
@@ -125,7 +129,7 @@ impl Writer {
         }
     }
 
-    /// A bound of how large the record of an output is, in bytes, that takes less time than to make it.
+    /// Returns a bound on the size of the record of an output, in bytes. To compute it takes less time than to make the record.
     pub(super) fn output_at_most(&self, work: Work<'_>, output: &Output) -> usize {
         let Work { batch, step, .. } = work;
         let index = output.record as usize;
@@ -133,8 +137,8 @@ impl Writer {
         step.value(output, batch).len() + batch.key(index).map_or(0, <[u8]>::len) + headers + ADDED
     }
 
-    /// The dead letter: the message as it came, and what is held against it. Without its timestamp if the broker refused the
-    /// message, since that may be why.
+    /// Returns the dead letter: the input record as it came, and the reason in headers. If the broker has `refused` the record,
+    /// the dead letter has no timestamp, because the timestamp may be the cause.
     pub(super) fn letter<'a>(&'a self, work: Work<'a>, rejection: &Rejection, refused: bool) -> Outgoing<'a> {
         let index = rejection.record as usize;
         let headers = original_headers(work.batch, index, is_foreign);
@@ -149,7 +153,7 @@ impl Writer {
         }
     }
 
-    /// The dead letter of a message that is too large for the topic of dead letters.
+    /// Returns the shortened dead letter of a record that is too large for the topic of dead letters.
     pub(super) fn shortened<'a>(&'a self, work: Work<'a>, rejection: &Rejection) -> Outgoing<'a> {
         let index = rejection.record as usize;
         let whole = self.letter(work, rejection, true);
@@ -169,12 +173,13 @@ impl Writer {
         }
     }
 
-    /// A window that has ended; `json` is what it says. Its end is its timestamp, if it is `timed`.
+    /// Returns the record of a window that has ended. Its value is `json`. If it is `timed`, its timestamp is the end of the
+    /// window.
     pub(super) fn window<'a>(&'a self, window: &Window, json: &'a str, timed: bool) -> Outgoing<'a> {
         let first = window.partitions.first().copied().unwrap_or_default();
         Outgoing {
             topic: &self.topics.counts,
-            // Windows of one process follow each other in one partition, for as long as it has the same partitions.
+            // The windows of one process follow each other in one partition, as long as the process has the same partitions.
             partition: Some(first % self.partitions.counts.max(1)),
             key: None,
             value: Some(json.as_bytes()),
@@ -209,7 +214,8 @@ fn letter_headers(headers: Headers, work: Work<'_>, rejection: &Rejection) -> He
     add(headers, SOURCE, &work.batch.place(rejection.record as usize))
 }
 
-/// The partition for a message from a topic with `input` partitions in one with `own`; none leaves it to the key.
+/// Returns the partition for a record from a topic with `input` partitions in a topic with `own` partitions. None: the key
+/// decides.
 fn route(batch: &Batch, index: usize, input: i32, own: i32) -> Option<i32> {
     let partition = batch.records()[index].partition;
     if input == own && partition < own {
@@ -218,7 +224,7 @@ fn route(batch: &Batch, index: usize, input: i32, own: i32) -> Option<i32> {
     batch.key(index).is_none().then(|| partition % own.max(1))
 }
 
-/// Whether a header is none of ours.
+/// Returns whether a header is none of ours.
 fn is_foreign(name: &str) -> bool {
     !OURS.contains(&name)
 }
@@ -227,7 +233,7 @@ fn original_headers(batch: &Batch, index: usize, keep: impl Fn(&str) -> bool) ->
     header_list(batch.headers(index).filter(|(name, _)| keep(name)))
 }
 
-/// Headers as the client takes them.
+/// Returns headers in the form that the client takes.
 pub(super) fn header_list<'a>(headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>) -> Headers {
     let mut list = Headers::new(HEADERS);
     headers.for_each(|(name, value)| list.add(name, value));
@@ -239,7 +245,7 @@ fn add(mut headers: Headers, name: &str, value: &str) -> Headers {
     headers
 }
 
-/// What a shortened dead letter lacks of a value, a key and headers of so many bytes.
+/// Returns the text about what a shortened dead letter lacks, if value, key and headers have so many bytes.
 fn shortening(value: usize, key: usize, headers: usize) -> String {
     let cut = |what, bytes| (bytes > SHORT_BYTES).then(|| format!("{what} of {bytes} bytes cut to {SHORT_BYTES}"));
     let dropped = (headers > SHORT_BYTES).then(|| format!("headers of {headers} bytes dropped"));

@@ -1,5 +1,6 @@
-//! What was not judged at a cut, in a few words each. The last line of a verdict has all of them, whether it holds or not; the
-//! notes say why. What there never was to judge, such as records that expired before the group began, is not among them.
+//! The list of the parts that were not judged at a cut, in a few words each. The last line of a verdict names all of them,
+//! whether or not the verdict is a good one; the notes give the reasons. The list leaves out what could never be judged, such as
+//! records that expired before the group began.
 
 use super::super::partition::Partition;
 use super::super::report::{Unsure, amount};
@@ -7,7 +8,7 @@ use super::super::violation::Role;
 use super::Audit;
 
 impl Audit {
-    /// What was not judged, but for the counts.
+    /// Returns the parts that were not judged, except for the counts.
     pub(super) fn left_out(&self, unsure: Unsure) -> Vec<String> {
         let Unsure { dropped_or_lost, unjudged } = unsure;
         let expired: u64 = self.inputs.values().map(Partition::expired).sum();
@@ -25,7 +26,7 @@ impl Audit {
         left_out.into_iter().flatten().collect()
     }
 
-    /// How records of a topic may be gone that tell of a second output, or of another order.
+    /// Returns how records of a topic may be gone, if they may. Gone records might have shown a second output or a wrong order.
     fn gone(&self, role: Role, name: &str) -> Option<String> {
         let how = match () {
             () if self.compacted.contains(&role) => "compacted",
@@ -35,12 +36,12 @@ impl Audit {
         Some(format!("{how} {name}"))
     }
 
-    /// Whether outputs or dead letters may be gone.
+    /// Returns whether outputs or dead letters may be gone.
     pub(super) fn is_any_gone(&self) -> bool {
         [Role::Outputs, Role::DeadLetters].into_iter().any(|role| self.gone(role, "").is_some())
     }
 
-    /// Whether the first records of a partition are gone.
+    /// Returns whether the first records of a partition of the topic are gone.
     pub(super) fn has_expired(&self, role: Role) -> bool {
         self.lows.range((role, i32::MIN)..=(role, i32::MAX)).any(|(_, low)| *low > 0)
     }

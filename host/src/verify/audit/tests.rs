@@ -1,12 +1,12 @@
-//! Every kind of violation, and every honest sight that must not be taken for one.
+//! Tests every kind of violation, and every sound case that must not be taken for one.
 
 use super::super::violation::MAX_KEPT;
 use super::*;
 
-/// An audited system of one input partition and one of everything else, in which all is well unless a test changes it.
+/// An audited system of one input partition, and of one partition of each other topic. All is right unless a test changes it.
 struct System {
     audit: Audit,
-    /// How many records the topics have.
+    /// The number of records in the topics of the outputs and of the dead letters.
     outputs: i64,
     letters: i64,
 }
@@ -35,7 +35,7 @@ fn cut(committed: i64, state: State) -> Cut {
 }
 
 impl System {
-    /// An input of `offsets`, of which all below `committed` are processed and `total` were counted.
+    /// Returns a system with an input of `offsets`. All records below `committed` are processed, and `total` were counted.
     fn new(offsets: impl IntoIterator<Item = i64>, committed: i64, total: u64) -> System {
         System::with(Audit::new(names(), false, vec![]), offsets, cut(committed, state(0, 60_000, total, total)))
     }
@@ -85,7 +85,7 @@ impl System {
         self.message(offset, start, &counts, &counts, partitions)
     }
 
-    /// A counts message of a minute, with counts and running totals.
+    /// Adds a counts message of a minute, with counts and running totals.
     fn message(mut self, offset: i64, start: i64, counts: &str, totals: &str, partitions: &str) -> System {
         let (end, window) = (start + 60_000, format!(r#""start":"{start}","end":"#));
         let message = format!(
@@ -99,7 +99,7 @@ impl System {
         self.audit.judge()
     }
 
-    /// The verdict, of which only `kinds` are expected, with the words of the first.
+    /// Checks that the verdict has exactly the violations `kinds`. Returns the words of the first.
     fn violated(self, kinds: &[(Kind, u64)]) -> String {
         let verdict = self.verdict();
         let found: Vec<(Kind, u64)> = verdict.found.iter().map(|violation| (violation.kind, violation.records)).collect();
@@ -109,7 +109,7 @@ impl System {
         verdict.found[0].words.clone()
     }
 
-    /// The verdict, which is a good one.
+    /// Returns the verdict, and checks that it is a good one.
     fn holds(self) -> Verdict {
         let verdict = self.verdict();
         assert!(verdict.holds() && verdict.found.is_empty(), "{verdict}");
@@ -344,7 +344,7 @@ fn a_dead_letter_keeps_the_headers_that_its_record_brought() {
     system.letter(&kept).letters([1]).holds();
 }
 
-/// An input of 12 records with the offset 10 and no state beside it.
+/// Returns a system with an input of 12 records, of which offset 10 is committed without a state.
 fn stateless() -> System {
     let bare = Cut { partition: 0, committed: Some(10), state: None, no_state: Some("another program wrote it".into()) };
     System::with(Audit::new(names(), false, vec![]), 0..12, bare)
@@ -357,7 +357,7 @@ fn a_state_that_was_lost_is_named() {
     let verdict = stateless().letters(0..10).verdict();
     assert!(verdict.notes[0].contains("another program wrote it") && verdict.notes[0].contains("from 0 on"), "{verdict}");
     assert_eq!(verdict.proofs[&Proof::CountsAddUp], Outcome::Violated(1));
-    // With the state, records may have been lost.
+    // If the state is lost, records may be lost too.
     stateless().outputs(0..9).violated(&[(Kind::Lost, 1), (Kind::StateMissing, 1)]);
 }
 
@@ -371,7 +371,7 @@ fn a_group_that_begins_late_has_not_lost_what_came_before() {
 
 #[test]
 fn counts_that_began_anew_never_pass_for_proven() {
-    // 50 records were counted by a state that is lost; their windows were sent, or were lost with it.
+    // 50 records were counted by a state that is lost. Their windows were sent, or were lost with the state.
     let system =
         || System::with(Audit::new(names(), false, vec![]), 0..100, cut(100, state(50, 120_000, 50, 50))).outputs(0..100);
     for verdict in [system().holds(), system().window(0, 60_000, 50, "[0]").holds()] {
@@ -379,7 +379,7 @@ fn counts_that_began_anew_never_pass_for_proven() {
         assert!(verdict.line().ends_with("; not judged: what is below the first counted offset, counts"), "{verdict}");
         assert!(verdict.notes[0].starts_with("in/0 is counted from offset 50 on"), "{verdict}");
     }
-    // Too little is too little all the same.
+    // A count that is too low remains a violation.
     let low = System::with(Audit::new(names(), false, vec![]), 0..100, cut(100, state(50, 120_000, 50, 40)));
     low.outputs(0..100).violated(&[(Kind::WindowsDiffer, 1), (Kind::TypesDiffer, 1)]);
 }
@@ -398,20 +398,20 @@ fn counts_that_nothing_is_left_to_compare_with_are_not_judged() {
     assert!(expired(0).line().ends_with("; counts add up; not judged: windows"), "{}", expired(0));
 }
 
-/// A system of 10 records, of which the last two are dead letters, with all that is called `compacted`.
+/// Returns a system of 10 records, of which the last two are dead letters. The topics `compacted` are compacted.
 fn small(compacted: &[Role]) -> System {
     let audit = Audit::new(names(), false, compacted.to_vec());
     System::with(audit, 0..10, cut(10, state(0, 60_000, 8, 8))).outputs(0..8).letters(8..10)
 }
 
-/// The same, and what `change` makes of it.
+/// Returns the system of `small`, after `change`.
 fn changed(compacted: &[Role], change: impl FnOnce(&mut Audit)) -> System {
     let mut system = small(compacted);
     change(&mut system.audit);
     system
 }
 
-/// Systems in which something can't be judged, and what.
+/// Returns systems in which something can't be judged, each with the words for it.
 fn unjudged() -> Vec<(System, &'static [&'static str])> {
     const BELOW: &str = "what is below the first counted offset";
     let of = |drops, compacted: &[Role], offsets: Range<i64>, cut| {
@@ -531,7 +531,7 @@ fn five_million_records_take_as_little_memory_as_promised() {
     let system = system.outputs(offsets().filter(|offset| !rejected(offset))).letters(offsets().filter(rejected));
     let input = &system.audit.inputs[&0];
     let bytes: usize = [&input.seen, &input.marked, &input.done[0], &input.done[1]].map(|set| set.serialized_size()).iter().sum();
-    // Three sets of two bits a record, a tenth more for their headers.
+    // Three sets of two bits a record, and a tenth more for their headers.
     let promised = 3 * 2 * RECORDS as usize / 8;
     assert!(bytes <= promised + promised / 10, "{bytes} bytes for {RECORDS} records, {promised} were promised");
     assert_eq!(system.holds().records(), RECORDS as u64);

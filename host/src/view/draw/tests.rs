@@ -1,4 +1,4 @@
-//! Frames as they come out, at the sizes that people have.
+//! Tests of frames as they are drawn, at common sizes of terminals.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use weir_engine::snapshot::{Message, Rejected, Snapshot, Verdict};
 
 const INVITATION: &str = "swap rules meanwhile: edit weir.toml, or weir rules deploy RULE.wasm";
 
-/// What the three rules have done to many logins.
+/// Returns a snapshot after many logins went through the three rules.
 fn snapshot() -> Snapshot {
     let message = |offset, text: &str, written: &str, verdict| Message {
         partition: 1,

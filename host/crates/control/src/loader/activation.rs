@@ -1,6 +1,7 @@
-//! How a proven set comes to the data loop, and what is noted when it is live, has passed its trial, or is taken back.
+//! The way of a proven set to the data loops, and the notes about a set that is live, has passed its trial, or was rolled back.
 //!
-//! The order of the steps is what a refusal and a crash leave behind, so there is one, in [`Loader::go_live`].
+//! The order of the steps decides what a refusal and a crash leave behind. There is therefore only one order, in
+//! [`Loader::go_live`].
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,13 +25,13 @@ use weir_wasm::ruleset::RuleSet;
 /// A set that not all data loops have activated yet.
 pub(crate) struct Pending {
     next: Live,
-    /// The loops that have not.
+    /// The loops that have not activated the set yet.
     waiting: Vec<LoopId>,
-    /// What the others have said.
+    /// The reports of the other loops.
     said: Said,
 }
 
-/// What data loops have said when they activated a set.
+/// The reports of data loops that have activated a set.
 #[derive(Default)]
 struct Said {
     from: BTreeMap<i32, i64>,
@@ -52,19 +53,19 @@ impl Said {
 /// A set that all data loops have activated.
 pub(crate) struct Completed {
     from: BTreeMap<i32, i64>,
-    /// Whether that is kept.
+    /// The result of writing to the state folder that the set is live.
     kept: anyhow::Result<()>,
 }
 
-/// What makes a set live.
+/// The cause for which a set goes live.
 pub(crate) enum Cause<'a> {
-    /// The folder has it, or another process has decided it.
+    /// The folder has the set, or another process has decided for it.
     Found(Why),
-    /// An operator hands in these files: they are put in place, and the folder is followed from now on.
+    /// An operator deploys these files: they are put in place, and the folder is followed from now on.
     Deployed(Vec<(PathBuf, &'a [u8])>),
-    /// An operator goes back to it.
+    /// An operator goes back to the set.
     RolledBack,
-    /// An operator follows the folder again.
+    /// An operator asks to follow the folder again.
     Resumed,
 }
 
@@ -77,7 +78,8 @@ impl Cause<'_> {
         }
     }
 
-    /// Tells an operator where the set that they have made live is not `kept`. Where nobody has asked, the status alone says so.
+    /// Returns an error if the set that an operator has made live is not `kept`. If no operator has asked, only the status says
+    /// so.
     fn told(&self, kept: anyhow::Result<()>, hash: &str) -> anyhow::Result<()> {
         match self {
             Cause::Found(_) => Ok(()),
@@ -87,19 +89,21 @@ impl Cause<'_> {
 }
 
 impl Loader {
-    /// Makes a set live, and waits until it is.
+    /// Makes a set live, and waits until it is live.
     ///
-    /// Whatever can be refused is refused before anything has changed. Then it is written down what is about to happen: that the
-    /// set is on trial, and what it is made of, before it can be what a restart finds in the folder and before a message
-    /// bears its hash. It is in the history once the data loop has taken it. So a process that ends in between, or is refused,
-    /// leaves the set from before in force, or this one on trial. What an operator hands in is refused where it can't be kept.
-    /// What is decided otherwise happens all the same, since refusing it would make nothing better, and the status says that it
-    /// is not kept. So does a set that is in force already, or that can't be kept in the last step: an operator is told that too.
+    /// Everything that can be refused is refused before anything has changed. The state folder then gets the trial and the
+    /// description of the set, before a restart can find the set in the folder and before a record bears its hash. Once the data
+    /// loops have activated the set, it is in the history. A process that ends in between, or a refusal, therefore leaves the set
+    /// from before in force, or this one on trial.
+    ///
+    /// If the state folder can't be written, a set that an operator deploys or resumes is refused. Other decisions take effect
+    /// all the same, because a refusal would make nothing better, and the status says that the set is not kept. A set that is in
+    /// force already, or that can't be kept in the last step, stays live, too. Then the operator also gets an error.
     pub(crate) fn go_live(&mut self, rules: &RuleSet, cause: Cause<'_>, began: Instant) -> anyhow::Result<Deployed> {
         ensure!(self.pending.is_none(), "another set waits for the data loop, which waits for Kafka; try again later");
         let next = Live::of(rules, cause.why());
         let deployed = self.deployed(&next.set, began);
-        // A pin ends the trial of the set in force, and only the data loop can do that.
+        // A pin ends the trial of the set in force, and only the data loop can end a trial.
         let trial_ends = next.why == Why::Pinned && self.before.is_some();
         if next.set.hash == self.live.set.hash && !trial_ends {
             self.carry_out(&cause, &next.set.hash)?;
@@ -109,17 +113,17 @@ impl Loader {
         }
         let instances = self.loops.ids().map(|id| Ok((id, RuleInstances::start(rules, Occasion::Live)?)));
         let instances = instances.collect::<anyhow::Result<Vec<_>>>()?;
-        // What was live before has stood its trial, or never needed one. It stands none against itself.
+        // The set that was live before has passed its trial, or stood none. It stands no trial against itself.
         let before = self.before.as_ref().unwrap_or(&self.live).set.hash.clone();
         let stands_trial = next.why == Why::Folder && self.settings.trial.records > 0 && before != next.set.hash;
         let trial = stands_trial.then_some(self.settings.trial);
         let (hash, baseline) = (next.set.hash.clone(), self.again.unwrap_or_default());
         let (marked, saved) = (self.store.on_trial(&hash), self.store.saved(&hash));
         let undo = |store: &Store| {
-            let _ = restore(store, &hash, marked.as_ref()); // The first error is the one to tell.
+            let _ = restore(store, &hash, marked.as_ref()); // The first error is the one to report.
             store.unsave(&hash, saved.as_ref());
         };
-        // The data loop says later what it is held against.
+        // The data loop later reports the set and the baseline of the trial.
         let was_live = saved.as_ref().is_some_and(|saved| saved.live);
         let kept = self.keep(&next, was_live, stands_trial.then_some(&OnTrial { before, baseline }));
         let kept = kept.inspect_err(|_| undo(&self.store));
@@ -137,17 +141,18 @@ impl Loader {
         self.wait(next, &cause, Deployed { took: began.elapsed().as_millis() as u64, ..deployed }, began)
     }
 
-    /// Does what an operator has decided besides: pins, unpins, puts files in place. If it fails, nothing of it was done.
+    /// Carries out the rest of an operator's decision: pins, unpins, or puts files in place. If that fails, nothing of it was
+    /// done.
     fn carry_out(&mut self, cause: &Cause<'_>, hash: &str) -> anyhow::Result<()> {
         match cause {
             Cause::Found(_) => return Ok(()),
-            // With the next look it is told what of the folder waits now.
+            // The watch is not amended, so the next look updates the status of the folder's set.
             Cause::RolledBack => return self.store.set_pin(Some(hash)),
             Cause::Resumed => self.store.set_pin(None)?,
             Cause::Deployed(files) => {
                 let files: Vec<(&Path, &[u8])> = files.iter().map(|(file, bytes)| (file.as_path(), *bytes)).collect();
                 files.iter().filter_map(|(file, _)| file.parent()).for_each(files::sweep);
-                // The pin last: what is pinned stands in the way of a folder that is only half new.
+                // The pin is removed last: while a set is pinned, a folder that is only half new can't go live.
                 files::replace_all(&files, || self.store.set_pin(None))?;
                 self.store.pardon(hash);
             }
@@ -161,7 +166,7 @@ impl Loader {
         Ok(())
     }
 
-    /// Waits until all data loops have activated a set, for as long as whoever asked can be kept waiting.
+    /// Waits until all data loops have activated a set, but no longer than the caller can be kept waiting.
     fn wait(&mut self, next: Live, cause: &Cause<'_>, deployed: Deployed, began: Instant) -> anyhow::Result<Deployed> {
         let until = Instant::now() + self.patience;
         let (set, why) = (next.set.clone(), next.why);
@@ -190,13 +195,14 @@ impl Loader {
         }
     }
 
-    /// Takes note that a set is live, and keeps that. An error says why it is not kept, as the status does then.
+    /// Notes that a set is live, and writes that to the state folder. Returns the error if it can't be written, which is also in
+    /// the status then.
     fn is_live(&mut self, next: Live, said: Option<Said>) -> anyhow::Result<()> {
         let last = std::mem::replace(&mut self.live, next);
         let (set, why) = (self.live.set.clone(), self.live.why);
         let (from, trial) = match said {
             Some(Said { from, trial, replaced }) => {
-                // The data loop knows which ones it has kept.
+                // The data loops say which of these sets they have kept.
                 let mut known: Vec<Live> = [Some(last), self.before.take(), self.replaced.take()].into_iter().flatten().collect();
                 let mut kept = |hash: Option<&String>| {
                     let index = known.iter().position(|known| Some(&known.set.hash) == hash)?;
@@ -209,7 +215,7 @@ impl Loader {
                 }
                 (Some(from), trial)
             }
-            // It may be on trial still. What the set before has done is not known any more where that was not kept.
+            // The set may still be on trial. Its baseline is unknown if it was not written.
             None => {
                 let trial = self.before.as_ref().map(|before| OnTrial {
                     before: before.set.hash.clone(),
@@ -227,22 +233,22 @@ impl Loader {
             status.live.clone_from(&set.hash);
             (status.why, status.taken_back) = (why, None);
             if why != Why::Pinned {
-                // A pin does not mend the folder.
+                // A pin does not resolve a refusal of the folder's set.
                 (status.refusal, status.folder) = (None, None);
             }
         });
         kept
     }
 
-    /// Hears what the data loops have said meanwhile.
+    /// Handles the events that the data loops have sent meanwhile.
     pub(crate) fn listen(&mut self) {
         while let Ok((id, event)) = self.loops.events.try_recv() {
-            // Whoever asked for a set has been answered.
+            // The request for the set has been answered already.
             drop(self.hear(id, event));
         }
     }
 
-    /// Takes note of what a data loop says. Returns something if the set that was pending is live in all of them now.
+    /// Handles an event of a data loop. Returns the pending set if all data loops have activated it now.
     fn hear(&mut self, id: LoopId, event: Event) -> Option<Completed> {
         match event {
             Event::Activated(activated) => return self.activated(id, activated),
@@ -286,7 +292,7 @@ impl Loader {
             }
             Err(error) => self.tell_kept(&Err(error.context("failed to keep the verdict of a trial"))),
         }
-        // Unless another set has taken its place meanwhile: then nothing of this is in force any more.
+        // If another set has taken the place of the rolled-back set meanwhile, the verdict does not concern the set in force.
         if verdict.hash != self.live.set.hash {
             return;
         }
@@ -306,12 +312,12 @@ impl Loader {
         self.save(&self.live);
     }
 
-    /// Keeps the set in force in the history. Where that fails, the status says so.
+    /// Keeps the set in force in the history. If that fails, the status says so.
     pub(super) fn save(&self, live: &Live) {
         self.tell_kept(&self.keep(live, true, None));
     }
 
-    /// Says whether what happens is kept.
+    /// Puts into the status whether the decisions are kept.
     fn tell_kept(&self, kept: &anyhow::Result<()>) {
         let problem = kept.as_ref().err().map(|error| format!("{error:#}"));
         if let Some(problem) = &problem {
@@ -320,7 +326,7 @@ impl Loader {
         update(&self.status, |status| status.unkept = problem);
     }
 
-    /// Keeps that a set is on `trial`, if it is, and keeps the set: in the history, if it `was_live`.
+    /// Writes the `trial` of a set, if it is on trial, and the set itself: as one of the history, if it `was_live`.
     fn keep(&self, live: &Live, was_live: bool, trial: Option<&OnTrial>) -> anyhow::Result<()> {
         const REMEDY: &str = "make room in the state folder, or let this process write there; then repeat the command, or deploy \
              the rules that are to be in force";
@@ -349,14 +355,14 @@ impl Loader {
         }
     }
 
-    /// Tells a data loop something.
+    /// Sends a command to a data loop.
     pub(crate) fn tell(&self, id: LoopId, command: Command) -> anyhow::Result<()> {
         ensure!(self.loops.tell(id, command), "the process is stopping");
         Ok(())
     }
 }
 
-/// Keeps that a set is on `trial`, or that it is not.
+/// Writes that a set is on `trial`, or removes its trial if there is none.
 fn restore(store: &Store, hash: &str, trial: Option<&OnTrial>) -> anyhow::Result<()> {
     match trial {
         Some(trial) => store.put_on_trial(hash, trial).context("failed to keep that a set is on trial"),

@@ -1,4 +1,4 @@
-//! What operators ask of the loader, one after the other.
+//! The requests of operators to the loader, which are answered one after the other.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -45,7 +45,7 @@ impl Loader {
         self.go_live(&rules, Cause::Deployed(self.places(files)?), began)
     }
 
-    /// Makes the candidate live, and nothing else: what was compared is what is deployed.
+    /// Makes the candidate live. Fails if the set is not the one that was compared.
     fn promote(&mut self) -> anyhow::Result<Deployed> {
         let began = Instant::now();
         let (candidate, files) = self.candidate.as_ref().context(NO_CANDIDATE)?;
@@ -78,7 +78,7 @@ impl Loader {
         self.go_live(&rules, Cause::RolledBack, began)
     }
 
-    /// Follows the folder again.
+    /// Removes the pin, and makes the folder's set live.
     fn resume(&mut self) -> anyhow::Result<Deployed> {
         let began = Instant::now();
         self.reload()?;
@@ -109,7 +109,7 @@ impl Loader {
         Ok(candidate.report())
     }
 
-    /// Has all data loops hand samples to a candidate, or no more.
+    /// Makes all data loops hand samples to a candidate, or stop.
     fn sample(&self, sampler: Option<ShadowSampler>) -> anyhow::Result<()> {
         for id in self.loops.ids() {
             self.tell(id, Command::Sample(sampler.clone()))?;
@@ -117,18 +117,18 @@ impl Loader {
         Ok(())
     }
 
-    /// Proves what the folder and the configuration have, with `files` in their places.
+    /// Proves the set of the folder and the configuration, with `files` in place of the folder's.
     fn prove(&mut self, files: &[File]) -> anyhow::Result<RuleSet> {
         self.reload()?;
         RuleSet::prove(&self.runtime, self.with(files)?).inspect_err(|_| self.count_refused())
     }
 
-    /// Where `files` are put.
+    /// Returns the places into which `files` are put.
     fn places<'a>(&self, files: &'a [File]) -> anyhow::Result<Vec<(PathBuf, &'a [u8])>> {
         files.iter().map(|file| Ok((self.rule(&file.rule)?.file.clone(), &*file.bytes))).collect()
     }
 
-    /// What the folder and the configuration have, with `files` in their places.
+    /// Returns the definition of the folder and the configuration, with `files` in place of the folder's.
     fn with(&self, files: &[File]) -> anyhow::Result<Definition> {
         ensure!(!files.is_empty(), "no file was given");
         for (index, file) in files.iter().enumerate() {
@@ -139,7 +139,7 @@ impl Loader {
             let Some(given) = files.iter().find(|file| file.rule == rule.name) else {
                 return Ok(Defined::new(rule.clone(), read(&rule.file)?));
             };
-            // Messages name the file: this one is not the folder's.
+            // Error messages name the file, which is not the folder's here.
             let file = format!("{}.wasm as handed in", rule.name).into();
             Ok(Defined::new(Rule { file, ..rule.clone() }, given.bytes.clone()))
         });

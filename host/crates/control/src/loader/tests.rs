@@ -1,5 +1,5 @@
-//! What the loader decides, refuses and writes down, with a data loop that does as the test says. What comes of it in a whole
-//! process is in `tests/swaps.rs` and `tests/operating.rs`.
+//! The decisions, refusals and writes of the loader, with a data loop that the test plays. The effects in a whole process are
+//! tested in `tests/swaps.rs` and `tests/operating.rs`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,7 +20,7 @@ use weir_wasm::rule::Rule;
 
 const RULE: &str = "device-filter";
 
-/// Settings that the test changes, and a file beside them that is seen to change.
+/// Settings that the test changes, and a file beside them whose change is noticed.
 #[derive(Clone, Debug)]
 struct Written {
     settings: Arc<Mutex<Settings>>,
@@ -49,7 +49,7 @@ impl Source for Written {
     }
 }
 
-/// A loader, and the folder in which it works.
+/// A loader, the data loop's end, and the folder in which the loader works.
 struct Field {
     loader: Loader,
     end: LoopEnd,
@@ -57,11 +57,11 @@ struct Field {
     written: Written,
 }
 
-/// The shipped rule with a section more, which nobody runs: another file that does the same.
+/// Returns the shipped rule with a further custom section, which is ignored: another file with the same behaviour.
 fn variant(number: u8) -> Vec<u8> {
     let file = format!("{}/../../../rules/dist/{RULE}.wasm", env!("CARGO_MANIFEST_DIR"));
     let mut component = fs::read(&file).unwrap_or_else(|_| panic!("{file} is missing: run `make rules`"));
-    // Kind, size, length of the name, name, contents.
+    // The parts of a custom section: kind, size, length of the name, name, contents.
     component.extend([0, 3, 1, b'v', number]);
     component
 }
@@ -76,7 +76,7 @@ fn activated(hash: &str, trial: Option<OnTrial>, replaced: Option<String>) -> Ev
 }
 
 impl Field {
-    /// Variant 0 in the rules folder, live, and with a history.
+    /// Returns a loader with variant 0 in the rules folder, live, and with a history.
     fn new() -> Field {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("rules")).unwrap();
@@ -104,7 +104,7 @@ impl Field {
         let first = Bootstrap::choose(&settings, &runtime, &store).unwrap();
         let (loops, mut ends) = protocol::connect(1);
         let source = Box::new(written.clone());
-        // Nobody takes a set while the loader waits for it.
+        // No data loop activates a set while the loader waits.
         let mut loader = Loader { patience: Duration::ZERO, ..Loader::new(settings, source, runtime, store, &first) };
         loader.loops = loops;
         loader.save(&loader.live);
@@ -113,12 +113,12 @@ impl Field {
         field
     }
 
-    /// The process is killed, and another one begins.
+    /// Returns a new loader on the same folder, as if the process was killed and another one began.
     fn restart(self) -> Field {
         Field::begin(self.folder, self.written)
     }
 
-    /// Sees whatever has changed.
+    /// Makes the loader see every change. A change is taken at the second look.
     fn look(&mut self) {
         self.loader.look();
         self.loader.look();
@@ -136,7 +136,7 @@ impl Field {
         self.folder.path().join("state").join(file)
     }
 
-    /// The hash of what the folder has.
+    /// Returns the hash of the folder's set.
     fn hash(&self) -> String {
         self.written.get().definition().unwrap().hash()
     }
@@ -152,13 +152,13 @@ impl Field {
         format!("{:#}", self.ask(request).expect_err("it is refused"))
     }
 
-    /// What was handed to the data loop.
+    /// Returns the activation that was handed to the data loop.
     fn handed_over(&self) -> Option<Box<Activation>> {
         let activation = |command| if let Command::Activate(next) = command { Some(next) } else { None };
         self.end.commands.try_iter().find_map(activation)
     }
 
-    /// The data loop takes what was handed over. Returns its hash.
+    /// Activates the set that was handed over, as the data loop does. Returns its hash.
     fn take(&mut self) -> String {
         let Activation { rules, trial, baseline, .. } = *self.handed_over().expect("something was handed over");
         let before = self.loader.before.as_ref().unwrap_or(&self.loader.live).set.hash.clone();
@@ -169,7 +169,7 @@ impl Field {
         rules.hash().to_owned()
     }
 
-    /// Deploys a variant, and has it taken. Returns its hash.
+    /// Deploys a variant, and activates it. Returns its hash.
     fn deploy(&mut self, number: u8) -> String {
         assert!(self.ask(Request::Deploy { files: files(number), dry_run: false }).unwrap().waiting);
         self.take()
@@ -181,7 +181,7 @@ impl Field {
         self.loader.listen();
     }
 
-    /// The data loop says that it has taken a set back. Nobody has listened yet.
+    /// Sends the event that the data loop has rolled a set back. The loader has not handled it yet.
     fn takes_back(&mut self, hash: &str) {
         let kept = [&self.loader.replaced, &self.loader.before].into_iter().flatten().next();
         let back = kept.unwrap_or(&self.loader.live).set.hash.clone();
@@ -246,7 +246,7 @@ fn what_changes_by_itself_and_waits_is_no_refusal() {
 fn a_deployment_whose_pin_can_not_be_removed_changes_nothing() {
     let mut field = Field::new();
     let first = field.hash();
-    // Removing a folder takes another call than removing a file.
+    // Removing a folder takes another call than removing a file, so removing the pin fails.
     fs::create_dir(field.state("pin")).unwrap();
     let said = field.is_refused(Request::Deploy { files: files(1), dry_run: false });
     assert!(said.contains("failed to remove the pin"), "{said}");
@@ -257,13 +257,13 @@ fn a_deployment_whose_pin_can_not_be_removed_changes_nothing() {
     assert_eq!(fs::read_dir(field.state("on-trial")).unwrap().count(), 0, "no mark of a trial is left");
 }
 
-/// Nothing can be written there any more, as on a full disk.
+/// Makes every write to this part of the state folder fail, as on a full disk.
 fn fill(part: PathBuf) {
     fs::remove_dir_all(&part).unwrap();
     fs::write(part, "").unwrap();
 }
 
-/// There is room again.
+/// Makes writes to this part of the state folder succeed again.
 fn clear(part: PathBuf) {
     fs::remove_file(&part).unwrap();
     fs::create_dir(part).unwrap();
@@ -369,7 +369,7 @@ fn a_file_that_is_copied_slowly_is_refused_once() {
     let mut field = Field::new();
     let whole = variant(1);
     for length in [1_000, 2_000, 3_000] {
-        // As `cp` does it: into the same file.
+        // `cp` also writes into the same file.
         fs::write(field.file(), &whole[..length]).unwrap();
         field.look();
         assert!(field.refusal().is_some());
@@ -391,7 +391,7 @@ fn a_pin_on_the_set_that_is_on_trial_ends_the_trial() {
     field.ask(Request::Rollback { hash: Some(hash.clone()) }).unwrap();
     let next = field.handed_over().expect("the data loop is told");
     assert_eq!((next.rules.hash(), next.trial.is_none()), (hash.as_str(), true));
-    // It had failed a moment before.
+    // The set had failed its trial a moment before.
     field.takes_back(&hash);
     field.end.tell(activated(&hash, None, None));
     field.look();
@@ -469,7 +469,7 @@ fn a_candidate_is_not_promoted_with_what_it_was_not_compared_with() {
 fn what_a_restart_finds_in_the_folder_and_was_never_live_is_tried_first() {
     let field = Field::new();
     let first = field.hash();
-    // As where a process is killed between two files.
+    // A process that is killed between two files leaves this state.
     field.put(1);
     let mut field = field.restart();
     assert_eq!(field.live(), (first, Why::LastGood));
@@ -500,8 +500,8 @@ fn a_set_is_kept_and_marked_before_the_data_loop_has_it_and_in_the_history_from_
     assert_eq!(field.live(), (first, Why::LastGood), "and it has to show that it is sound");
 }
 
-/// A second set has been live, and a third one was kept when the process was killed, before its files were in place. Instead of
-/// them, a restart finds `found` there. Returns the second set as well.
+/// A second set has been live. A third one was kept when the process was killed, before its files were in place. The restart
+/// finds the file `found` instead. Also returns the hash of the second set.
 fn killed_before_a_third_set_was_live(mut field: Field, found: &[u8]) -> (Field, String) {
     let second = field.deploy(1);
     field.passes(&second);
@@ -523,7 +523,7 @@ fn to_go_back_without_a_hash_leads_to_no_set_that_was_kept_and_never_ran() {
 #[test]
 fn the_last_good_set_is_none_that_was_kept_and_never_ran() {
     let field = Field::new();
-    // Without a trial, no mark tells that it has yet to show that it is sound.
+    // Without a trial, no mark shows that the third set has yet to prove sound.
     field.written.change(|settings| settings.trial.records = 0);
     let (field, second) = killed_before_a_third_set_was_live(field.restart(), b"broken");
     assert_eq!(field.live(), (second, Why::LastGood));
@@ -536,7 +536,7 @@ fn what_another_process_decides_meanwhile_is_seen() {
     field.passes(&second);
     let third = field.deploy(2);
     field.look();
-    // It pins, and at the same moment the trial fails.
+    // Another process pins a set, and at the same moment the trial fails.
     let first = field.loader.store.history().last().unwrap().set.hash.clone();
     fs::write(field.state("pin"), &first).unwrap();
     field.takes_back(&third);
@@ -566,7 +566,7 @@ fn whoever_leaves_a_set_that_was_taken_back_elsewhere_goes_on_with_one_that_is_n
     let second = field.deploy(1);
     field.passes(&second);
     field.look();
-    // Another process tries a third one, and takes the second one back.
+    // Another process tries a third set, and rolls the second one back.
     let rule = Rule { file: field.file(), ..field.loader.settings.pipeline[0].clone() };
     let third =
         Definition { rules: vec![weir_wasm::definition::Defined::new(rule, variant(3))], ..field.loader.live.definition.clone() };
@@ -584,7 +584,7 @@ fn whoever_leaves_a_set_that_was_taken_back_elsewhere_goes_on_with_one_that_is_n
 fn what_changes_while_it_is_read_is_read_again_before_it_goes_live() {
     let mut field = Field::new();
     field.put(1);
-    // As if that had happened between the last look and now.
+    // The change happens between the last look and this review.
     field.loader.review();
     assert!(field.handed_over().is_none());
     field.look();

@@ -1,13 +1,13 @@
-//! Checks columns that come back from rules. Nothing in them is believed.
+//! Checks columns that come back from rules, and trusts nothing in them.
 
 use super::{Column, Kind};
 use crate::json;
 
 impl Column {
-    /// Checks a column that came from outside and must have `rows` cells. Every later access relies on this.
+    /// Checks a column that came from outside and must have `rows` cells. Every later access relies on this check.
     ///
     /// # Errors
-    /// What is wrong, with the row where there is one.
+    /// The error says what is wrong, with the row if one row is wrong.
     pub fn check(&self, rows: usize) -> Result<(), String> {
         if self.kinds.len() != rows || self.ends.len() != rows {
             return Err(format!("it has {} kinds and {} ends for {rows} rows", self.kinds.len(), self.ends.len()));
@@ -45,7 +45,7 @@ impl Column {
     }
 }
 
-/// What a kind's cell must be, for a message.
+/// Returns the content that a cell of `kind` must have, for a message.
 fn name(kind: u8) -> &'static str {
     match Kind::from_byte(kind) {
         Some(Kind::Boolean) => "`true` or `false`",
@@ -56,7 +56,7 @@ fn name(kind: u8) -> &'static str {
     }
 }
 
-/// The beginning of `cell` in printable characters.
+/// Returns the beginning of `cell` in printable characters.
 fn excerpt(cell: &[u8]) -> String {
     const MAX_EXCERPT_BYTES: usize = 64;
     format!("`{}`", cell[..cell.len().min(MAX_EXCERPT_BYTES)].escape_ascii())

@@ -1,31 +1,31 @@
-//! What bytes are that are no JSON, by how they begin: the mistakes of producers that are met most often.
+//! Recognizes values that are not JSON by their first bytes: the most common mistakes of producers.
 //!
-//! Only for words to people: a message is rejected either way, with the same reason.
+//! The result is used only for the detail of a rejection. The record is rejected with the same reason either way.
 
 use std::fmt;
 
-/// A form that is no JSON text in UTF-8.
+/// A format that is not JSON text in UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Foreign {
-    /// The mark of UTF-8, which cannot be seen.
+    /// The byte order mark of UTF-8, which is invisible.
     ByteOrderMark,
-    /// With its mark, or ASCII characters with zeros between them.
+    /// UTF-16, with its byte order mark, or as ASCII characters with zero bytes between them.
     Utf16,
     Gzip,
     Zstd,
-    /// A zero and this id of a schema, as serialisers write them that use a schema registry.
+    /// A zero byte and this schema id. Serialisers that use a schema registry begin a value like this.
     Framed(u32),
 }
 
 impl Foreign {
-    /// What `bytes` begin like, if it is one of these.
+    /// Returns the format that `bytes` begin like, if it is one of these.
     pub fn of(bytes: &[u8]) -> Option<Foreign> {
         match bytes {
             [0xef, 0xbb, 0xbf, ..] => Some(Foreign::ByteOrderMark),
             [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'{' | b'[', 0, ..] | [0, b'{' | b'[', 0, ..] => Some(Foreign::Utf16),
             [0x1f, 0x8b, ..] => Some(Foreign::Gzip),
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Foreign::Zstd),
-            // Ids are small; zeros, or the beginning of a WebAssembly module, are something else.
+            // Ids are small. Zeros alone, or the beginning of a WebAssembly module, are something else.
             [0, 0, b, c, d, _, ..] if [*b, *c, *d] != [0; 3] => Some(Foreign::Framed(u32::from_be_bytes([0, *b, *c, *d]))),
             _ => None,
         }

@@ -1,8 +1,8 @@
-//! JSON in one pass: members out of a message, new members into its bytes.
+//! JSON in one pass: takes fields out of a message, and puts new fields into its bytes.
 //!
-//! A message is validated strictly by RFC 8259 in the same pass that notes where the wanted members stand ([`scan`]). It is
-//! never turned into a tree and never written anew: [`splice`] puts members into the original bytes, so that everything no
-//! rule touched leaves as it came, to the byte. What is left out: the meaning of members, and metadata.
+//! A message is validated strictly by RFC 8259, in the same pass that notes the places of the wanted fields ([`scan`]). A message
+//! is never turned into a tree and never written anew: [`splice`] puts fields into the original bytes, so that all parts that no
+//! rule has written stay as they came, to the byte. This module leaves out the meaning of fields, and metadata.
 
 mod foreign;
 mod projection;

@@ -1,31 +1,33 @@
-//! Which members are wanted, as a tree of names.
+//! The wanted fields, as a tree of names.
 
 use super::text;
 
-/// Index of a wanted member, or of an object on the way to one, in its [`Projection`]. The message itself is node 0.
+/// The index of a wanted field, or of an object on the way to one, in its [`Projection`]. The message itself is node 0.
 pub type Node = usize;
 
 /// The node of the message itself.
 pub(super) const ROOT: Node = 0;
 
-/// How deep a wanted member may lie, in levels. Each costs a node, and what is written there may be nested as well.
+/// The deepest level at which a wanted field may lie. Each level costs a node, and a value that is written there may be nested
+/// too.
 pub(super) const MAX_LEVELS: usize = 16;
 
-/// A member's place in the tree.
+/// The place of a field in the tree.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Branch {
     pub(super) name: String,
-    /// `"name":`, escaped, as it is written into a message.
+    /// The field's name as it is written into a message: `"name":`, escaped.
     pub(super) label: Vec<u8>,
     /// The name as an array index, if it is one.
     index: Option<usize>,
     pub(super) parent: Node,
     pub(super) children: Vec<Node>,
-    /// Bit n: some child's name has n bytes (bit 63: 63 or more). Most members are told apart by this alone.
+    /// The lengths of the children's names. Bit n is set if some child's name has n bytes (bit 63: 63 or more). This alone is
+    /// enough to skip most fields.
     lengths: u64,
 }
 
-/// The members to take out of messages.
+/// The fields to take out of messages.
 #[derive(Clone, Debug)]
 pub struct Projection {
     pub(super) branches: Vec<Branch>,
@@ -37,14 +39,14 @@ impl Default for Projection {
     }
 }
 
-/// The bit for names of `len` bytes.
+/// Returns the bit for names of `len` bytes.
 fn length_bit(len: usize) -> u64 {
     1 << len.min(63)
 }
 
 impl Projection {
-    /// Wants the member `name`: a top-level member's name, or a JSON Pointer (RFC 6901). The same member has the same node,
-    /// however it is named.
+    /// Adds the field `name` to the wanted ones, and returns its node. `name` is the name of a top-level field, or a JSON Pointer
+    /// (RFC 6901). A field has one node, however it is named.
     ///
     /// # Errors
     /// If a pointer is malformed, or goes too deep.
@@ -70,17 +72,17 @@ impl Projection {
         })
     }
 
-    /// How many nodes there are: what a layout needs room for.
+    /// Returns the number of nodes: the number of entries that a layout needs.
     pub fn nodes(&self) -> usize {
         self.branches.len()
     }
 
-    /// Whether `outer` is `inner` or an object around it.
+    /// Returns whether `outer` is `inner` or an object around it.
     pub fn contains(&self, outer: Node, inner: Node) -> bool {
         outer == inner || (inner != ROOT && self.contains(outer, self.branches[inner].parent))
     }
 
-    /// The name of `node` as a JSON Pointer, or plain at the top level.
+    /// Returns the name of `node`: a plain name at the top level, otherwise a JSON Pointer.
     pub fn name(&self, node: Node) -> String {
         let branch = &self.branches[node];
         match branch.parent {
@@ -89,7 +91,7 @@ impl Projection {
         }
     }
 
-    /// The wanted member `name` of the object at `node`.
+    /// Returns the node of the field `name` of the object at `node`, if the field is wanted.
     #[inline]
     pub(super) fn child(&self, node: Node, name: &[u8]) -> Option<Node> {
         let branch = &self.branches[node];
@@ -103,13 +105,13 @@ impl Projection {
         branch.children.iter().copied().find(|child| self.branches[*child].name.as_bytes() == name)
     }
 
-    /// The wanted element `index` of the array at `node`.
+    /// Returns the node of the element `index` of the array at `node`, if the element is wanted.
     pub(super) fn element(&self, node: Node, index: usize) -> Option<Node> {
         self.branches[node].children.iter().copied().find(|child| self.branches[*child].index == Some(index))
     }
 }
 
-/// A reference token of the JSON Pointer `pointer`, with `~1` and `~0` undone.
+/// Returns a reference token of the JSON Pointer `pointer`, with `~1` and `~0` unescaped.
 fn unescape_token(pointer: &str, token: &str) -> Result<String, String> {
     let sound = token.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
     if !sound {

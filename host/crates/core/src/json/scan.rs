@@ -1,4 +1,4 @@
-//! The one pass over a message: strict validation by RFC 8259, and the places of the wanted members.
+//! The one pass over a message: validates it strictly by RFC 8259, and notes the places of the wanted fields.
 
 use std::fmt;
 
@@ -8,19 +8,20 @@ use super::text;
 use crate::column::{Column, Kind};
 use crate::reserved::Reason;
 
-/// How deep objects and arrays may nest, the message itself included. Bounds the stack; other JSON readers stop there too.
+/// The most levels of nested objects and arrays, the message itself included. It bounds the stack; other JSON readers have this
+/// limit too.
 const MAX_DEPTH: usize = 128;
-/// How many bytes at the beginning may give away that all of them are no JSON.
+/// The number of bytes at the beginning of a value in which a problem may be caused by a format that is not JSON.
 const FRONT: usize = 5;
 
-/// Where a member's value stands in a message.
+/// The place of a field's value in a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
     /// The first byte of the value.
     pub start: u32,
-    /// One past its last byte.
+    /// The position after the last byte of the value.
     pub end: u32,
-    /// What the value is. [`Kind::Absent`] if the message has no such member.
+    /// The kind of the value. [`Kind::Absent`] if the message has no such field.
     pub kind: Kind,
     /// Whether the value is a string with escapes.
     pub escaped: bool,
@@ -33,15 +34,15 @@ impl Default for Found {
 }
 
 impl Found {
-    /// Whether the message has the member.
+    /// Returns whether the message has the field.
     pub fn is_present(self) -> bool {
         self.kind != Kind::Absent
     }
 
-    /// Appends this member of `message` to `column`.
+    /// Appends this field of `message` to `column`.
     ///
     /// # Errors
-    /// If the member is text with a lone surrogate, which no UTF-8 can hold.
+    /// If the value is text with a lone surrogate, which can't be encoded in UTF-8.
     pub fn push_cell(self, message: &[u8], column: &mut Column) -> Result<(), Problem> {
         let (start, end) = (self.start as usize, self.end as usize);
         match self.kind {
@@ -57,29 +58,30 @@ impl Found {
     }
 }
 
-/// Why a message can't be processed. `Display` is the detail for a person; [`reason`](Problem::reason) the name.
+/// The reason why a message can't be processed. `Display` writes the detail for an operator; [`reason`](Problem::reason) returns
+/// the name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
     /// The value has no bytes.
     Empty,
     /// The bytes from this offset on are not UTF-8.
     NotUtf8(usize),
-    /// At this offset something else was expected.
+    /// At this offset something else was expected: the text that is given here.
     Malformed(usize, &'static str),
     /// Sound JSON, but no object.
     NotAnObject,
-    /// A member that is read or written stands in its object twice.
+    /// A field that is read or written occurs twice in its object.
     Duplicate(String),
-    /// Nested deeper than [`MAX_DEPTH`].
+    /// Objects or arrays are nested deeper than [`MAX_DEPTH`].
     TooDeep,
-    /// The string at this offset, which is read, has half of a surrogate pair.
+    /// The string at this offset, which is read, contains half of a surrogate pair.
     LoneSurrogate(usize),
-    /// Rejected with this reason, for the bytes are another form than JSON from the beginning.
+    /// The bytes have this other format from the beginning. The record is rejected with this reason.
     Foreign(Reason, Foreign),
 }
 
 impl Problem {
-    /// The reason with which the message is rejected.
+    /// Returns the reason with which the record is rejected.
     pub fn reason(&self) -> Reason {
         match self {
             Problem::Empty => Reason::EmptyValue,
@@ -93,7 +95,7 @@ impl Problem {
         }
     }
 
-    /// The same of the message `bytes`, with the cause named if it stands at their beginning.
+    /// Returns this problem of the message `bytes`, with its cause if `bytes` begin like a format that is not JSON.
     #[cold]
     fn explained(self, bytes: &[u8]) -> Problem {
         match (&self, Foreign::of(bytes)) {
@@ -120,24 +122,24 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A projection without even a root, for bytes that are only validated.
+/// A projection without even a root node, for bytes that are only validated.
 static NOTHING: Projection = Projection { branches: Vec::new() };
 
-/// Whether `bytes` are a JSON number and nothing else.
+/// Returns whether `bytes` are a JSON number and nothing else.
 pub fn is_number(bytes: &[u8]) -> bool {
     let mut scan = Scan::new(&NOTHING, bytes, &mut []);
     matches!(scan.peek(), Some(b'-' | b'0'..=b'9')) && scan.number().is_ok() && scan.at == bytes.len()
 }
 
-/// Whether `bytes` are a JSON object or array and nothing else, not even white space around it, that can be written wherever a
-/// member may lie without making a message that is nested too deep.
+/// Returns whether `bytes` are a JSON object or array and nothing else, without even white space around it. Its nesting is
+/// bounded: wherever a field may lie, writing the value there does not make a message that is nested too deep.
 pub fn is_composite(bytes: &[u8]) -> bool {
     let mut scan = Scan::new(&NOTHING, bytes, &mut []);
     let composite = matches!(scan.peek(), Some(b'{' | b'['));
     composite && std::str::from_utf8(bytes).is_ok() && scan.value(None, MAX_LEVELS).is_ok() && scan.at == bytes.len()
 }
 
-/// How many levels an object or array may have that is written, if `bytes` nest deeper.
+/// Returns the most levels that a written object or array may have, if `bytes` are nested deeper than that.
 pub fn exceeded_depth(bytes: &[u8]) -> Option<usize> {
     std::str::from_utf8(bytes).ok()?;
     let problem = Scan::new(&NOTHING, bytes, &mut []).value(None, MAX_LEVELS);
@@ -145,13 +147,13 @@ pub fn exceeded_depth(bytes: &[u8]) -> Option<usize> {
 }
 
 impl Projection {
-    /// Validates `message` and notes in `layout`, one entry a node, where the wanted members are.
+    /// Validates `message`, and notes the places of the wanted fields in `layout`, which has one entry per node.
     ///
     /// # Errors
-    /// What is wrong with the message. The layout is then of no use.
+    /// If the message can't be processed. The layout is then of no use.
     ///
     /// # Panics
-    /// If `layout` has not [`nodes`](Self::nodes) entries.
+    /// If the number of entries in `layout` is not [`nodes`](Self::nodes).
     pub fn scan(&self, message: &[u8], layout: &mut [Found]) -> Result<(), Problem> {
         assert_eq!(layout.len(), self.nodes(), "one entry a node");
         layout.fill(Found::default());
@@ -159,10 +161,10 @@ impl Projection {
     }
 }
 
-/// What a value is, and whether it is a string with escapes.
+/// The kind of a value, and whether the value is a string with escapes.
 type Value = (Kind, bool);
 
-/// A position in a message.
+/// A position in a message, with the layout that is filled on the way.
 pub(super) struct Scan<'a> {
     projection: &'a Projection,
     bytes: &'a [u8],
@@ -175,7 +177,7 @@ impl<'a> Scan<'a> {
         Scan { projection, bytes, at: 0, layout }
     }
 
-    /// The whole message: one object, with white space around it at most.
+    /// Reads the whole message: one object, with nothing but white space around it.
     pub(super) fn message(&mut self) -> Result<(), Problem> {
         self.object_alone().map_err(|problem| problem.explained(self.bytes))
     }
@@ -199,7 +201,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// A value; if it is a wanted one, notes where.
+    /// Reads a value, and notes its place if the value is wanted.
     #[inline]
     fn member(&mut self, node: Option<Node>, depth: usize) -> Result<(), Problem> {
         let start = self.at;
@@ -254,7 +256,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// The name of a member of the object at `node`, as its node if it is wanted.
+    /// Reads the name of a field of the object at `node`. Returns the field's node if the field is wanted.
     fn name(&mut self, node: Option<Node>) -> Result<Option<Node>, Problem> {
         let start = self.at + 1;
         let escaped = self.string()?;
@@ -296,7 +298,7 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// A string, from quote to quote; true if it has escapes. That it is UTF-8 is known.
+    /// Reads a string, from quote to quote. Returns whether the string has escapes. The bytes are known to be UTF-8.
     #[inline]
     fn string(&mut self) -> Result<bool, Problem> {
         let mut escaped = false;
@@ -397,7 +399,7 @@ mod tests {
         let nested = |levels: usize| ["[".repeat(levels), "]".repeat(levels)].concat();
         assert!(is_composite(nested(MAX_DEPTH - MAX_LEVELS).as_bytes()));
         assert!(!is_composite(nested(MAX_DEPTH - MAX_LEVELS + 1).as_bytes()));
-        // As deep as a member may lie, it makes a message that can be read.
+        // Even at the deepest place of a field, the value makes a message that can be read.
         let (mut projection, name) = (Projection::default(), "/a".repeat(MAX_LEVELS));
         projection.want(&name).unwrap();
         let around = "{\"a\":".repeat(MAX_LEVELS);

@@ -1,4 +1,4 @@
-//! New members into the original bytes of a message.
+//! Puts new fields into the original bytes of a message.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use super::scan::Found;
 use super::text;
 use crate::column::{Column, Kind};
 
-/// A member that can't be written because what should hold it is no object.
+/// A field that can't be written because it would lie inside a value that is not an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unwritable(pub String);
 
@@ -17,7 +17,7 @@ impl fmt::Display for Unwritable {
     }
 }
 
-/// Where a message is changed: at `from` the value or the new members of `node` come in, and the message goes on at `to`.
+/// A change of a message. The bytes `from..to` are replaced by the value, or by the new fields, of `node`.
 #[derive(Clone, Copy, Debug)]
 struct Edit {
     from: usize,
@@ -25,33 +25,34 @@ struct Edit {
     node: Node,
 }
 
-/// Writes messages with members replaced and added. Keeps its buffers from message to message.
+/// Writes messages with fields replaced and added. Keeps its buffers from message to message.
 #[derive(Debug, Default)]
 pub struct Splicer {
     edits: Vec<Edit>,
     marks: Vec<Mark>,
 }
 
-/// What is written where a node is. Looked up, so that what a message costs grows with the nodes and no faster.
+/// The mark of a node: what is written there. Marks are looked up by node, so that the cost of a message does not grow faster
+/// than the number of nodes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Mark {
-    /// The index of the column that is written there.
+    /// The index of the column that is written at the node.
     column: Option<usize>,
-    /// Something is written there or inside.
+    /// True if something is written at the node or inside it.
     within: bool,
 }
 
-/// What is written into a message: cell `row` of each column, for its member. Absent cells write nothing.
+/// The values to write into a message: cell `row` of each column, for its field. Absent cells write nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Writes<'a> {
-    /// The members, ascending, with their columns.
+    /// The fields, ascending, with their columns.
     pub columns: &'a [(Node, &'a Column)],
-    /// The row of all columns.
+    /// The row that is written, for all columns.
     pub row: usize,
 }
 
 impl<'a> Writes<'a> {
-    /// The members that are written, with the kind of the value and its bytes: unescaped for text, else JSON.
+    /// Returns the fields that are written, with the kind and the bytes of each value: unescaped for text, otherwise JSON.
     fn iter(self) -> impl Iterator<Item = (Node, Kind, &'a [u8])> {
         (0..self.columns.len()).filter_map(move |index| {
             let (kind, bytes) = self.get(index)?;
@@ -59,7 +60,7 @@ impl<'a> Writes<'a> {
         })
     }
 
-    /// What is written from the column `index`.
+    /// Returns the value that is written from the column `index`. None if its cell is absent.
     fn get(self, index: usize) -> Option<(Kind, &'a [u8])> {
         let (_, column) = self.columns[index];
         let kind = Kind::from_byte(column.kind(self.row)).filter(|kind| *kind != Kind::Absent)?;
@@ -68,11 +69,11 @@ impl<'a> Writes<'a> {
 }
 
 impl Splicer {
-    /// Appends `message` to `out` with `writes` in it. A member that is there is replaced where it stands; a new one is added
-    /// at the end of its object, and objects that are missing around it are made.
+    /// Appends `message` to `out` with `writes` in it. A field that the message has is replaced in its place. A new field is
+    /// added at the end of its object, and missing objects around it are made.
     ///
     /// # Errors
-    /// If an object is needed where the message has something else. Nothing has been appended then.
+    /// If an object is needed where the message has another value. Nothing has been appended then.
     pub fn write(
         &mut self,
         projection: &Projection,
@@ -91,7 +92,7 @@ impl Splicer {
         for (node, ..) in writes.iter() {
             self.edits.push(edit(projection, message, layout, node)?);
         }
-        // Members that are new in the same object make one edit, at its end, where no other is.
+        // New fields of the same object make one edit, at the end of the object, where there is no other edit.
         self.edits.sort_unstable_by_key(|edit| edit.from);
         self.edits.dedup_by_key(|edit| edit.node);
         let mut at = 0;
@@ -110,7 +111,7 @@ impl Splicer {
         Ok(())
     }
 
-    /// Marks what is written and what is around it.
+    /// Marks the nodes that are written, and the nodes around them.
     fn mark(&mut self, projection: &Projection, writes: Writes<'_>) {
         self.marks.clear();
         self.marks.resize(projection.nodes(), Mark::default());
@@ -124,13 +125,13 @@ impl Splicer {
         }
     }
 
-    /// What is written in the place of `node`.
+    /// Returns the value that is written at `node`.
     fn written<'a>(&self, node: Node, writes: Writes<'a>) -> Option<(Kind, &'a [u8])> {
         self.marks[node].column.and_then(|column| writes.get(column))
     }
 
-    /// Writes the members of `node` that the message has not and that are written, each after a comma but for the first of an
-    /// empty object.
+    /// Writes those fields of `node` that are written and that the message does not have. Each is preceded by a comma, except the
+    /// first field of an empty object.
     fn add_members(
         &self,
         projection: &Projection,
@@ -161,7 +162,7 @@ impl Splicer {
     }
 }
 
-/// The common case by itself: all members are new and stand at the top level.
+/// Handles the common case: all written fields are new and lie at the top level.
 fn append(projection: &Projection, message: &[u8], object: Found, writes: Writes<'_>, out: &mut Vec<u8>) {
     let (before, after) = message.split_at(object.end as usize - 1);
     out.extend_from_slice(before);
@@ -177,13 +178,13 @@ fn append(projection: &Projection, message: &[u8], object: Found, writes: Writes
     out.extend_from_slice(after);
 }
 
-/// Whether the object that stands at `found` in `message` has members.
+/// Returns whether the object at `found` in `message` has fields.
 fn has_members(message: &[u8], found: Found) -> bool {
     let inside = &message[found.start as usize + 1..found.end as usize - 1];
     inside.iter().any(|byte| !byte.is_ascii_whitespace())
 }
 
-/// The edit that writes `node`: in its place, or at the end of the innermost object around it that the message has.
+/// Returns the edit that writes `node`: in its place, or at the end of the innermost object around it that the message has.
 fn edit(projection: &Projection, message: &[u8], layout: &[Found], node: Node) -> Result<Edit, Unwritable> {
     let found = layout[node];
     if found.is_present() {
@@ -210,7 +211,7 @@ fn write_value(kind: Kind, bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// A composite in one line: line ends, which stand between its parts and in no string, become blanks.
+/// Writes a composite in one line. Its line ends become blanks; they lie between its parts and never in a string.
 fn write_composite(bytes: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(bytes);
@@ -221,7 +222,7 @@ fn write_composite(bytes: &[u8], out: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    /// `message` with `writes` (name, JSON text) set.
+    /// Returns `message` with `writes` (name, JSON text) set.
     fn splice(message: &str, writes: &[(&str, &str)]) -> Result<String, String> {
         let mut projection = Projection::default();
         let nodes: Vec<Node> = writes.iter().map(|(name, _)| projection.want(name).unwrap()).collect();

@@ -1,7 +1,7 @@
-//! JSON strings: finding their end, undoing escapes, writing them.
+//! JSON strings: finds their end, unescapes them, writes them.
 
-/// The index of the first byte at or after `from` that can't stand in a string as it is: a quote, a backslash or a control
-/// character. The length of `bytes` if there is none.
+/// Returns the index of the first byte at or after `from` that can't stand in a string as it is: a quote, a backslash or a
+/// control character. Returns the length of `bytes` if there is none.
 #[inline]
 pub(super) fn next_special(bytes: &[u8], from: usize) -> usize {
     let mut at = from;
@@ -19,7 +19,7 @@ fn is_special(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
-/// One bit for each byte of `chunk` that is special, the first byte in bit 0.
+/// Returns one bit for each byte of `chunk`, the first byte in bit 0. The bit is set if the byte is special.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 fn specials(chunk: &[u8; 16]) -> u32 {
@@ -35,7 +35,7 @@ fn specials(chunk: &[u8; 16]) -> u32 {
     }
 }
 
-/// One bit for each byte of `chunk` that is special, the first byte in bit 0.
+/// Returns one bit for each byte of `chunk`, the first byte in bit 0. The bit is set if the byte is special.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline]
 fn specials(chunk: &[u8; 16]) -> u32 {
@@ -70,8 +70,8 @@ fn write_escape(byte: u8, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends the text of a JSON string without its quotes, whose escapes are known to be well formed. None, with part of it
-/// appended, if the string has half of a surrogate pair.
+/// Appends the text of a JSON string that is given without its quotes. The escapes must be well formed. Returns None, with a part
+/// of the text appended, if the string contains half of a surrogate pair.
 pub(super) fn unescape(string: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let mut rest = string;
     while let Some(backslash) = memchr::memchr(b'\\', rest) {
@@ -96,7 +96,7 @@ pub(super) fn unescape(string: &[u8], out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// The character whose `\u` escape goes on with `rest`, and how much of `rest` belongs to it.
+/// Returns the character whose `\u` escape goes on with `rest`, and the number of bytes of `rest` that belong to it.
 fn unicode(rest: &[u8]) -> Option<(char, usize)> {
     let high = hex(rest)?;
     if let Some(character) = char::from_u32(high) {

@@ -1,13 +1,17 @@
-//! Finding the rows that a rule fails on, so that no other suffers.
+//! Finds the rows on which a rule fails, so that other rows do not suffer.
 //!
-//! A batch on which a rule fails is judged again in halves, down to single rows. Rules are pure, so this changes nothing for
-//! the others. Three things bound what it costs. A part of a batch that ran out of time gets less of it, and a row alone,
-//! before it is blamed, gets more: a machine that stalled says nothing about a row. A rule that fails on everything is
-//! short-circuited: its rows are no longer put before it, but for a few now and then. While it is, a rule whose faults are
-//! cheap still sees every row of a small batch; only what costs time is left out. And a search that has used up its time, or
-//! the bytes that the rule may hand back, ends: what is known by then is a batch of its own, and the rest comes again.
+//! A batch on which a rule fails is bisected: it is processed again in halves, down to single rows. Rules are pure, so the
+//! results of the other rows do not change. Three things bound the cost:
 //!
-//! What is left out: what becomes of the rows, which is for the pipeline.
+//! - Deadlines. Once a part of a batch has run out of time, its halves get less time. A single row gets more time before it is
+//!   blamed, because a timeout on a machine that stalled says nothing about the row.
+//! - The circuit breaker. It opens if a rule fails on everything. While it is open, the rule is called only for periodic probes.
+//!   A rule whose faults are cheap is probed so often that it still sees every row of a small batch; only expensive
+//!   calls are left out.
+//! - Budgets. A bisection ends when it has used up its time, or the bytes that the rule may return. The rows that are known by
+//!   then are a batch of their own, and the other rows are read again.
+//!
+//! This module leaves out what becomes of the rows: the pipeline decides that.
 
 use std::time::Duration;
 
@@ -15,49 +19,49 @@ use crate::column::{Column, Kind};
 use crate::pipeline::{Evaluate, Fault, Manifest, Outcome, Patience, View, bounded};
 use crate::record::RuleStats;
 
-/// Time that a search may take in one batch, in deadlines of the rule. To find a row on which a rule never ends takes less among
-/// a few thousand: an eighth for each half, and twice the whole for the row alone. What is more would keep a process waiting that
-/// is asked to stop.
+/// The time budget of one bisection, in deadlines of the rule. The search for one endless row among a few thousand needs less:
+/// 1/8 of a deadline for each half, and 2 deadlines for the single row. A larger budget would delay the shutdown of the process.
 const SEARCH: u32 = 4;
-/// The same for rules with short deadlines, so that faults which cost little do not use it up.
+/// The least time budget of one bisection. It is for rules with short deadlines, so that cheap faults do not use up the budget.
 const SHORTEST_SEARCH: Duration = Duration::from_secs(1);
-/// Faults in a row, with no row judged between them, that make a rule suspect.
+/// The number of strikes, with no row evaluated in between, from which on a rule is suspected of failing on all rows. A fault is
+/// a strike.
 const SUSPECT: u32 = 32;
-/// How many faults running out of time is worth: it costs some thousand times as much.
+/// The number of strikes for a fault that ran out of time. Such a fault costs some thousand times as much as others.
 const TIMEOUT: u32 = 16;
-/// Rows that are tried before a rule is short-circuited, and when it is probed.
+/// The number of rows that are tried before the circuit breaker opens, and in a probe.
 const SAMPLES: usize = 16;
-/// One in so many of them gets all of its time, by which a rule that is slow is told from one that never ends.
+/// One in so many sampled rows gets the full deadline. This tells a slow rule from one that never ends.
 const SLOW_SAMPLE: usize = 4;
-/// How much longer than a probe the pause after it is: a tenth of the time goes into probes.
+/// The factor by which the pause after a probe is longer than the probe: a tenth of the time goes into probes.
 const PAUSES_PER_PROBE: u64 = 9;
-/// The longest pause, in milliseconds.
+/// The longest pause between probes, in milliseconds.
 const LONGEST_PAUSE: u64 = 30_000;
 
-/// Why a row goes no further.
+/// The reason why a row goes no further.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    /// Index into the manifest's reasons, known to be in range, and what exactly.
+    /// The rule rejected the row: an index into the manifest's reasons, known to be in range, and the detail.
     Listed(u32, Option<String>),
     /// The rule failed on this row.
     Fault(Fault),
-    /// The rule was not asked. What it failed on before is in the breaker.
+    /// The rule was not called. The reason, with the rule's last fault, is in the circuit breaker.
     Skipped,
 }
 
-/// What is known of rows: every promise of the contract is kept.
+/// The known results for rows. They have been checked: they keep every promise of the contract.
 #[derive(Debug, Default)]
 pub(super) struct Verdict {
-    /// So many rows, from the first on. Fewer than there are, but one at least, where a search was ended.
+    /// The number of rows, from the first on. If the bisection ended early, fewer than there are, but at least one.
     pub rows: usize,
-    /// Rows ascend.
+    /// The rows that go no further, ascending.
     pub refusals: Vec<(u32, Refusal)>,
-    /// In the order of the manifest's `writes`.
+    /// The written columns, in the order of the manifest's `writes`.
     pub columns: Vec<Column>,
 }
 
 impl Verdict {
-    /// Believes an outcome only after everything in it was looked at.
+    /// Returns the verdict of an outcome, after everything in the outcome was checked.
     fn checked(outcome: Outcome, manifest: &Manifest, rows: usize) -> Result<Verdict, Fault> {
         outcome.check(manifest, rows)?;
         let listed = outcome.rejections.into_iter();
@@ -65,12 +69,12 @@ impl Verdict {
         Ok(Verdict { rows, refusals: refusals.collect(), columns: outcome.columns })
     }
 
-    /// How many bytes the rule has written.
+    /// Returns the number of bytes that the rule has written.
     fn bytes(&self) -> usize {
         self.columns.iter().map(|column| column.bytes.len()).sum()
     }
 
-    /// Adds what is known of the next rows.
+    /// Appends the verdict on the next rows.
     fn append(&mut self, next: Verdict) {
         let first = self.rows as u32;
         self.refusals.extend(next.refusals.into_iter().map(|(row, refusal)| (first + row, refusal)));
@@ -78,7 +82,7 @@ impl Verdict {
         self.rows += next.rows;
     }
 
-    /// Adds a row of which nothing is written.
+    /// Appends a row that goes no further and has no written cells.
     fn refuse(&mut self, refusal: Refusal) {
         self.refusals.push((self.rows as u32, refusal));
         self.columns.iter_mut().for_each(|column| column.push(Kind::Absent, b""));
@@ -86,36 +90,36 @@ impl Verdict {
     }
 }
 
-/// What is remembered of a rule from batch to batch.
+/// The circuit breaker of a rule: its memory of faults, from batch to batch.
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
-    /// Faults since a row was judged, those that ran out of time counted more often.
+    /// The strikes since a row was evaluated last: faults, of which those that ran out of time count several times.
     strikes: u32,
     open: Option<Open>,
 }
 
-/// A rule is short-circuited.
+/// The state of an open circuit breaker.
 #[derive(Debug)]
 struct Open {
     why: String,
-    /// When it was probed last, and is to be probed again, in milliseconds since the epoch.
+    /// The times of the last and of the next probe, in milliseconds since the epoch.
     probed: i64,
     next: i64,
 }
 
 impl Breaker {
-    /// Why the rule is short-circuited.
+    /// Returns the reason why the circuit breaker is open. None if it is closed.
     pub(super) fn open(&self) -> Option<&str> {
         self.open.as_ref().map(|open| open.why.as_str())
     }
 
-    /// Short-circuits the rule at `now`, after a probe that took `nanos`.
+    /// Opens the circuit breaker at `now`, after a probe that took `nanos` nanoseconds.
     fn trip(&mut self, why: String, now: i64, nanos: u64) {
         self.open = Some(Open { why, probed: now, next: now });
         self.put_off(now, nanos);
     }
 
-    /// Lets it rest after a probe at `now` that took `nanos`.
+    /// Schedules the next probe after one at `now` that took `nanos` nanoseconds.
     fn put_off(&mut self, now: i64, nanos: u64) {
         let pause = (nanos.saturating_mul(PAUSES_PER_PROBE) / 1_000_000).min(LONGEST_PAUSE);
         if let Some(open) = &mut self.open {
@@ -127,13 +131,13 @@ impl Breaker {
         *self = Breaker::default();
     }
 
-    /// Whether it is time for a probe. A clock that was set back must not put it off.
+    /// Returns whether a probe is due. A clock that was set back must not delay the probe.
     fn is_due(&self, now: i64) -> bool {
         self.open.as_ref().is_some_and(|open| now >= open.next || now < open.probed)
     }
 }
 
-/// Lets `rule` judge all rows, and finds those on which it fails.
+/// Lets `rule` evaluate all rows, and finds the rows on which it fails.
 pub(super) fn judge<R: Evaluate>(
     rule: &mut R,
     manifest: &Manifest,
@@ -160,22 +164,22 @@ struct Search<'a, R> {
     breaker: &'a mut Breaker,
     view: View<'a>,
     stats: &'a mut RuleStats,
-    /// What the search may still take, in nanoseconds.
+    /// The time that the bisection may still take, in nanoseconds.
     time: u64,
-    /// What is known so far.
+    /// The verdict on the rows that are known so far.
     whole: Verdict,
-    /// It holds as many bytes as it may.
+    /// True if the verdict on the next rows was left out, because the bytes of all rows would exceed what the rule may return.
     full: bool,
-    /// The last call failed, after which a rule begins anew.
+    /// True if the last call failed. A rule starts afresh after a failed call.
     failed: bool,
-    /// So did the one before it.
+    /// True if the call before the last one failed, so that the last call was the first one after a fresh start.
     fresh: bool,
-    /// The last fault of a row.
+    /// The message of the last fault of a row.
     last: Option<String>,
 }
 
 impl<R: Evaluate> Search<'_, R> {
-    /// Asks the rule about the rows from `from` to `to`.
+    /// Calls the rule with the rows `from..to`.
     fn call(&mut self, from: usize, to: usize, patience: Patience) -> Result<Verdict, Fault> {
         let whole = from == 0 && to == self.view.rows;
         let parts: Vec<Column> =
@@ -192,24 +196,24 @@ impl<R: Evaluate> Search<'_, R> {
         if answer.is_ok() && rows > 0 {
             self.breaker.strikes = 0;
         }
-        // The batch as a whole is not part of the search.
+        // The call with the whole batch does not count against the budget of the bisection.
         if !whole {
             self.time = self.time.saturating_sub(nanos);
         }
         answer
     }
 
-    /// The rule has failed on all rows together.
+    /// Bisects the batch, after the rule has failed on all rows together with `fault`.
     fn split_up(mut self, fault: Fault) -> Verdict {
         self.whole.columns = vec![Column::default(); self.manifest.writes.len()];
         self.halve(0, self.view.rows, fault, Patience::Usual);
         self.whole
     }
 
-    /// Judges the rows from `from` to `to`, of which the ones before are known, unless the search is over.
+    /// Processes the rows `from..to`, unless the bisection is over. The rows before `from` are known already.
     fn part(&mut self, from: usize, to: usize, patience: Patience) {
         if self.is_over() {
-            // One row gets known, whatever it takes: the same rows must not come again for ever.
+            // At least one row becomes known, whatever time it takes. Otherwise the same rows would be read again for ever.
             if self.whole.rows == 0 {
                 self.alone(from, Patience::Long);
             }
@@ -224,12 +228,13 @@ impl<R: Evaluate> Search<'_, R> {
         }
     }
 
-    /// Whether the rows that are not known yet are left for later.
+    /// Returns whether the rows that are not known yet are left for later.
     fn is_over(&self) -> bool {
         self.full || self.time == 0
     }
 
-    /// Takes over what is known of the next rows, if that is no more in all than the rule may hand back. Of one row it is not.
+    /// Appends the verdict on the next rows, unless the bytes of all rows would then exceed what the rule may return. A first
+    /// verdict is always appended.
     fn append(&mut self, next: Verdict) {
         self.full = self.whole.rows > 0 && self.whole.bytes() + next.bytes() > self.rule.most();
         if !self.full {
@@ -237,7 +242,7 @@ impl<R: Evaluate> Search<'_, R> {
         }
     }
 
-    /// The rule has failed on the rows from `from` to `to` with `fault`.
+    /// Bisects the rows `from..to`, on which the rule has failed with `fault`.
     fn halve(&mut self, from: usize, to: usize, fault: Fault, patience: Patience) {
         if to - from == 1 {
             return self.again(from, fault, patience);
@@ -248,7 +253,7 @@ impl<R: Evaluate> Search<'_, R> {
         self.part(half, to, patience);
     }
 
-    /// Judges a row.
+    /// Processes a single row.
     fn alone(&mut self, row: usize, patience: Patience) {
         match self.call(row, row + 1, patience) {
             Ok(verdict) => self.append(verdict),
@@ -256,8 +261,9 @@ impl<R: Evaluate> Search<'_, R> {
         }
     }
 
-    /// The rule has failed on a row with `fault`. It is asked once more where the row need not be to blame: where it ran out of
-    /// time, with more of it, and where it had judged others before, which may have left something behind.
+    /// Handles the failure of the rule on a single row with `fault`. The rule is called once more if the row may not be the
+    /// cause. After a timeout, the second call gets more time. If the rule had evaluated other rows before, they may have left
+    /// something behind, so the second call is the first one after a fresh start.
     fn again(&mut self, row: usize, fault: Fault, patience: Patience) {
         let answer = match fault.timed_out {
             true if patience != Patience::Long => self.call(row, row + 1, Patience::Long),
@@ -281,7 +287,7 @@ impl<R: Evaluate> Search<'_, R> {
         self.whole.refuse(Refusal::Fault(fault));
     }
 
-    /// Short-circuits the rule if there is reason to believe that it fails on all rows from `from` on.
+    /// Opens the circuit breaker if there is reason to believe that the rule fails on all rows from `from` on.
     fn suspect(&mut self, from: usize) {
         if self.breaker.strikes < SUSPECT {
             return;
@@ -289,19 +295,19 @@ impl<R: Evaluate> Search<'_, R> {
         let before = self.stats.nanos;
         let tried = if self.is_over() { Vec::new() } else { self.sample(from) };
         if tried.iter().all(|(_, answer)| answer.is_err()) {
-            // Where there was nothing to try, there is no pause: the next batch shows whether others fail as well.
+            // If there was no row to try, there is no pause: the next batch shows whether the rule fails on other rows as well.
             self.trip(self.stats.nanos - before);
         }
     }
 
-    /// Short-circuits the rule after a probe that took `nanos`.
+    /// Opens the circuit breaker after a probe that took `nanos` nanoseconds.
     fn trip(&mut self, nanos: u64) {
         let last = self.last.clone().unwrap_or_default();
         self.breaker.trip(format!("it fails on row after row; lastly: {last}"), self.view.processed_at, nanos);
     }
 
-    /// Tries rows from `from` on, evenly spread, until one is judged. All of them, whatever it takes: who tries fewer condemns the
-    /// others on less.
+    /// Tries rows from `from` on, evenly spread, until the rule evaluates one. Tries all samples if need be, even over budget:
+    /// fewer would open the circuit breaker on too little evidence.
     fn sample(&mut self, from: usize) -> Vec<(usize, Result<Verdict, Fault>)> {
         let rows = self.view.rows - from;
         let samples = rows.min(SAMPLES);
@@ -319,7 +325,7 @@ impl<R: Evaluate> Search<'_, R> {
         tried
     }
 
-    /// The rule is short-circuited. If it is time, a few rows show whether it still has to be.
+    /// Processes a batch while the circuit breaker is open. If a probe is due, a few rows show whether the breaker can be closed.
     fn probe(mut self) -> Verdict {
         let rows = self.view.rows;
         self.whole.columns = vec![Column::default(); self.manifest.writes.len()];
@@ -336,7 +342,7 @@ impl<R: Evaluate> Search<'_, R> {
             return self.whole;
         }
         for (row, answer) in tried {
-            // A row that ran out of time was not given more of it, which is no reason to blame it.
+            // A row that ran out of time is not blamed, because it was not tried again with more time.
             if let Some(fault) = answer.err().filter(|fault| !fault.timed_out) {
                 self.skip(self.whole.rows, row);
                 self.blame(fault);
@@ -350,7 +356,7 @@ impl<R: Evaluate> Search<'_, R> {
         self.whole
     }
 
-    /// Leaves out the rows from `from` to `to`.
+    /// Skips the rows `from..to`: the rule is not called with them.
     fn skip(&mut self, from: usize, to: usize) {
         self.stats.skipped += (to - from) as u64;
         (from..to).for_each(|_| self.whole.refuse(Refusal::Skipped));
@@ -364,9 +370,14 @@ mod tests {
     const CALL: u64 = 1_000_000;
     const SECOND: u64 = 1_000_000_000;
 
-    /// Fails on rows of `trap`, and of `leak` unless it has failed before; runs out of time on rows of `loop`, on those of
-    /// `stall` unless it may take longer, and on those of `slow` unless they are alone and it need not hurry; rejects rows of
-    /// `bad`. Each call takes as long.
+    /// A rule whose rows say what it does with them. Each call takes the time `took`.
+    ///
+    /// - `trap`: fails.
+    /// - `leak`: fails, unless the call before has failed.
+    /// - `loop`: runs out of time.
+    /// - `stall`: runs out of time, unless it may take longer than usual.
+    /// - `slow`: runs out of time, unless the row is alone and does not have the short deadline.
+    /// - `bad`: rejects the row.
     struct Fake {
         took: u64,
         most: usize,
@@ -437,8 +448,8 @@ mod tests {
     }
 
     impl Bench {
-        /// What becomes of each row at `now`: `.` passes, `b` is rejected, `F` is a fault, `-` is skipped. Those that are left
-        /// for later are not among them.
+        /// Returns the fate of each row at `now`: `.` passes, `b` is rejected, `F` is a fault, `-` is skipped. Rows that are left
+        /// for later are missing.
         fn judge(&mut self, now: i64, rows: &[&str]) -> String {
             let mut column = Column::default();
             rows.iter().for_each(|row| column.push(Kind::Text, row.as_bytes()));
@@ -466,7 +477,7 @@ mod tests {
             fates.into_iter().collect()
         }
 
-        /// The same, batch after batch until nothing is left, and how many batches that takes.
+        /// Returns the fates of all `rows`, processed batch after batch until no row is left, and the number of batches.
         fn judge_all(&mut self, mut rows: &[&str]) -> (String, usize) {
             let (mut fates, mut batches) = (String::new(), 0);
             while !rows.is_empty() {
@@ -478,7 +489,7 @@ mod tests {
         }
     }
 
-    /// `rows` rows of `fine`, those of `culprits` being `what` instead.
+    /// Returns `rows` rows: `what` at the indices `culprits`, `fine` elsewhere.
     fn rows(rows: usize, culprits: impl IntoIterator<Item = usize>, what: &'static str) -> Vec<&'static str> {
         let mut all = vec!["fine"; rows];
         culprits.into_iter().for_each(|row| all[row] = what);
@@ -518,7 +529,7 @@ mod tests {
         assert!(bench.stats.calls < 100, "{} calls", bench.stats.calls);
         assert_eq!(bench.breaker.open(), Some("it fails on row after row; lastly: trapped"));
 
-        // It is probed again, after nine times what the last probe took.
+        // The rule is probed again after a pause of nine times the duration of the last probe.
         assert_eq!(bench.judge(143, &["trap"; 1_000]).matches('-').count(), 1_000);
         assert_eq!(bench.judge(144, &["trap"; 1_000]).matches('F').count(), 16);
         assert_eq!(bench.judge(287, &["fine"; 2]), "--");
@@ -550,7 +561,7 @@ mod tests {
         let fates = bench.judge(0, &["loop"; 10_000]);
         assert_eq!((fates.matches('F').count(), fates.matches('-').count()), (2, 9_998));
         assert!(bench.stats.calls < 50, "{} calls", bench.stats.calls);
-        // Under the short deadline of a probe nobody is blamed.
+        // Under the short deadline of a probe no row is blamed.
         assert_eq!(bench.judge(LONGEST_PAUSE as i64, &["loop"; 20]), "-".repeat(20));
         assert_eq!(bench.judge(2 * LONGEST_PAUSE as i64, &["loop", "fine"]), "F.");
     }
@@ -568,7 +579,7 @@ mod tests {
     #[test]
     fn a_search_that_takes_too_long_ends_and_condemns_nobody() {
         let mut bench = Bench::default();
-        // Every second row: there is no run of faults.
+        // Every second row traps, so there is no run of faults.
         let culprits = rows(40_000, (0..40_000).step_by(2), "trap");
         let judged = bench.judge(0, &culprits).len();
         let search = SEARCH as u64 * SECOND;

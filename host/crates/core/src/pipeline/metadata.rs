@@ -1,4 +1,4 @@
-//! A message's metadata as cells: `@key`, `@topic`, `@partition`, `@offset`, `@timestamp` and `@header/NAME`.
+//! A record's metadata as cells: `@key`, `@topic`, `@partition`, `@offset`, `@timestamp` and `@header/NAME`.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -18,7 +18,7 @@ pub(super) enum Metadata {
 }
 
 impl Metadata {
-    /// The metadata that `name`, which begins with `@`, stands for.
+    /// Returns the metadata with the name `name`, which begins with `@`.
     pub(super) fn parse(name: &str) -> Result<Metadata, String> {
         match name {
             "@key" => Ok(Metadata::Key),
@@ -36,7 +36,7 @@ impl Metadata {
         }
     }
 
-    /// Appends this metadata of message `record` to `column`. Of headers of the same name the last one counts.
+    /// Appends this metadata of record `record` to `column`. If several headers have the same name, the last one counts.
     pub(super) fn push_cell(&self, batch: &Batch, record: usize, column: &mut Column) {
         let origin = &batch.records()[record];
         match self {
@@ -54,7 +54,7 @@ impl Metadata {
     }
 }
 
-/// Text as it is, other bytes in base64.
+/// Appends a cell: text as it is, other bytes in base64.
 fn push_bytes(bytes: Option<&[u8]>, column: &mut Column) {
     match bytes {
         None => column.close(Kind::Absent),

@@ -1,10 +1,10 @@
-//! The pure core: a batch of messages in, a step of outputs, rejections and counts out.
+//! The pure core: a batch of records in, a step of outputs, rejections and counts out.
 //!
-//! Each message is parsed once. The members that some rule reads become columns; each rule sees the rows that are left and
-//! the columns that it reads, with what earlier rules wrote; at the end what was written is spliced into the original bytes.
-//! A rule that fails on a batch is run again on parts of it until the rows it fails on are known.
+//! Each message is parsed once. The fields that some rule reads become columns. Each rule sees the rows that are left and the
+//! columns that it reads, with the values that earlier rules wrote. At the end the written values are spliced into the original
+//! bytes. A rule that fails on a batch is run again on parts of the batch until the rows on which it fails are known.
 //!
-//! There is no clock here, no Kafka and no Wasm: how a rule is run is behind [`Evaluate`], when it is behind
+//! There is no clock here, no Kafka and no Wasm: the way a rule is run is hidden behind [`Evaluate`], and the time is
 //! [`Batch::processed_at`].
 
 mod isolate;
@@ -28,72 +28,72 @@ use rows::Rows;
 pub use names::{reason_name, rule_name};
 pub use plan::check_manifest;
 
-/// Of a rejection's detail, what is kept: bytes of UTF-8. It becomes a header of the dead letter.
+/// The most of a rejection's detail that is kept, in bytes of UTF-8. The detail becomes a header of the dead letter.
 pub const MAX_DETAIL_BYTES: usize = 1_024;
-/// Of a fault's backtrace, what is kept: bytes of UTF-8. It becomes a header as well.
+/// The most of a fault's backtrace that is kept, in bytes of UTF-8. The backtrace becomes a header of the dead letter as well.
 pub const MAX_BACKTRACE_BYTES: usize = 4_096;
 
-/// What a rule may hand back for a batch where nothing else is said, in bytes.
+/// The most that a rule may return for a batch by default, in bytes.
 const MOST_HANDED_BACK: usize = 64 << 20;
-/// How long a rule may take for a batch where nothing else is said.
+/// The time that a rule may take for a batch by default.
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// What a rule says of itself, as in the contract.
+/// The rule's description of itself, as in the contract.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
     /// The rule's name.
     pub name: String,
     /// The rule's version.
     pub version: String,
-    /// One line on what it does.
+    /// One line on what the rule does.
     pub description: String,
-    /// The members it sees.
+    /// The fields that the rule sees.
     pub reads: Vec<String>,
-    /// The members it may write.
+    /// The fields that the rule may write.
     pub writes: Vec<String>,
     /// The reasons for which it may reject a row.
     pub reasons: Vec<String>,
 }
 
-/// The rows that a rule is to judge.
+/// The rows that a rule is to evaluate.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct View<'a> {
-    /// How many rows there are; every column has as many cells.
+    /// The number of rows. Every column has as many cells.
     pub rows: usize,
-    /// Milliseconds since the epoch.
+    /// The time of processing, in milliseconds since the epoch.
     pub processed_at: i64,
-    /// In the order of the manifest's `reads`.
+    /// The columns that the rule reads, in the order of the manifest's `reads`.
     pub columns: &'a [&'a Column],
-    /// How long the rule may take.
+    /// The time that the rule may take.
     pub patience: Patience,
-    /// Which messages the rows are, for those who speak of them.
+    /// The records of the rows, so that log lines can name them.
     pub origin: Origin<'a>,
 }
 
-/// How long a rule may take, measured by its deadline.
+/// The time that a rule may take, relative to its deadline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Patience {
-    /// As it is configured.
+    /// The deadline as it is configured.
     #[default]
     Usual,
-    /// Less: some other part of the batch is what takes long.
+    /// Less than the deadline: some other part of the batch is the slow one.
     Short,
-    /// More: if it takes longer now, the row is blamed.
+    /// More than the deadline: if the rule takes longer even now, the row is blamed.
     Long,
 }
 
-/// The messages of rows. Of a probe there are none.
+/// The records of rows. A probe has none.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Origin<'a> {
     batch: Option<&'a Batch>,
-    /// Index of each row's message.
+    /// The index of each row's record in the batch.
     records: &'a [u32],
-    /// Other rules have judged them, and are compared with this one.
+    /// True if other rules have processed the records, and are compared with this rule.
     compared: bool,
 }
 
 impl<'a> Origin<'a> {
-    /// The first and the last message, as partition and offset.
+    /// Returns the first and the last record, as partition and offset.
     pub fn ends(self) -> Option<[(i32, i64); 2]> {
         let (batch, first, last) = (self.batch?, self.records.first()?, self.records.last()?);
         Some([first, last].map(|index| {
@@ -102,7 +102,7 @@ impl<'a> Origin<'a> {
         }))
     }
 
-    /// Whether other rules have judged them, and nothing comes of what this one says but a comparison.
+    /// Returns whether other rules have processed the records, so that the result of this rule is only used for a comparison.
     pub fn compared(self) -> bool {
         self.compared
     }
@@ -112,20 +112,20 @@ impl<'a> Origin<'a> {
     }
 }
 
-/// What a rule made of rows. As it comes from the rule, nothing in it can be relied on.
+/// A rule's result for rows. As it comes from the rule, nothing in it can be relied on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// (row, index of the reason, detail), rows ascending.
+    /// The rejections: row, index of the reason, and detail. The rows ascend.
     pub rejections: Vec<(u32, u32, Option<String>)>,
-    /// In the order of the manifest's `writes`.
+    /// The columns that the rule writes, in the order of the manifest's `writes`.
     pub columns: Vec<Column>,
 }
 
 impl Outcome {
-    /// Checks what a rule with `manifest` answered to `rows` rows.
+    /// Checks the result of a rule with `manifest` for `rows` rows.
     ///
     /// # Errors
-    /// The first promise of the contract that it breaks.
+    /// If the result breaks the contract. The error names the first promise that is broken.
     pub fn check(&self, manifest: &Manifest, rows: usize) -> Result<(), Fault> {
         let fault = |problem: String| Err(Fault::new(problem));
         if self.columns.len() != manifest.writes.len() {
@@ -152,24 +152,25 @@ impl Outcome {
     }
 }
 
-/// Why a rule came to no result: it trapped, ran out of time, or answered with something that breaks the contract.
+/// The reason why a rule came to no result: it trapped, ran out of time, or returned a result that breaks the contract.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fault {
-    /// What happened, for a person. A rule may have had its say in it: printable, but not to be believed.
+    /// The description of the fault, for an operator. Parts of it may come from the rule: they are printable, but can't be
+    /// trusted.
     pub message: String,
-    /// The functions in which it happened, the innermost first, one a line. Empty where that is not known.
+    /// The functions in which the fault happened, the innermost first, one a line. Empty if they are not known.
     pub backtrace: String,
-    /// It was stopped because it took too long. On a machine that stalled this may be no fault of the rows.
+    /// True if the rule was stopped because it took too long. If the machine stalled, the rows may not be the cause.
     pub timed_out: bool,
 }
 
 impl Fault {
-    /// A fault of which there is no more to say.
+    /// Returns a fault with only a message.
     pub fn new(message: impl Into<String>) -> Fault {
         Fault { message: message.into(), ..Fault::default() }
     }
 
-    /// The same, as long as it may be.
+    /// Truncates message and backtrace to their limits.
     fn bounded(self) -> Fault {
         Fault { message: bounded(self.message), backtrace: cut(self.backtrace, MAX_BACKTRACE_BYTES), ..self }
     }
@@ -183,25 +184,28 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// How a rule is run.
+/// A way to run a rule.
 pub trait Evaluate {
-    /// Judges rows. Must answer the same for the same rows, and be usable again after a fault.
+    /// Evaluates rows. The result must be the same for the same rows, and the rule must be usable again after a fault.
     ///
     /// # Errors
     /// If the rule fails. The pipeline finds out on which rows.
     fn evaluate(&mut self, view: View<'_>) -> Result<Outcome, Fault>;
 
-    /// How long the calls took since this was asked last, in nanoseconds; 0 where nobody measures it.
+    /// Returns the time that calls have taken since `nanos` was called last, in nanoseconds. Returns 0 if the time is not
+    /// measured.
     fn nanos(&mut self) -> u64 {
         0
     }
 
-    /// How many bytes it may hand back for a batch. A call sees to that by itself; of several for one batch the pipeline does.
+    /// Returns the most bytes that the rule may return for a batch. Each call keeps this bound itself. If a batch takes several
+    /// calls, the pipeline bounds their sum.
     fn most(&self) -> usize {
         MOST_HANDED_BACK
     }
 
-    /// How long it may take for a batch. A call sees to that by itself; the search for culprits takes a few times as long.
+    /// Returns the time that the rule may take for a batch. Each call keeps this bound itself. A bisection takes a few times as
+    /// long.
     fn deadline(&self) -> Duration {
         DEADLINE
     }
@@ -210,50 +214,49 @@ pub trait Evaluate {
 /// A rule in its place in a pipeline.
 #[derive(Debug)]
 pub struct Stage<R> {
-    /// What the rule says of itself. Checked with [`check_manifest`].
+    /// The rule's description of itself. It has passed [`check_manifest`].
     pub manifest: Manifest,
-    /// Whether what it rejects is dropped, not dead-lettered.
+    /// True if the rows that the rule rejects are dropped, without a dead letter.
     pub drop: bool,
-    /// What becomes of rows on which it fails.
+    /// The fate of rows on which the rule fails.
     pub on_fault: OnFault,
-    /// How it is run.
+    /// The rule, ready to run.
     pub rule: R,
 }
 
-/// What becomes of a message on which a rule fails. `on_fault`
+/// The fate of a record on which a rule fails: the setting `on_fault`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFault {
-    /// It is rejected with the reason `rule_fault`.
+    /// The record is rejected with the reason `rule_fault`.
     DeadLetter,
-    /// It goes on as if the rule were not there.
+    /// The record goes on as if the rule were not there.
     Pass,
-    /// The process stops, and the message is not committed.
+    /// The process stops, and the record is not committed.
     Stop,
 }
 
 impl OnFault {
-    /// All of them, as a configuration has them.
+    /// All values, with their words in a configuration.
     pub const WORDS: [(&str, OnFault); 3] =
         [("dead-letter", OnFault::DeadLetter), ("pass", OnFault::Pass), ("stop", OnFault::Stop)];
 }
 
-/// What becomes of rows that a rule does not let pass.
+/// The fate of rows that a rule does not let pass.
 #[derive(Clone, Copy, Debug)]
 struct Policy {
     drop: bool,
     on_fault: OnFault,
 }
 
-/// Checks whether rules that say this of themselves can work together in this order, where the values of the member `counted`
-/// are counted.
+/// Checks whether rules with these `manifests` can work together in this order, if the values of the field `counted` are counted.
 ///
 /// # Errors
-/// Which of them can't, and why: one writes inside what another reads or writes.
+/// If two rules can't work together: one writes inside a field that the other reads or writes. The error names both fields.
 pub fn check_together(manifests: &[Manifest], counted: &str) -> Result<(), String> {
     Plan::new(manifests, counted).map(drop)
 }
 
-/// Rules in their order, and what to read from messages for them.
+/// Rules in their order, with a plan of the fields that they need from messages.
 #[derive(Debug)]
 pub struct Pipeline<R> {
     rules: Vec<R>,
@@ -262,16 +265,16 @@ pub struct Pipeline<R> {
     breakers: Vec<Breaker>,
     plan: Plan,
     rows: Rows,
-    /// One entry a node of the projection, for each message of the batch. Only grows.
+    /// The places of the fields: one entry per node of the projection, for each record of the batch. Only grows.
     layouts: Vec<Found>,
     splicer: Splicer,
 }
 
 impl<R: Evaluate> Pipeline<R> {
-    /// A pipeline of `stages`, which counts the values of the member `counted`.
+    /// Returns a pipeline of `stages`, which counts the values of the field `counted`.
     ///
     /// # Errors
-    /// If the rules can't work together: one writes inside what another reads or writes.
+    /// If the rules can't work together: one writes inside a field that another reads or writes.
     pub fn new(stages: Vec<Stage<R>>, counted: &str) -> Result<Pipeline<R>, String> {
         let manifests: Vec<Manifest> = stages.iter().map(|stage| stage.manifest.clone()).collect();
         let plan = Plan::new(&manifests, counted)?;
@@ -287,14 +290,14 @@ impl<R: Evaluate> Pipeline<R> {
         })
     }
 
-    /// What the rules say of themselves, in their order. [`Rejection::rule`] is an index into this.
+    /// Returns the manifests of the rules, in their order. [`Rejection::rule`] is an index into this list.
     pub fn manifests(&self) -> &[Manifest] {
         &self.manifests
     }
 
-    /// Judges `batch`, or the first messages of it, as [`Step::judged`] says. `step` is cleared first; its buffers are used
-    /// again. The caller commits the step and then applies its counts. Nothing else changes but scratch buffers, and what is
-    /// remembered of rules that fail on everything.
+    /// Processes `batch`, or only its first records: [`Step::judged`] tells. `step` is cleared first, and its buffers are used
+    /// again. The caller commits the step and then applies its counts. Apart from scratch buffers, the pipeline itself only
+    /// changes its memory of rules that fail on everything.
     pub fn process(&mut self, counts: &Counts, batch: &Batch, step: &mut Step) {
         step.clear();
         step.rules.resize(self.rules.len(), RuleStats::default());
@@ -307,7 +310,7 @@ impl<R: Evaluate> Pipeline<R> {
         step.rejections.sort_by_key(|rejection| rejection.record);
     }
 
-    /// Messages into rows. What can't be parsed is rejected.
+    /// Turns records into rows. Rejects messages that can't be parsed.
     fn parse(&mut self, batch: &Batch, step: &mut Step) {
         self.rows.clear();
         let nodes = self.plan.projection.nodes();
@@ -343,7 +346,7 @@ impl<R: Evaluate> Pipeline<R> {
         }
     }
 
-    /// Lets rule `index` judge the rows that are left.
+    /// Lets rule `index` evaluate the rows that are left.
     fn judge(&mut self, index: usize, batch: &Batch, step: &mut Step) {
         if self.rows.is_empty() {
             return;
@@ -396,14 +399,14 @@ impl<R: Evaluate> Pipeline<R> {
         self.rows.remove(&rejected, |slot| self.plan.read_after(slot, index));
     }
 
-    /// Leaves the rows from `from` on for later: rule `index` has come no further. So it does with all messages from the first
-    /// of them on, to keep their order.
+    /// Drops the rows `from..` from this step, because rule `index` ran out of its budget. All records from the first of these
+    /// rows on are left for later, to keep their order. They are read again after this step is committed.
     fn leave(&mut self, from: usize, index: usize, step: &mut Step) {
         let judged = self.rows.record(from);
         step.judged = Some(judged);
         let later: Vec<u32> = (from as u32..self.rows.len() as u32).collect();
         self.rows.remove(&later, |slot| self.plan.read_after(slot, index));
-        // What rules before this one did with these messages they will do again, and only then it counts.
+        // The rules before this one will process these records again, and the records count only then.
         let stats = &mut step.rules[..index];
         stats.iter_mut().for_each(|stats| stats.rows -= later.len() as u64);
         let is_left = |rejection: &mut Rejection| rejection.record as usize >= judged;
@@ -416,7 +419,7 @@ impl<R: Evaluate> Pipeline<R> {
         step.forgiven.extract_if(.., is_left).for_each(|forgiven| discount(stats, &forgiven.cause));
     }
 
-    /// Rows into outputs: the original bytes, with what was written spliced in.
+    /// Turns rows into outputs: the original bytes, with the written values spliced in.
     fn assemble(&mut self, batch: &Batch, step: &mut Step) {
         let Pipeline { plan, rows, layouts, splicer, .. } = self;
         let nodes = plan.projection.nodes();
@@ -449,13 +452,13 @@ impl<R: Evaluate> Pipeline<R> {
     }
 }
 
-/// Whether the outputs of a batch may take so many bytes: more could not be named.
+/// Checks whether the outputs of a batch may take `bytes` bytes. A span can't point beyond 4 GiB.
 fn fits(bytes: usize) -> Result<(), Unwritable> {
     let too_many = |_| Unwritable("with it the outputs of the batch would take more than 4 GiB".into());
     u32::try_from(bytes).map(|_| ()).map_err(too_many)
 }
 
-/// Why the process stops, and what to do.
+/// Returns the reason why the process stops, and the remedy.
 fn stop(rule: &str, place: &str, fault: &str) -> String {
     format!(
         "the rule `{rule}` failed on the message {place}, and rule.{rule}.on_fault is \"stop\": {fault}; mend the rule, or set \
@@ -463,12 +466,12 @@ fn stop(rule: &str, place: &str, fault: &str) -> String {
     )
 }
 
-/// A rejection by the engine itself.
+/// Returns a rejection by the engine itself.
 fn refusal(record: usize, reason: Reason, detail: String) -> Rejection {
     Rejection { record: record as u32, cause: Cause::Engine(reason), detail: Some(bounded(detail)), drop: false }
 }
 
-/// Takes back that a rule failed on a message, or was not asked about it, if that is the `cause`.
+/// Subtracts one fault or one skipped row from `stats`, if that is the `cause`.
 fn discount(stats: &mut [RuleStats], cause: &Cause) {
     match *cause {
         Cause::Fault { rule, .. } => stats[rule].faults -= 1,
@@ -477,12 +480,12 @@ fn discount(stats: &mut [RuleStats], cause: &Cause) {
     }
 }
 
-/// As much of a detail as is kept.
+/// Cuts a detail to the length that is kept.
 fn bounded(detail: String) -> String {
     cut(detail, MAX_DETAIL_BYTES)
 }
 
-/// The first `most` bytes of `text`, and no room for more.
+/// Returns the first `most` bytes of `text`, in a buffer without spare capacity.
 fn cut(mut text: String, most: usize) -> String {
     if text.len() > most {
         text.truncate(text.floor_char_boundary(most));

@@ -1,15 +1,15 @@
-//! What rejections are called in dead letters, metrics and the log.
+//! The names of rejections in dead letters, metrics and the log.
 
 use super::Manifest;
 use crate::record::{Cause, Rejection};
 use crate::reserved::{ENGINE, RULE_FAULT};
 
-/// The name of the rule at `index` of the pipeline, or the engine's.
+/// Returns the name of the rule at `index` of the pipeline, or the engine's name.
 pub fn rule_name(index: Option<usize>, manifests: &[Manifest]) -> &str {
     index.and_then(|index| manifests.get(index)).map_or(ENGINE, |manifest| manifest.name.as_str())
 }
 
-/// The reason of a rejection, as dead letters and metrics have it.
+/// Returns the reason of a rejection, as it appears in dead letters and metrics.
 pub fn reason_name<'a>(rejection: &Rejection, manifests: &'a [Manifest]) -> &'a str {
     match rejection.cause {
         Cause::Rejected { rule, reason } => {

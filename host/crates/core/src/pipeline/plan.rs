@@ -1,4 +1,4 @@
-//! What a set of rules needs: which members to take from messages, and which columns go to which rule.
+//! The needs of a set of rules: the fields to take from messages, and the columns that each rule reads and writes.
 
 use std::collections::HashSet;
 
@@ -8,28 +8,28 @@ use crate::json::{Node, Projection};
 use crate::printable::steers;
 use crate::reserved::{ENGINE, is_reserved};
 
-/// Members that a rule may read, that it may write, and reasons that it may have.
+/// The most fields that a rule may read, the most that it may write, and the most reasons that it may have.
 const MAX_NAMES: usize = 64;
-/// Longest name, version or reason in a manifest, in bytes; a member's name may be four times as long.
+/// The longest name, version or reason in a manifest, in bytes. A field's name may be four times as long.
 const MAX_NAME_BYTES: usize = 64;
-/// Longest description, in bytes.
+/// The longest description, in bytes.
 const MAX_DESCRIPTION_BYTES: usize = 1_024;
-/// Members that all rules together may read and write, with the objects around them. Each takes 12 bytes for each message of a
-/// batch, and a look at each message that is written.
+/// The most fields that all rules together may read and write, with the objects around them. Each takes 12 bytes for each record
+/// of a batch, and one check for each message that is written.
 const MAX_NODES: usize = 512;
 
-/// Where the cells of a slot come from.
+/// The source of the cells of a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// From the message.
+    /// The cells come from the message.
     Member(Node),
-    /// From the message's metadata.
+    /// The cells come from the record's metadata.
     Metadata(Metadata),
-    /// From rules alone: nothing reads the member before it is written.
+    /// The cells come from rules alone: no rule reads the field before another rule has written it.
     Written,
 }
 
-/// Slots for everything that is read or written, each thing once, and who uses them. A slot is an index.
+/// One slot for each field or piece of metadata that is read or written, and the rules that use it. A slot is an index.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) projection: Projection,
@@ -42,14 +42,14 @@ pub(super) struct Plan {
     pub(super) counted: usize,
     /// The nodes that some rule writes, ascending, with their slots.
     pub(super) written: Vec<(Node, usize)>,
-    /// For each slot the last rule that reads it; the number of rules if it is counted.
+    /// For each slot, the last rule that reads it. For the slot whose values are counted, the number of rules.
     last_reader: Vec<Option<usize>>,
-    /// For each node its slot.
+    /// For each node, its slot.
     slot_of_node: Vec<Option<usize>>,
 }
 
 impl Plan {
-    /// A plan for rules with these manifests, in their order.
+    /// Returns a plan for rules with these manifests, in their order.
     pub(super) fn new(manifests: &[Manifest], counted: &str) -> Result<Plan, String> {
         let mut plan = Plan {
             projection: Projection::default(),
@@ -86,12 +86,12 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Whether a rule after rule `index`, or the counts, read `slot`.
+    /// Returns whether a rule after rule `index` reads `slot`, or the values of `slot` are counted.
     pub(super) fn read_after(&self, slot: usize, index: usize) -> bool {
         self.last_reader[slot].is_some_and(|reader| reader > index)
     }
 
-    /// The slot of a node.
+    /// Returns the slot of a node.
     fn slot_of(&self, node: Node) -> Option<usize> {
         self.slot_of_node.get(node).copied().flatten()
     }
@@ -105,7 +105,8 @@ impl Plan {
             None => {
                 let node = self.projection.want(name)?;
                 let slot = self.slot_of(node).unwrap_or_else(|| self.push_node(node, Source::Written));
-                // Also where an earlier rule writes it: that rule may leave some rows as they are.
+                // The cells come from the message even if an earlier rule writes the field: that rule may leave some rows as they
+                // are.
                 self.slots[slot] = Source::Member(node);
                 slot
             }
@@ -139,7 +140,8 @@ impl Plan {
         self.slots.len() - 1
     }
 
-    /// Refuses a written member with another one inside or around it: who reads the one would not see a change of the other.
+    /// Refuses a written field if another field in use lies inside or around it: a reader of one would not see a change of the
+    /// other.
     fn check_overlaps(&self) -> Result<(), String> {
         let used = || (0..self.projection.nodes()).filter(|node| self.slot_of(*node).is_some());
         for (written, _) in &self.written {
@@ -155,10 +157,10 @@ impl Plan {
     }
 }
 
-/// Checks what a rule says of itself. Everything later relies on this.
+/// Checks a rule's description of itself. Everything later relies on this check.
 ///
 /// # Errors
-/// What is wrong.
+/// The error says what is wrong.
 pub fn check_manifest(manifest: &Manifest) -> Result<(), String> {
     let lower = |text: &str, other: char| text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == other);
     if manifest.name.is_empty() || manifest.name.len() > MAX_NAME_BYTES || !lower(&manifest.name, '-') {
@@ -196,7 +198,7 @@ pub fn check_manifest(manifest: &Manifest) -> Result<(), String> {
                 4 * MAX_NAME_BYTES
             ));
         }
-        // They stand in messages and in the log, where they must be taken for nothing else.
+        // The names appear in messages and in the log, where they must not be mistaken for anything else.
         if let Some(name) = names.iter().find(|name| !is_printable(name)) {
             return Err(format!("its {what} have the name `{}`, which must be printable", name.escape_debug()));
         }
@@ -208,12 +210,12 @@ pub fn check_manifest(manifest: &Manifest) -> Result<(), String> {
     Plan::new(std::slice::from_ref(manifest), "@topic").map(|_| ())
 }
 
-/// Whether `text` ends no line, moves no cursor, and turns no direction of writing around.
+/// Returns whether `text` ends no line, moves no cursor, and does not change the direction of writing.
 fn is_printable(text: &str) -> bool {
     !text.chars().any(steers)
 }
 
-/// The beginning of what a rule says of itself, for a message.
+/// Returns the beginning of a name from a manifest, for a message.
 fn excerpt(text: &str) -> String {
     text[..text.floor_char_boundary(MAX_NAME_BYTES)].escape_debug().to_string()
 }
@@ -321,7 +323,7 @@ mod tests {
 
     #[test]
     fn the_members_of_all_rules_obeyed_and_violated() {
-        // With the fifteen objects around them.
+        // The fifteen objects around the fields count as well.
         let deep = |rule: usize, members| {
             let around = "/o".repeat(15);
             let names: Vec<String> = (0..members).map(|index| format!("{around}/{rule}-{index}")).collect();

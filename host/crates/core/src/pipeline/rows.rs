@@ -1,17 +1,18 @@
-//! The rows of a batch on their way through the rules: which messages are left, and their columns.
+//! The rows of a batch on their way through the rules: the records that are left, and their columns.
 
 use crate::column::{Column, Kind};
 
-/// The rows that no rule has rejected. All columns in use have one cell a row.
+/// The rows that no rule has rejected. All columns in use have one cell per row.
 #[derive(Debug)]
 pub(super) struct Rows {
-    /// The index of each row's message.
+    /// The index of each row's record in the batch.
     records: Vec<u32>,
-    /// What readers of each slot see.
+    /// For each slot, the column that its readers see.
     pub(super) current: Vec<Column>,
-    /// What was written to each slot; absent cells stand for the message's own. None if no rule wrote the slot.
+    /// For each slot, the cells that rules wrote. An absent cell stands for the message's own value. None if no rule wrote the
+    /// slot.
     written: Vec<Option<Column>>,
-    /// Whether some rule wrote into every row.
+    /// True if some rule wrote into every row.
     all_written: bool,
 }
 
@@ -40,7 +41,7 @@ impl Rows {
         self.records.push(record as u32);
     }
 
-    /// Takes back the cells that were added for a row that did not come to be.
+    /// Removes the cells that were added for a row that can't be completed.
     pub(super) fn undo_cells(&mut self) {
         let rows = self.len();
         for column in &mut self.current {
@@ -50,17 +51,17 @@ impl Rows {
         }
     }
 
-    /// The index of each row's message.
+    /// Returns the index of each row's record in the batch.
     pub(super) fn records(&self) -> &[u32] {
         &self.records
     }
 
-    /// The index of the message of `row`.
+    /// Returns the index of the record of `row` in the batch.
     pub(super) fn record(&self, row: usize) -> usize {
         self.records[row] as usize
     }
 
-    /// Takes over a column that a rule wrote. `visible` says whether somebody reads the slot later.
+    /// Takes over a column that a rule wrote. `visible` says whether the slot is read later.
     pub(super) fn write(&mut self, slot: usize, column: Column, visible: bool) {
         if visible {
             self.current[slot] = overlay(&self.current[slot], &column);
@@ -73,7 +74,7 @@ impl Rows {
         });
     }
 
-    /// Takes out `rows`, which ascend, from what is written and from the slots that are still `visible`.
+    /// Removes `rows`, which ascend, from the written columns and from the slots that are still `visible`.
     pub(super) fn remove(&mut self, rows: &[u32], visible: impl Fn(usize) -> bool) {
         if rows.is_empty() {
             return;
@@ -88,18 +89,18 @@ impl Rows {
         current.map(|(_, column)| column).chain(self.written.iter_mut().flatten()).for_each(|column| column.remove(rows));
     }
 
-    /// Whether some rule wrote something into `row`.
+    /// Returns whether some rule wrote something into `row`.
     pub(super) fn is_written(&self, row: usize) -> bool {
         self.all_written || self.written.iter().flatten().any(|column| column.kind(row) != Kind::Absent as u8)
     }
 
-    /// What was written to `slot`.
+    /// Returns the column that rules wrote to `slot`.
     pub(super) fn written(&self, slot: usize) -> Option<&Column> {
         self.written[slot].as_ref()
     }
 }
 
-/// `lower` with the cells of `upper` over it, where those are not absent.
+/// Returns `lower` with those cells replaced that are not absent in `upper`.
 fn overlay(lower: &Column, upper: &Column) -> Column {
     if lower.is_empty() || !upper.kinds.contains(&(Kind::Absent as u8)) {
         return upper.clone();

@@ -1,9 +1,9 @@
-//! Every error that a broker may answer to a transactional call, on the embedded broker: the engine takes the branch that is
-//! documented for it, and is never wedged.
+//! Every error that a broker may answer to a transactional call, on the embedded broker. The engine handles each error as
+//! documented, and never gets stuck.
 //!
-//! The embedded broker answers as it is told to, and knows no transactions beyond that: what was written before a failure
-//! stays, and offsets that are committed with a transaction are lost. So this shows that the engine goes on, not that it does
-//! so exactly once, which is for the tests on Apache Kafka.
+//! The embedded broker answers as it is told to, but does not implement transactions: what was written before a failure stays,
+//! and offsets that are committed with a transaction are lost. These tests therefore show that the engine goes on, but not that
+//! it does so exactly once. The tests on Apache Kafka show that.
 
 use std::sync::atomic::AtomicI64;
 use std::thread;
@@ -13,17 +13,18 @@ use weir_kafka::Delivery;
 use weir_kafka::testing::Code::{self, *};
 use weir_kafka::testing::{Broker, Request, settings};
 
-/// An engine that writes in transactions.
+/// Returns a broker whose clients write in transactions.
 fn broker(test: &str) -> Broker {
     let mut settings = settings();
     settings.client.delivery = Delivery::ExactlyOnce;
     settings.client.transactional_id = Some(test.to_owned());
-    // What the client waits for on its own before it tries again.
+    // The time that the client waits on its own before it tries again.
     settings.client.properties.insert("reconnect.backoff.max.ms".into(), "100".into());
     Broker::start(settings)
 }
 
-/// Answers the next request of a kind with each of `errors`, one after the other, and sees a message through each time.
+/// Answers the next request of a kind with each of `errors`, one after the other, and checks each time that a record is
+/// committed.
 fn survives(requests: Request, errors: &[Code]) {
     let broker = broker(&format!("{requests:?}"));
     let clock = AtomicI64::new(60_000);
@@ -40,8 +41,8 @@ fn survives(requests: Request, errors: &[Code]) {
     });
 }
 
-/// Answers the first requests of a kind with `errors`, and sees the first message through. For kinds that the one who writes
-/// the message uses as well.
+/// Answers the first requests of a kind with `errors`, and checks that the first record is committed. For kinds of requests that
+/// the test's own producer uses as well.
 fn survives_at_first(requests: Request, errors: &[Code]) {
     let broker = broker(&format!("{requests:?} {errors:?}"));
     let clock = AtomicI64::new(60_000);
@@ -54,12 +55,12 @@ fn survives_at_first(requests: Request, errors: &[Code]) {
     });
 }
 
-/// Answers the next request of a kind with `error`, and returns what ends the engine.
+/// Answers the next request of a kind with `error`, and returns the error that ends the engine.
 fn ends(requests: Request, error: Code) -> String {
     let broker = broker(&format!("{requests:?} {error:?}"));
     let clock = AtomicI64::new(60_000);
     broker.produce(&[(0, None, Some(b"iOS first"))]);
-    // Also where the client tries again.
+    // Three times, because the client may try again.
     broker.fail(requests, &[error; 3]);
     thread::scope(|scope| Running::start(scope, &broker, &clock).join().unwrap_err().to_string())
 }

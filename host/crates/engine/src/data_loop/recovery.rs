@@ -1,7 +1,7 @@
-//! How a data loop begins, and begins anew after a failure: with what is committed.
+//! The start of a data loop, and its new start after a failure: both begin with what is committed.
 //!
-//! Offsets and the state of the counts are committed together, and both are taken up together. What speaks against going on is
-//! found here too: a topic that is another one than before, and a state that can't be read.
+//! Offsets and the state of the counts are committed together, and are restored together. This module also finds the reasons not
+//! to go on: a topic that was deleted and created anew, and a state that can't be read.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use weir_kafka::{Failure, Polled, Restored};
 use super::{Engine, Phase, waiting};
 
 impl<C: Fn() -> i64> Engine<'_, C> {
-    /// Begins anew with what is committed, offsets and counts. Where that can't be had yet, what the group gives and takes meanwhile
-    /// is served: it waits for an answer.
+    /// Begins anew with the committed offsets and counts. While these can't be had, handles the assignments and revocations of
+    /// the group, because the group waits for an answer.
     pub(super) fn recover(&mut self) -> Result<(), Failure> {
         let recovered = self.begin_anew();
         match recovered {
@@ -49,7 +49,8 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         Ok(())
     }
 
-    /// Takes note of what the group gives and takes while nothing can be recovered. Records are read again once all is recovered.
+    /// Handles assignments and revocations of the group while nothing can be recovered. Records that arrive are read again after
+    /// the recovery.
     fn serve_group(&mut self) -> Result<(), Failure> {
         self.transaction.forget();
         match self.poll(Duration::ZERO)? {
@@ -60,7 +61,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         Ok(())
     }
 
-    /// Looks now and then whether the input topic was deleted and created anew while it is read.
+    /// Checks now and then whether the input topic was deleted and created anew while it is read.
     pub(super) fn check_topic(&mut self) -> Result<(), Failure> {
         if !self.same_topic.is_due() || self.session.troubles().outage().is_some() {
             return Ok(());
@@ -68,7 +69,8 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         self.is_same_topic()
     }
 
-    /// Why reading ends: offsets that are gone are no loss where the topic is another one.
+    /// Returns the reason why reading ends: `failure`, or that the input topic was created anew. In a new topic, offsets that are
+    /// gone are no loss.
     pub(super) fn or_another_topic(&mut self, failure: Failure) -> Failure {
         match failure {
             Failure::Stop(_) => self.is_same_topic().err().unwrap_or(failure),
@@ -76,7 +78,8 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         }
     }
 
-    /// Why a topic that stays missing ends the process, with what has to be known where that is the input.
+    /// Returns the error for a topic that stays missing. If it is the input topic, the error says what must be done once the
+    /// topic is created anew.
     pub(super) fn or_input_is_gone(&self, error: anyhow::Error) -> anyhow::Error {
         if !matches!(self.session.find_topic(), Err(Failure::Missing(_))) {
             return error;
@@ -88,13 +91,13 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         )
     }
 
-    /// Asks for the id of the input topic, and stops if it is not the one that was read before.
+    /// Asks for the id of the input topic. Fails if the topic is not the one that was read before.
     fn is_same_topic(&mut self) -> Result<(), Failure> {
         let found = self.session.topic_id();
         self.is_still(found)
     }
 
-    /// Stops if the input topic, whose id is `found` to be this, is not the one that was read before.
+    /// Fails if the input topic, whose current id is `found`, is not the one that was read before.
     fn is_still(&mut self, found: String) -> Result<(), Failure> {
         if self.same_topic.is_still(found) {
             return Ok(());
@@ -103,7 +106,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         Err(Failure::Stop(anyhow!("failed to read on in topic {topic}: it was deleted and created anew; {remedy}")))
     }
 
-    /// The state to go on with in the partition of `found`, one of `all`.
+    /// Returns the state to go on with in the partition of `found`, which is one of `all`.
     fn state(&self, found: &Committed, all: &[Committed], topic: &str) -> Result<State, Failure> {
         let (partition, name) = (found.partition, self.session.topic());
         let fresh = || State::new(topic, found.offset.unwrap_or_default());
@@ -126,7 +129,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
                 )))
             }
             Ok(Some(mut state)) => {
-                // Nobody may have answered: what is known is not forgotten.
+                // If no broker has told the id, the known one is kept.
                 if !topic.is_empty() {
                     topic.clone_into(&mut state.topic);
                 }
@@ -137,7 +140,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
                 Ok(fresh())
             }
             Err(unreadable) => {
-                // The offset itself is as good as any: keeping it writes nothing twice.
+                // The offset itself is as good as any: if it is kept, nothing is written twice.
                 let is_unreadable = |found: &&Committed| State::parse(&found.metadata).is_err();
                 let partitions: Vec<i32> = all.iter().filter(is_unreadable).map(|found| found.partition).collect();
                 let remedy = self.session.reset().remedy(&partitions, Position::Current);

@@ -1,4 +1,4 @@
-//! The loop on the embedded broker, with a stand-in for the rules.
+//! The data loop on the embedded broker, with a closure in place of the rules.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -18,14 +18,14 @@ use weir_core::reserved::Reason;
 use weir_kafka::testing::{Broker, Code, Input, Received, Request, eventually, settings};
 use weir_kafka::writer;
 
-/// Stands in for the rules: `bad…` is rejected, `drop…` dropped, `stop…` stops, `+…` is written as `added…`, all else passes
-/// as it is. What passes is counted under its first word. `slow…` takes all the time that there is, so what comes after it is
-/// left for later.
+/// A stand-in for the rules. It rejects `bad…`, drops `drop…`, stops at `stop…`, writes `+…` as `added…`, and passes all other
+/// records unchanged. Records that pass are counted under their first word. `slow…` takes all the time that there is, so the
+/// records after it are left for later.
 fn judge(counts: &Counts, batch: &Batch, step: &mut Step) {
     judge_with(["stop", "slow"], counts, batch, step);
 }
 
-/// The same with other words for what stops and for what takes all the time.
+/// The same stand-in, with other words for the records that stop and that take all the time.
 fn judge_with([stop, slow]: [&str; 2], counts: &Counts, batch: &Batch, step: &mut Step) {
     step.clear();
     let mut passed = Vec::new();
@@ -69,7 +69,7 @@ fn judge_with([stop, slow]: [&str; 2], counts: &Counts, batch: &Batch, step: &mu
     step.counts = counts.count(batch.processed_at, passed.into_iter());
 }
 
-/// A set of such rules.
+/// Returns a set with this stand-in.
 fn rules(hash: &str) -> RuleInstances {
     rules_that(hash, judge)
 }
@@ -79,13 +79,13 @@ fn rules_that(hash: &str, process: impl FnMut(&Counts, &Batch, &mut Step) + Send
     RuleInstances::new(process, vec![manifest], set(hash))
 }
 
-/// Where rules wait until the test has done something.
+/// The rules' end of a gate, at which they wait until the test has done something.
 struct Gate {
     reached: mpsc::Sender<()>,
     open: mpsc::Receiver<()>,
 }
 
-/// The same for the test.
+/// The test's end of a gate.
 struct Keeper {
     reached: mpsc::Receiver<()>,
     open: mpsc::Sender<()>,
@@ -104,18 +104,19 @@ impl Gate {
 }
 
 impl Keeper {
-    /// Has `message` come while the rules judge the first part of a transaction, and the output of that part refused once.
+    /// Produces `message` while the rules process the first part of a transaction, and lets the broker refuse that part's output
+    /// once.
     fn let_come(&self, broker: &Broker, message: Input<'_>) {
         self.reached.recv_timeout(Duration::from_secs(30)).unwrap();
         broker.produce(&[message]);
         broker.fail(Request::Produce, &[Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
-        // A fetch takes 10 ms. The next poll has to find the message there, or else it is of the next transaction.
+        // A fetch takes 10 ms. The next poll must find the record, or else the record is part of the next transaction.
         thread::sleep(Duration::from_millis(300));
         self.open.send(()).unwrap();
     }
 }
 
-/// A broker that is asked for messages all the time.
+/// Returns a broker whose consumers fetch all the time.
 fn quick_broker() -> Broker {
     let mut settings = settings();
     settings.client.properties.insert("fetch.wait.max.ms".into(), "10".into());
@@ -124,7 +125,7 @@ fn quick_broker() -> Broker {
 
 const COUNTS: CountSettings = CountSettings { every: Duration::from_secs(60), emit_empty: false, reset_bad_state: false };
 
-/// A run in a thread of its own. It is asked to stop when this is dropped, so that a failed test ends.
+/// A run in a thread of its own. Dropping it requests a shutdown, so that a failed test ends.
 pub(super) struct Running<'scope> {
     loops: Loops,
     shutdown: Shutdown,
@@ -182,7 +183,7 @@ impl<'scope> Running<'scope> {
         eventually(what, || condition(&self.snapshot.get()));
     }
 
-    /// Hands a set over, and waits until it is live.
+    /// Activates a set, and waits until it is live.
     fn swap(&self, hash: &str, trial: Option<TrialBounds>, baseline: TrackRecord) -> Activated {
         self.swap_to(rules(hash), trial, baseline)
     }
@@ -204,7 +205,7 @@ impl<'scope> Running<'scope> {
         self.join()
     }
 
-    /// Waits for a run that ends by itself.
+    /// Waits for a run that ends by itself, and returns its last snapshot or its error.
     pub(super) fn join(&mut self) -> anyhow::Result<Snapshot> {
         eventually("it ends", || self.thread.as_ref().unwrap().is_finished());
         self.thread.take().unwrap().join().unwrap().map(|()| self.snapshot.get())
@@ -310,7 +311,7 @@ fn what_rules_had_no_time_for_is_judged_again_in_order() {
     assert_eq!(broker.read("user-login-rejected", 13).len(), 13);
 }
 
-/// Whether one of a batch has this text.
+/// Returns whether a record of a batch has this text as its value.
 fn contains(batch: &Batch, text: &str) -> bool {
     (0..batch.len()).any(|record| batch.value(record) == Some(text.as_bytes()))
 }
@@ -333,7 +334,7 @@ fn what_rules_have_no_time_for_when_it_is_sent_again_is_read_again_as_well() {
     broker.produce(&[(0, None, Some(b"late")), (0, None, Some(b"after it"))]);
     thread::scope(|scope| {
         let running = Running::with(scope, &broker, &clock, slow_at_the_second_time);
-        // With it comes the end of partition 0.
+        // The fetch that brings this record also brings the end of partition 0.
         keeper.let_come(&broker, (1, None, Some(b"beside it")));
         running.until("all three are committed", |snapshot| snapshot.read == 3);
         let snapshot = running.stop().unwrap();
@@ -401,8 +402,8 @@ fn a_window_is_sent_after_its_end_though_nothing_arrives() {
     assert!(windows[0].text().contains(r#""counts":{"android":1,"iOS":2}"#), "{}", windows[0].text());
 }
 
-/// Has the broker refuse the timestamps of what is written once a window has ended, so many times. Returns how it ends, if it does,
-/// or else the windows that were sent.
+/// Lets the broker refuse the timestamps of the records about an ended window, `refusals` times. Returns the error that ends the
+/// run or, if the run goes on, the windows that were sent.
 fn window_after(refusals: usize) -> Result<Vec<Received>, String> {
     let broker = Broker::start(settings());
     let clock = AtomicI64::new(60_000);
@@ -472,10 +473,10 @@ fn a_failed_commit_is_read_again_and_counted_once() {
     assert_eq!(texts, ["iOS a", "iOS b", "iOS a", "iOS b", "iOS a", "iOS b"], "at least once, and in order");
 }
 
-/// Lets the broker refuse what is written about one message `refusals` times, and returns its dead letter.
+/// Lets the broker refuse the output and the dead letters about one record, `refusals` times in all, and returns the dead letter.
 fn letter_after(refusals: usize) -> Received {
     let mut settings = settings();
-    // Each message goes alone, so it is its own size that the broker refuses.
+    // Each record is sent in a batch of its own, so the broker refuses it for its own size.
     settings.client.properties.insert("batch.size".into(), "1".into());
     let broker = Broker::start(settings);
     let clock = AtomicI64::new(60_000);
@@ -572,9 +573,9 @@ fn a_shutdown_takes_less_than_ten_seconds_though_the_broker_is_gone() {
         let running = Running::start(scope, &broker, &clock);
         running.until("the first is committed", |snapshot| snapshot.read == 1);
         broker.cluster().broker_down(-1).unwrap();
-        // An ended window has to be sent, which cannot be done now: the loop waits for the broker.
+        // A window that has ended must be sent, which is impossible now: the loop waits for the broker.
         clock.store(120_000, Ordering::Relaxed);
-        // It must end whether it is caught before that wait or in it; the pause makes the latter likely.
+        // The run must end whether the shutdown is requested before that wait or during it. The pause makes the latter likely.
         thread::sleep(Duration::from_millis(300));
         let asked = Instant::now();
         running.stop().unwrap();
@@ -689,7 +690,7 @@ fn an_outage_of_kafka_is_seen_whether_there_is_something_to_write_or_not() {
         };
         for now in [60_000, 120_000] {
             broker.cluster().broker_down(-1).unwrap();
-            // From the second time on there is a window to be sent.
+            // From the second round on there is a window to be sent.
             clock.store(now, Ordering::Relaxed);
             running.until("that is seen", waits);
             broker.cluster().broker_up(-1).unwrap();

@@ -25,7 +25,8 @@ run: rules ## Watch logins flow through the rules: no Kafka, no Docker
 	$(WEIR) demo
 
 check: deps ## See whether everything compiles, tests and benchmarks too: seconds after an edit
-	CARGO_INCREMENTAL=1 $(CARGO) check --release --workspace --all-targets --test faults
+	CARGO_INCREMENTAL=1 $(CARGO) check --release --workspace --all-targets
+	CARGO_INCREMENTAL=1 $(CARGO) check --release --package weir --test faults
 
 test-core: ## Test the core, the SDK and the rules in debug, with overflow checks: needs neither wasmtime nor librdkafka
 	$(CARGO) test --package weir-core --package weir-rule $(RULES:%=--package %) -- $(ONLY)

@@ -173,7 +173,7 @@ fn what_apply_says_is_what_a_plain_recomputation_says() {
     let (mut passed, mut rejected, mut counts) = (Vec::new(), Vec::new(), BTreeMap::<String, u64>::new());
     let logins = fs::read(folder.path().join("logins")).unwrap();
     for (index, login) in lines(&logins).into_iter().enumerate() {
-        match oracle::judge(Some(login)) {
+        match oracle::expected(Some(login)) {
             Ok(login_passed) => {
                 passed.push(oracle::output(login, &login_passed, 1_767_225_600_000));
                 *counts.entry(login_passed.device_type).or_default() += 1;

@@ -42,7 +42,7 @@ impl Messages {
         let [mut input, mut outputs, mut letters] =
             [open("user-login"), open("processed-user-login"), open("user-login-rejected")];
         input.count(count);
-        let passing = input.records.iter().filter(|record| oracle::judge(record.value.as_deref()).is_ok()).count();
+        let passing = input.records.iter().filter(|record| oracle::expected(record.value.as_deref()).is_ok()).count();
         outputs.count(passing);
         letters.count(count - passing);
         let input = input.records.into_iter().map(|record| (record.place(), record)).collect();
@@ -73,7 +73,7 @@ pub fn assert_in_order(records: &[Record]) {
 
 pub fn assert_is_output(output: &Record, origin: &Record, ruleset: &str) {
     let value = origin.value.as_deref().unwrap();
-    let passed = oracle::judge(Some(value)).unwrap_or_else(|reason| panic!("{reason:?} was expected of {origin:?}"));
+    let passed = oracle::expected(Some(value)).unwrap_or_else(|reason| panic!("{reason:?} was expected of {origin:?}"));
     let processed_at = output.json()["processed_time"].as_i64().unwrap();
     assert_eq!(output.value, Some(oracle::output(value, &passed, processed_at)));
     assert!((output.timestamp.unwrap()..output.timestamp.unwrap() + 60_000).contains(&processed_at), "{output:?}");
@@ -84,7 +84,7 @@ pub fn assert_is_output(output: &Record, origin: &Record, ruleset: &str) {
 
 pub fn assert_is_letter(letter: &Record, origin: &Record, ruleset: &str) {
     assert_eq!((&letter.key, &letter.value, letter.timestamp), (&origin.key, &origin.value, origin.timestamp));
-    let (rule, reason) = oracle::judge(origin.value.as_deref()).expect_err("the message was rejected");
+    let (rule, reason) = oracle::expected(origin.value.as_deref()).expect_err("the message was rejected");
     assert_eq!((letter.header("weir-rule"), letter.header("weir-reason")), (Some(rule), Some(reason)), "{letter:?}");
     assert_eq!((letter.header("weir-rule-version"), letter.header("weir-ruleset")), (Some("0.1.0"), Some(ruleset)));
     assert!(letter.header("weir-detail").is_some_and(|detail| detail.len() <= 1_024));

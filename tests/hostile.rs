@@ -15,9 +15,9 @@ use std::{env, fs, panic};
 use serde::de::IgnoredAny;
 use weir_core::counts::Counts;
 use weir_core::pipeline::{Evaluate, MAX_DETAIL_BYTES, Pipeline, View};
-use weir_core::printable::steers;
+use weir_core::printable::is_unsafe_in_line;
 use weir_core::record::{Batch, Step};
-use weir_wasm::definition::{Defined, Definition};
+use weir_wasm::definition::{Definition, RuleDefinition};
 use weir_wasm::rule::Rule;
 use weir_wasm::ruleset::RuleSet;
 use weir_wasm::{Instance, Limits, Occasion, Runtime};
@@ -137,7 +137,7 @@ impl Hostile {
                 let refusal = format!("{refusal:#}");
                 assert!(!self.starts, "it starts, but: {refusal}");
                 assert!(!self.expect.is_empty() && refusal.contains(&self.expect), "it is refused in other words: {refusal}");
-                assert!(!refusal.contains(steers), "its refusal is printable: {refusal:?}");
+                assert!(!refusal.contains(is_unsafe_in_line), "its refusal is printable: {refusal:?}");
                 assert!(refusal.len() < MOST_REFUSED, "its refusal has {} bytes", refusal.len());
             }
             Ok(mut pipeline) => {
@@ -174,7 +174,7 @@ impl Hostile {
         while !batch.is_empty() {
             pipeline.process(&Counts::new(60_000, false), &batch, &mut step);
             assert_eq!(step.stop, None);
-            let rest = batch.split_off(step.judged.unwrap_or(batch.len()));
+            let rest = batch.split_off(step.processed_records.unwrap_or(batch.len()));
             assert!(!batch.is_empty(), "it gets on");
             self.check(&batch, &step);
             batch = rest;
@@ -208,7 +208,7 @@ impl Hostile {
             }
             assert!(rejection.is_fault(), "{rejection:?}");
             assert!(!detail.is_empty() && detail.contains(&self.expect), "row {row} is blamed in other words: {detail}");
-            assert!(!detail.contains(steers), "the detail is printable: {detail:?}");
+            assert!(!detail.contains(is_unsafe_in_line), "the detail is printable: {detail:?}");
             assert!(
                 self.never.as_ref().is_none_or(|lie| !detail.contains(lie)),
                 "row {row} is blamed in words of others: {detail}"
@@ -307,7 +307,7 @@ impl Log {
         let text = self.take();
         assert!(text.len() < MOST_LOGGED, "{} bytes are logged", text.len());
         for line in text.lines() {
-            assert!(line.contains("rule=\"guest\"") && !line.contains(steers), "a line is forged: {line:?}");
+            assert!(line.contains("rule=\"guest\"") && !line.contains(is_unsafe_in_line), "a line is forged: {line:?}");
         }
         text
     }
@@ -363,7 +363,7 @@ fn names_of_files_keys_and_variables_forge_no_line_of_a_terminal() {
         let ended = weir.args(arguments).env(name, value).output().unwrap();
         let said = String::from_utf8(ended.stderr).unwrap();
         assert!(!ended.status.success() && said.contains(EVIL_SHOWN), "{what}: {said:?}");
-        assert!(!said.contains(|next: char| steers(next) && next != '\n'), "{what}: {said:?}");
+        assert!(!said.contains(|next: char| is_unsafe_in_line(next) && next != '\n'), "{what}: {said:?}");
         let forged = said.lines().filter(|line| line.starts_with("error: all")).count();
         assert_eq!(forged, 0, "{what}: {said:?}");
     }
@@ -381,7 +381,7 @@ fn a_name_that_is_logged_forges_no_line_of_the_log() {
     assert!(line.contains(EVIL_SHOWN), "{line:?}");
     engine.line("partitions assigned");
     let ended = engine.stop();
-    assert!(!ended.lines.iter().any(|line| line.contains(steers)), "{:#?}", ended.lines);
+    assert!(!ended.lines.iter().any(|line| line.contains(is_unsafe_in_line)), "{:#?}", ended.lines);
 }
 
 #[test]
@@ -476,7 +476,7 @@ fn a_damaged_entry_of_the_cache_is_compiled_anew() {
 
 /// Returns a set whose only rule is `guest`, with the name `mine`.
 fn set(guest: &Guest) -> anyhow::Result<RuleSet> {
-    let rule = Defined::new(Rule::with_defaults("mine"), guest.component());
+    let rule = RuleDefinition::new(Rule::with_defaults("mine"), guest.component());
     RuleSet::prove(&Runtime::new(None)?, Definition { rules: vec![rule], counted: "x".into() })
 }
 

@@ -19,7 +19,7 @@ use weir_core::column::Column;
 use weir_core::counts::Counts;
 use weir_core::pipeline::OnFault;
 use weir_core::pipeline::{Evaluate, Fault, MAX_DETAIL_BYTES, Manifest, Outcome, Pipeline, Stage, View};
-use weir_core::record::{Batch, Cause, Part, Rejection, RuleStats, Step};
+use weir_core::record::{Batch, Cause, Chunk, Rejection, RuleStats, Step};
 use weir_core::reserved::RULE_FAULT;
 
 /// Returns the configuration with the number of cases of a property: `PROPTEST_CASES`, or else `modest`.
@@ -137,7 +137,7 @@ impl Evaluate for Fake {
         }
     }
 
-    fn nanos(&mut self) -> u64 {
+    fn take_elapsed(&mut self) -> u64 {
         self.took
     }
 }
@@ -278,11 +278,11 @@ fn compare(messages: &[Message], drop: bool, on_fault: OnFault, took: u64) -> Re
     while !batch.is_empty() {
         let mut step = Step::default();
         pipeline.process(&Counts::new(60_000, false), &batch, &mut step);
-        let rest = batch.split_off(step.judged.unwrap_or(batch.len()));
+        let rest = batch.split_off(step.processed_records.unwrap_or(batch.len()));
         prop_assert!(!batch.is_empty(), "it gets on");
-        parts.push(Part { batch: std::mem::replace(&mut batch, rest), step });
+        parts.push(Chunk { batch: std::mem::replace(&mut batch, rest), step });
     }
-    let place = |part: &Part, record: u32| part.batch.records()[record as usize].offset;
+    let place = |part: &Chunk, record: u32| part.batch.records()[record as usize].offset;
     let mut outputs = parts.iter().flat_map(|part| part.step.outputs.iter().map(move |output| (part, output)));
     let mut rejections = parts.iter().flat_map(|part| part.step.rejections.iter().map(move |rejection| (part, rejection)));
     for (spell, told) in messages.iter().enumerate() {
@@ -310,7 +310,7 @@ fn compare(messages: &[Message], drop: bool, on_fault: OnFault, took: u64) -> Re
 
 /// Checks that each message is counted once, whichever part it was processed in. Nothing is checked for a step that must not be
 /// committed.
-fn check_stats(messages: &[Message], on_fault: OnFault, parts: &[Part]) -> Result<(), TestCaseError> {
+fn check_stats(messages: &[Message], on_fault: OnFault, parts: &[Chunk]) -> Result<(), TestCaseError> {
     let mut found = [RuleStats::default(); 2];
     parts.iter().flat_map(|part| part.step.rules.iter().enumerate()).for_each(|(rule, stats)| found[rule].add(stats));
     let told: Vec<&Answer> = messages

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::thread;
 
 use serde_json::Value;
-use weir_control::report::{Status, Why};
+use weir_control::report::{LiveReason, Status};
 
 use crate::folder::{shipped, variant};
 use crate::program::{Weir, command, eventually};
@@ -104,7 +104,7 @@ fn a_pin_that_can_not_be_used_is_told_once_and_the_folder_is_followed() {
         .for_each(|words| assert!(line.contains(words), "{line}"));
     for number in [51, 52] {
         live(&mut engine, &mend(&field.folder, number));
-        assert_eq!(operator.status().why, Why::Folder);
+        assert_eq!(operator.status().why, LiveReason::Folder);
     }
     // Another process pins a set that can't be used either.
     fs::write(field.folder.path().join("state/weir/weir/pin"), "0123456789abcdef").unwrap();
@@ -129,14 +129,14 @@ fn while_a_set_is_pinned_a_broken_folder_is_refused_and_a_sound_one_waits() {
     let refused = || operator.status().refusal.filter(|refusal| refusal.message.contains("no sound"));
     eventually("the folder is refused", refused);
     let status = operator.status();
-    assert_eq!((status.why, &status.live.hash, status.folder), (Why::Pinned, &first, None));
+    assert_eq!((status.why, &status.live.hash, status.folder), (LiveReason::Pinned, &first, None));
     assert!(operator.is_refused("resume").contains("the pinned set stays"));
     assert_eq!(engine.stop().code, Some(0));
 
     let mut engine = field.engine();
     let operator = Operator::of(&field, &mut engine);
     let status = operator.status();
-    assert_eq!((status.why, status.folder, status.refusal.is_some()), (Why::Pinned, None, true), "after a restart too");
+    assert_eq!((status.why, status.folder, status.refusal.is_some()), (LiveReason::Pinned, None, true), "after a restart too");
     let third = mend(&field.folder, 55);
     eventually("the folder's set waits", || (operator.status().folder.as_ref() == Some(&third)).then_some(()));
     assert_eq!(operator.status().refusal, None);
@@ -156,7 +156,7 @@ fn a_pin_on_the_set_that_is_on_trial_ends_its_trial() {
     eventually("its trial is under way", || operator.status().trial);
     assert!(operator.does(&format!("rollback {second}")).contains("as before"));
     let status = operator.status();
-    assert_eq!((status.trial, status.why, &status.live.hash), (None, Why::Pinned, &second));
+    assert_eq!((status.trial, status.why, &status.live.hash), (None, LiveReason::Pinned, &second));
     assert_eq!(engine.stop().code, Some(0));
     let mut engine = field.engine();
     assert_eq!(engine.field("ruleset"), second, "after a restart too, and with no trial");

@@ -28,7 +28,7 @@ pub struct Passed {
 pub type Rejected = (&'static str, &'static str);
 
 /// Computes the result for the value of a message.
-pub fn judge(value: Option<&[u8]>) -> Result<Passed, Rejected> {
+pub fn expected(value: Option<&[u8]>) -> Result<Passed, Rejected> {
     let value = value.ok_or(("weir", "tombstone"))?;
     let login = parse(value).map_err(|reason| ("weir", reason))?;
     let timestamp = validate(&login).map_err(|reason| ("validation", reason))?;

@@ -19,12 +19,12 @@ pub enum Fate {
     /// The message passes, with [`ADDED`] spliced in before its last brace.
     Passes,
     /// The engine rejects the message for this reason.
-    Refused(&'static str),
+    ConfigRefused(&'static str),
     /// This rule rejects the message for this reason.
     Rejected(&'static str, &'static str),
 }
 
-use Fate::{Passes, Refused, Rejected};
+use Fate::{ConfigRefused, Passes, Rejected};
 
 pub struct Poison {
     pub name: &'static str,
@@ -50,12 +50,12 @@ fn nested(depth: usize) -> String {
     format!(r#","deep":{}{}"#, "[".repeat(depth), "]".repeat(depth))
 }
 
-const MALFORMED: Fate = Refused("malformed_json");
-const NOT_UTF8: Fate = Refused("not_utf8");
+const MALFORMED: Fate = ConfigRefused("malformed_json");
+const NOT_UTF8: Fate = ConfigRefused("not_utf8");
 
 /// Returns all poison messages.
 pub fn poisons() -> Vec<Poison> {
-    let mut poisons = vec![Poison { name: "tombstone", value: None, fate: Refused("tombstone") }];
+    let mut poisons = vec![Poison { name: "tombstone", value: None, fate: ConfigRefused("tombstone") }];
     poisons.extend(sizes());
     poisons.extend(encodings());
     poisons.extend(grammar());
@@ -65,7 +65,7 @@ pub fn poisons() -> Vec<Poison> {
 
 fn sizes() -> Vec<Poison> {
     vec![
-        poison("empty value", "", Refused("empty_value")),
+        poison("empty value", "", ConfigRefused("empty_value")),
         poison("1 MiB in a member that nobody reads", login(format!(r#","x":"{}""#, "x".repeat(MIB))), Passes),
         poison("1 MiB of members", login(format!(r#","x":[{}0]"#, "0,".repeat(MIB / 2))), Passes),
         poison(
@@ -76,10 +76,10 @@ fn sizes() -> Vec<Poison> {
         poison("1 MiB that is no JSON", "x".repeat(MIB), MALFORMED),
         poison("1 MiB that is not UTF-8", vec![0xff; MIB], NOT_UTF8),
         poison("nested as deep as is allowed", login(nested(127)), Passes),
-        poison("nested one deeper", login(nested(128)), Refused("too_deep")),
-        poison("nested 100,000 deep", login(nested(100_000)), Refused("too_deep")),
-        poison("100,000 arrays that never end", "[".repeat(100_000), Refused("too_deep")),
-        poison("100,000 objects that never end", r#"{"a":"#.repeat(100_000), Refused("too_deep")),
+        poison("nested one deeper", login(nested(128)), ConfigRefused("too_deep")),
+        poison("nested 100,000 deep", login(nested(100_000)), ConfigRefused("too_deep")),
+        poison("100,000 arrays that never end", "[".repeat(100_000), ConfigRefused("too_deep")),
+        poison("100,000 objects that never end", r#"{"a":"#.repeat(100_000), ConfigRefused("too_deep")),
     ]
 }
 
@@ -106,12 +106,12 @@ fn encodings() -> Vec<Poison> {
         poison(
             "half of a surrogate pair where a rule reads",
             members(r#""2.3.0""#, r#""\ud800""#, "0"),
-            Refused("lone_surrogate"),
+            ConfigRefused("lone_surrogate"),
         ),
         poison(
             "a pair in the wrong order where a rule reads",
             members(r#""\udc00\ud800""#, r#""iOS""#, "0"),
-            Refused("lone_surrogate"),
+            ConfigRefused("lone_surrogate"),
         ),
         poison("a whole surrogate pair", login(r#","x":"\ud83d\ude00""#), Passes),
         poison("raw line feed in a string", login(",\"x\":\"\n\""), MALFORMED),
@@ -168,18 +168,18 @@ fn grammar() -> Vec<Poison> {
 fn values() -> Vec<Poison> {
     let huge = "9".repeat(400);
     vec![
-        poison("an array", format!("[{OPEN}}}]"), Refused("not_an_object")),
-        poison("a text", "\"text\"", Refused("not_an_object")),
-        poison("a number", "-0.5e+1", Refused("not_an_object")),
-        poison("null", " null ", Refused("not_an_object")),
+        poison("an array", format!("[{OPEN}}}]"), ConfigRefused("not_an_object")),
+        poison("a text", "\"text\"", ConfigRefused("not_an_object")),
+        poison("a number", "-0.5e+1", ConfigRefused("not_an_object")),
+        poison("null", " null ", ConfigRefused("not_an_object")),
         poison("an object without members", "{}", Rejected("validation", "missing_field")),
         poison("white space around it", [&login("")[..], b" \t\r\n"].concat(), Passes),
-        poison("a member that is read, twice", login(r#","device_type":"iOS""#), Refused("duplicate_member")),
-        poison("twice, once escaped", login(r#","\u0064evice_type":"web""#), Refused("duplicate_member")),
+        poison("a member that is read, twice", login(r#","device_type":"iOS""#), ConfigRefused("duplicate_member")),
+        poison("twice, once escaped", login(r#","\u0064evice_type":"web""#), ConfigRefused("duplicate_member")),
         poison(
             "a member that is written, twice",
             login(r#","processed_time":1,"processed_time":2"#),
-            Refused("duplicate_member"),
+            ConfigRefused("duplicate_member"),
         ),
         poison("a member that nobody knows, twice", login(r#","x":1,"x":2"#), Passes),
         poison("a member that is read, inside another", login(r#","x":{"device_type":7,"device_type":8}"#), Passes),
@@ -221,7 +221,7 @@ pub fn spliced(value: &[u8], processed_at: &str) -> Vec<u8> {
 pub fn verdict(fate: &Fate) -> Option<(&'static str, &'static str)> {
     match fate {
         Passes => None,
-        Refused(reason) => Some(("weir", reason)),
+        ConfigRefused(reason) => Some(("weir", reason)),
         Rejected(rule, reason) => Some((rule, reason)),
     }
 }

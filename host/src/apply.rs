@@ -23,6 +23,7 @@ use serde_json::json;
 use crate::cli;
 use crate::config::{self, Config};
 use crate::logging;
+use crate::progress::Progress;
 use weir_core::counts::Counts;
 use weir_core::pipeline::{self, Evaluate, Pipeline};
 use weir_core::record::{Batch, Rejection, Step};
@@ -31,7 +32,7 @@ use weir_wasm::ruleset::RuleSet;
 use weir_wasm::{Cache, Compiler, Runtime};
 
 use hint::Hint;
-use input::Input;
+use input::InputLines;
 use output::Outputs;
 
 /// The interval at which a long run reports its progress on a terminal.
@@ -47,9 +48,9 @@ pub fn apply(args: &cli::Apply, config: &Config) -> anyhow::Result<()> {
     let runtime = Runtime::new(Cache::of_user())?.with_compiler(Compiler::child(&config.compile));
     let rules = RuleSet::prove(&runtime, config.rules.definition()?)?;
     let mut pipeline = rules.instantiate()?;
-    let mut input = Input::open(args.messages.as_deref().or(args.input.as_deref()).unwrap_or(Path::new("-")))?;
+    let mut input = InputLines::open(args.messages.as_deref().or(args.input.as_deref()).unwrap_or(Path::new("-")))?;
     let mut outputs = Outputs::open(args, &sources(args, config, &input))?;
-    let mut run = Run { config, processed_at: args.processed_at, pipeline: &mut pipeline, totals: Totals::default() };
+    let mut run = ApplyRun { config, processed_at: args.processed_at, pipeline: &mut pipeline, totals: LineTotals::default() };
     let closed_early = match run.all(&mut input, &mut outputs) {
         Err(error) if cli::is_broken_pipe(&error) => true,
         result => result.map(|()| false)?,
@@ -66,19 +67,19 @@ pub fn apply(args: &cli::Apply, config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-struct Run<'a, R> {
+struct ApplyRun<'a, R> {
     config: &'a Config,
     processed_at: Option<i64>,
     pipeline: &'a mut Pipeline<R>,
-    totals: Totals,
+    totals: LineTotals,
 }
 
-impl<R: Evaluate> Run<'_, R> {
-    fn all(&mut self, input: &mut Input, outputs: &mut Outputs) -> anyhow::Result<()> {
+impl<R: Evaluate> ApplyRun<'_, R> {
+    fn all(&mut self, input: &mut InputLines, outputs: &mut Outputs) -> anyhow::Result<()> {
         let every = i64::try_from(self.config.counts.every.as_millis()).unwrap_or(i64::MAX);
         let mut counts = Counts::new(every, false);
         let (mut batch, mut step) = (Batch::new(self.config.kafka.topics.input.as_str()), Step::default());
-        let mut progress = Progress::new();
+        let mut progress = io::stderr().is_terminal().then(|| Progress::lines(PROGRESS));
         let (rows, bytes) = (self.config.kafka.batch.rows, self.config.kafka.batch.bytes);
         let mut goes_on = input.fill(&mut batch, rows, bytes)?;
         // Only now, so that no file is emptied if the input can't be read.
@@ -90,10 +91,12 @@ impl<R: Evaluate> Run<'_, R> {
                 if let Some(reason) = step.stop.take() {
                     bail!(reason);
                 }
-                let rest = batch.split_off(step.judged.unwrap_or(batch.len()));
+                let rest = batch.split_off(step.processed_records.unwrap_or(batch.len()));
                 self.write(&batch, &step, outputs)?;
                 counts.apply(&step.counts);
-                progress.show(self.totals.lines);
+                if let Some(progress) = &mut progress {
+                    progress.show(|_| format!("weir: {} lines so far", self.totals.lines));
+                }
                 batch = rest;
             }
             goes_on = input.fill(&mut batch, rows, bytes)?;
@@ -118,10 +121,10 @@ impl<R: Evaluate> Run<'_, R> {
             self.totals.unreadable += u64::from(rejection.rule().is_none());
             self.totals.faults += u64::from(rejection.is_fault());
         }
-        for forgiven in &step.forgiven {
-            self.totals.forgive(pipeline::rule_name(forgiven.rule(), self.pipeline.manifests()));
+        for passed_despite_fault in &step.passed_despite_fault {
+            self.totals.pass_despite_fault(pipeline::rule_name(passed_despite_fault.rule(), self.pipeline.manifests()));
         }
-        self.totals.faults += step.forgiven.len() as u64;
+        self.totals.faults += step.passed_despite_fault.len() as u64;
         self.totals.lines += batch.len() as u64;
         self.totals.passed += step.outputs.len() as u64;
         Ok(())
@@ -147,21 +150,21 @@ fn rejection_line(batch: &Batch, rejection: &Rejection, rule: &str, reason: &str
 }
 
 #[derive(Default)]
-struct Totals {
+struct LineTotals {
     lines: u64,
     passed: u64,
-    /// The lines that no rule has seen, because they are no message.
+    /// The lines that the engine itself rejected: they can't be read as messages, or their output can't be written.
     unreadable: u64,
     /// The number of times that rules failed on a line.
     faults: u64,
     rejected: BTreeMap<String, u64>,
     /// The faults of rules that did not stop their messages from passing.
-    forgiven: BTreeMap<String, u64>,
+    passed_despite_fault: BTreeMap<String, u64>,
 }
 
-impl Totals {
-    fn forgive(&mut self, rule: &str) {
-        *self.forgiven.entry(rule.to_owned()).or_default() += 1;
+impl LineTotals {
+    fn pass_despite_fault(&mut self, rule: &str) {
+        *self.passed_despite_fault.entry(rule.to_owned()).or_default() += 1;
     }
 
     fn reject(&mut self, rule: &str, reason: &str) {
@@ -173,58 +176,40 @@ impl Totals {
             let counts: Vec<String> = counts.iter().map(|(what, count)| format!("{what} {count}")).collect();
             if counts.is_empty() { String::new() } else { format!(" ({})", counts.join(", ")) }
         };
-        let (rejected, forgiven): (u64, u64) = (self.rejected.values().sum(), self.forgiven.values().sum());
-        let passed_over = format!(", {forgiven} faults passed over{}", list(&self.forgiven));
-        let passed_over = if forgiven > 0 { passed_over } else { String::new() };
+        let (rejected, passed_despite_fault): (u64, u64) =
+            (self.rejected.values().sum(), self.passed_despite_fault.values().sum());
+        let passed_over = format!(", {passed_despite_fault} faults passed over{}", list(&self.passed_despite_fault));
+        let passed_over = if passed_despite_fault > 0 { passed_over } else { String::new() };
         format!("{} lines: {} passed, {rejected} rejected{}{passed_over}", self.lines, self.passed, list(&self.rejected))
     }
 }
 
-/// Reports the progress of a long run, if standard error is a terminal.
-struct Progress {
-    last: Instant,
-    watched: bool,
-}
-
-impl Progress {
-    fn new() -> Progress {
-        Progress { last: Instant::now(), watched: io::stderr().is_terminal() }
-    }
-
-    fn show(&mut self, lines: u64) {
-        if self.watched && self.last.elapsed() >= PROGRESS {
-            self.last = Instant::now();
-            eprintln!("weir: {lines} lines so far");
-        }
-    }
-}
-
 /// The device and inode of a regular file, which is neither a pipe nor a device.
-type Identity = (u64, u64);
+type FileId = (u64, u64);
 
-fn identity(file: &File) -> Option<Identity> {
+fn identity(file: &File) -> Option<FileId> {
     identity_by(&file.metadata().ok()?)
 }
 
-fn identity_by(metadata: &Metadata) -> Option<Identity> {
+fn identity_by(metadata: &Metadata) -> Option<FileId> {
     metadata.is_file().then(|| (metadata.dev(), metadata.ino()))
 }
 
 /// A file that is read. No output may be written to it.
-struct Source {
-    identity: Identity,
+struct SourceFile {
+    identity: FileId,
     /// The role of the file, in words.
     words: String,
 }
 
 /// Returns the input, the configuration and the rules, as far as they are regular files.
-fn sources(args: &cli::Apply, config: &Config, input: &Input) -> Vec<Source> {
+fn sources(args: &cli::Apply, config: &Config, input: &InputLines) -> Vec<SourceFile> {
     let file = |path: &Path| identity_by(&fs::metadata(path).ok()?);
     let configuration = config::locate(args.file.config.as_deref()).and_then(|path| file(&path));
     let own = [(input.identity(), "the input".to_owned()), (configuration, "the configuration".to_owned())];
     let rules = config.rules.pipeline.iter().map(|rule| (file(&rule.file), format!("the file of the rule {}", rule.name)));
     let all = own.into_iter().chain(rules);
-    all.filter_map(|(identity, words)| Some(Source { identity: identity?, words })).collect()
+    all.filter_map(|(identity, words)| Some(SourceFile { identity: identity?, words })).collect()
 }
 
 /// Returns whether `path` stands for standard input or output.
@@ -243,10 +228,10 @@ mod tests {
 
     #[test]
     fn faults_that_messages_pass_are_told() {
-        let mut totals = Totals { lines: 5, passed: 4, ..Totals::default() };
+        let mut totals = LineTotals { lines: 5, passed: 4, ..LineTotals::default() };
         totals.reject("a", "bad");
         assert_eq!(totals.summary(), "5 lines: 4 passed, 1 rejected (a/bad 1)");
-        ["b", "b", "c"].iter().for_each(|rule| totals.forgive(rule));
+        ["b", "b", "c"].iter().for_each(|rule| totals.pass_despite_fault(rule));
         assert_eq!(totals.summary(), "5 lines: 4 passed, 1 rejected (a/bad 1), 3 faults passed over (b 2, c 1)");
     }
 }

@@ -9,12 +9,12 @@ use crate::cli;
 use crate::config::Config;
 use crate::logging;
 use weir_core::pipeline::Manifest;
-use weir_core::printable::harmless;
+use weir_core::printable::{escape_line, escape_value};
 use weir_core::units::size;
-use weir_wasm::definition::{self, Defined};
+use weir_wasm::definition::{self, RuleDefinition};
 use weir_wasm::rule::Rule;
-use weir_wasm::ruleset::{self, Proven};
-use weir_wasm::{Compiler, Runtime, lacking};
+use weir_wasm::ruleset::{self, ProvenRule};
+use weir_wasm::{Compiler, Runtime, unsupported_calls};
 
 /// The warning about a rule that answers differently when the same rows are repeated. The imports of such a rule reveal nothing,
 /// so only repeated calls show the problem.
@@ -56,12 +56,12 @@ fn files(path: &PathBuf) -> Vec<(PathBuf, Option<anyhow::Error>)> {
 
 fn prove(runtime: &Runtime, file: &Path, config: &Config) -> anyhow::Result<String> {
     let rule = configuration(file, config)?;
-    let defined = Defined::new(rule, definition::read(file)?);
-    for call in lacking(&defined.bytes) {
+    let defined = RuleDefinition::new(rule, definition::read(file)?);
+    for call in unsupported_calls(&defined.bytes) {
         tell(file, &format!("warning: {call}"));
     }
     let proven = ruleset::prove(runtime, &defined)?;
-    if !proven.is_steady {
+    if !proven.is_deterministic {
         tell(file, &format!("warning: {UNSTEADY}"));
     }
     Ok(report(file, &defined, &proven))
@@ -69,7 +69,7 @@ fn prove(runtime: &Runtime, file: &Path, config: &Config) -> anyhow::Result<Stri
 
 /// Prints `words` about `file` in one line, and escapes control characters in the name and in the words.
 fn tell(file: &Path, words: &str) {
-    eprintln!("{}", harmless(&format!("{}: {words}", file.display())));
+    eprintln!("{}", escape_line(&format!("{}: {words}", file.display())));
 }
 
 /// Returns the settings with which the configuration would run `file`: those of the rule with this file or this name, or else the
@@ -81,20 +81,20 @@ fn configuration(file: &Path, config: &Config) -> anyhow::Result<Rule> {
     Ok(Rule { file: file.into(), ..known.cloned().unwrap_or_else(|| Rule::with_defaults(name)) })
 }
 
-fn report(file: &Path, Defined { config: rule, bytes, digest }: &Defined, proven: &Proven) -> String {
+fn report(file: &Path, RuleDefinition { config: rule, bytes, digest }: &RuleDefinition, proven: &ProvenRule) -> String {
     let Manifest { name, version, description, reads, writes, reasons } = &proven.manifest;
     let list = |names: &[String]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
     let (config, memory, deadline) = (&rule.config, size(rule.limits.memory as u64), rule.limits.deadline);
     format!(
         "{}: ok\n  rule     {name} {version}: {}\n  bytes    {}, SHA-256 {}\n  reads    {}\n  writes   {}\n  rejects  {}\n  \
          config   {}\n  limits   {memory} of memory, {deadline:?} a batch\n",
-        harmless(&file.display().to_string()),
-        description.escape_debug(),
+        escape_line(&file.display().to_string()),
+        escape_value(description),
         bytes.len(),
         weir_wasm::hex(digest),
         list(reads),
         list(writes),
         list(reasons),
-        harmless(&config.to_string()),
+        escape_line(&config.to_string()),
     )
 }

@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, Config, Invalid};
-use crate::simulate::bad::{self, Kind};
+use crate::config::{self, Config, InvalidConfig};
+use crate::simulate::bad::{self, Defect};
 use weir_wasm::COMPILING;
 
 /// A rule engine for Kafka whose rules are sandboxed WebAssembly components.
@@ -21,7 +21,7 @@ use weir_wasm::COMPILING;
 #[command(version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
-    pub command: Command,
+    pub command: WeirCommand,
 }
 
 const EXAMPLES: &str = "\
@@ -39,7 +39,7 @@ Every key of weir.toml can be overridden by the environment: `kafka.brokers` by 
 Exit codes: 0 well, 1 failed, 2 bad usage or configuration.";
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum WeirCommand {
     Run(Run),
     Demo(Demo),
     Simulate(Simulate),
@@ -65,19 +65,19 @@ pub struct ConfigFile {
 
 impl ConfigFile {
     /// Reads the configuration for a command that uses Kafka, overridden by the environment of this process.
-    pub fn load_for_kafka(&self) -> Result<Config, Invalid> {
+    pub fn load_for_kafka(&self) -> Result<Config, InvalidConfig> {
         Config::load_for_kafka(config::locate(self.config.as_deref()).as_deref(), config::environment()?)
     }
 
     /// Reads the configuration, overridden by the environment of this process.
-    pub fn load(&self) -> Result<Config, Invalid> {
+    pub fn load(&self) -> Result<Config, InvalidConfig> {
         let environment = config::environment()?.into_iter().chain(self.overrides.clone());
         Config::load(config::locate(self.config.as_deref()).as_deref(), environment)
     }
 
     /// Returns the source of the configuration, which is read again while a process runs with `running`.
-    pub fn source(&self, running: Config) -> config::Source {
-        config::Source::new(self.config.as_deref(), self.overrides.clone(), running)
+    pub fn source(&self, running: Config) -> config::ConfigSource {
+        config::ConfigSource::new(self.config.as_deref(), self.overrides.clone(), running)
     }
 }
 
@@ -165,11 +165,11 @@ pub struct Simulate {
 
     /// Kinds of bad messages to choose from; all if not given
     #[arg(long, value_name = "KIND,…", value_delimiter = ',', value_parser = bad::find)]
-    pub bad_kinds: Vec<&'static Kind>,
+    pub bad_kinds: Vec<&'static Defect>,
 
     /// Only messages of this kind: short for --bad-share 1 --bad-kinds KIND
     #[arg(long, value_name = "KIND", value_parser = bad::find, conflicts_with_all = ["bad_share", "bad_kinds"])]
-    pub only: Option<&'static Kind>,
+    pub only: Option<&'static Defect>,
 
     /// Timestamp of the first login, in seconds since the epoch; now if not given
     #[arg(long, value_name = "SECONDS")]

@@ -16,11 +16,11 @@ use anyhow::{Context, anyhow};
 
 use crate::config::Config;
 use crate::simulate::{self, Feed, Logins, Options, Produced};
-use crate::start::{AtWork, Rules};
-use crate::view::{self, Stage, Watch};
+use crate::start::{AtWork, LoadedRules};
+use crate::view::{self, EndOfView, ViewSources};
 use crate::{cli, logging};
 use weir_engine::Setup;
-use weir_engine::snapshot::{Shared, Snapshot};
+use weir_engine::snapshot::{SharedSnapshot, Snapshot};
 use weir_kafka::Embedded;
 use weir_system::clock::now;
 use weir_system::shutdown::Shutdown;
@@ -57,45 +57,46 @@ pub fn demo(args: &cli::Demo) -> anyhow::Result<()> {
 }
 
 /// The conditions under which the demo ends.
-struct Curtain<'a> {
+struct DemoEnd<'a> {
     shutdown: Shutdown,
     until: Option<Instant>,
     /// The functions that return whether the engine and the simulator still run.
     players: [&'a dyn Fn() -> bool; 2],
 }
 
-impl Watch for Curtain<'_> {
-    /// Returns true as long as no shutdown is requested, time is left, and the engine and the simulator run.
+impl EndOfView for DemoEnd<'_> {
+    /// Waits for `time`, or until a shutdown or the end of the demo. Returns whether time is left, no shutdown is requested, and
+    /// both threads run.
     fn wait(&mut self, time: Duration) -> bool {
         let left = self.until.map_or(time, |until| until.saturating_duration_since(Instant::now()));
         self.shutdown.wait(time.min(left)) && time <= left && self.players.iter().all(|at_work| at_work())
     }
 }
 
-type Show<'a> = &'a mut dyn FnMut(&Stage, &mut dyn Watch) -> anyhow::Result<()>;
+type Show<'a> = &'a mut dyn FnMut(&ViewSources, &mut dyn EndOfView) -> anyhow::Result<()>;
 
 /// Sets up the parts, lets `show` display them until it returns, and ends them. Returns the last snapshot.
 fn play(home: &Home, until: Option<Instant>, show: Show<'_>) -> anyhow::Result<Snapshot> {
     let Home { config, file, .. } = home;
     let stop = Shutdown::default();
     stop.request_on_signals_and(home.remover())?;
-    if home.own_rules {
+    if home.uses_embedded_rules {
         tracing::info!("{} lacks rules: those inside the program run", config.rules.folder.display());
     }
-    let rules = Rules::load(config, file)?;
+    let rules = LoadedRules::load(config, file)?;
     let broker = Embedded::start(&config.kafka.topics)?;
     let brokers = broker.bootstrap_servers()?;
-    let snapshot = Shared::default();
+    let snapshot = SharedSnapshot::default();
     let (at_work, rules) = rules.start()?;
     let (stop_engine, stop_simulator) = (Shutdown::default(), Shutdown::default());
     let admin = weir_admin::serve(&config.admin, snapshot.clone(), rules.clone())?;
     let invitation = invitation(home, admin.map(|server| server.address));
-    let stage = Stage { snapshot: snapshot.clone(), rules, invitation };
+    let stage = ViewSources { snapshot: snapshot.clone(), rules, invitation };
     thread::scope(|scope| {
         let engine = scope.spawn(|| engine(config, at_work, &brokers, &stop_engine, &snapshot));
         let simulator = scope.spawn(|| simulator(config, &brokers, &stop_simulator, &snapshot));
         let players: [&dyn Fn() -> bool; 2] = [&|| !engine.is_finished(), &|| !simulator.is_finished()];
-        let shown = show(&stage, &mut Curtain { shutdown: stop, until, players });
+        let shown = show(&stage, &mut DemoEnd { shutdown: stop, until, players });
         // Ends the simulator first, so that the engine can read the last records.
         let simulated = end(simulator, &stop_simulator, "simulator");
         end(engine, &stop_engine, "engine")?;
@@ -118,13 +119,13 @@ fn invitation(home: &Home, admin: Option<SocketAddr>) -> String {
     }
 }
 
-fn engine(config: &Config, at_work: AtWork, brokers: &str, shutdown: &Shutdown, snapshot: &Shared) -> anyhow::Result<()> {
+fn engine(config: &Config, at_work: AtWork, brokers: &str, shutdown: &Shutdown, snapshot: &SharedSnapshot) -> anyhow::Result<()> {
     let AtWork { rules, why, control } = at_work;
     let setup = Setup { kafka: &config.kafka, brokers, counts: &config.counts, shutdown, control, snapshot, clock: now };
     setup.run(rules, why).map(drop)
 }
 
-fn simulator(config: &Config, brokers: &str, shutdown: &Shutdown, snapshot: &Shared) -> anyhow::Result<()> {
+fn simulator(config: &Config, brokers: &str, shutdown: &Shutdown, snapshot: &SharedSnapshot) -> anyhow::Result<()> {
     // Waits for the engine: a backlog from before it was ready would distort every rate that is shown.
     while snapshot.get().partitions.is_empty() {
         if !shutdown.wait(READY_EVERY) {

@@ -11,6 +11,8 @@ pub mod config;
 // The log and the view.
 pub mod logging;
 
+mod progress;
+
 pub mod view;
 
 // The commands.

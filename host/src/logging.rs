@@ -8,9 +8,10 @@ use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::field::{RecordFields, VisitOutput as _};
 use tracing_subscriber::fmt::format::{DefaultVisitor, Writer};
@@ -21,7 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, filter::Targets};
 
 use crate::config::Log;
-use weir_core::printable::harmless;
+use weir_core::printable::escape_line;
 
 /// The most lines that are kept for a view.
 const KEPT_LINES: usize = 64;
@@ -52,8 +53,8 @@ fn is_colourful(variable: impl Fn(&str) -> Option<OsString>) -> bool {
 }
 
 /// Keeps the last lines for a view from now on. Only the first call of a process has an effect.
-pub fn start_in_memory(log: &Log) -> Lines {
-    let lines = Lines::default();
+pub fn start_in_memory(log: &Log) -> RecentLines {
+    let lines = RecentLines::default();
     let layer = tracing_subscriber::fmt::layer().fmt_fields(Fields).with_timer(TimeOfDay).with_target(false).with_ansi(false);
     let layer = layer.with_writer(lines.clone());
     let _ = tracing_subscriber::registry().with(layer.with_filter(targets(log))).try_init();
@@ -62,12 +63,12 @@ pub fn start_in_memory(log: &Log) -> Lines {
 
 /// The last lines that were logged.
 #[derive(Clone, Debug, Default)]
-pub struct Lines(Arc<Mutex<VecDeque<(Instant, String)>>>);
+pub struct RecentLines(Arc<Mutex<VecDeque<(Instant, String)>>>);
 
-impl Lines {
+impl RecentLines {
     /// Returns the most important line: the last warning or error if it is recent, otherwise the last line.
     pub fn notable(&self) -> String {
-        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = self.0.lock();
         let is_news = |(since, line): &&(Instant, String)| since.elapsed() < NEWS && is_complaint(line);
         lines.iter().rev().find(is_news).or_else(|| lines.back()).map_or_else(String::new, |(_, line)| line.clone())
     }
@@ -76,18 +77,18 @@ impl Lines {
 /// Returns the text that `work` logs on this thread, on all levels.
 #[cfg(test)]
 pub(crate) fn recorded(work: impl FnOnce()) -> String {
-    let lines = Lines::default();
+    let lines = RecentLines::default();
     let subscriber = tracing_subscriber::fmt().fmt_fields(Fields).with_ansi(false).with_max_level(tracing::Level::TRACE);
     let subscriber = subscriber.with_writer(lines.clone());
     tracing::subscriber::with_default(subscriber.finish(), work);
-    let kept = lines.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = lines.0.lock();
     kept.iter().map(|(_, line)| line.as_str()).collect::<Vec<_>>().join("\n")
 }
 
-impl Write for Lines {
+impl Write for RecentLines {
     /// Takes whole lines, as the formatter writes them.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.0.lock();
         lines.extend(String::from_utf8_lossy(bytes).lines().map(|line| (Instant::now(), line.to_owned())));
         let excess = lines.len().saturating_sub(KEPT_LINES);
         lines.drain(..excess);
@@ -99,10 +100,10 @@ impl Write for Lines {
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Lines;
+impl<'a> MakeWriter<'a> for RecentLines {
+    type Writer = RecentLines;
 
-    fn make_writer(&'a self) -> Lines {
+    fn make_writer(&'a self) -> RecentLines {
         self.clone()
     }
 }
@@ -144,7 +145,7 @@ impl Visit for Escaped<'_> {
     /// Handles all other types of values as well.
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let text = format!("{value:?}");
-        self.0.record_debug(field, &format_args!("{}", harmless(&text)));
+        self.0.record_debug(field, &format_args!("{}", escape_line(&text)));
     }
 }
 
@@ -169,7 +170,7 @@ impl FormatTime for Utc {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weir_core::printable::steers;
+    use weir_core::printable::is_unsafe_in_line;
 
     #[test]
     fn what_is_no_screen_gets_plain_lines() {
@@ -190,16 +191,16 @@ mod tests {
 
     #[test]
     fn only_the_last_lines_are_kept() {
-        let mut lines = Lines::default();
+        let mut lines = RecentLines::default();
         for index in 0..2 * KEPT_LINES {
             lines.write_all(format!("line {index}\n").as_bytes()).unwrap();
         }
-        assert_eq!((lines.notable().as_str(), lines.0.lock().unwrap().len()), ("line 127", KEPT_LINES));
+        assert_eq!((lines.notable().as_str(), lines.0.lock().len()), ("line 127", KEPT_LINES));
     }
 
     #[test]
     fn a_complaint_goes_before_what_is_said_later() {
-        let mut lines = Lines::default();
+        let mut lines = RecentLines::default();
         for line in ["12:00:00  INFO one", "12:00:01 ERROR two", "12:00:02  WARN three", "12:00:03  INFO WARN four"] {
             lines.write_all(format!("{line}\n").as_bytes()).unwrap();
         }
@@ -221,7 +222,7 @@ mod tests {
         let lines: Vec<&str> = text.split('\n').collect();
         assert_eq!(lines.len(), 6, "{lines:#?}");
         for line in lines {
-            assert!(line.contains(ESCAPED) && !line.contains(steers), "{line:?}");
+            assert!(line.contains(ESCAPED) && !line.contains(is_unsafe_in_line), "{line:?}");
         }
     }
 

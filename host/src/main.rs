@@ -4,11 +4,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use weir::cli::{self, BadUsage, Cli, Command, Compile};
-use weir::config::Invalid;
+use weir::cli::{self, BadUsage, Cli, Compile, WeirCommand};
+use weir::config::InvalidConfig;
 use weir::verify::NotVerified;
-use weir_core::printable::harmless;
-use weir_wasm::{Bounds, Refused, compile_standard_input};
+use weir_core::printable::escape_line;
+use weir_wasm::{Bounds, ConfigRefused, compile_standard_input};
 
 /// The exit code for bad usage or a bad configuration. clap uses the same code.
 const BAD_USAGE: u8 = 2;
@@ -28,8 +28,8 @@ fn main() -> ExitCode {
         Err(error) => {
             // Writes one line, even if a rule, a broker or a name contributes line breaks. A failed write is ignored, because
             // standard error may be closed.
-            let _ = writeln!(io::stderr(), "error: {}", harmless(&format!("{error:#}")));
-            let is_bad_usage = error.is::<BadUsage>() || error.is::<Invalid>() || error.is::<Refused>();
+            let _ = writeln!(io::stderr(), "error: {}", escape_line(&format!("{error:#}")));
+            let is_bad_usage = error.is::<BadUsage>() || error.is::<InvalidConfig>() || error.is::<ConfigRefused>();
             if is_bad_usage { ExitCode::from(BAD_USAGE) } else { ExitCode::FAILURE }
         }
     }
@@ -61,16 +61,16 @@ fn bound_heaps() {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+fn run(command: WeirCommand) -> anyhow::Result<()> {
     match command {
-        Command::Run(args) => weir::start::start(&args),
-        Command::Demo(args) => weir::demo::demo(&args),
-        Command::Simulate(args) => weir::simulate::simulate(&args),
-        Command::Verify(args) => weir::verify::verify(&args),
-        Command::Apply(args) => weir::apply::apply(&args, &args.file.load()?),
-        Command::Build(args) => weir::build::build(&args.paths, &args.out),
-        Command::Check(args) => weir::check::check(&args, &args.file.load()?),
-        Command::Rules(args) => weir::rules::rules(&args.command),
-        Command::Config(_) => cli::print(&weir::config::document()),
+        WeirCommand::Run(args) => weir::start::start(&args),
+        WeirCommand::Demo(args) => weir::demo::demo(&args),
+        WeirCommand::Simulate(args) => weir::simulate::simulate(&args),
+        WeirCommand::Verify(args) => weir::verify::verify(&args),
+        WeirCommand::Apply(args) => weir::apply::apply(&args, &args.file.load()?),
+        WeirCommand::Build(args) => weir::build::build(&args.paths, &args.out),
+        WeirCommand::Check(args) => weir::check::check(&args, &args.file.load()?),
+        WeirCommand::Rules(args) => weir::rules::rules(&args.command),
+        WeirCommand::Config(_) => cli::print(&weir::config::document()),
     }
 }

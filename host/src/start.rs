@@ -8,8 +8,8 @@ use crate::logging;
 use weir_control::{Bootstrap, Handle, Loader, Store};
 use weir_engine::RuleInstances;
 use weir_engine::Setup;
-use weir_engine::protocol::{self, LoopEnd, Why};
-use weir_engine::snapshot::Shared;
+use weir_engine::protocol::{self, LiveReason, LoopEnd};
+use weir_engine::snapshot::SharedSnapshot;
 use weir_kafka::Embedded;
 use weir_system::clock::now;
 use weir_system::shutdown::Shutdown;
@@ -30,14 +30,14 @@ pub fn start(args: &cli::Run) -> anyhow::Result<()> {
     // properly.
     let shutdown = Shutdown::default();
     shutdown.request_on_signals()?;
-    let rules = Rules::load(&config, &args.file)?;
+    let rules = LoadedRules::load(&config, &args.file)?;
     let embedded = config.kafka.client.brokers.is_none().then(|| Embedded::start(&config.kafka.topics)).transpose()?;
     let brokers = match (&config.kafka.client.brokers, &embedded) {
         (Some(brokers), _) => brokers.clone(),
         (None, embedded) => embedded.as_ref().context("failed to start the embedded broker")?.bootstrap_servers()?,
     };
     tracing::info!(brokers, embedded = embedded.is_some(), input = config.kafka.topics.input, "starting");
-    let snapshot = Shared::default();
+    let snapshot = SharedSnapshot::default();
     let (at_work, rules) = rules.start()?;
     let _admin = weir_admin::serve(&config.admin, snapshot.clone(), rules.clone())?;
     let (kafka, counts) = (&config.kafka, &config.counts);
@@ -59,17 +59,17 @@ pub fn start(args: &cli::Run) -> anyhow::Result<()> {
 const LOOPS: usize = 1;
 
 /// The first set of rules, and the loader that can replace it.
-pub(crate) struct Rules {
+pub(crate) struct LoadedRules {
     first: Bootstrap,
     loader: Loader,
 }
 
-impl Rules {
+impl LoadedRules {
     /// Chooses, compiles and proves the first set of rules, and logs the names of the rules.
     ///
     /// # Errors
     /// If there is no set that can be used.
-    pub(crate) fn load(config: &Config, file: &cli::ConfigFile) -> anyhow::Result<Rules> {
+    pub(crate) fn load(config: &Config, file: &cli::ConfigFile) -> anyhow::Result<LoadedRules> {
         let runtime = Runtime::new(Cache::of_user())?.with_compiler(Compiler::child(&config.compile));
         let store = Store::open(config.rules.state.as_deref(), config.rules.history, &config.kafka.client.group)?;
         let first = Bootstrap::choose(&config.rules, &runtime, &store)?;
@@ -78,7 +78,7 @@ impl Rules {
         tracing::info!(ruleset = first.rules().hash(), "rules: {}", names.join(", "));
         let source = Box::new(file.source(config.clone()));
         let loader = Loader::new(config.rules.clone(), source, runtime, store, &first);
-        Ok(Rules { loader, first })
+        Ok(LoadedRules { loader, first })
     }
 
     /// Starts instances of the rules, and the loader. The loader ends when the last handle is dropped.
@@ -96,6 +96,6 @@ impl Rules {
 /// The values with which a data loop begins.
 pub(crate) struct AtWork {
     pub(crate) rules: RuleInstances,
-    pub(crate) why: Why,
+    pub(crate) why: LiveReason,
     pub(crate) control: LoopEnd,
 }

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::auditor::Auditor;
 use crate::cluster::{Cluster, Shape, shared};
-use crate::judge::Judge;
 use crate::kafka::{Record, write};
 use crate::oracle::{Passed, Rejected};
 use crate::outages::{LARGEST_KIB, is_ready};
@@ -104,7 +104,7 @@ fn dead_letters_wait_for_their_topic_to_be_there_again() {
         assert_eq!(engine.end().code, Some(1));
     }
     again.stop();
-    job.judge();
+    job.check();
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_topic_that_may_not_be_written_to_is_named_at_the_start_and_later_and_nothin
         acl("--remove", &topic);
     }
     job.work_off(job.engine("a"));
-    job.judge();
+    job.check();
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_full_queue_slows_it_down_and_loses_nothing() {
     let job = Job::create(shared(), "full").with("kafka.properties.queue.buffering.max.messages", "10");
     job.load(22, 3_000, 3_000).finish();
     job.work_off(job.engine("a"));
-    job.judge();
+    job.check();
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn a_backlog_larger_than_its_memory_is_worked_off_within_it() {
     let peak = engine.weir().memory_kib("VmHWM");
     assert!(peak < LARGEST_KIB, "{peak} KiB were resident");
     job.work_off(engine);
-    job.judge();
+    job.check();
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn asked_to_stop_during_a_commit_it_leaves_in_time() {
     }
     load.stop();
     job.work_off(job.engine("a"));
-    job.judge();
+    job.check();
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn asked_to_stop_twice_it_ends_at_once() {
     held.release();
     load.stop();
     job.work_off(job.engine("a"));
-    job.judge();
+    job.check();
 }
 
 #[test]
@@ -223,7 +223,7 @@ fn what_is_too_large_for_its_topic_becomes_a_dead_letter_and_shorter_if_need_be(
         .collect();
     write(job.brokers(), &job.topic("in"), &logins);
     job.work_off(job.engine("a"));
-    job.judge_by(Judge { expected: fitting, ..Judge::default() });
+    job.check_by(Auditor { expected: fitting, ..Auditor::default() });
     let letters = job.letters.seen();
     let shortened = letters.iter().filter(|letter| letter.header("weir-shortened").is_some()).count();
     assert_eq!(shortened, sizes.iter().filter(|size| **size == FAR).count(), "the others fit as they are");
@@ -244,7 +244,7 @@ fn records_that_are_small_are_not_blamed_for_a_batch_that_is_too_large() {
     let mut engine = job.engine("a");
     engine.weir().line("takes no batches of 1000000 bytes");
     job.work_off(engine);
-    job.judge();
+    job.check();
 }
 
 /// Returns a login of `size` bytes that cannot be compressed much.
@@ -256,7 +256,7 @@ fn login(size: usize) -> Vec<u8> {
 
 fn fitting(record: &Record) -> Result<Passed, Rejected> {
     match record.value.as_ref().map_or(0, Vec::len) < JUST {
-        true => (Judge::default().expected)(record),
+        true => (Auditor::default().expected)(record),
         false => Err(("weir", "message_too_large")),
     }
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use crate::auditor::{Auditor, poisoned};
 use crate::cluster::{Cluster, Shape};
-use crate::judge::{Judge, poisoned};
 use crate::kafka::{Record, write};
 use crate::poisons::{self, poisons};
 use crate::program::within;
@@ -99,7 +99,7 @@ fn whatever_is_broken_nothing_is_lost_or_repeated() {
     let sent = load.stop();
     job.settle();
     chaos.crowd.into_values().for_each(|engine| engine.stop());
-    job.judge_by(Judge { expected: poisoned, ..Judge::default() });
+    job.check_by(Auditor { expected: poisoned, ..Auditor::default() });
     eprintln!("chaos: {rounds} rounds with seed {seed} survived, {sent} logins and the poison");
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::auditor::Auditor;
 use crate::cluster::shared;
 use crate::folder::Folder;
 use crate::guest::Guest;
-use crate::judge::Judge;
 use crate::kafka::{Record, write};
 use crate::oracle::Rejected;
 use crate::weir::Job;
@@ -44,5 +44,5 @@ fn a_search_for_culprits_that_outlasts_a_transaction_wedges_nothing() {
     let culprits =
         (0..2).flat_map(|partition| (0..COUNT).filter(|index| is_culprit(*index)).map(move |at| (partition, at as i64)));
     evidence.blamed = culprits.map(|place| (place, BLAME)).collect::<BTreeMap<_, _>>();
-    job.judge_on(Judge::default(), &evidence);
+    job.check_on(Auditor::default(), &evidence);
 }

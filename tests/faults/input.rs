@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::auditor::{Auditor, poisoned};
 use crate::cluster::shared;
-use crate::judge::{Judge, poisoned};
 use crate::kafka::{Record, write};
 use crate::oracle::{Passed, Rejected};
 use crate::poisons::{self, poisons, verdict};
@@ -29,7 +29,7 @@ fn poison_is_rejected_or_processed_and_never_in_the_way() {
     let sent: Vec<Record> = poisons.iter().enumerate().map(|(index, poison)| poisons::record(index, poison)).collect();
     write(job.brokers(), &job.topic("in"), &sent);
     job.work_off(job.engine("a"));
-    job.judge_by(Judge { expected: poisoned, ..Judge::default() });
+    job.check_by(Auditor { expected: poisoned, ..Auditor::default() });
     let (outputs, letters) = (job.outputs.seen(), job.letters.seen());
     for (poison, sent) in poisons.iter().zip(&sent) {
         let found = if verdict(&poison.fate).is_none() { &outputs } else { &letters };
@@ -59,7 +59,7 @@ fn impossible_times_are_rejected_or_right_and_close_no_windows() {
     let job = Job::with_topics(shared(), "times", |_| vec![TIMELESS]).with("counts.every", "1h");
     write(job.brokers(), &job.topic("in"), &timeless());
     job.work_off(job.engine("a"));
-    job.judge();
+    job.check();
     // Windows end by the clock of the engine, and stay open when the engine stops. So at most one window has ended.
     assert!(job.windows.count() <= 1, "{:#?}", job.windows.seen());
 }
@@ -70,12 +70,12 @@ fn a_time_that_the_output_refuses_makes_a_dead_letter() {
     write(job.brokers(), &job.topic("in"), &timeless());
     job.work_off(job.engine("a"));
     // A dead letter has no timestamp if the broker refuses the timestamp of the record.
-    job.judge_by(Judge {
+    job.check_by(Auditor {
         expected: |record| match record.timestamp == Some(LATEST) {
-            true => (Judge::default().expected)(record).and(Err(("weir", "timestamp_refused"))),
-            false => (Judge::default().expected)(record),
+            true => (Auditor::default().expected)(record).and(Err(("weir", "timestamp_refused"))),
+            false => (Auditor::default().expected)(record),
         },
-        ..Judge::default()
+        ..Auditor::default()
     });
 }
 
@@ -99,7 +99,7 @@ fn ten_thousand_device_types_are_counted_within_their_room() {
             Record { partition: index as i32 % PARTITIONS, value: Some(value.into_bytes()), ..Record::default() }
         })
         .collect();
-    let judge = Judge { expected: typed, names: false, ..Judge::default() };
+    let check = Auditor { expected: typed, names: false, ..Auditor::default() };
     let (first, second) = logins.split_at(DEVICE_TYPES / 2);
     for part in [first, second] {
         write(job.brokers(), &job.topic("in"), part);
@@ -108,7 +108,7 @@ fn ten_thousand_device_types_are_counted_within_their_room() {
         for (offset, metadata) in job.committed().unwrap().values() {
             assert!(metadata.chars().count() <= LARGEST_STATE && !metadata.is_empty(), "at {offset}: {metadata}");
         }
-        job.judge_by(judge);
+        job.check_by(check);
     }
 }
 
@@ -142,7 +142,7 @@ fn metadata_that_is_not_ours_stops_it_until_it_is_told_to_begin_anew() {
         }
         let job = job.with("counts.on_bad_state", "reset");
         job.work_off(job.engine("a"));
-        job.judge();
+        job.check();
     }
 }
 
@@ -153,7 +153,7 @@ fn windows_follow_each_other_and_their_totals_grow() {
     job.load(26, 300, 1_500).finish();
     within(SETTLING, "two windows are there to be compared", || (job.windows.count() > 1).then_some(()));
     job.work_off(engine);
-    job.judge();
+    job.check();
 }
 
 #[test]
@@ -175,5 +175,5 @@ fn a_window_is_closed_though_nothing_more_comes() {
     assert_eq!(job.windows.count(), windows, "empty windows are not sent");
     // A killed process sends nothing more.
     engine.kill();
-    job.judge();
+    job.check();
 }

@@ -22,8 +22,8 @@ mod poisons;
 #[allow(dead_code, reason = "tests/main.rs uses the rest")]
 mod program;
 
+mod auditor;
 mod cluster;
-mod judge;
 mod proxy;
 mod reader;
 mod weir;

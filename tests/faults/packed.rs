@@ -63,7 +63,7 @@ fn work_off_within(job: &Job, kib: u64, outputs: usize) {
     assert!(peak < kib, "{name}: {peak} KiB were resident");
     engine.stop();
     assert_eq!(job.outputs.count(), outputs, "{name}");
-    job.judge();
+    job.check();
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_batch_past_the_bound_that_is_set_is_named_with_the_key_to_raise_and_is_not_
     assert!(!error.contains("the log of the topic is damaged"), "{error}");
     let raised = bounded.with("kafka.properties.receive.message.max.bytes", "1000000000");
     raised.work_off(raised.engine("a"));
-    raised.judge();
+    raised.check();
 }
 
 #[test]

@@ -238,7 +238,7 @@ fn a_partition_that_is_added_is_read_from_its_beginning() {
     shared().add_partitions(&job.topic("in"), 5);
     job.load(23, 1_000, 1_000).finish();
     job.work_off(engine);
-    job.judge();
+    job.check();
     let more = job.committed().unwrap();
     assert!(more.keys().any(|partition| *partition >= PARTITIONS), "the new ones have messages: {more:?}");
 }

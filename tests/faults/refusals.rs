@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::auditor::Auditor;
 use crate::cluster::shared;
-use crate::judge::Judge;
 use crate::kafka::{Record, write};
 use crate::oracle::{self, Passed, Rejected};
 use crate::program::within;
@@ -89,7 +89,7 @@ fn with_output<'a>(name: &str, settings: &[(&'a str, &'a str)]) -> Job {
 }
 
 fn keyed(record: &Record) -> Result<Passed, Rejected> {
-    let passed = oracle::judge(record.value.as_deref())?;
+    let passed = oracle::expected(record.value.as_deref())?;
     if record.key.is_some() { Ok(passed) } else { Err(("weir", "record_refused")) }
 }
 
@@ -108,11 +108,11 @@ fn a_topic_that_takes_only_keys_costs_a_few_rounds_and_not_one_for_each_record()
     let (rounds, log) = work_off(&job);
     assert!(rounds <= UNTIL_KNOWN, "{rounds} rounds:\n{log}");
     assert!(log.contains("records are refused and become dead letters: check the topic's `cleanup.policy`"), "{log}");
-    job.judge_by(Judge { expected: keyed, ..Judge::default() });
+    job.check_by(Auditor { expected: keyed, ..Auditor::default() });
 }
 
 fn recent(record: &Record) -> Result<Passed, Rejected> {
-    let passed = oracle::judge(record.value.as_deref())?;
+    let passed = oracle::expected(record.value.as_deref())?;
     if record.timestamp == Some(OLD) { Err(("weir", "timestamp_refused")) } else { Ok(passed) }
 }
 
@@ -132,7 +132,7 @@ fn a_topic_that_takes_no_old_timestamps_costs_a_few_rounds_and_not_one_for_each_
     });
     let (rounds, log) = work_off(&job);
     assert!(rounds <= 2 * UNTIL_KNOWN, "{rounds} rounds:\n{log}");
-    job.judge_by(Judge { expected: recent, ..Judge::default() });
+    job.check_by(Auditor { expected: recent, ..Auditor::default() });
     let shortened = job.letters.seen().iter().filter(|letter| letter.header("weir-shortened").is_some()).count();
     assert_eq!(shortened, 0, "only the timestamps were in the way");
 }
@@ -143,7 +143,7 @@ const NOISE: &str = "noise";
 const HOLLOW: &str = "hollow";
 
 fn small(record: &Record) -> Result<Passed, Rejected> {
-    let passed = oracle::judge(record.value.as_deref())?;
+    let passed = oracle::expected(record.value.as_deref())?;
     let noise = record.key.as_ref().is_some_and(|key| key.starts_with(NOISE.as_bytes()));
     if noise { Err(("weir", "message_too_large")) } else { Ok(passed) }
 }
@@ -171,7 +171,7 @@ fn records_that_are_too_large_cost_a_few_rounds_and_not_one_each_and_those_that_
     assert!(rounds <= UNTIL_KNOWN, "{rounds} rounds:\n{log}");
     assert!(!log.contains("PURGE_QUEUE") && !log.contains("_STATE"), "{log}");
     assert!(log.contains("records are refused and become dead letters: raise the topic's `max.message.bytes`"), "{log}");
-    job.judge_by(Judge { expected: small, ..Judge::default() });
+    job.check_by(Auditor { expected: small, ..Auditor::default() });
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn the_log_counts_the_culprits_and_not_their_neighbours() {
         let (_, log) = work_off(&job);
         let told: Vec<&str> = log.lines().filter(|line| line.contains("become dead letters")).collect();
         assert!(told.len() == 1 && told[0].contains("records=2"), "{told:#?}");
-        job.judge_by(Judge { expected: keyed, repeats: delivery == "at-least-once", ..Judge::default() });
+        job.check_by(Auditor { expected: keyed, repeats: delivery == "at-least-once", ..Auditor::default() });
     }
 }
 
@@ -239,7 +239,7 @@ fn dead_letters_that_are_too_large_cost_a_few_rounds_and_not_one_each() {
     });
     let (rounds, log) = work_off(&job);
     assert!(rounds <= UNTIL_KNOWN, "{rounds} rounds:\n{log}");
-    job.judge();
+    job.check();
     let cut = job.letters.seen().iter().filter(|letter| letter.header("weir-shortened").is_some()).count();
     assert_eq!(cut, (0..COUNT).filter(|index| is_large(*index)).count(), "the others fit as they are");
 }
@@ -317,7 +317,7 @@ fn any_share_of_records_with_old_timestamps_costs_a_few_rounds() {
 fn any_share_of_records_costs_a_few_rounds_without_transactions_as_well_and_none_is_lost() {
     for refused in [LARGE, KEYS] {
         for job in any_share(&refused, "at-least-once", &FEW_SHARES) {
-            job.judge_by(Judge { expected: refused.expected, repeats: true, ..Judge::default() });
+            job.check_by(Auditor { expected: refused.expected, repeats: true, ..Auditor::default() });
         }
     }
 }

@@ -7,9 +7,9 @@
 
 use std::time::{Duration, Instant};
 
+use crate::auditor::{Auditor, poisoned};
 use crate::chaos::{Chaos, job, number};
 use crate::cluster::{Cluster, Shape};
-use crate::judge::{Judge, poisoned};
 use crate::operator::{Operator, blamed};
 use crate::weir::{Engine, PARTITIONS, SETTLING};
 
@@ -53,7 +53,7 @@ fn memory_levels_off_whatever_is_swapped_and_broken() {
     engine.stop();
     let mut evidence = job.evidence();
     evidence.blamed = blamed(&evidence.letters, &operator.bad);
-    job.judge_on(Judge { expected: poisoned, swaps: true, ..Judge::default() }, &evidence);
+    job.check_on(Auditor { expected: poisoned, swaps: true, ..Auditor::default() }, &evidence);
     let (rounds, swaps) = (figures.resident.len(), figures.resident.len() * SWAPS);
     eprintln!(
         "soak: {sent} logins, {rounds} faults, {swaps} sets, {} taken back, {} refused: nothing lost, nothing repeated",

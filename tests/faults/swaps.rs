@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
 
+use crate::auditor::{Auditor, Evidence};
 use crate::cluster::shared;
-use crate::judge::{Evidence, Judge};
 use crate::kafka::Record;
 use crate::operator::{Operator, assert_as_said, blamed, is_live, says, seen};
 use crate::program::{field, within};
@@ -58,7 +58,7 @@ fn two_hundred_swaps_under_load_lose_and_repeat_nothing() {
     let seen = seen(written(&evidence));
     assert!(operator.bad.is_subset(&seen) && seen.len() > SWAPS / 2, "{} sets were seen", seen.len());
     evidence.blamed = blamed(&evidence.letters, &operator.bad);
-    job.judge_on(Judge { swaps: true, ..Judge::default() }, &evidence);
+    job.check_on(Auditor { swaps: true, ..Auditor::default() }, &evidence);
     println!("{SWAPS} swaps, {refused} refused, {} taken back, {} hashes in {sent} messages", operator.bad.len(), seen.len());
 }
 
@@ -95,7 +95,7 @@ fn killed_at_any_moment_of_a_swap_it_goes_on_with_a_sound_set() {
     job.goes_on(SETTLING);
     load.stop();
     job.work_off(engine);
-    job.judge_by(Judge { swaps: true, ..Judge::default() });
+    job.check_by(Auditor { swaps: true, ..Auditor::default() });
 }
 
 #[test]
@@ -121,5 +121,5 @@ fn two_engines_swap_at_different_times() {
     engines.into_iter().for_each(|engine| engine.stop());
     let evidence = job.evidence();
     assert_as_said(&first, &lines, written(&evidence));
-    job.judge_on(Judge { swaps: true, ..Judge::default() }, &evidence);
+    job.check_on(Auditor { swaps: true, ..Auditor::default() }, &evidence);
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
+use crate::auditor::Auditor;
 use crate::cluster::shared;
-use crate::judge::Judge;
 use crate::kafka::{Record, settings};
 use crate::oracle::{self, Passed, Rejected};
 use crate::program::within;
@@ -64,7 +64,7 @@ fn expire(job: &Job) -> Vec<Record> {
 fn judge_with(job: &Job, expired: &[Record]) {
     let mut evidence = job.evidence();
     evidence.input.splice(0..0, expired.iter().cloned());
-    job.judge_on(Default::default(), &evidence);
+    job.check_on(Default::default(), &evidence);
 }
 
 fn sees_no_lag(engine: &mut Engine) {
@@ -92,7 +92,7 @@ fn positions_go_past_markers_and_aborted_messages_and_no_lag_stays() {
         job.work_off(engine);
         upstream.send(50, false);
         job.work_off(job.engine("a"));
-        job.judge();
+        job.check();
     }
 }
 
@@ -133,13 +133,13 @@ fn no_message_is_passed_over_while_transactions_commit_and_abort_and_engines_die
         }
     }
     job.work_off(engine);
-    job.judge();
+    job.check();
 }
 
 /// Returns the expected fate of an output that is processed once more. The bytes are not checked, since the output already has
 /// the fields that the rules add.
 fn passes_again(record: &Record) -> Result<Passed, Rejected> {
-    oracle::judge(record.value.as_deref()).map(|passed| Passed { utc: String::new(), ..passed })
+    oracle::expected(record.value.as_deref()).map(|passed| Passed { utc: String::new(), ..passed })
 }
 
 /// Asserts that Kafka's own tool shows no lag of the job's group.
@@ -172,7 +172,7 @@ fn behind_another_engine_no_lag_stays_and_nothing_is_lost_where_transactions_are
     second.settle();
     [&first, &second].into_iter().for_each(describes_no_lag);
     upstream.stop();
-    first.judge();
+    first.check();
     downstream.stop();
     let expired = expire(&second);
     let (upstream, downstream) = (first.engine("a").assigned(), second.engine("a").assigned());
@@ -185,5 +185,5 @@ fn behind_another_engine_no_lag_stays_and_nothing_is_lost_where_transactions_are
     evidence.input.splice(0..0, expired);
     // The headers of the second engine replace those of the first.
     evidence.input.iter_mut().for_each(|record| record.headers.retain(|(name, _)| !name.starts_with("weir-")));
-    second.judge_on(Judge { expected: passes_again, ..Judge::default() }, &evidence);
+    second.check_on(Auditor { expected: passes_again, ..Auditor::default() }, &evidence);
 }

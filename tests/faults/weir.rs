@@ -18,9 +18,9 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rustix::process::Signal;
 use weir::simulate::{Logins, Options};
 
+use crate::auditor::{Auditor, Evidence};
 use crate::cluster::Cluster;
 use crate::folder::Folder;
-use crate::judge::{Evidence, Judge};
 use crate::kafka::settings;
 use crate::program::{Ended, Weir, within};
 use crate::proxy::Proxy;
@@ -181,7 +181,7 @@ impl Job {
     pub fn finish(&self, load: Load, engine: Engine) {
         load.stop();
         self.work_off(engine);
-        self.judge();
+        self.check();
     }
 
     /// Waits until the engine has worked off everything in the input, and stops the engine.
@@ -276,17 +276,17 @@ impl Job {
     }
 
     /// Judges the job. All engines must have ended.
-    pub fn judge(&self) {
-        self.judge_by(Judge::default());
+    pub fn check(&self) {
+        self.check_by(Auditor::default());
     }
 
-    pub fn judge_by(&self, judge: Judge) {
-        self.judge_on(judge, &self.evidence());
+    pub fn check_by(&self, check: Auditor) {
+        self.check_on(check, &self.evidence());
     }
 
-    pub fn judge_on(&self, judge: Judge, evidence: &Evidence) {
+    pub fn check_on(&self, check: Auditor, evidence: &Evidence) {
         // `weir verify` reports duplicates as violations, so it is left out where they are allowed.
-        let (violations, verify) = (judge.violations(evidence), (!judge.repeats).then(|| self.verify()));
+        let (violations, verify) = (check.violations(evidence), (!check.repeats).then(|| self.verify()));
         let well = violations.is_empty() && verify.as_ref().is_none_or(|verify| verify.code == Some(0));
         let (name, logs) = (&self.name, self.logs());
         assert!(well, "{name}: the oracle: {violations:#?}\nweir verify: {verify:#?}\nthe logs are in {}", logs.display());

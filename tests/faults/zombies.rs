@@ -48,7 +48,7 @@ fn a_frozen_engine_that_wakes_up_late_writes_nothing() {
     } else {
         assert_eq!(frozen.end().code, Some(0), "it left cleanly");
     }
-    job.judge();
+    job.check();
 }
 
 #[test]
@@ -70,5 +70,5 @@ fn engines_come_and_go_and_the_counts_go_with_the_partitions() {
     load.stop();
     job.settle();
     crowd.into_iter().for_each(|engine| engine.stop());
-    job.judge();
+    job.check();
 }

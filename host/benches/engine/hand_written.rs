@@ -53,7 +53,7 @@ impl Default for HandWritten {
 }
 
 impl Contender for HandWritten {
-    fn judge(&mut self, batch: &Batch) {
+    fn process(&mut self, batch: &Batch) {
         self.bytes.clear();
         self.outputs.clear();
         self.rejections.clear();

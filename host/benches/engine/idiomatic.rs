@@ -18,11 +18,11 @@ pub struct Idiomatic {
 }
 
 impl Contender for Idiomatic {
-    fn judge(&mut self, batch: &Batch) {
+    fn process(&mut self, batch: &Batch) {
         self.outputs.clear();
         self.rejections.clear();
         for record in 0..batch.len() {
-            match judge(batch.value(record).unwrap_or_default(), batch.processed_at) {
+            match process(batch.value(record).unwrap_or_default(), batch.processed_at) {
                 Ok((device, output)) => {
                     *self.counts.entry(device).or_default() += 1;
                     self.outputs.push((record as u32, output));
@@ -43,7 +43,7 @@ impl Contender for Idiomatic {
 
 type Rejection = (&'static str, String);
 
-fn judge(message: &[u8], processed_at: i64) -> Result<(String, Vec<u8>), Rejection> {
+fn process(message: &[u8], processed_at: i64) -> Result<(String, Vec<u8>), Rejection> {
     let mut login: Value = serde_json::from_slice(message).map_err(|error| ("malformed_json", error.to_string()))?;
     for field in ["app_version", "device_type", "timestamp"] {
         if login.get(field).is_none_or(Value::is_null) {

@@ -47,7 +47,7 @@ const BEGIN: i64 = 1_767_225_600_000;
 /// A way to process logins.
 trait Contender {
     /// Processes a batch, and keeps the answers until the next batch.
-    fn judge(&mut self, batch: &Batch);
+    fn process(&mut self, batch: &Batch);
 
     /// Returns the answers to the last batch.
     fn answers(&self, batch: &Batch) -> Answers;
@@ -66,20 +66,20 @@ struct Answers {
 }
 
 /// The engine, with any way to run its rules.
-struct Engine<R> {
+struct BenchPipeline<R> {
     pipeline: Pipeline<R>,
     counts: Counts,
     step: Step,
 }
 
-impl<R: Evaluate> Engine<R> {
-    fn new(pipeline: Pipeline<R>) -> Engine<R> {
-        Engine { pipeline, counts: Counts::new(60_000, false), step: Step::default() }
+impl<R: Evaluate> BenchPipeline<R> {
+    fn new(pipeline: Pipeline<R>) -> BenchPipeline<R> {
+        BenchPipeline { pipeline, counts: Counts::new(60_000, false), step: Step::default() }
     }
 }
 
-impl<R: Evaluate> Contender for Engine<R> {
-    fn judge(&mut self, batch: &Batch) {
+impl<R: Evaluate> Contender for BenchPipeline<R> {
+    fn process(&mut self, batch: &Batch) {
         self.pipeline.process(&self.counts, batch, &mut self.step);
         self.counts.apply(&self.step.counts);
     }
@@ -106,8 +106,8 @@ fn main() -> anyhow::Result<()> {
     let bytes: usize = batches.iter().map(Batch::bytes).sum();
     println!("{RECORDS} simulated logins of {} bytes each, batches of {BATCH_ROWS}, best of {ROUNDS} rounds", bytes / RECORDS);
 
-    let wasm = Engine::new(RuleSet::prove(&Runtime::new(None)?, configuration()?.rules.definition()?)?.instantiate()?);
-    let native = Engine::new(native::pipeline()?);
+    let wasm = BenchPipeline::new(RuleSet::prove(&Runtime::new(None)?, configuration()?.rules.definition()?)?.instantiate()?);
+    let native = BenchPipeline::new(native::pipeline()?);
     let mut contenders: [(&str, Box<dyn Contender>); 4] = [
         ("wasm", Box::new(wasm)),
         ("same_engine_native", Box::new(native)),
@@ -176,7 +176,7 @@ const BAD_KINDS: [&str; 6] =
 /// Checks that all contenders do the same work.
 fn check_agreement(contenders: &mut [(&str, Box<dyn Contender>); 4], batches: &[Batch]) -> anyhow::Result<()> {
     for batch in batches {
-        contenders.iter_mut().for_each(|(_, contender)| contender.judge(batch));
+        contenders.iter_mut().for_each(|(_, contender)| contender.process(batch));
         let answers: Vec<Answers> = contenders.iter().map(|(_, contender)| contender.answers(batch)).collect();
         ensure!(answers[0] == answers[1], "the rules differ between Wasm and native");
         ensure!(answers[0] == answers[2], "the rules written by hand differ: {}", difference(&answers[0], &answers[2]));
@@ -220,7 +220,7 @@ fn measure(contenders: &mut [(&str, Box<dyn Contender>); 4], batches: &[Batch]) 
 /// Returns the nanoseconds per record of one pass over all records.
 fn pass(contender: &mut dyn Contender, batches: &[Batch]) -> f64 {
     let started = Instant::now();
-    batches.iter().for_each(|batch| contender.judge(batch));
+    batches.iter().for_each(|batch| contender.process(batch));
     started.elapsed().as_nanos() as f64 / RECORDS as f64
 }
 
@@ -233,9 +233,9 @@ fn limits(batches: &[Batch]) -> anyhow::Result<f64> {
     let mut ratios = Vec::new();
     for round in 0..LIMIT_ROUNDS {
         let mut pair: [Box<dyn Contender>; 2] =
-            [Box::new(Engine::new(limited.instantiate()?)), Box::new(Engine::new(unlimited.instantiate()?))];
+            [Box::new(BenchPipeline::new(limited.instantiate()?)), Box::new(BenchPipeline::new(unlimited.instantiate()?))];
         let [with, without] = pair.each_mut().map(|contender| {
-            contender.judge(&batches[0]);
+            contender.process(&batches[0]);
             contender.answers(&batches[0])
         });
         ensure!(with == without, "the rules differ without limits");

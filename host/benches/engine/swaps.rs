@@ -51,12 +51,12 @@ struct Spell {
 /// Measures, prints, and returns the figures.
 pub fn measure(batches: &[Batch]) -> anyhow::Result<Value> {
     let folder = tempfile::tempdir()?;
-    let (mut judge, rules, events, _handle) = start(folder.path())?;
+    let (mut process, rules, events, _handle) = start(folder.path())?;
     let (mut quiet, mut swapping) = (Vec::new(), Vec::new());
     let mut number = 0;
     for _ in 0..ROUNDS {
-        quiet.push(spell(&mut judge, batches, &events, None)?);
-        swapping.push(spell(&mut judge, batches, &events, Some((&rules, &mut number)))?);
+        quiet.push(spell(&mut process, batches, &events, None)?);
+        swapping.push(spell(&mut process, batches, &events, Some((&rules, &mut number)))?);
     }
     let rate = |spell: &Spell| spell.records as f64 / spell.time.as_secs_f64();
     let ratio = median(quiet.iter().zip(&swapping).map(|(quiet, swapping)| rate(swapping) / rate(quiet)));
@@ -91,7 +91,7 @@ pub fn measure(batches: &[Batch]) -> anyhow::Result<Value> {
     }))
 }
 
-type Started = (RuleInstances, Writer, LoopEnd, Handle);
+type Started = (RuleInstances, ComponentWriter, LoopEnd, Handle);
 
 /// Starts a loader in `folder`, with the shipped rules to begin with.
 fn start(folder: &Path) -> anyhow::Result<Started> {
@@ -109,21 +109,21 @@ fn start(folder: &Path) -> anyhow::Result<Started> {
     let runtime = Runtime::new(Some(Cache::in_folder(folder.join("cache"))?))?.with_compiler(compiler);
     let store = Store::open(config.rules.state.as_deref(), config.rules.history, &config.kafka.client.group)?;
     let first = Bootstrap::choose(&config.rules, &runtime, &store)?;
-    let judge = RuleInstances::start(first.rules(), Occasion::Live)?;
+    let process = RuleInstances::start(first.rules(), Occasion::Live)?;
     let (loops, mut ends) = protocol::connect(1);
-    let source = config::Source::new(Some(&file), BTreeMap::new(), config.clone());
+    let source = config::ConfigSource::new(Some(&file), BTreeMap::new(), config.clone());
     let handle = Loader::new(config.rules, Box::new(source), runtime, store, &first).start(loops)?;
     let component = fs::read(rules.join(format!("{RULE}.wasm")))?;
-    Ok((judge, Writer { folder: rules, component }, ends.remove(0), handle))
+    Ok((process, ComponentWriter { folder: rules, component }, ends.remove(0), handle))
 }
 
 /// Writes components that the loader has not seen yet.
-struct Writer {
+struct ComponentWriter {
     folder: std::path::PathBuf,
     component: Vec<u8>,
 }
 
-impl Writer {
+impl ComponentWriter {
     /// Writes the component with one more custom section, so that it is another component that does the same. Returns the time of
     /// writing.
     fn write(&self, number: u32) -> anyhow::Result<Instant> {
@@ -139,22 +139,22 @@ impl Writer {
 
 /// Processes batches for one period, and takes over the sets that come meanwhile.
 fn spell(
-    judge: &mut RuleInstances,
+    process: &mut RuleInstances,
     batches: &[Batch],
     control: &LoopEnd,
-    swaps: Option<(&Writer, &mut u32)>,
+    swaps: Option<(&ComponentWriter, &mut u32)>,
 ) -> anyhow::Result<Spell> {
     let (taken, seen) = mpsc::channel();
     thread::scope(|scope| {
         let operator = scope.spawn(move || swaps.map_or(Ok(Vec::new()), |(writer, number)| operate(writer, number, &seen)));
-        let spell = judge_for_a_spell(judge, batches, control, &taken, &|| operator.is_finished());
+        let spell = judge_for_a_spell(process, batches, control, &taken, &|| operator.is_finished());
         let live = operator.join().map_err(|_| anyhow::anyhow!("the operator has panicked"))??;
         Ok(Spell { live, ..spell })
     })
 }
 
 fn judge_for_a_spell(
-    judge: &mut RuleInstances,
+    process: &mut RuleInstances,
     batches: &[Batch],
     control: &LoopEnd,
     taken: &Sender<Instant>,
@@ -167,8 +167,8 @@ fn judge_for_a_spell(
             break;
         }
         let turn = Instant::now();
-        let swapped = take(judge, control, taken);
-        judge.process(&counts, batch, &mut step);
+        let swapped = take(process, control, taken);
+        process.process(&counts, batch, &mut step);
         let time = turn.elapsed();
         spell.records += batch.len() as u64;
         if swapped { spell.taking.push(time) } else { spell.turns.push(time) }
@@ -178,17 +178,17 @@ fn judge_for_a_spell(
 }
 
 /// Takes over a set if one has come, as the data loop does between two transactions. Returns whether one has come.
-fn take(judge: &mut RuleInstances, control: &LoopEnd, seen: &Sender<Instant>) -> bool {
+fn take(process: &mut RuleInstances, control: &LoopEnd, seen: &Sender<Instant>) -> bool {
     let Ok(Command::Activate(next)) = control.commands.try_recv() else { return false };
     let hash = next.rules.hash().to_owned();
-    let retired = vec![std::mem::replace(judge, next.rules)];
+    let retired = vec![std::mem::replace(process, next.rules)];
     control.tell(Event::Activated(Activated { hash, from: Default::default(), retired, trial: None, replaced: None }));
     let _ = seen.send(Instant::now());
     true
 }
 
 /// Writes a file at the pace, and waits until each file is live. Returns the times that this took.
-fn operate(writer: &Writer, number: &mut u32, seen: &Receiver<Instant>) -> anyhow::Result<Vec<Duration>> {
+fn operate(writer: &ComponentWriter, number: &mut u32, seen: &Receiver<Instant>) -> anyhow::Result<Vec<Duration>> {
     let (begun, mut live) = (Instant::now(), Vec::new());
     while begun.elapsed() + PACE <= SPELL + LOOK {
         *number += 1;

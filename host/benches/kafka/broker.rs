@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
 
-use super::process::{Process, eventually};
+use super::process::{ChildProcess, eventually};
 use super::topics;
 
 /// The most memory of the Java heap.
@@ -23,7 +23,7 @@ const UP: Duration = Duration::from_secs(60);
 
 /// A running broker. It ends when this value is dropped.
 pub struct Broker {
-    pub process: Process,
+    pub process: ChildProcess,
     /// The address for clients.
     pub address: String,
     _folder: TempDir,
@@ -46,7 +46,7 @@ impl Broker {
         ensure!(formatted.status.success(), "failed to format the storage: {}", String::from_utf8_lossy(&formatted.stderr));
         let mut command = java(&classpath);
         command.arg("kafka.Kafka").arg(&properties);
-        let process = Process::start(command, "broker")?;
+        let process = ChildProcess::start(command, "broker")?;
         let address = format!("127.0.0.1:{port}");
         let mut broker = Broker { process, address, _folder: folder };
         eventually("the broker answers", UP, &mut broker.process, || topics::answers(&broker.address).then_some(()))?;

@@ -12,7 +12,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::broker::Broker;
-use super::process::{Process, eventually};
+use super::process::{ChildProcess, eventually};
 use super::topics::{self, PARTITIONS};
 use super::{Contender, Task, logins, median};
 
@@ -68,8 +68,8 @@ impl<'a> Bench<'a> {
         Ok(Bench { task, contender, clock: Instant::now(), producer, reader })
     }
 
-    fn start(&self) -> anyhow::Result<Process> {
-        Process::start(self.contender.command(&self.task)?, self.contender.name)
+    fn start(&self) -> anyhow::Result<ChildProcess> {
+        ChildProcess::start(self.contender.command(&self.task)?, self.contender.name)
     }
 
     /// Hands a good login to the producer, with the present time as its key.
@@ -90,7 +90,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Sends a login to each partition, and waits until all of them come out. Returns the time at which the first came out.
-    fn warm_up(&self, process: &mut Process) -> anyhow::Result<Instant> {
+    fn warm_up(&self, process: &mut ChildProcess) -> anyhow::Result<Instant> {
         let login = logins(0.0)?.next().and_then(|login| login.value).context("no login was made up")?;
         (0..PARTITIONS).try_for_each(|partition| self.send(partition, &login))?;
         self.producer.flush(ANSWER)?;

@@ -20,7 +20,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context as _;
-use weir::simulate::bad::{self, Kind};
+use weir::simulate::bad::{self, Defect};
 use weir::simulate::logins::{Logins, Options};
 
 use broker::Broker;
@@ -174,7 +174,8 @@ fn goal(what: &str, wanted: Wanted, measured: f64) {
 
 /// Returns simulated logins, with a share of bad ones. All contenders treat these bad logins alike.
 pub fn logins(bad_share: f64) -> anyhow::Result<Logins> {
-    let kinds: Vec<&Kind> = BAD_KINDS.iter().map(|name| bad::find(name)).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
+    let kinds: Vec<&Defect> =
+        BAD_KINDS.iter().map(|name| bad::find(name)).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
     Ok(Logins::new(&Options { kinds, bad_share, ..Options::default() }))
 }
 

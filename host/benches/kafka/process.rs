@@ -18,20 +18,20 @@ const LOG_LINES: usize = 20;
 const TICKS: f64 = 100.0;
 
 /// A running process. It is killed when this value is dropped.
-pub struct Process {
+pub struct ChildProcess {
     name: String,
     child: Child,
     log: NamedTempFile,
 }
 
-impl Process {
+impl ChildProcess {
     /// Starts `command`. Errors call the process `name`.
-    pub fn start(mut command: Command, name: &str) -> anyhow::Result<Process> {
+    pub fn start(mut command: Command, name: &str) -> anyhow::Result<ChildProcess> {
         let log = NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR"))?;
         let file = File::options().append(true).open(log.path())?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().with_context(|| format!("failed to start {name}"))?;
-        Ok(Process { name: name.to_owned(), child, log })
+        Ok(ChildProcess { name: name.to_owned(), child, log })
     }
 
     /// Returns the processor time since the process was started, in seconds.
@@ -97,7 +97,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         // The process may have ended by itself.
         let _ = self.child.kill();
@@ -109,7 +109,7 @@ impl Drop for Process {
 pub fn eventually<T>(
     what: &str,
     patience: Duration,
-    process: &mut Process,
+    process: &mut ChildProcess,
     mut look: impl FnMut() -> Option<T>,
 ) -> anyhow::Result<T> {
     let until = Instant::now() + patience;

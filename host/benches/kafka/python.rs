@@ -13,7 +13,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
 use super::broker::Broker;
-use super::process::Process;
+use super::process::ChildProcess;
 use super::throughput::Run;
 use super::{INPUT, Task, logins, rules, topics};
 
@@ -94,7 +94,7 @@ pub fn run(broker: &Broker, name: &str, limit: usize) -> anyhow::Result<Run> {
     command.arg(script(name)).env("LIMIT", limit.to_string());
     task.tell(&mut command);
     let broker_cpu = broker.process.cpu_seconds()?;
-    let said = Process::start(command, name)?.finish(PATIENCE)?;
+    let said = ChildProcess::start(command, name)?.finish(PATIENCE)?;
     let broker_cpu = broker.process.cpu_seconds()? - broker_cpu;
     topics::delete(&broker.address, &outputs)?;
     let figures: Value = serde_json::from_str(said.lines().last().unwrap_or_default())

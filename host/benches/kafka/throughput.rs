@@ -10,8 +10,8 @@ use weir::config::{self, Config};
 use weir_kafka::{Failure, Publisher, publish};
 
 use super::broker::Broker;
-use super::process::{Process, eventually};
-use super::topics::{self, Progress};
+use super::process::{ChildProcess, eventually};
+use super::topics::{self, GroupProgress};
 use super::{CONTENDERS, Contender, INPUT, Task, logins, median};
 
 /// The share of bad logins.
@@ -68,18 +68,18 @@ pub fn produce(broker: &Broker, count: usize) -> anyhow::Result<()> {
     let kafka = Config::load(None, config::environment()?)?.kafka;
     let mut publisher = Publisher::open(&kafka.client, &broker.address, INPUT)?;
     let until = Instant::now() + END;
-    let mut give_up = || Instant::now() > until;
+    let mut cancelled = || Instant::now() > until;
     for login in logins(BAD_SHARE)?.take(count) {
         let message = publish::Message { key: Some(&login.key), value: login.value.as_deref(), timestamp: None };
-        publisher.send(message, &mut give_up).map_err(plain)?;
+        publisher.send(message, &mut cancelled).map_err(plain)?;
     }
-    publisher.finish(&mut give_up).map_err(plain)
+    publisher.finish(&mut cancelled).map_err(plain)
 }
 
 fn plain(failure: Failure) -> anyhow::Error {
     match failure {
         Failure::Wait(error) | Failure::Missing(error) | Failure::Stop(error) => error,
-        Failure::GaveUp => anyhow::anyhow!("the broker did not take the logins in time"),
+        Failure::Cancelled => anyhow::anyhow!("the broker did not take the logins in time"),
     }
 }
 
@@ -103,9 +103,9 @@ fn measure(broker: &Broker, contender: &Contender, round: usize) -> anyhow::Resu
     let outputs = task.outputs();
     let outputs = outputs.each_ref().map(String::as_str);
     topics::create(&broker.address, &outputs)?;
-    let progress = Progress::new(&broker.address, &task.group, INPUT)?;
+    let progress = GroupProgress::new(&broker.address, &task.group, INPUT)?;
     let end = progress.end()?;
-    let mut process = Process::start(contender.command(&task)?, contender.name)?;
+    let mut process = ChildProcess::start(contender.command(&task)?, contender.name)?;
     let reached = |at_least: i64| progress.committed().ok().filter(|committed| *committed >= at_least);
     let first = eventually("it commits", BEGIN, &mut process, || reached(1))?;
     let begun = (Instant::now(), process.cpu_seconds()?, broker.process.cpu_seconds()?);

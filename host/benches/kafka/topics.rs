@@ -47,16 +47,16 @@ pub fn delete(brokers: &str, names: &[&str]) -> anyhow::Result<()> {
 }
 
 /// The progress of a group in a topic.
-pub struct Progress {
+pub struct GroupProgress {
     client: BaseConsumer,
     topic: String,
 }
 
-impl Progress {
-    pub fn new(brokers: &str, group: &str, topic: &str) -> anyhow::Result<Progress> {
+impl GroupProgress {
+    pub fn new(brokers: &str, group: &str, topic: &str) -> anyhow::Result<GroupProgress> {
         // With read_committed the answer would wait for an open transaction.
         let client = client(brokers).set("group.id", group).set("isolation.level", "read_uncommitted").create()?;
-        Ok(Progress { client, topic: topic.to_owned() })
+        Ok(GroupProgress { client, topic: topic.to_owned() })
     }
 
     /// Returns the number of records in the topic.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
-use super::{Identity, identity, is_standard, standard};
+use super::{FileId, identity, is_standard, standard};
 use weir_core::record::Batch;
 use weir_core::units::size;
 
@@ -16,17 +16,17 @@ const MAX_LINE_BYTES: usize = 64 << 20;
 const HEAD: usize = 4 << 10;
 
 /// Lines of a file or of standard input.
-pub(super) struct Input {
+pub(super) struct InputLines {
     name: String,
-    identity: Option<Identity>,
+    identity: Option<FileId>,
     reader: BufReader<File>,
     lines: i64,
     line: Vec<u8>,
     head: Vec<u8>,
 }
 
-impl Input {
-    pub(super) fn open(path: &Path) -> anyhow::Result<Input> {
+impl InputLines {
+    pub(super) fn open(path: &Path) -> anyhow::Result<InputLines> {
         let (name, file) = if is_standard(path) {
             ("standard input".to_owned(), standard(io::stdin())?)
         } else {
@@ -36,11 +36,11 @@ impl Input {
         };
         let identity = identity(&file);
         let reader = BufReader::with_capacity(1 << 18, file);
-        Ok(Input { name, identity, reader, lines: 0, line: Vec::new(), head: Vec::new() })
+        Ok(InputLines { name, identity, reader, lines: 0, line: Vec::new(), head: Vec::new() })
     }
 
     /// Returns the identity of the input, if it is a regular file.
-    pub(super) fn identity(&self) -> Option<Identity> {
+    pub(super) fn identity(&self) -> Option<FileId> {
         self.identity
     }
 

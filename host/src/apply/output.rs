@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
-use super::{Source, identity, is_standard, standard};
+use super::{SourceFile, identity, is_standard, standard};
 use crate::cli::{self, BadUsage};
 
 /// The bytes that are collected before they are written.
@@ -18,7 +18,7 @@ const BUFFER: usize = 1 << 18;
 
 /// The destinations of outputs, rejections and counts. Those that are standard output share one buffer, which keeps the order.
 pub(super) struct Outputs {
-    files: Vec<Output>,
+    files: Vec<OutputFile>,
     output: usize,
     rejected: Option<usize>,
     counts: Option<usize>,
@@ -30,7 +30,7 @@ impl Outputs {
     /// # Errors
     /// If a file can't be opened, or if writing to it would overwrite a source, another output, or the content of a standard
     /// stream.
-    pub(super) fn open(args: &cli::Apply, sources: &[Source]) -> anyhow::Result<Outputs> {
+    pub(super) fn open(args: &cli::Apply, sources: &[SourceFile]) -> anyhow::Result<Outputs> {
         let mut files = Vec::new();
         let output = open("--output", &args.output, &mut files)?;
         let rejected = args.rejected.as_deref().map(|path| open("--rejected", path, &mut files)).transpose()?;
@@ -42,28 +42,28 @@ impl Outputs {
 
     /// Empties the outputs that are regular files. A new file is removed again if `begin` is never reached.
     pub(super) fn begin(&mut self) -> anyhow::Result<()> {
-        self.files.iter_mut().try_for_each(Output::begin)
+        self.files.iter_mut().try_for_each(OutputFile::begin)
     }
 
-    pub(super) fn output(&mut self) -> &mut Output {
+    pub(super) fn output(&mut self) -> &mut OutputFile {
         &mut self.files[self.output]
     }
 
-    pub(super) fn rejected(&mut self) -> Option<&mut Output> {
+    pub(super) fn rejected(&mut self) -> Option<&mut OutputFile> {
         self.rejected.map(|index| &mut self.files[index])
     }
 
-    pub(super) fn counts(&mut self) -> Option<&mut Output> {
+    pub(super) fn counts(&mut self) -> Option<&mut OutputFile> {
         self.counts.map(|index| &mut self.files[index])
     }
 
     pub(super) fn flush(&mut self) -> anyhow::Result<()> {
-        self.files.iter_mut().try_for_each(Output::flush)
+        self.files.iter_mut().try_for_each(OutputFile::flush)
     }
 
     /// Refuses outputs that share a file with each other or with a standard stream, because they would overwrite each other. Also
     /// refuses outputs to a source.
-    fn refuse_sharing(&self, sources: &[Source]) -> anyhow::Result<()> {
+    fn refuse_sharing(&self, sources: &[SourceFile]) -> anyhow::Result<()> {
         let [out, err] = [identity(&standard(io::stdout())?), identity(&standard(io::stderr())?)];
         for (index, file) in self.files.iter().enumerate() {
             let Some(own) = identity(&file.file) else { continue };
@@ -73,7 +73,7 @@ impl Outputs {
             if file.is_standard {
                 continue;
             }
-            let Output { name, option, .. } = file;
+            let OutputFile { name, option, .. } = file;
             ensure!(
                 out != Some(own),
                 BadUsage(format!("{name} is the file of standard output; write `{option} -` for that, or name another file"))
@@ -91,7 +91,7 @@ impl Outputs {
 }
 
 /// Opens `path` without emptying it, adds it to `files`, and returns its index there.
-fn open(option: &'static str, path: &Path, files: &mut Vec<Output>) -> anyhow::Result<usize> {
+fn open(option: &'static str, path: &Path, files: &mut Vec<OutputFile>) -> anyhow::Result<usize> {
     if !is_standard(path) {
         let is_new = fs::metadata(path).is_err();
         let opened = OpenOptions::new().write(true).create(true).truncate(false).open(path);
@@ -99,18 +99,18 @@ fn open(option: &'static str, path: &Path, files: &mut Vec<Output>) -> anyhow::R
         // The path may be a link to the file.
         let new = is_new.then(|| fs::canonicalize(path).ok()).flatten();
         let name = path.display().to_string();
-        files.push(Output { name, option, is_standard: false, file, new, buffer: Vec::new() });
+        files.push(OutputFile { name, option, is_standard: false, file, new, buffer: Vec::new() });
     } else if let Some(shared) = files.iter().position(|file| file.is_standard) {
         return Ok(shared);
     } else {
         let (name, file) = ("standard output".to_owned(), standard(io::stdout())?);
-        files.push(Output { name, option, is_standard: true, file, new: None, buffer: Vec::new() });
+        files.push(OutputFile { name, option, is_standard: true, file, new: None, buffer: Vec::new() });
     }
     Ok(files.len() - 1)
 }
 
 /// A file, or standard output, that is written line by line.
-pub(super) struct Output {
+pub(super) struct OutputFile {
     name: String,
     option: &'static str,
     is_standard: bool,
@@ -120,7 +120,7 @@ pub(super) struct Output {
     buffer: Vec<u8>,
 }
 
-impl Output {
+impl OutputFile {
     pub(super) fn line(&mut self, line: &[u8]) -> anyhow::Result<()> {
         self.buffer.extend_from_slice(line);
         self.buffer.push(b'\n');
@@ -144,7 +144,7 @@ impl Output {
     }
 }
 
-impl Drop for Output {
+impl Drop for OutputFile {
     /// Writes the results from before a failure, and removes a new file to which nothing was to be written yet. Errors are
     /// ignored here: the failure itself is reported.
     fn drop(&mut self) {

@@ -22,7 +22,7 @@ use anyhow::{Context, Result, bail};
 
 use self::cargo::Package;
 use self::toolchain::Toolchain;
-use weir_wasm::lacking;
+use weir_wasm::unsupported_calls;
 
 /// Builds the rule crates in `paths` and writes `out/NAME.wasm` for each, where NAME is the name of the package. Prints the
 /// written files on standard output. cargo writes to standard error.
@@ -44,7 +44,7 @@ pub fn build(paths: &[PathBuf], out: &Path) -> Result<()> {
         let bytes = build_one(&package, toolchain)?;
         weir_system::files::replace(&file, &bytes).with_context(|| format!("failed to write {}", file.display()))?;
         println!("{}  {:.1} KB  {:.1} s", file.display(), bytes.len() as f64 / 1e3, started.elapsed().as_secs_f64());
-        lacking(&bytes).iter().for_each(|call| eprintln!("warning: {}: {call}", package.name));
+        unsupported_calls(&bytes).iter().for_each(|call| eprintln!("warning: {}: {call}", package.name));
         files.push(file.display().to_string());
     }
     eprintln!("check with: weir check {}", files.join(" "));

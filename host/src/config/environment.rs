@@ -9,17 +9,17 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::fields::FieldPlace;
 use super::keys::{ALIASES, OPEN_TABLES};
-use super::members::Member;
 use weir_core::suggestion::suggestion;
 
-use super::origin::Origin;
-use super::path::{PREFIX, below, is_rule_config, variable};
-use super::raw::{Raw, meant, parse_value};
-use super::{FILE_VARIABLE, Invalid, kubernetes};
+use super::origin::ValueOrigin;
+use super::path::{PREFIX, child_key, is_rule_config, variable};
+use super::raw::{Raw, parse_value, resolve_alias};
+use super::{FILE_VARIABLE, InvalidConfig, kubernetes};
 
 /// Overrides values of `raw` by the variables that begin with `WEIR_`. Refuses those of them that are unknown.
-pub(super) fn apply(raw: &mut Raw, environment: impl IntoIterator<Item = (String, String)>) -> Result<(), Invalid> {
+pub(super) fn apply(raw: &mut Raw, environment: impl IntoIterator<Item = (String, String)>) -> Result<(), InvalidConfig> {
     let ours = |(name, _): &(String, String)| name.starts_with(PREFIX) && name != FILE_VARIABLE;
     let mut variables: BTreeMap<String, String> = environment.into_iter().filter(ours).collect();
     for link in kubernetes::service_links(&variables) {
@@ -38,7 +38,7 @@ pub(super) fn apply(raw: &mut Raw, environment: impl IntoIterator<Item = (String
         };
         match path {
             Path::Key(path) => replace(raw, &path, &text, name),
-            Path::RuleConfig { path, member } => replace_member(raw, &path, &member, &text, name),
+            Path::RuleConfig { path, field } => replace_field(raw, &path, &field, &text, name),
         }
     }
     Ok(())
@@ -47,7 +47,7 @@ pub(super) fn apply(raw: &mut Raw, environment: impl IntoIterator<Item = (String
 /// The setting that a variable stands for.
 enum Path {
     Key(String),
-    RuleConfig { path: String, member: String },
+    RuleConfig { path: String, field: String },
 }
 
 fn path(raw: &Raw, name: &str) -> Option<Path> {
@@ -62,7 +62,7 @@ fn key<'a>(raw: &'a Raw, name: &str) -> Option<&'a str> {
     raw.paths().chain(ALIASES.map(|(alias, ..)| alias)).find(|path| variable(path) == name)
 }
 
-fn unknown(raw: &Raw, name: &str) -> Invalid {
+fn unknown(raw: &Raw, name: &str) -> InvalidConfig {
     let known: Vec<String> = raw.paths().map(|path| format!("{PREFIX}{}", variable(path))).collect();
     let known = known.iter().map(String::as_str).chain([FILE_VARIABLE]);
     let kubernetes = if kubernetes::looks_like_one(name) {
@@ -70,7 +70,7 @@ fn unknown(raw: &Raw, name: &str) -> Invalid {
     } else {
         ""
     };
-    Invalid(format!("unknown environment variable {name}{}{kubernetes}", suggestion(name, known)))
+    InvalidConfig(format!("unknown environment variable {name}{}{kubernetes}", suggestion(name, known)))
 }
 
 /// Returns the setting of a variable such as `RULE_VALIDATION_CONFIG_REQUIRED`. If the name fits several rules, the rule with the
@@ -78,35 +78,39 @@ fn unknown(raw: &Raw, name: &str) -> Invalid {
 fn rule_config(raw: &Raw, name: &str) -> Option<Path> {
     let tables = raw.paths().filter(|path| is_rule_config(path));
     let fitting = tables.filter_map(|path| Some((path, name.strip_prefix(&variable(path))?.strip_prefix('_')?)));
-    let (path, member) = fitting.filter(|(_, member)| !member.is_empty()).max_by_key(|(path, _)| path.len())?;
+    let (path, field) = fitting.filter(|(_, field)| !field.is_empty()).max_by_key(|(path, _)| path.len())?;
     let written = raw.get(path).value.as_object().into_iter().flat_map(|table| table.keys());
-    let member = written.into_iter().find(|key| variable(key) == member).cloned().unwrap_or_else(|| member.to_ascii_lowercase());
-    Some(Path::RuleConfig { path: path.to_owned(), member })
+    let field = written.into_iter().find(|key| variable(key) == field).cloned().unwrap_or_else(|| field.to_ascii_lowercase());
+    Some(Path::RuleConfig { path: path.to_owned(), field })
 }
 
 /// Returns the key of a variable such as `KAFKA_PROPERTIES_SASL_MECHANISM`. Kafka separates the words of a property by dots.
 fn open_table(name: &str) -> Option<Path> {
     OPEN_TABLES.iter().find_map(|table| {
-        let member = name.strip_prefix(&variable(table))?.strip_prefix('_').filter(|member| !member.is_empty())?;
-        Some(Path::Key(format!("{table}.{}", member.to_ascii_lowercase().replace('_', "."))))
+        let field = name.strip_prefix(&variable(table))?.strip_prefix('_').filter(|field| !field.is_empty())?;
+        Some(Path::Key(format!("{table}.{}", field.to_ascii_lowercase().replace('_', "."))))
     })
 }
 
 fn replace(raw: &mut Raw, path: &str, text: &str, name: String) {
-    let open = OPEN_TABLES.iter().any(|table| below(path, table).is_some());
-    let (key, _) = meant(path, Value::Null);
+    let open = OPEN_TABLES.iter().any(|table| child_key(path, table).is_some());
+    let (key, _) = resolve_alias(path, Value::Null);
     let value = if open { Value::String(text.to_owned()) } else { interpret(text, &raw.get(&key).value) };
-    let (key, value) = meant(path, value);
-    raw.set(&key, value, Origin::Variable(name));
+    let (key, value) = resolve_alias(path, value);
+    raw.set(&key, value, ValueOrigin::Variable(name));
 }
 
-fn replace_member(raw: &mut Raw, path: &str, member: &str, text: &str, name: String) {
+fn replace_field(raw: &mut Raw, path: &str, field: &str, text: &str, name: String) {
     let mut config = raw.get(path).value.clone();
     if let Some(table) = config.as_object_mut() {
-        let value = interpret(text, table.get(member).unwrap_or(&Value::Null));
-        table.insert(member.to_owned(), value);
-        raw.set_config_member(path, member, Member { origin: Origin::Variable(name.clone()), text: Some(text.to_owned()) });
-        raw.set(path, config, Origin::Variable(name));
+        let value = interpret(text, table.get(field).unwrap_or(&Value::Null));
+        table.insert(field.to_owned(), value);
+        raw.set_config_field(
+            path,
+            field,
+            FieldPlace { origin: ValueOrigin::Variable(name.clone()), text: Some(text.to_owned()) },
+        );
+        raw.set(path, config, ValueOrigin::Variable(name));
     }
 }
 

@@ -1,6 +1,6 @@
 //! All keys of the configuration: name, default, accepted values, meaning, and whether a change needs a restart.
 //!
-//! A key that is not listed here is unknown. The parser reads the defaults and bounds from here, and the loader the keys that
+//! A key that is not listed here is unknown. The parser reads the defaults and bounds from here, and `restart` reads which keys
 //! need a restart. `weir config` prints all of it as a file, which is also the `weir.toml` in the root. Left out: the field that
 //! a key becomes, which is in [`super::validate`], and the words that a key with a few fixed words accepts, which are with their
 //! types.
@@ -10,20 +10,20 @@ use std::fmt::Write as _;
 use super::Config;
 
 /// A key.
-pub(super) struct Key {
+pub(super) struct ConfigKey {
     /// The name within its table.
     pub(super) name: &'static str,
     /// The default, as it is written in a file.
     pub(super) default: &'static str,
-    pub(super) takes: Takes,
-    pub(super) change: Change,
+    pub(super) takes: Accepts,
+    pub(super) change: ChangeEffect,
     /// The meaning, in one line or several.
     pub(super) meaning: &'static str,
 }
 
 /// The values that a key accepts. Bounds have the notation of a configuration.
 #[derive(Clone, Copy)]
-pub(super) enum Takes {
+pub(super) enum Accepts {
     /// A text that is not empty.
     Text,
     /// A text that may be empty.
@@ -51,12 +51,12 @@ pub(super) enum Takes {
 
 /// The action that a change of a key needs.
 #[derive(Clone, Copy)]
-pub(super) enum Change {
+pub(super) enum ChangeEffect {
     /// A restart. The function returns whether two configurations differ in this key. It compares meanings: `60s` equals `1m`.
     Restart(fn(&Config, &Config) -> bool),
     /// None: a running process takes the change over at once.
     AtOnce,
-    /// None: the key belongs to another command.
+    /// None here: the key belongs to another command, or another key reports the change.
     Other,
 }
 
@@ -65,7 +65,7 @@ pub(super) struct Table {
     pub(super) name: &'static str,
     /// The comment beside the table's name in a file.
     about: &'static str,
-    pub(super) keys: &'static [Key],
+    pub(super) keys: &'static [ConfigKey],
     /// The text below the table in a file.
     below: &'static str,
 }
@@ -73,7 +73,7 @@ pub(super) struct Table {
 /// Declares that a change of this field needs a restart.
 macro_rules! restart {
     ($($field:ident).+) => {
-        Change::Restart(|running, read| running.$($field).+ != read.$($field).+)
+        ChangeEffect::Restart(|running, read| running.$($field).+ != read.$($field).+)
     };
 }
 
@@ -90,45 +90,45 @@ pub(super) const TABLES: &[Table] = &[
         name: "kafka",
         about: "",
         keys: &[
-            Key {
+            ConfigKey {
                 name: "brokers",
                 default: "\"localhost:9092\"",
-                takes: Takes::Text,
+                takes: Accepts::Text,
                 change: restart!(kafka.client.brokers),
                 meaning: "host:port, more of them after commas; \"embedded\" for a broker inside the process",
             },
-            Key {
+            ConfigKey {
                 name: "group",
                 default: "\"weir\"",
-                takes: Takes::Text,
+                takes: Accepts::Text,
                 change: restart!(kafka.client.group),
                 meaning: "consumer group: instances of the same group share the partitions",
             },
-            Key {
+            ConfigKey {
                 name: "delivery",
                 default: "\"exactly-once\"",
-                takes: Takes::Word,
+                takes: Accepts::Word,
                 change: restart!(kafka.client.delivery),
                 meaning: "or \"at-least-once\"; the embedded broker has no transactions, so always the latter there",
             },
-            Key {
+            ConfigKey {
                 name: "transactional_id",
                 default: "\"\"",
-                takes: Takes::OptionalText,
+                takes: Accepts::OptionalText,
                 change: restart!(kafka.client.transactional_id),
                 meaning: "each process has its own; empty: made from group and host name, the same after a restart",
             },
-            Key {
+            ConfigKey {
                 name: "start",
                 default: "\"earliest\"",
-                takes: Takes::Start,
+                takes: Accepts::Start,
                 change: restart!(kafka.client.start),
                 meaning: "where a group without offsets begins: or \"latest\", or a time, \"2026-01-31T12:00:00Z\"",
             },
-            Key {
+            ConfigKey {
                 name: "headers",
                 default: "true",
-                takes: Takes::Flag,
+                takes: Accepts::Flag,
                 change: restart!(kafka.client.headers),
                 meaning: "add the headers weir-ruleset and weir-source to outputs",
             },
@@ -149,52 +149,52 @@ pub(super) const TABLES: &[Table] = &[
         name: "topics",
         about: "",
         keys: &[
-            Key {
+            ConfigKey {
                 name: "input",
                 default: "\"user-login\"",
-                takes: Takes::Text,
+                takes: Accepts::Text,
                 change: restart!(kafka.topics.input),
                 meaning: "",
             },
-            Key {
+            ConfigKey {
                 name: "output",
                 default: "\"processed-user-login\"",
-                takes: Takes::Text,
+                takes: Accepts::Text,
                 change: restart!(kafka.topics.output),
                 meaning: "",
             },
-            Key {
+            ConfigKey {
                 name: "rejected",
                 default: "\"user-login-rejected\"",
-                takes: Takes::Text,
+                takes: Accepts::Text,
                 change: restart!(kafka.topics.rejected),
                 meaning: "dead letters: the original message, with the reason in its headers",
             },
-            Key {
+            ConfigKey {
                 name: "counts",
                 default: "\"device_type_count\"",
-                takes: Takes::Text,
+                takes: Accepts::Text,
                 change: restart!(kafka.topics.counts),
                 meaning: "",
             },
-            Key {
+            ConfigKey {
                 name: "create",
                 default: "true",
-                takes: Takes::Flag,
+                takes: Accepts::Flag,
                 change: restart!(kafka.topics.create),
                 meaning: "create those that are missing; those that exist are left alone",
             },
-            Key {
+            ConfigKey {
                 name: "partitions",
                 default: "3",
-                takes: Takes::Whole(1, 10_000),
+                takes: Accepts::Whole(1, 10_000),
                 change: restart!(kafka.topics.partitions),
                 meaning: "partitions of topics that are created",
             },
-            Key {
+            ConfigKey {
                 name: "replication",
                 default: "1",
-                takes: Takes::Whole(1, 100),
+                takes: Accepts::Whole(1, 100),
                 change: restart!(kafka.topics.replication),
                 meaning: "replicas of topics that are created",
             },
@@ -211,24 +211,24 @@ pub(super) const TABLES: &[Table] = &[
         name: "batch",
         about: "a batch is what is there now, up to these bounds",
         keys: &[
-            Key {
+            ConfigKey {
                 name: "rows",
                 default: "20000",
-                takes: Takes::Whole(1, 1_000_000),
+                takes: Accepts::Whole(1, 1_000_000),
                 change: restart!(kafka.batch.rows),
                 meaning: "most records",
             },
-            Key {
+            ConfigKey {
                 name: "bytes",
                 default: "\"4MiB\"",
-                takes: Takes::Size("64KiB", "256MiB"),
+                takes: Accepts::Size("64KiB", "256MiB"),
                 change: restart!(kafka.batch.bytes),
                 meaning: "most bytes; B, kB, KiB, MB, MiB, GB, GiB, or a plain number",
             },
-            Key {
+            ConfigKey {
                 name: "linger",
                 default: "\"5ms\"",
-                takes: Takes::Time("0ms", "10s"),
+                takes: Accepts::Time("0ms", "10s"),
                 change: restart!(kafka.batch.linger),
                 meaning: "how old a batch may get while it fills; ms, s, m, h",
             },
@@ -239,31 +239,31 @@ pub(super) const TABLES: &[Table] = &[
         name: "counts",
         about: "",
         keys: &[
-            Key {
+            ConfigKey {
                 name: "member",
                 default: "\"device_type\"",
-                takes: Takes::Text,
+                takes: Accepts::Text,
                 change: restart!(rules.counted),
                 meaning: "whose values are counted",
             },
-            Key {
+            ConfigKey {
                 name: "every",
                 default: "\"60s\"",
-                takes: Takes::Time("100ms", "24h"),
+                takes: Accepts::Time("100ms", "24h"),
                 change: restart!(counts.every),
                 meaning: "length of a window",
             },
-            Key {
+            ConfigKey {
                 name: "emit_empty",
                 default: "false",
-                takes: Takes::Flag,
+                takes: Accepts::Flag,
                 change: restart!(counts.emit_empty),
                 meaning: "send windows in which nothing was counted too",
             },
-            Key {
+            ConfigKey {
                 name: "on_bad_state",
                 default: "\"stop\"",
-                takes: Takes::Word,
+                takes: Accepts::Word,
                 change: restart!(counts.reset_bad_state),
                 meaning: "or \"reset\": count anew where the state committed with an offset cannot be read",
             },
@@ -274,60 +274,60 @@ pub(super) const TABLES: &[Table] = &[
         name: "rules",
         about: "",
         keys: &[
-            Key {
+            ConfigKey {
                 name: "folder",
                 default: "\"rules/dist\"",
-                takes: Takes::Text,
-                change: Change::AtOnce,
+                takes: Accepts::Text,
+                change: ChangeEffect::AtOnce,
                 meaning: "NAME.wasm is looked for here",
             },
-            Key {
+            ConfigKey {
                 name: "pipeline",
                 default: "[\"validation\", \"utc-enrichment\", \"device-filter\"]",
-                takes: Takes::Names,
-                change: Change::AtOnce,
+                takes: Accepts::Names,
+                change: ChangeEffect::AtOnce,
                 meaning: "",
             },
-            Key {
+            ConfigKey {
                 name: "watch",
                 default: "true",
-                takes: Takes::Flag,
+                takes: Accepts::Flag,
                 change: restart!(rules.watch),
                 meaning: "\
 changed files and a changed [rules] or [rule.…] of this file go live by themselves; false: nothing does
 but what this process is told by `weir rules`, other processes' pins and verdicts neither. This
 file is then read again only for deploy, promote, resume and shadow",
             },
-            Key {
+            ConfigKey {
                 name: "state",
                 default: "\"\"",
-                takes: Takes::OptionalText,
+                takes: Accepts::OptionalText,
                 change: restart!(rules.state),
                 meaning: "\
 where sets that went live are kept; empty: a folder for the group in $XDG_STATE_HOME/weir or
 ~/.local/state/weir",
             },
-            Key {
+            ConfigKey {
                 name: "history",
                 default: "20",
-                takes: Takes::Whole(2, 1_000),
+                takes: Accepts::Whole(2, 1_000),
                 change: restart!(rules.history),
                 meaning: "how many sets are kept",
             },
-            Key {
+            ConfigKey {
                 name: "compile_memory",
                 default: "\"\"",
-                takes: Takes::OptionalSize("128MiB", "64GiB"),
+                takes: Accepts::OptionalSize("128MiB", "64GiB"),
                 change: restart!(compile.memory),
                 meaning: "\
 most memory (address space) for compiling a rule; empty: 2GiB, or half of what the cgroup of this
 process may take if that is less, but at least 256MiB: more than half where that is below 512MiB
 ",
             },
-            Key {
+            ConfigKey {
                 name: "compile_time",
                 default: "\"30s\"",
-                takes: Takes::Time("1s", "10m"),
+                takes: Accepts::Time("1s", "10m"),
                 change: restart!(compile.time),
                 meaning: "longest time for compiling a rule",
             },
@@ -358,39 +358,39 @@ process may take if that is less, but at least 256MiB: more than half where that
         name: "trial",
         about: "a new set of rules is taken back by itself if it does too badly in its first messages",
         keys: &[
-            Key {
+            ConfigKey {
                 name: "records",
                 default: "10000",
-                takes: Takes::Whole(0, i64::MAX),
-                change: Change::AtOnce,
+                takes: Accepts::Whole(0, i64::MAX),
+                change: ChangeEffect::AtOnce,
                 meaning: "how many messages these are; 0: no trial",
             },
-            Key {
+            ConfigKey {
                 name: "time",
                 default: "\"60s\"",
-                takes: Takes::Time("1s", "24h"),
-                change: Change::AtOnce,
+                takes: Accepts::Time("1s", "24h"),
+                change: ChangeEffect::AtOnce,
                 meaning: "and how long it takes at most; `seconds = 60` says the same",
             },
-            Key {
+            ConfigKey {
                 name: "faults",
                 default: "0.01",
-                takes: Takes::Share,
-                change: Change::AtOnce,
+                takes: Accepts::Share,
+                change: ChangeEffect::AtOnce,
                 meaning: "share of messages on which rules may fail",
             },
-            Key {
+            ConfigKey {
                 name: "rejections",
                 default: "0.2",
-                takes: Takes::Share,
-                change: Change::AtOnce,
+                takes: Accepts::Share,
+                change: ChangeEffect::AtOnce,
                 meaning: "how much the share of messages that rules reject may rise: from 0.1 to 0.3",
             },
-            Key {
+            ConfigKey {
                 name: "fewer_rejections",
                 default: "0.5",
-                takes: Takes::Share,
-                change: Change::AtOnce,
+                takes: Accepts::Share,
+                change: ChangeEffect::AtOnce,
                 meaning: "\
 share of the messages that the set before, or any one of its rules, rejects which the new one may
 let pass; 1: all of them, as where a rule is taken out on purpose",
@@ -401,11 +401,11 @@ let pass; 1: all of them, as where a rule is taken out on purpose",
     Table {
         name: "shadow",
         about: "candidates that run beside the live rules",
-        keys: &[Key {
+        keys: &[ConfigKey {
             name: "share",
             default: "0.1",
-            takes: Takes::Share,
-            change: Change::AtOnce,
+            takes: Accepts::Share,
+            change: ChangeEffect::AtOnce,
             meaning: "share of a core's time that they may take",
         }],
         below: "",
@@ -414,28 +414,28 @@ let pass; 1: all of them, as where a rule is taken out on purpose",
         name: "admin",
         about: "",
         keys: &[
-            Key {
+            ConfigKey {
                 name: "listen",
                 default: "\"127.0.0.1:8081\"",
-                takes: Takes::OptionalText,
+                takes: Accepts::OptionalText,
                 change: restart!(admin.listen),
                 meaning: "health, metrics, `weir rules`; empty: none",
             },
-            Key {
+            ConfigKey {
                 name: "token",
                 default: "\"\"",
-                takes: Takes::OptionalText,
+                takes: Accepts::OptionalText,
                 change: restart!(admin.token),
                 meaning: "\
 if set, a change needs it; on other addresses than loopback none is taken without. Rather by
 WEIR_ADMIN_TOKEN",
             },
-            Key {
+            ConfigKey {
                 name: "token_file",
                 default: "\"\"",
-                takes: Takes::OptionalText,
+                takes: Accepts::OptionalText,
                 // The token from the file counts as the value of `admin.token`, so a change is reported for `admin.token`.
-                change: Change::Other,
+                change: ChangeEffect::Other,
                 meaning: "or a file that has it",
             },
         ],
@@ -444,10 +444,10 @@ WEIR_ADMIN_TOKEN",
     Table {
         name: "log",
         about: "",
-        keys: &[Key {
+        keys: &[ConfigKey {
             name: "level",
             default: "\"info\"",
-            takes: Takes::Word,
+            takes: Accepts::Word,
             change: restart!(log.level),
             meaning: "off, error, warn, info, debug, trace",
         }],
@@ -457,39 +457,39 @@ WEIR_ADMIN_TOKEN",
         name: "simulate",
         about: "what `weir simulate` produces",
         keys: &[
-            Key {
+            ConfigKey {
                 name: "rate",
                 default: "100",
-                takes: Takes::Whole(0, 10_000_000),
-                change: Change::Other,
+                takes: Accepts::Whole(0, 10_000_000),
+                change: ChangeEffect::Other,
                 meaning: "messages a second to Kafka; 0: as fast as possible, as --to-stdout always is without --rate",
             },
-            Key {
+            ConfigKey {
                 name: "count",
                 default: "10000",
-                takes: Takes::Whole(0, i64::MAX),
-                change: Change::Other,
+                takes: Accepts::Whole(0, i64::MAX),
+                change: ChangeEffect::Other,
                 meaning: "how many; 0: until stopped",
             },
-            Key {
+            ConfigKey {
                 name: "seed",
                 default: "1",
-                takes: Takes::Whole(0, i64::MAX),
-                change: Change::Other,
+                takes: Accepts::Whole(0, i64::MAX),
+                change: ChangeEffect::Other,
                 meaning: "the same seed produces the same messages",
             },
-            Key {
+            ConfigKey {
                 name: "bad_share",
                 default: "0.1",
-                takes: Takes::Share,
-                change: Change::Other,
+                takes: Accepts::Share,
+                change: ChangeEffect::Other,
                 meaning: "share of bad messages",
             },
-            Key {
+            ConfigKey {
                 name: "users",
                 default: "1000",
-                takes: Takes::Whole(1, 1_000_000),
-                change: Change::Other,
+                takes: Accepts::Whole(1, 1_000_000),
+                change: ChangeEffect::Other,
                 meaning: "how many different users log in",
             },
         ],
@@ -498,71 +498,71 @@ WEIR_ADMIN_TOKEN",
 ];
 
 /// The keys of each rule, under `[rule.NAME]`.
-pub(super) const RULE: &[Key] = &[
-    Key {
+pub(super) const RULE: &[ConfigKey] = &[
+    ConfigKey {
         name: "file",
         default: "\"\"",
-        takes: Takes::OptionalText,
-        change: Change::AtOnce,
+        takes: Accepts::OptionalText,
+        change: ChangeEffect::AtOnce,
         meaning: "empty: NAME.wasm in rules.folder",
     },
-    Key {
+    ConfigKey {
         name: "on_reject",
         default: "\"dead-letter\"",
-        takes: Takes::Word,
-        change: Change::AtOnce,
+        takes: Accepts::Word,
+        change: ChangeEffect::AtOnce,
         meaning: "or \"drop\": count the message, and produce no dead letter",
     },
-    Key {
+    ConfigKey {
         name: "on_fault",
         default: "\"dead-letter\"",
-        takes: Takes::Word,
-        change: Change::AtOnce,
+        takes: Accepts::Word,
+        change: ChangeEffect::AtOnce,
         meaning: "where the rule fails on a message; or \"pass\", as if it were not there, or \"stop\"",
     },
-    Key {
+    ConfigKey {
         name: "memory",
         default: "\"32MiB\"",
-        takes: Takes::Size("1MiB", "4GiB"),
-        change: Change::AtOnce,
+        takes: Accepts::Size("1MiB", "4GiB"),
+        change: ChangeEffect::AtOnce,
         meaning: "most memory that the rule may have",
     },
-    Key {
+    ConfigKey {
         name: "tables",
         default: "20000",
-        takes: Takes::Whole(1, 10_000_000),
-        change: Change::AtOnce,
+        takes: Accepts::Whole(1, 10_000_000),
+        change: ChangeEffect::AtOnce,
         meaning: "most elements of its tables together",
     },
-    Key {
+    ConfigKey {
         name: "instances",
         default: "10",
-        takes: Takes::Whole(1, 1_000),
-        change: Change::AtOnce,
+        takes: Accepts::Whole(1, 1_000),
+        change: ChangeEffect::AtOnce,
         meaning: "most core instances, memories and tables",
     },
-    Key {
+    ConfigKey {
         name: "stack",
         default: "\"512KiB\"",
-        takes: Takes::Size("64KiB", "1MiB"),
-        change: Change::AtOnce,
+        takes: Accepts::Size("64KiB", "1MiB"),
+        change: ChangeEffect::AtOnce,
         meaning: "deepest stack",
     },
-    Key {
+    ConfigKey {
         name: "result",
         default: "\"64MiB\"",
-        takes: Takes::Size("64KiB", "1GiB"),
-        change: Change::AtOnce,
+        takes: Accepts::Size("64KiB", "1GiB"),
+        change: ChangeEffect::AtOnce,
         meaning: "most that it may hand back for a batch",
     },
-    Key {
+    ConfigKey {
         name: "deadline",
         default: "\"1s\"",
-        takes: Takes::Time("1ms", "25s"),
-        change: Change::AtOnce,
+        takes: Accepts::Time("1ms", "25s"),
+        change: ChangeEffect::AtOnce,
         meaning: "longest time that it may take for a batch; those of all rules together are at most 25s",
     },
-    Key { name: "config", default: "{}", takes: Takes::Object, change: Change::AtOnce, meaning: "" },
+    ConfigKey { name: "config", default: "{}", takes: Accepts::Object, change: ChangeEffect::AtOnce, meaning: "" },
 ];
 
 /// The head of a file.
@@ -589,7 +589,7 @@ const COMMENTS: usize = 34;
 ///
 /// # Panics
 /// If there is no such key, which is a mistake in this program.
-pub(super) fn takes(path: &str) -> Takes {
+pub(super) fn takes(path: &str) -> Accepts {
     let (table, name) = path.rsplit_once('.').unwrap_or_default();
     let of_table = TABLES.iter().find(|known| known.name == table).map(|table| table.keys);
     let keys = if table.starts_with("rule.") { Some(RULE) } else { of_table };
@@ -598,7 +598,7 @@ pub(super) fn takes(path: &str) -> Takes {
 }
 
 /// Returns the defaults of all keys but those of rules, by their paths.
-pub(super) fn defaults() -> impl Iterator<Item = (String, &'static Key)> {
+pub(super) fn defaults() -> impl Iterator<Item = (String, &'static ConfigKey)> {
     let tables = TABLES.iter().filter(|table| !table.name.starts_with("rule."));
     tables.flat_map(|table| table.keys.iter().map(|key| (format!("{}.{}", table.name, key.name), key)))
 }
@@ -610,7 +610,7 @@ pub fn document() -> String {
         let name = format!("[{}]", table.name);
         out.push('\n');
         line(&mut out, &name, table.about);
-        for key in table.keys.iter().filter(|key| !matches!(key.takes, Takes::Object)) {
+        for key in table.keys.iter().filter(|key| !matches!(key.takes, Accepts::Object)) {
             let bounds = bounds(key.takes).map(|bounds| format!(" ({bounds})")).unwrap_or_default();
             let meaning = format!("{}{bounds}", key.meaning);
             let mut lines = meaning.lines();
@@ -630,11 +630,11 @@ fn line(out: &mut String, code: &str, comment: &str) {
 }
 
 /// Returns the bounds of a value, if it has bounds that an operator may reach.
-fn bounds(takes: Takes) -> Option<String> {
+fn bounds(takes: Accepts) -> Option<String> {
     match takes {
-        Takes::Whole(from, to) if to < i64::MAX => Some(format!("{from} to {to}")),
-        Takes::Size(from, to) | Takes::OptionalSize(from, to) | Takes::Time(from, to) => Some(format!("{from} to {to}")),
-        Takes::Share => Some("0 to 1".to_owned()),
+        Accepts::Whole(from, to) if to < i64::MAX => Some(format!("{from} to {to}")),
+        Accepts::Size(from, to) | Accepts::OptionalSize(from, to) | Accepts::Time(from, to) => Some(format!("{from} to {to}")),
+        Accepts::Share => Some("0 to 1".to_owned()),
         _ => None,
     }
 }

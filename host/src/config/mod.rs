@@ -10,9 +10,9 @@
 
 mod brokers;
 mod environment;
+mod fields;
 mod keys;
 mod kubernetes;
-mod members;
 mod origin;
 mod path;
 mod properties;
@@ -32,14 +32,14 @@ use std::path::{Path, PathBuf};
 
 use tracing::level_filters::LevelFilter;
 
-use weir_core::printable::harmless;
+use weir_core::printable::escape_line;
 
 pub use brokers::{check as check_brokers, is_host_name};
 pub use keys::document;
 pub(crate) use read::duration;
 pub use restart::needing_restart;
 pub use salvage::{Salvaged, salvage};
-pub use source::Source;
+pub use source::ConfigSource;
 
 /// The file that is read if no file is named and this one exists.
 pub const DEFAULT_FILE: &str = "weir.toml";
@@ -56,11 +56,11 @@ pub struct Config {
     /// `[rules]`, `[rule.NAME]`, `[trial]`, `[shadow]`, `counts.member`
     pub rules: weir_control::Settings,
     /// `rules.compile_memory`, `rules.compile_time`
-    pub compile: weir_wasm::Compile,
+    pub compile: weir_wasm::CompileLimits,
     /// `[admin]`
     pub admin: weir_admin::Settings,
     pub log: Log,
-    pub simulate: Simulate,
+    pub simulate: SimulateSettings,
     /// The keys that the program itself has set, regardless of the configuration.
     pub fixed: Vec<&'static str>,
 }
@@ -73,7 +73,7 @@ pub struct Log {
 
 /// The settings of `weir simulate`, unless the command line overrides them: `[simulate]`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Simulate {
+pub struct SimulateSettings {
     /// The records per second. If 0, as many as possible.
     pub rate: u32,
     /// The number of records. If 0, records are sent until the program is stopped.
@@ -94,12 +94,12 @@ pub fn locate(named: Option<&Path>) -> Option<PathBuf> {
 
 /// The error for a configuration that can't be used. It names the place of the error, the value found, and the value expected.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Invalid(String);
+pub struct InvalidConfig(String);
 
 impl Config {
     /// Reads `file` and overrides it by `environment`, the names and values of variables. If `file` is None, reads
     /// `$WEIR_CONFIG`, or `weir.toml` if it exists. Variables that do not begin with `WEIR_` are ignored.
-    pub fn load(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, Invalid> {
+    pub fn load(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, InvalidConfig> {
         let environment: BTreeMap<String, String> = environment.into_iter().collect();
         let named = file.map(Path::to_path_buf).or_else(|| environment.get(FILE_VARIABLE).map(PathBuf::from));
         let file = named.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists()));
@@ -108,7 +108,11 @@ impl Config {
     }
 
     /// Parses `text`, the contents of `file`, and overrides it by `environment`. Relative paths start from the folder of `file`.
-    pub fn parse(text: &str, file: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, Invalid> {
+    pub fn parse(
+        text: &str,
+        file: &Path,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Config, InvalidConfig> {
         let mut raw = raw::Raw::parse(text, file)?;
         let mut pipelines = raw.names("rules.pipeline")?;
         environment::apply(&mut raw, environment)?;
@@ -140,9 +144,10 @@ impl Default for Config {
 ///
 /// # Errors
 /// If one of the variables is not UTF-8. The variable [`FILE_VARIABLE`] may have another encoding.
-pub fn environment() -> Result<Vec<(String, String)>, Invalid> {
+pub fn environment() -> Result<Vec<(String, String)>, InvalidConfig> {
     let text = |(name, value): (OsString, OsString)| {
-        let not_text = |_| Invalid(format!("the environment variable {} is not UTF-8; set it anew in UTF-8", name.display()));
+        let not_text =
+            |_| InvalidConfig(format!("the environment variable {} is not UTF-8; set it anew in UTF-8", name.display()));
         Ok((name.clone().into_string().map_err(not_text)?, value.into_string().map_err(not_text)?))
     };
     let ours =
@@ -156,20 +161,20 @@ pub fn service_links() -> Vec<String> {
 }
 
 /// Returns the text of a configuration file.
-fn read(file: &Path) -> Result<String, Invalid> {
-    let failed = |what: String| Invalid(format!("failed to read the configuration {}{what}", file.display()));
+fn read(file: &Path) -> Result<String, InvalidConfig> {
+    let failed = |what: String| InvalidConfig(format!("failed to read the configuration {}{what}", file.display()));
     let bytes = std::fs::read(file).map_err(|error| failed(format!(": {error}")))?;
     text::decode(bytes).map_err(|(line, found)| failed(format!(" line {line}: {found}; save it as UTF-8")))
 }
 
-impl fmt::Display for Invalid {
+impl fmt::Display for InvalidConfig {
     /// Writes one line, even if the names of keys, files or variables contain line breaks.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&harmless(&self.0))
+        out.write_str(&escape_line(&self.0))
     }
 }
 
-impl std::error::Error for Invalid {}
+impl std::error::Error for InvalidConfig {}
 
 #[cfg(test)]
 mod tests;

@@ -9,11 +9,11 @@ pub(super) fn variable(path: &str) -> String {
 }
 
 /// Returns the part of `path` that follows `table.`, if any.
-pub(super) fn below<'a>(path: &'a str, table: &str) -> Option<&'a str> {
+pub(super) fn child_key<'a>(path: &'a str, table: &str) -> Option<&'a str> {
     path.strip_prefix(table)?.strip_prefix('.')
 }
 
 /// Returns whether `path` has the form `rule.NAME.config`.
 pub(super) fn is_rule_config(path: &str) -> bool {
-    below(path, "rule").and_then(|rest| rest.strip_suffix(".config")).is_some_and(|rule| !rule.contains('.'))
+    child_key(path, "rule").and_then(|rest| rest.strip_suffix(".config")).is_some_and(|rule| !rule.contains('.'))
 }

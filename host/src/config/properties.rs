@@ -6,17 +6,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::raw::Raw;
-use super::{Config, DEFAULT_FILE, FILE_VARIABLE, Invalid, environment, read};
+use super::{Config, DEFAULT_FILE, FILE_VARIABLE, InvalidConfig, environment, read};
 use weir_core::suggestion::suggestion;
 use weir_kafka::proof::prove;
-use weir_kafka::properties::{self, Problem, Unusable};
+use weir_kafka::properties::{self, PropertyProblem, Unusable};
 
 impl Config {
     /// Loads a configuration like [`Config::load`], for a command that uses Kafka.
     pub fn load_for_kafka(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Config, Invalid> {
+    ) -> Result<Config, InvalidConfig> {
         let environment: BTreeMap<String, String> = environment.into_iter().collect();
         let config = Config::load(file, environment.clone())?;
         prove(&config.kafka.client).map_err(|unusable| complaint(&unusable, file, environment))?;
@@ -25,17 +25,17 @@ impl Config {
 }
 
 /// Returns the error for a property, with the place where it was written.
-fn complaint(unusable: &Unusable, file: Option<&Path>, environment: BTreeMap<String, String>) -> Invalid {
+fn complaint(unusable: &Unusable, file: Option<&Path>, environment: BTreeMap<String, String>) -> InvalidConfig {
     let Unusable { name, problem } = unusable;
-    let Some(name) = name else { return Invalid(unusable.to_string()) };
+    let Some(name) = name else { return InvalidConfig(unusable.to_string()) };
     let path = format!("kafka.properties.{name}");
     let origin = origin(&path, file, environment).map_or_else(String::new, |origin| format!(" in {origin}"));
     let names = properties::names();
     let suggestion = match problem {
-        Problem::Unknown => suggestion(name, names.iter().map(String::as_str)),
-        Problem::Wrong(_) => String::new(),
+        PropertyProblem::Unknown => suggestion(name, names.iter().map(String::as_str)),
+        PropertyProblem::Wrong(_) => String::new(),
     };
-    Invalid(format!("`{path}`{origin} {problem}{suggestion}"))
+    InvalidConfig(format!("`{path}`{origin} {problem}{suggestion}"))
 }
 
 /// Returns the place where the value of `path` was written.

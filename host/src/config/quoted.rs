@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::keys::SECRETS;
-use super::path::below;
+use super::path::child_key;
 
 /// The longest text that an error message quotes, in characters.
 const MAX_QUOTED: usize = 60;
@@ -36,5 +36,5 @@ fn kind(value: &Value) -> &'static str {
 
 /// Returns whether `path` is the path of a secret, or lies above or below one.
 fn is_secret(path: &str) -> bool {
-    SECRETS.iter().any(|secret| path == *secret || below(path, secret).is_some() || below(secret, path).is_some())
+    SECRETS.iter().any(|secret| path == *secret || child_key(path, secret).is_some() || child_key(secret, path).is_some())
 }

@@ -11,11 +11,11 @@ use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::Invalid;
+use super::InvalidConfig;
+use super::fields::{FieldPlace, FieldPlaces};
 use super::keys::{self, ALIASES, OPEN_TABLES};
-use super::members::{Member, Members};
-use super::origin::Origin;
-use super::path::{below, is_rule_config};
+use super::origin::ValueOrigin;
+use super::path::{child_key, is_rule_config};
 use super::quoted::found;
 use weir_core::suggestion::suggestion;
 
@@ -23,9 +23,9 @@ use weir_core::suggestion::suggestion;
 pub(super) struct Raw {
     settings: BTreeMap<String, Setting>,
     /// The places where the tables of the file begin.
-    tables: BTreeMap<String, Origin>,
+    tables: BTreeMap<String, ValueOrigin>,
     /// The places where the fields of the rules' configurations were written, by their whole paths.
-    members: BTreeMap<String, Member>,
+    fields: BTreeMap<String, FieldPlace>,
 }
 
 /// A value and its origin. There is no `Debug`, because values may be secret: [`found`] returns the part of a value that may be
@@ -33,30 +33,30 @@ pub(super) struct Raw {
 #[derive(Clone)]
 pub(super) struct Setting {
     pub(super) value: Value,
-    pub(super) origin: Origin,
+    pub(super) origin: ValueOrigin,
 }
 
 impl Setting {
     /// Returns the value of a key that is not written anywhere.
-    fn default_of(key: &keys::Key) -> Setting {
+    fn default_of(key: &keys::ConfigKey) -> Setting {
         let value = parse_value(key.default).unwrap_or_else(|| panic!("the default of {} can be read", key.name));
-        Setting { value, origin: Origin::Default }
+        Setting { value, origin: ValueOrigin::Default }
     }
 }
 
 impl Raw {
     /// Parses TOML, and refuses unknown keys. `file` is used only as a name.
-    pub(super) fn parse(text: &str, file: &Path) -> Result<Raw, Invalid> {
+    pub(super) fn parse(text: &str, file: &Path) -> Result<Raw, InvalidConfig> {
         let name = file.display().to_string();
-        let origin = |at: usize| Origin::File { name: name.clone(), line: line(text, at) };
+        let origin = |at: usize| ValueOrigin::File { name: name.clone(), line: line(text, at) };
         let written = Written::parse(text, &origin)?;
         let defaults = keys::defaults().map(|(path, key)| (path, Setting::default_of(key)));
-        let mut raw = Raw { settings: defaults.collect(), tables: BTreeMap::new(), members: BTreeMap::new() };
+        let mut raw = Raw { settings: defaults.collect(), tables: BTreeMap::new(), fields: BTreeMap::new() };
         raw.declare(written.rules());
         raw.refuse_unknown(&written)?;
         raw.settings.extend(written.settings);
         raw.tables = written.tables;
-        raw.members = written.members;
+        raw.fields = written.fields;
         raw.declare(raw.names("rules.pipeline")?);
         Ok(raw)
     }
@@ -80,8 +80,8 @@ impl Raw {
     }
 
     /// Returns the keys and values that are set in an open table.
-    pub(super) fn members<'a>(&'a self, table: &'a str) -> impl Iterator<Item = (&'a str, &'a Setting)> {
-        self.settings.iter().filter_map(move |(path, setting)| Some((below(path, table)?, setting)))
+    pub(super) fn fields<'a>(&'a self, table: &'a str) -> impl Iterator<Item = (&'a str, &'a Setting)> {
+        self.settings.iter().filter_map(move |(path, setting)| Some((child_key(path, table)?, setting)))
     }
 
     /// Returns every key that has a value.
@@ -90,27 +90,27 @@ impl Raw {
     }
 
     /// Sets the value of `path`.
-    pub(super) fn set(&mut self, path: &str, value: Value, origin: Origin) {
+    pub(super) fn set(&mut self, path: &str, value: Value, origin: ValueOrigin) {
         self.settings.insert(path.to_owned(), Setting { value, origin });
     }
 
     /// Notes the place where a field of a rule's configuration, `rule.NAME.config`, was written.
-    pub(super) fn set_config_member(&mut self, config: &str, member: &str, place: Member) {
-        self.members.insert(format!("{config}.{member}"), place);
+    pub(super) fn set_config_field(&mut self, config: &str, field: &str, place: FieldPlace) {
+        self.fields.insert(format!("{config}.{field}"), place);
     }
 
     /// Returns the places where the fields of a rule's configuration were written.
-    pub(super) fn config_members(&self, config: &str) -> Members {
-        let members = self.members.iter();
-        Members::new(members.filter_map(|(path, place)| Some((below(path, config)?.to_owned(), place.clone()))))
+    pub(super) fn config_fields(&self, config: &str) -> FieldPlaces {
+        let fields = self.fields.iter();
+        FieldPlaces::new(fields.filter_map(|(path, place)| Some((child_key(path, config)?.to_owned(), place.clone()))))
     }
 
     /// Refuses tables of rules that are in none of the `pipelines`.
-    pub(super) fn refuse_unused_rules(&self, pipelines: &[String]) -> Result<(), Invalid> {
-        let rule = |path| below(path, "rule").filter(|rest| !rest.contains('.'));
+    pub(super) fn refuse_unused_rules(&self, pipelines: &[String]) -> Result<(), InvalidConfig> {
+        let rule = |path| child_key(path, "rule").filter(|rest| !rest.contains('.'));
         let unused = self.tables.iter().filter_map(|(path, origin)| Some((rule(path)?, origin)));
         match unused.into_iter().find(|(rule, _)| !pipelines.iter().any(|name| name == rule)) {
-            Some((rule, origin)) => Err(Invalid(format!(
+            Some((rule, origin)) => Err(InvalidConfig(format!(
                 "`[rule.{rule}]` in {origin} is about a rule that `rules.pipeline` does not have{}",
                 suggestion(rule, pipelines.iter().map(String::as_str))
             ))),
@@ -118,18 +118,18 @@ impl Raw {
         }
     }
 
-    fn refuse_unknown(&self, written: &Written) -> Result<(), Invalid> {
-        let known_table = |path: &str| OPEN_TABLES.contains(&path) || self.paths().any(|known| below(known, path).is_some());
+    fn refuse_unknown(&self, written: &Written) -> Result<(), InvalidConfig> {
+        let known_table = |path: &str| OPEN_TABLES.contains(&path) || self.paths().any(|known| child_key(known, path).is_some());
         let unknown_key = |path: &str| !self.settings.contains_key(path) && !in_open_table(path);
         if let Some((path, Setting { value, origin })) = written.settings.iter().find(|(path, _)| unknown_key(path)) {
-            return Err(Invalid(match known_table(path) {
+            return Err(InvalidConfig(match known_table(path) {
                 true => format!("`{path}` in {origin} is {}; expected a table", found(path, value)),
                 false => format!("unknown key `{path}` in {origin}{}", suggestion(path, self.paths())),
             }));
         }
         match written.tables.iter().find(|(path, _)| !known_table(path) && !in_open_table(path)) {
             Some((path, origin)) => {
-                Err(Invalid(format!("unknown table `[{path}]` in {origin}{}", suggestion(path, self.tables()))))
+                Err(InvalidConfig(format!("unknown table `[{path}]` in {origin}{}", suggestion(path, self.tables()))))
             }
             None => Ok(()),
         }
@@ -146,23 +146,23 @@ impl Raw {
 struct Written {
     settings: BTreeMap<String, Setting>,
     /// The places where the tables begin.
-    tables: BTreeMap<String, Origin>,
+    tables: BTreeMap<String, ValueOrigin>,
     /// The places of the fields of the rules' configurations.
-    members: BTreeMap<String, Member>,
+    fields: BTreeMap<String, FieldPlace>,
 }
 
 impl Written {
-    fn parse(text: &str, origin: &dyn Fn(usize) -> Origin) -> Result<Written, Invalid> {
+    fn parse(text: &str, origin: &dyn Fn(usize) -> ValueOrigin) -> Result<Written, InvalidConfig> {
         let table = DeTable::parse(text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start);
-            Invalid(format!("failed to parse {}: {}", origin(at), error.message().replace('\n', ", ")))
+            InvalidConfig(format!("failed to parse {}: {}", origin(at), error.message().replace('\n', ", ")))
         })?;
-        let mut written = Written { settings: BTreeMap::new(), tables: BTreeMap::new(), members: BTreeMap::new() };
+        let mut written = Written { settings: BTreeMap::new(), tables: BTreeMap::new(), fields: BTreeMap::new() };
         written.flatten(table.into_inner(), "", origin)?;
         Ok(written)
     }
 
-    fn flatten(&mut self, table: DeTable<'_>, above: &str, origin: &dyn Fn(usize) -> Origin) -> Result<(), Invalid> {
+    fn flatten(&mut self, table: DeTable<'_>, above: &str, origin: &dyn Fn(usize) -> ValueOrigin) -> Result<(), InvalidConfig> {
         for (key, value) in table {
             let path = if above.is_empty() { key.get_ref().to_string() } else { format!("{above}.{}", key.get_ref()) };
             let origin_here = origin(key.span().start);
@@ -173,15 +173,15 @@ impl Written {
                 }
                 value => {
                     if is_rule_config(&path) {
-                        self.note_members(&value, &path, origin);
+                        self.note_fields(&value, &path, origin);
                     }
                     let value = plain(value).map_err(|Unfit(expected)| {
-                        Invalid(format!("`{path}` in {origin_here} has a number that can't be used; expected {expected}"))
+                        InvalidConfig(format!("`{path}` in {origin_here} has a number that can't be used; expected {expected}"))
                     })?;
-                    let (key, value) = meant(&path, value);
+                    let (key, value) = resolve_alias(&path, value);
                     let setting = Setting { value, origin: origin_here.clone() };
                     if let Some(Setting { origin, .. }) = self.settings.insert(key.clone(), setting) {
-                        return Err(Invalid(format!(
+                        return Err(InvalidConfig(format!(
                             "`{key}` is in {origin} and, by another name, in {origin_here}; expected one of them"
                         )));
                     }
@@ -192,18 +192,18 @@ impl Written {
     }
 
     /// Notes the places of the fields of a rule's configuration.
-    fn note_members(&mut self, value: &DeValue<'_>, above: &str, origin: &dyn Fn(usize) -> Origin) {
+    fn note_fields(&mut self, value: &DeValue<'_>, above: &str, origin: &dyn Fn(usize) -> ValueOrigin) {
         let DeValue::Table(table) = value else { return };
         for (key, value) in table {
             let path = format!("{above}.{}", key.get_ref());
-            self.note_members(value.get_ref(), &path, origin);
-            self.members.insert(path, Member { origin: origin(key.span().start), text: None });
+            self.note_fields(value.get_ref(), &path, origin);
+            self.fields.insert(path, FieldPlace { origin: origin(key.span().start), text: None });
         }
     }
 
     /// Returns the rules that have a table.
     fn rules(&self) -> BTreeSet<String> {
-        let tables = self.tables.keys().filter_map(|path| below(path, "rule"));
+        let tables = self.tables.keys().filter_map(|path| child_key(path, "rule"));
         tables.map(|rest| rest.split('.').next().unwrap_or(rest).to_owned()).collect()
     }
 }
@@ -242,14 +242,14 @@ fn plain(value: DeValue<'_>) -> Result<Value, Unfit> {
         }
         DeValue::Array(items) => Value::Array(items.into_iter().map(inner).collect::<Result<_, _>>()?),
         DeValue::Table(table) => {
-            let members = table.into_iter().map(|(key, value)| Ok((key.into_inner().into_owned(), inner(value)?)));
-            Value::Object(members.collect::<Result<_, Unfit>>()?)
+            let fields = table.into_iter().map(|(key, value)| Ok((key.into_inner().into_owned(), inner(value)?)));
+            Value::Object(fields.collect::<Result<_, Unfit>>()?)
         }
     })
 }
 
 /// Returns the key that `path` stands for, which may be an alias, and the meaning of `value` for that key.
-pub(super) fn meant(path: &str, value: Value) -> (String, Value) {
+pub(super) fn resolve_alias(path: &str, value: Value) -> (String, Value) {
     let Some((_, key, unit)) = ALIASES.iter().find(|(name, ..)| *name == path) else { return (path.to_owned(), value) };
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let value = match value {
@@ -261,7 +261,7 @@ pub(super) fn meant(path: &str, value: Value) -> (String, Value) {
 }
 
 fn in_open_table(path: &str) -> bool {
-    OPEN_TABLES.iter().any(|table| below(path, table).is_some())
+    OPEN_TABLES.iter().any(|table| child_key(path, table).is_some())
 }
 
 /// Returns the line, counted from 1, of the byte `at`.

@@ -11,8 +11,8 @@ use std::time::Duration;
 use chrono::DateTime;
 use serde_json::Value;
 
-use super::Invalid;
-use super::keys::{Takes, takes};
+use super::InvalidConfig;
+use super::keys::{Accepts, takes};
 use super::path::variable;
 use super::quoted::found;
 use super::raw::Raw;
@@ -21,21 +21,21 @@ use weir_kafka::Start;
 
 impl Raw {
     /// Reads a text that is not empty.
-    pub(super) fn text(&self, path: &str) -> Result<String, Invalid> {
+    pub(super) fn text(&self, path: &str) -> Result<String, InvalidConfig> {
         self.read(path, "a text that is not empty", |value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned))
     }
 
     /// Reads a text that may be empty.
-    pub(super) fn optional_text(&self, path: &str) -> Result<String, Invalid> {
+    pub(super) fn optional_text(&self, path: &str) -> Result<String, InvalidConfig> {
         self.read(path, "a text", |value| value.as_str().map(str::to_owned))
     }
 
-    pub(super) fn flag(&self, path: &str) -> Result<bool, Invalid> {
+    pub(super) fn flag(&self, path: &str) -> Result<bool, InvalidConfig> {
         self.read(path, "true or false", Value::as_bool)
     }
 
-    pub(super) fn whole<T: TryFrom<i64>>(&self, path: &str) -> Result<T, Invalid> {
-        let Takes::Whole(from, to) = takes(path) else { panic!("`{path}` is no whole number") };
+    pub(super) fn whole<T: TryFrom<i64>>(&self, path: &str) -> Result<T, InvalidConfig> {
+        let Accepts::Whole(from, to) = takes(path) else { panic!("`{path}` is no whole number") };
         let expected = match to {
             i64::MAX => format!("a whole number from {from}"),
             to => format!("a whole number from {from} to {to}"),
@@ -44,12 +44,12 @@ impl Raw {
     }
 
     /// Reads a number from 0 to 1.
-    pub(super) fn share(&self, path: &str) -> Result<f64, Invalid> {
+    pub(super) fn share(&self, path: &str) -> Result<f64, InvalidConfig> {
         self.read(path, "a number from 0 to 1", |value| value.as_f64().filter(|share| (0.0..=1.0).contains(share)))
     }
 
     /// Reads one of a few words, and returns the value that the word stands for.
-    pub(super) fn choice<T: Copy>(&self, path: &str, choices: &[(&str, T)]) -> Result<T, Invalid> {
+    pub(super) fn choice<T: Copy>(&self, path: &str, choices: &[(&str, T)]) -> Result<T, InvalidConfig> {
         let words: Vec<String> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
         let find = |value: &Value| choices.iter().find(|(word, _)| value.as_str() == Some(word)).map(|(_, meaning)| *meaning);
         self.read(path, &format!("one of {}", words.join(", ")), find)
@@ -57,7 +57,7 @@ impl Raw {
 
     /// Reads a list of names, for example of rules. A name consists of letters, digits, `-` and `_`. Names must differ, and
     /// `weir`, the engine's own name, is refused.
-    pub(super) fn names(&self, path: &str) -> Result<Vec<String>, Invalid> {
+    pub(super) fn names(&self, path: &str) -> Result<Vec<String>, InvalidConfig> {
         let expected = "a list of different names, each of letters, digits, `-` and `_`, and not `weir`";
         let names: Vec<String> = self.read(path, expected, |value| {
             let names = value.as_array()?.iter().map(|name| name.as_str().filter(|name| is_name(name)).map(str::to_owned));
@@ -69,8 +69,8 @@ impl Raw {
     }
 
     /// Reads a number of bytes, such as `"4MiB"` or 4194304.
-    pub(super) fn bytes(&self, path: &str) -> Result<usize, Invalid> {
-        let (Takes::Size(from, to) | Takes::OptionalSize(from, to)) = takes(path) else { panic!("`{path}` is no size") };
+    pub(super) fn bytes(&self, path: &str) -> Result<usize, InvalidConfig> {
+        let (Accepts::Size(from, to) | Accepts::OptionalSize(from, to)) = takes(path) else { panic!("`{path}` is no size") };
         let limits = limits(from, to, bytes);
         self.read(path, &format!("a size from {from} to {to}, such as \"4MiB\""), |value| {
             let bytes = value.as_u64().or_else(|| bytes(value.as_str()?)).filter(|bytes| limits.contains(bytes))?;
@@ -79,8 +79,8 @@ impl Raw {
     }
 
     /// Reads a length of time, such as `"60s"`.
-    pub(super) fn duration(&self, path: &str) -> Result<Duration, Invalid> {
-        let Takes::Time(from, to) = takes(path) else { panic!("`{path}` is no length of time") };
+    pub(super) fn duration(&self, path: &str) -> Result<Duration, InvalidConfig> {
+        let Accepts::Time(from, to) = takes(path) else { panic!("`{path}` is no length of time") };
         let limits = limits(from, to, duration);
         self.read(path, &format!("a duration from {from} to {to}, such as \"500ms\" or \"60s\""), |value| {
             duration(value.as_str()?).filter(|duration| limits.contains(duration))
@@ -88,7 +88,7 @@ impl Raw {
     }
 
     /// Reads the offset to begin with: a word, or a time.
-    pub(super) fn start(&self, path: &str) -> Result<Start, Invalid> {
+    pub(super) fn start(&self, path: &str) -> Result<Start, InvalidConfig> {
         self.read(path, "\"earliest\", \"latest\" or a time such as \"2026-01-31T12:00:00Z\"", |value| match value.as_str()? {
             "earliest" => Some(Start::Earliest),
             "latest" => Some(Start::Latest),
@@ -97,7 +97,7 @@ impl Raw {
     }
 
     /// Reads an open table of texts. Numbers and booleans become the texts as which they would be written.
-    pub(super) fn table<T: From<String>>(&self, table: &str) -> Result<BTreeMap<String, T>, Invalid> {
+    pub(super) fn table<T: From<String>>(&self, table: &str) -> Result<BTreeMap<String, T>, InvalidConfig> {
         let text = |(key, _): (&str, _)| {
             let read = |value: &Value| match value {
                 Value::String(text) => Some(text.clone().into()),
@@ -106,21 +106,21 @@ impl Raw {
             };
             Ok((key.to_owned(), self.read(&format!("{table}.{key}"), "a text, a number, true or false", read)?))
         };
-        self.members(table).map(text).collect()
+        self.fields(table).map(text).collect()
     }
 
     /// Reads a table without looking into it.
-    pub(super) fn object(&self, path: &str) -> Result<Value, Invalid> {
+    pub(super) fn object(&self, path: &str) -> Result<Value, InvalidConfig> {
         self.read(path, "a table", |value| value.is_object().then(|| value.clone()))
     }
 
     /// Returns the error for a value at `path` that is not the expected one.
-    pub(super) fn complaint(&self, path: &str, expected: impl Display) -> Invalid {
+    pub(super) fn complaint(&self, path: &str, expected: impl Display) -> InvalidConfig {
         let setting = self.get(path);
-        Invalid(format!("`{path}` in {} is {}; expected {expected}", setting.origin, found(path, &setting.value)))
+        InvalidConfig(format!("`{path}` in {} is {}; expected {expected}", setting.origin, found(path, &setting.value)))
     }
 
-    fn read<T>(&self, path: &str, expected: &str, read: impl Fn(&Value) -> Option<T>) -> Result<T, Invalid> {
+    fn read<T>(&self, path: &str, expected: &str, read: impl Fn(&Value) -> Option<T>) -> Result<T, InvalidConfig> {
         read(&self.get(path).value).ok_or_else(|| self.complaint(path, expected))
     }
 }

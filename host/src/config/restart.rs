@@ -6,23 +6,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Config;
-use super::keys::{self, Change};
+use super::keys::{self, ChangeEffect};
 
 /// Returns the keys that have different values in `running` and in `read`, and that take effect only after a restart.
 pub fn needing_restart(running: &Config, read: &Config) -> Vec<String> {
     let keys = keys::defaults().filter(|(_, key)| match key.change {
-        Change::Restart(differ) => differ(running, read),
-        Change::AtOnce | Change::Other => false,
+        ChangeEffect::Restart(differ) => differ(running, read),
+        ChangeEffect::AtOnce | ChangeEffect::Other => false,
     });
     let keys = keys.map(|(path, _)| path);
-    let properties = members("kafka.properties", &running.kafka.client.properties, &read.kafka.client.properties);
-    let settings = members("topics.settings", &running.kafka.topics.settings, &read.kafka.topics.settings);
+    let properties = fields("kafka.properties", &running.kafka.client.properties, &read.kafka.client.properties);
+    let settings = fields("topics.settings", &running.kafka.topics.settings, &read.kafka.topics.settings);
     let all = keys.chain(properties).chain(settings);
     all.filter(|key| !running.fixed.contains(&key.as_str())).collect()
 }
 
 /// Returns the keys in which an open table differs.
-fn members<T: PartialEq>(table: &str, running: &BTreeMap<String, T>, read: &BTreeMap<String, T>) -> Vec<String> {
+fn fields<T: PartialEq>(table: &str, running: &BTreeMap<String, T>, read: &BTreeMap<String, T>) -> Vec<String> {
     let names: BTreeSet<&String> = running.keys().chain(read.keys()).collect();
     let differing = names.into_iter().filter(|name| running.get(*name) != read.get(*name));
     differing.map(|name| format!("{table}.{name}")).collect()
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn each_key_that_needs_a_restart_has_a_case() {
         let known = CHANGED.map(|(known, _)| known);
-        let restart = keys::defaults().filter(|(_, key)| matches!(key.change, Change::Restart(_))).map(|(path, _)| path);
+        let restart = keys::defaults().filter(|(_, key)| matches!(key.change, ChangeEffect::Restart(_))).map(|(path, _)| path);
         let mut restart: Vec<String> = restart.collect();
         restart.sort();
         let mut known = known.map(str::to_owned).to_vec();

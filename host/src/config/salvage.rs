@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::origin::Origin;
+use super::origin::ValueOrigin;
 use super::path::{PREFIX, variable as variable_of};
 use super::raw::{Raw, parse_table};
 use super::{read, validate};
@@ -30,7 +30,7 @@ pub struct Salvaged {
 pub fn salvage(file: Option<&Path>, variable: impl Fn(&str) -> Option<String>) -> Salvaged {
     let text = file.map_or(Some(String::new()), |file| read(file).ok());
     let mut raw = Raw::parse("", Path::new("")).expect("the defaults are valid");
-    let Found { mut values, mut is_certain } = text.as_deref().map(find).unwrap_or_default();
+    let AdminTable { mut values, mut is_certain } = text.as_deref().map(find).unwrap_or_default();
     for key in KEYS {
         let name = PREFIX.to_owned() + &variable_of(&format!("admin.{key}"));
         if let Some(value) = variable(&name) {
@@ -39,7 +39,7 @@ pub fn salvage(file: Option<&Path>, variable: impl Fn(&str) -> Option<String>) -
         }
     }
     for (key, value) in values {
-        raw.set(&format!("admin.{key}"), Value::String(value), Origin::Default);
+        raw.set(&format!("admin.{key}"), Value::String(value), ValueOrigin::Default);
     }
     match validate::admin(&raw, file.and_then(Path::parent).unwrap_or(Path::new(""))) {
         Ok(weir_admin::Settings { listen, token }) => Salvaged { listen: listen.filter(|_| is_certain), token },
@@ -49,14 +49,14 @@ pub fn salvage(file: Option<&Path>, variable: impl Fn(&str) -> Option<String>) -
 
 /// The settings of `[admin]` in a text. The default is for a file that can't be read.
 #[derive(Default)]
-struct Found {
+struct AdminTable {
     /// The keys and their values, from the lines that can be read.
     values: Vec<(&'static str, String)>,
     /// True if only one address can be meant: the one in `values`, or the default if `values` has none.
     is_certain: bool,
 }
 
-fn find(text: &str) -> Found {
+fn find(text: &str) -> AdminTable {
     let (mut values, mut is_mentioned, mut is_doubtful) = (Vec::new(), false, false);
     // True while the lines belong to `[admin]`. None below a header that can't be read.
     let mut is_admin = Some(false);
@@ -77,7 +77,7 @@ fn find(text: &str) -> Found {
     let mut addresses: Vec<&str> = values.iter().filter(|(key, _)| *key == "listen").map(|(_, value)| value.as_str()).collect();
     addresses.dedup();
     let is_one = if is_mentioned { addresses.len() == 1 } else { addresses.is_empty() };
-    Found { is_certain: is_one && !is_doubtful, values }
+    AdminTable { is_certain: is_one && !is_doubtful, values }
 }
 
 /// Returns whether a line may set `admin.listen`.

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Config, Invalid, environment, locate, needing_restart, read};
+use super::{Config, InvalidConfig, environment, locate, needing_restart, read};
 
 /// The source of a configuration.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub struct ConfigSource {
     /// The file. None as long as no file is named and `weir.toml` has never existed.
     file: Option<PathBuf>,
     /// True if the file had content when it was last read.
@@ -21,28 +21,29 @@ pub struct Source {
     running: Config,
 }
 
-impl Source {
+impl ConfigSource {
     /// Returns the source with the file that [`Config::load`] reads for `named`. `overrides` are variables that take precedence
     /// over those of the environment. `running` is the configuration that the process runs with.
-    pub fn new(named: Option<&Path>, overrides: BTreeMap<String, String>, running: Config) -> Source {
+    pub fn new(named: Option<&Path>, overrides: BTreeMap<String, String>, running: Config) -> ConfigSource {
         let file = locate(named);
         let is_written = file.as_deref().is_some_and(|file| read(file).is_ok_and(|text| !is_blank(&text)));
-        Source { file, is_written, overrides, running }
+        ConfigSource { file, is_written, overrides, running }
     }
 
     /// Reads the file and the environment.
     ///
     /// # Errors
     /// If the configuration is not valid, or if the file is missing or has become empty.
-    fn read_all(&mut self) -> Result<Config, Invalid> {
-        self.file = weir_control::Source::file(self);
+    fn read_all(&mut self) -> Result<Config, InvalidConfig> {
+        self.file = weir_control::SettingsSource::file(self);
         let environment = environment()?.into_iter().chain(self.overrides.clone());
         let Some(file) = &self.file else { return Config::parse("", Path::new(""), environment) };
-        let text = read(file)
-            .map_err(|Invalid(error)| Invalid(format!("{error}; put it back, a restart without it takes the defaults")))?;
+        let text = read(file).map_err(|InvalidConfig(error)| {
+            InvalidConfig(format!("{error}; put it back, a restart without it takes the defaults"))
+        })?;
         if self.is_written && is_blank(&text) {
             let file = file.display();
-            return Err(Invalid(format!("{file} has become empty; write it again, a restart takes the defaults")));
+            return Err(InvalidConfig(format!("{file} has become empty; write it again, a restart takes the defaults")));
         }
         let config = Config::parse(&text, file, environment)?;
         self.is_written = !is_blank(&text);
@@ -50,7 +51,7 @@ impl Source {
     }
 }
 
-impl weir_control::Source for Source {
+impl weir_control::SettingsSource for ConfigSource {
     fn file(&self) -> Option<PathBuf> {
         self.file.clone().or_else(|| locate(None))
     }
@@ -77,7 +78,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("weir.toml");
         fs::write(&file, "batch.rows = 7").unwrap();
-        let mut source = Source::new(Some(&file), BTreeMap::new(), Config::default());
+        let mut source = ConfigSource::new(Some(&file), BTreeMap::new(), Config::default());
         assert_eq!(source.read_all().unwrap().kafka.batch.rows, 7);
         fs::write(&file, "\n").unwrap();
         let error = source.read_all().unwrap_err().to_string();
@@ -94,7 +95,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("weir.toml");
         fs::write(&file, "").unwrap();
-        let mut source = Source::new(Some(&file), BTreeMap::new(), Config::default());
+        let mut source = ConfigSource::new(Some(&file), BTreeMap::new(), Config::default());
         assert!(source.read_all().is_ok() && source.read_all().is_ok());
     }
 }

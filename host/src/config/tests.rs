@@ -9,16 +9,16 @@ use weir_wasm::rule::Rule;
 
 const FILE: &str = "weir.toml";
 
-fn parse(text: &str) -> Result<Config, Invalid> {
+fn parse(text: &str) -> Result<Config, InvalidConfig> {
     Config::parse(text, Path::new(FILE), [])
 }
 
-fn with(text: &str, environment: &[(&str, &str)]) -> Result<Config, Invalid> {
+fn with(text: &str, environment: &[(&str, &str)]) -> Result<Config, InvalidConfig> {
     let environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));
     Config::parse(text, Path::new(FILE), environment)
 }
 
-fn complaint(result: Result<Config, Invalid>) -> String {
+fn complaint(result: Result<Config, InvalidConfig>) -> String {
     result.expect_err("the configuration is wrong").to_string()
 }
 
@@ -442,6 +442,6 @@ fn names_that_others_have_chosen_forge_no_line() {
         complaint(Config::load(Some(Path::new(name)), [])),
         rule.explain("invalid type: integer `1`, expected a string at line 1 column 3"),
     ] {
-        assert!(said.contains(escaped) && !said.contains(weir_core::printable::steers), "{said:?}");
+        assert!(said.contains(escaped) && !said.contains(weir_core::printable::is_unsafe_in_line), "{said:?}");
     }
 }

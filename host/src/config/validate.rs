@@ -9,13 +9,13 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use super::raw::Raw;
-use super::{Config, Invalid, Log, Simulate, brokers};
+use super::{Config, InvalidConfig, Log, SimulateSettings, brokers};
 use weir_admin::Token;
 use weir_core::pipeline::OnFault;
 use weir_engine::{CountSettings, TrialBounds};
 use weir_kafka::{BatchLimits, ClientSettings, Delivery, Topics};
 use weir_wasm::rule::{Explain, REJECT_POLICIES, Rule};
-use weir_wasm::{Compile, Limits};
+use weir_wasm::{CompileLimits, Limits};
 
 /// The largest sum of the deadlines of all rules. A batch on which every rule runs out of time takes at most some ten times this
 /// sum: once for the whole batch, four times for the bisection, and the rest for work that began before the bisection's time was
@@ -42,7 +42,7 @@ const LEVELS: [(&str, LevelFilter); 6] = [
 const MAX_TOPIC_NAME: usize = 249;
 
 /// Returns the validated configuration. Relative paths start from `folder`.
-pub(super) fn validate(raw: &Raw, folder: &Path) -> Result<Config, Invalid> {
+pub(super) fn validate(raw: &Raw, folder: &Path) -> Result<Config, InvalidConfig> {
     Ok(Config {
         kafka: weir_kafka::Settings {
             client: client(raw)?,
@@ -59,7 +59,7 @@ pub(super) fn validate(raw: &Raw, folder: &Path) -> Result<Config, Invalid> {
             reset_bad_state: raw.choice("counts.on_bad_state", &[("stop", false), ("reset", true)])?,
         },
         rules: rules(raw, folder)?,
-        compile: Compile {
+        compile: CompileLimits {
             memory: match raw.get("rules.compile_memory").value.as_str() {
                 Some("") => None,
                 _ => Some(raw.bytes("rules.compile_memory")? as u64),
@@ -73,7 +73,7 @@ pub(super) fn validate(raw: &Raw, folder: &Path) -> Result<Config, Invalid> {
     })
 }
 
-fn client(raw: &Raw) -> Result<ClientSettings, Invalid> {
+fn client(raw: &Raw) -> Result<ClientSettings, InvalidConfig> {
     if let Some((path, own)) = OWN_KEYS.iter().find(|(path, _)| raw.paths().any(|written| written == *path)) {
         return Err(raw.complaint(path, format!("`{own}` in its place")));
     }
@@ -92,7 +92,7 @@ fn client(raw: &Raw) -> Result<ClientSettings, Invalid> {
     })
 }
 
-pub(super) fn admin(raw: &Raw, folder: &Path) -> Result<weir_admin::Settings, Invalid> {
+pub(super) fn admin(raw: &Raw, folder: &Path) -> Result<weir_admin::Settings, InvalidConfig> {
     let text = |path| Ok(Some(raw.optional_text(path)?).filter(|text| !text.is_empty()));
     let listen = text("admin.listen")?;
     if listen.as_ref().is_some_and(|listen| listen.to_socket_addrs().is_err()) {
@@ -108,7 +108,7 @@ pub(super) fn admin(raw: &Raw, folder: &Path) -> Result<weir_admin::Settings, In
     Ok(weir_admin::Settings { listen, token })
 }
 
-fn topics(raw: &Raw) -> Result<Topics, Invalid> {
+fn topics(raw: &Raw) -> Result<Topics, InvalidConfig> {
     let topics = Topics {
         input: topic(raw, "topics.input")?,
         output: topic(raw, "topics.output")?,
@@ -127,7 +127,7 @@ fn topics(raw: &Raw) -> Result<Topics, Invalid> {
     }
 }
 
-fn topic(raw: &Raw, path: &str) -> Result<String, Invalid> {
+fn topic(raw: &Raw, path: &str) -> Result<String, InvalidConfig> {
     let name = raw.text(path)?;
     let legal = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
     if legal && name.len() <= MAX_TOPIC_NAME && name != "." && name != ".." {
@@ -136,7 +136,7 @@ fn topic(raw: &Raw, path: &str) -> Result<String, Invalid> {
     Err(raw.complaint(path, format!("a topic: at most {MAX_TOPIC_NAME} letters, digits, `.`, `-` and `_`")))
 }
 
-fn rules(raw: &Raw, folder: &Path) -> Result<weir_control::Settings, Invalid> {
+fn rules(raw: &Raw, folder: &Path) -> Result<weir_control::Settings, InvalidConfig> {
     Ok(weir_control::Settings {
         pipeline: pipeline(raw, folder)?,
         folder: folder.join(raw.text("rules.folder")?),
@@ -155,7 +155,7 @@ fn rules(raw: &Raw, folder: &Path) -> Result<weir_control::Settings, Invalid> {
     })
 }
 
-fn pipeline(raw: &Raw, folder: &Path) -> Result<Vec<Rule>, Invalid> {
+fn pipeline(raw: &Raw, folder: &Path) -> Result<Vec<Rule>, InvalidConfig> {
     let names = raw.names("rules.pipeline")?;
     let rules: Vec<Rule> = names.into_iter().map(|name| rule(raw, folder, name)).collect::<Result<_, _>>()?;
     let longest = rules.iter().max_by_key(|rule| rule.limits.deadline);
@@ -168,13 +168,13 @@ fn pipeline(raw: &Raw, folder: &Path) -> Result<Vec<Rule>, Invalid> {
     }
 }
 
-fn rule(raw: &Raw, folder: &Path, name: String) -> Result<Rule, Invalid> {
+fn rule(raw: &Raw, folder: &Path, name: String) -> Result<Rule, InvalidConfig> {
     let key = |key: &str| format!("rule.{name}.{key}");
     let file = match raw.optional_text(&key("file"))? {
         file if file.is_empty() => Path::new(&raw.text("rules.folder")?).join(format!("{name}.wasm")),
         file => file.into(),
     };
-    let members = raw.config_members(&key("config"));
+    let fields = raw.config_fields(&key("config"));
     Ok(Rule {
         file: folder.join(file),
         drop: raw.choice(&key("on_reject"), &REJECT_POLICIES)?,
@@ -188,13 +188,13 @@ fn rule(raw: &Raw, folder: &Path, name: String) -> Result<Rule, Invalid> {
             deadline: raw.duration(&key("deadline"))?,
         },
         config: raw.object(&key("config"))?,
-        explain: Explain::by(move |rule, config, words| members.explain(rule, config, words)),
+        explain: Explain::by(move |rule, config, words| fields.explain(rule, config, words)),
         name,
     })
 }
 
-fn simulate(raw: &Raw) -> Result<Simulate, Invalid> {
-    Ok(Simulate {
+fn simulate(raw: &Raw) -> Result<SimulateSettings, InvalidConfig> {
+    Ok(SimulateSettings {
         rate: raw.whole("simulate.rate")?,
         count: raw.whole("simulate.count")?,
         seed: raw.whole("simulate.seed")?,

@@ -34,7 +34,7 @@ pub(super) struct Home {
     /// The configuration file that the operator can edit.
     pub(super) edited: PathBuf,
     /// True if the rules are those inside the program.
-    pub(super) own_rules: bool,
+    pub(super) uses_embedded_rules: bool,
 }
 
 impl Home {
@@ -46,21 +46,21 @@ impl Home {
         let config = file.load()?;
         let folder = Scratch::make(&env::temp_dir())
             .context("failed to make a folder for the demo: let TMPDIR name one that can be written")?;
-        let own_rules = lacks_rules(&config);
-        let rules = if own_rules { put_rules(&folder.path().join("rules"))? } else { absolute(&config.rules.folder)? };
+        let uses_embedded_rules = lacks_rules(&config);
+        let rules = if uses_embedded_rules { put_rules(&folder.path().join("rules"))? } else { absolute(&config.rules.folder)? };
         let located = config::locate(file.config.as_deref());
         let edited = located.as_deref().map_or_else(|| folder.path().join(config::DEFAULT_FILE), Path::to_path_buf);
         if located.is_none() {
             fs::write(&edited, CONFIGURATION).with_context(|| format!("failed to write {}", edited.display()))?;
             file.config = Some(edited.clone());
         }
-        if own_rules || located.is_none() {
+        if uses_embedded_rules || located.is_none() {
             let rules = rules.to_str().with_context(|| format!("failed to use the folder {}: no UTF-8", rules.display()))?;
             file.overrides.insert(RULES_FOLDER.to_owned(), rules.to_owned());
         }
         let mut config = file.load()?;
         config.rules.state = Some(folder.path().join("state"));
-        Ok(Home { folder: Arc::new(folder), config, file, edited, own_rules })
+        Ok(Home { folder: Arc::new(folder), config, file, edited, uses_embedded_rules })
     }
 
     /// Returns a function that removes the folder if the process ends without dropping this value.

@@ -16,7 +16,7 @@ use ureq::{Agent, Error, Timeout};
 
 use crate::cli::BadUsage;
 use weir_admin::Settings;
-use weir_core::printable::harmless;
+use weir_core::printable::escape_line;
 
 /// The longest time to connect. It is short because the interface is on a machine nearby.
 const CONNECTING: Duration = Duration::from_secs(3);
@@ -36,18 +36,18 @@ pub struct Client {
 }
 
 /// The errors that occur before anything is sent.
-const NOBODY: [ErrorKind; 4] =
+const NOT_CONNECTED: [ErrorKind; 4] =
     [ErrorKind::ConnectionRefused, ErrorKind::HostUnreachable, ErrorKind::NetworkUnreachable, ErrorKind::AddrNotAvailable];
 
 /// An answer of the interface.
-pub struct Answer<T> {
+pub struct Reply<T> {
     /// The answer as it was received.
     pub json: String,
     pub content: T,
 }
 
 #[derive(Deserialize)]
-struct Refused {
+struct ErrorBody {
     error: String,
 }
 
@@ -73,7 +73,7 @@ impl Client {
     ///
     /// # Errors
     /// If no admin interface answers, if the answer is a refusal, or if it is not an answer of Weir.
-    pub fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<Answer<T>> {
+    pub fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<Reply<T>> {
         let request = agent(READING).get(self.url(path)).query_pairs(query.iter().copied());
         let request = self.credentials().into_iter().fold(request, |request, (name, value)| request.header(name, value));
         self.read(request.call().and_then(content), READING)
@@ -83,7 +83,7 @@ impl Client {
     ///
     /// # Errors
     /// The errors of [`Client::get`]. If there is no answer, the change may have been made.
-    pub fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> anyhow::Result<Answer<T>> {
+    pub fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> anyhow::Result<Reply<T>> {
         let request = agent(CHANGING).post(self.url(path)).content_type("application/json");
         let request = self.credentials().into_iter().fold(request, |request, (name, value)| request.header(name, value));
         self.read(request.send(body.to_string()).and_then(content), CHANGING)
@@ -97,18 +97,18 @@ impl Client {
         self.token.as_ref().map(|token| ("authorization", format!("Bearer {token}")))
     }
 
-    fn read<T: DeserializeOwned>(&self, answer: Result<(u16, Vec<u8>), Error>, limit: Duration) -> anyhow::Result<Answer<T>> {
+    fn read<T: DeserializeOwned>(&self, answer: Result<(u16, Vec<u8>), Error>, limit: Duration) -> anyhow::Result<Reply<T>> {
         let (status, body) = answer.map_err(|error| self.no_answer(&error, limit))?;
         let json = String::from_utf8(body).map_err(|_| self.strange("with something else than text"))?;
         if (200..300).contains(&status) {
             let content = serde_json::from_str(&json).map_err(|error| self.strange(&format!("with something else: {error}")))?;
-            return Ok(Answer { json: json.trim_end().to_owned(), content });
+            return Ok(Reply { json: json.trim_end().to_owned(), content });
         }
-        let Ok(Refused { error }) = serde_json::from_str(&json) else {
+        let Ok(ErrorBody { error }) = serde_json::from_str(&json) else {
             return Err(self.strange(&format!("with status {status}")));
         };
         let error: String = error.chars().take(MAX_REFUSAL).collect();
-        let error = harmless(&error);
+        let error = escape_line(&error);
         match status {
             401 => {
                 bail!("{} refuses the token: {error} (`admin.token`, `admin.token_file` or WEIR_ADMIN_TOKEN)", self.address)
@@ -126,7 +126,7 @@ impl Client {
             Error::Timeout(Timeout::Connect | Timeout::Resolve) | Error::HostNotFound | Error::ConnectionFailed => {
                 self.nobody(&error.to_string())
             }
-            Error::Io(error) if NOBODY.contains(&error.kind()) => self.nobody(&error.to_string()),
+            Error::Io(error) if NOT_CONNECTED.contains(&error.kind()) => self.nobody(&error.to_string()),
             Error::Timeout(_) => anyhow!(
                 "{address} gave no answer within {limit:?} and may still do what was asked for; `weir rules status` tells"
             ),
@@ -134,7 +134,7 @@ impl Client {
                 "the connection to {address} broke off before the answer, and what was asked for may be done: {error}; \
                  `weir rules status` tells"
             ),
-            error => self.strange(&format!("with something else ({})", harmless(&error.to_string()))),
+            error => self.strange(&format!("with something else ({})", escape_line(&error.to_string()))),
         }
     }
 

@@ -1,13 +1,13 @@
 //! `weir rules`: asks the admin interface of a running `weir run` for its rules, and requests changes of them.
 //!
 //! [`mod@client`] sends requests, and [`show`] makes text of the answers. Nothing is decided here: the running process decides
-//! what is proven, refused or rolled back.
+//! what is proven, refused or taken back.
 
 mod client;
 mod show;
 
 use std::env;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,8 +18,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::cli::{self, ConfigFile, Interface, RulesCommand, RulesShadow};
-use crate::config::{self, Invalid, Salvaged};
-use client::{Answer, Client};
+use crate::config::{self, InvalidConfig, Salvaged};
+use crate::progress::Progress;
+use client::{Client, Reply};
 use weir_admin::Settings;
 use weir_control::report::{Change, Deployed, Entry, ShadowReport, Status};
 use weir_system::shutdown::Shutdown;
@@ -69,7 +70,7 @@ fn client(interface: &Interface) -> anyhow::Result<Client> {
 }
 
 /// Returns a client although the configuration can't be used. In that state an operator may need to change rules.
-fn client_without(named: Option<&str>, file: &ConfigFile, error: Invalid) -> anyhow::Result<Client> {
+fn client_without(named: Option<&str>, file: &ConfigFile, error: InvalidConfig) -> anyhow::Result<Client> {
     let file = config::locate(file.config.as_deref());
     let Salvaged { listen, token } = config::salvage(file.as_deref(), |name| env::var(name).ok());
     let Some(address) = named.or(listen.as_deref()) else {
@@ -98,7 +99,7 @@ fn change(interface: &Interface, path: &str, body: &Value) -> anyhow::Result<()>
     Ok(())
 }
 
-fn print<T>(interface: &Interface, answer: &Answer<T>, show: impl Fn(&T) -> String) -> anyhow::Result<()> {
+fn print<T>(interface: &Interface, answer: &Reply<T>, show: impl Fn(&T) -> String) -> anyhow::Result<()> {
     cli::print(&if interface.json { format!("{}\n", answer.json) } else { show(&answer.content) })
 }
 
@@ -121,10 +122,10 @@ fn watch(
     started: &ShadowReport,
     seconds: Option<u32>,
     shutdown: &Shutdown,
-) -> anyhow::Result<Answer<ShadowReport>> {
+) -> anyhow::Result<Reply<ShadowReport>> {
     let begun = Instant::now();
     let time = seconds.map(|seconds| Duration::from_secs(seconds.into()));
-    let mut progress = Progress::new();
+    let mut progress = Progress::overwritten(TELL_EVERY);
     loop {
         let rest = time.map_or(ASK_EVERY, |time| time.saturating_sub(begun.elapsed()).min(ASK_EVERY));
         let go_on = shutdown.wait(rest);
@@ -135,42 +136,7 @@ fn watch(
         if !go_on || time.is_some_and(|time| begun.elapsed() >= time) {
             return Ok(now);
         }
-        progress.tell(&show::progress(&now.content));
-    }
-}
-
-/// A line of progress on standard error. On a terminal that supports it, each line overwrites the previous one. Elsewhere there
-/// is a new line now and then.
-struct Progress {
-    rewrites: bool,
-    told: Option<Instant>,
-}
-
-impl Progress {
-    fn new() -> Progress {
-        let rewrites = io::stderr().is_terminal() && crate::logging::can_draw(env::var_os("TERM").as_deref());
-        Progress { rewrites, told: None }
-    }
-
-    // A failed write is ignored: standard error may be closed.
-    fn tell(&mut self, line: &str) {
-        if self.rewrites {
-            let _ = write!(io::stderr(), "\r\x1b[K{line}");
-        } else if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-            let _ = writeln!(io::stderr(), "{line}");
-        } else {
-            return;
-        }
-        self.told = Some(Instant::now());
-    }
-}
-
-impl Drop for Progress {
-    /// Clears the line for the output that follows.
-    fn drop(&mut self) {
-        if self.rewrites && self.told.is_some() {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
+        progress.show(|_| show::progress(&now.content));
     }
 }
 

@@ -6,8 +6,8 @@
 use chrono::{DateTime, SecondsFormat};
 
 use crate::view::{middle_out, number};
-use weir_control::report::{Change, Deployed, Entry, SetDescription, ShadowReport, Status, TakenBack, TrialReport, Why};
-use weir_core::printable::harmless;
+use weir_control::report::{Change, Deployed, Entry, LiveReason, SetDescription, ShadowReport, Status, TakenBack, TrialReport};
+use weir_core::printable::escape_line;
 
 /// The number of digits of a component's SHA-256 that are shown. They are enough to tell components apart.
 const DIGITS: usize = 12;
@@ -150,21 +150,21 @@ pub(super) fn progress(shadow: &ShadowReport) -> String {
         0 => "no message compared yet".to_owned(),
         _ => format!("{} messages compared, {} agreed{}", number(*records), number(*agreed), share(*agreed, *records)),
     };
-    harmless(&format!("{} beside the live rules: {agreed}, {} faults", candidate.hash, number(*faults))).into_owned()
+    escape_line(&format!("{} beside the live rules: {agreed}, {} faults", candidate.hash, number(*faults))).into_owned()
 }
 
-fn reason(why: Why) -> &'static str {
+fn reason(why: LiveReason) -> &'static str {
     match why {
-        Why::Folder => "the folder and the configuration have it",
-        Why::Pinned => "PINNED: an operator went back to it; `weir rules resume` follows the folder again",
-        Why::LastGood => "LAST GOOD: what the folder has can't be used or was taken back",
+        LiveReason::Folder => "the folder and the configuration have it",
+        LiveReason::Pinned => "PINNED: an operator went back to it; `weir rules resume` follows the folder again",
+        LiveReason::LastGood => "LAST GOOD: what the folder has can't be used or was taken back",
     }
 }
 
-fn waiting(folder: &str, why: Why) -> String {
+fn waiting(folder: &str, why: LiveReason) -> String {
     match why {
-        Why::Pinned => format!("WAITING     the folder has {folder}; `weir rules resume` makes it live"),
-        Why::Folder | Why::LastGood => format!("WAITING     the folder has {folder}"),
+        LiveReason::Pinned => format!("WAITING     the folder has {folder}; `weir rules resume` makes it live"),
+        LiveReason::Folder | LiveReason::LastGood => format!("WAITING     the folder has {folder}"),
     }
 }
 
@@ -244,7 +244,7 @@ fn time(millis: i64) -> String {
 /// Returns the rows as lines. Each column is as wide as its widest cell, and two blanks separate the columns. The last column is
 /// not padded.
 fn table<const N: usize>(rows: impl Iterator<Item = [String; N]>) -> Vec<String> {
-    let rows: Vec<[String; N]> = rows.map(|row| row.map(|cell| harmless(&cell).into_owned())).collect();
+    let rows: Vec<[String; N]> = rows.map(|row| row.map(|cell| escape_line(&cell).into_owned())).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..N - 1).map(width).chain([0]).collect();
     let line = |row: &[String; N]| {
@@ -255,7 +255,7 @@ fn table<const N: usize>(rows: impl Iterator<Item = [String; N]>) -> Vec<String>
 }
 
 fn page(lines: impl IntoIterator<Item = String>) -> String {
-    lines.into_iter().map(|line| format!("{}\n", harmless(&line))).collect()
+    lines.into_iter().map(|line| format!("{}\n", escape_line(&line))).collect()
 }
 
 #[cfg(test)]
@@ -263,7 +263,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use weir_control::report::{Difference, Refusal, RuleDescription, Swaps};
+    use weir_control::report::{Difference, RuleDescription, SetRefusal, SwapCounts};
 
     /// 2024-01-31T12:00:00Z
     const NOON: i64 = 1_706_702_400_000;
@@ -326,10 +326,10 @@ device-filter  10.0.0-rc.1  bbbbbbbbbbbb  987
     fn a_status_is_loud_about_what_stands_in_the_way() {
         let loud = Status {
             live: SetDescription { hash: "5f2a".into(), rules: vec![] },
-            why: Why::Pinned,
+            why: LiveReason::Pinned,
             since: NOON,
             folder: Some("81d0".into()),
-            refusal: Some(Refusal { at: NOON + 1_000, message: "rules/dist/a.wasm can't be used as a rule".into() }),
+            refusal: Some(SetRefusal { at: NOON + 1_000, message: "rules/dist/a.wasm can't be used as a rule".into() }),
             unkept: Some("failed to write sets/5f2a.json".into()),
             trial: Some(TrialReport {
                 records: 1_200,
@@ -348,7 +348,7 @@ device-filter  10.0.0-rc.1  bbbbbbbbbbbb  987
             }),
             shadow: Some(candidate()),
             pending: vec!["kafka.group".into(), "counts.every".into()],
-            swaps: Swaps { live: 3, refused: 1, taken_back: 1 },
+            swaps: SwapCounts { live: 3, refused: 1, taken_back: 1 },
         };
         let expected = "\
 live        5f2a
@@ -428,7 +428,7 @@ b      writes     (absent) → (empty)
         let entry = |hash: &str, live, taken_back: Option<&str>| Entry {
             hash: hash.into(),
             at: NOON,
-            why: if live { Why::LastGood } else { Why::Folder },
+            why: if live { LiveReason::LastGood } else { LiveReason::Folder },
             rules: vec!["a 1.0.0".into(), "b 2.0.0".into()],
             live,
             taken_back: taken_back.map(str::to_owned),
@@ -499,7 +499,7 @@ device-filter  10.0.0-rc.1  bbbbbbbbbbbb  987
         let entry = Entry {
             hash: evil.into(),
             at: 0,
-            why: Why::Folder,
+            why: LiveReason::Folder,
             rules: vec![evil.into()],
             live: true,
             taken_back: Some(evil.into()),
@@ -515,7 +515,7 @@ device-filter  10.0.0-rc.1  bbbbbbbbbbbb  987
         };
         let state = Status {
             live,
-            refusal: Some(Refusal { at: i64::MIN, message: evil.into() }),
+            refusal: Some(SetRefusal { at: i64::MIN, message: evil.into() }),
             taken_back: Some(taken_back),
             folder: Some(evil.into()),
             shadow: Some(candidate.clone()),
@@ -525,8 +525,8 @@ device-filter  10.0.0-rc.1  bbbbbbbbbbbb  987
         let texts =
             [status(&state), deployed(&done), history(&[entry]), changes(&[change]), shadow(&candidate), progress(&candidate)];
         for text in texts {
-            let steers = |next: char| next.is_control() && next != '\n' || next == '\u{202e}';
-            assert!(text.contains(r"x\u{1b}[2J\r\n\u{202e}y") && !text.contains(steers), "{text:?}");
+            let is_unsafe_in_line = |next: char| next.is_control() && next != '\n' || next == '\u{202e}';
+            assert!(text.contains(r"x\u{1b}[2J\r\n\u{202e}y") && !text.contains(is_unsafe_in_line), "{text:?}");
         }
     }
 }

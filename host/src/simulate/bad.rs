@@ -15,19 +15,19 @@ const DEEP: usize = 1_000;
 
 /// A kind of bad logins.
 #[derive(Debug)]
-pub struct Kind {
+pub struct Defect {
     /// The name on the command line.
     pub name: &'static str,
     /// The defect.
     pub about: &'static str,
     /// The frequency relative to other kinds. With 0 the kind occurs only if it is asked for by name.
     pub weight: usize,
-    pub(super) edit: Edit,
+    pub(super) edit: Alteration,
 }
 
 /// The edit of a good login.
 #[derive(Debug)]
-pub(super) enum Edit {
+pub(super) enum Alteration {
     /// The field is left out.
     Leave(&'static str),
     /// The field's value is one of these, written as they are.
@@ -42,14 +42,14 @@ pub(super) enum Edit {
     Tombstone,
 }
 
-const fn kind(weight: usize, name: &'static str, edit: Edit, about: &'static str) -> Kind {
-    Kind { name, about, weight, edit }
+const fn kind(weight: usize, name: &'static str, edit: Alteration, about: &'static str) -> Defect {
+    Defect { name, about, weight, edit }
 }
 
-use Edit::{Leave, Set, Tombstone, Twice, Whole, Wrap};
+use Alteration::{Leave, Set, Tombstone, Twice, Whole, Wrap};
 
 /// All kinds.
-pub static KINDS: &[Kind] = &[
+pub static DEFECTS: &[Defect] = &[
     kind(8, "missing-app-version", Leave("app_version"), "no `app_version`"),
     kind(8, "missing-device-type", Leave("device_type"), "no `device_type`"),
     kind(8, "missing-timestamp", Leave("timestamp"), "no `timestamp`"),
@@ -105,9 +105,9 @@ pub static KINDS: &[Kind] = &[
 ];
 
 /// Returns the kind of this name, or else an error that suggests a similar name if there is one.
-pub fn find(name: &str) -> Result<&'static Kind, String> {
-    KINDS.iter().find(|kind| kind.name == name).ok_or_else(|| {
-        let similar = suggestion(name, KINDS.iter().map(|kind| kind.name));
+pub fn find(name: &str) -> Result<&'static Defect, String> {
+    DEFECTS.iter().find(|kind| kind.name == name).ok_or_else(|| {
+        let similar = suggestion(name, DEFECTS.iter().map(|kind| kind.name));
         let similar = if similar.is_empty() { ";" } else { similar.as_str() };
         format!("there is no such kind{similar} `weir simulate --list-kinds` lists them all")
     })

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use super::{Message, Outlet};
+use super::{GeneratedLogin, Outlet};
 use crate::config::Config;
 use weir_kafka::{Failure, Publisher, publish};
 use weir_system::shutdown::Shutdown;
@@ -48,7 +48,7 @@ impl Feed {
         match outcome {
             Ok(()) => Ok(()),
             Err(Failure::Stop(error) | Failure::Missing(error) | Failure::Wait(error)) => Err(error),
-            Err(Failure::GaveUp) => {
+            Err(Failure::Cancelled) => {
                 bail!("failed to deliver the last messages to topic {}: stopped before the broker answered", self.topic)
             }
         }
@@ -56,7 +56,7 @@ impl Feed {
 }
 
 impl Outlet for Feed {
-    fn put(&mut self, message: &Message, shutdown: &Shutdown) -> anyhow::Result<()> {
+    fn put(&mut self, message: &GeneratedLogin, shutdown: &Shutdown) -> anyhow::Result<()> {
         let sent = publish::Message { key: Some(&message.key), value: message.value.as_deref(), timestamp: None };
         let outcome = self.publisher.send(sent, &mut || shutdown.is_overdue());
         self.explain(outcome)?;

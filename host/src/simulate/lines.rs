@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 
-use super::{Message, Outlet};
+use super::{GeneratedLogin, Outlet};
 use weir_system::shutdown::Shutdown;
 
 /// Writes messages to `W`, which should be buffered.
@@ -26,7 +26,7 @@ impl<W: Write> Lines<W> {
 }
 
 impl<W: Write> Outlet for Lines<W> {
-    fn put(&mut self, message: &Message, _: &Shutdown) -> anyhow::Result<()> {
+    fn put(&mut self, message: &GeneratedLogin, _: &Shutdown) -> anyhow::Result<()> {
         match message.value.as_deref().filter(|value| !value.contains(&b'\n')) {
             Some(value) => [value, b"\n"].iter().try_for_each(|bytes| self.out.write_all(bytes)).map_err(failed),
             None => {

@@ -5,7 +5,7 @@
 
 use fastrand::Rng;
 
-use super::bad::{Edit, KINDS, Kind};
+use super::bad::{Alteration, DEFECTS, Defect};
 
 /// Versions of the app, all of them new enough for the rules.
 const VERSIONS: [&str; 6] = ["2.3.0", "2.3", "2.4.1", "2.10.0", "3.0.0", "3.1.4"];
@@ -16,7 +16,7 @@ const QUOTED_ONE_IN: u32 = 8;
 const ANDROID_PERCENT: u8 = 65;
 
 /// The fields of a login, in their order.
-pub const MEMBERS: [&str; 7] = ["user_id", "app_version", "ip", "locale", "device_id", "timestamp", "device_type"];
+pub const FIELDS: [&str; 7] = ["user_id", "app_version", "ip", "locale", "device_id", "timestamp", "device_type"];
 
 /// The settings of the logins.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub struct Options {
     /// The share of bad logins, 0 to 1.
     pub bad_share: f64,
     /// The kinds of bad logins. If it is empty, all kinds that have a weight.
-    pub kinds: Vec<&'static Kind>,
+    pub kinds: Vec<&'static Defect>,
     /// The number of users.
     pub users: usize,
 }
@@ -51,13 +51,13 @@ impl Default for Options {
 
 /// A message as it is produced.
 #[derive(Clone, Debug)]
-pub struct Message {
+pub struct GeneratedLogin {
     /// The user's id.
     pub key: [u8; UUID],
     /// The value. None for a tombstone.
     pub value: Option<Vec<u8>>,
     /// The kind of bad login. None for a good login.
-    pub kind: Option<&'static Kind>,
+    pub kind: Option<&'static Defect>,
 }
 
 /// The length of an id in text, in bytes.
@@ -69,7 +69,7 @@ pub struct Logins {
     rng: Rng,
     users: Vec<User>,
     /// The kinds of bad logins, each as often as its weight says.
-    kinds: Vec<&'static Kind>,
+    kinds: Vec<&'static Defect>,
     bad_share: f64,
     start: i64,
     per_second: u64,
@@ -99,7 +99,7 @@ impl Logins {
         let mut rng = Rng::with_seed(options.seed);
         let users = (0..options.users.max(1)).map(|_| User::new(&mut rng)).collect();
         let kinds = match options.kinds.is_empty() {
-            true => KINDS.iter().flat_map(|kind| std::iter::repeat_n(kind, kind.weight)).collect(),
+            true => DEFECTS.iter().flat_map(|kind| std::iter::repeat_n(kind, kind.weight)).collect(),
             false => options.kinds.iter().flat_map(|kind| std::iter::repeat_n(*kind, kind.weight.max(1))).collect(),
         };
         let per_second = u64::from(options.per_second.max(1));
@@ -108,9 +108,9 @@ impl Logins {
 }
 
 impl Iterator for Logins {
-    type Item = Message;
+    type Item = GeneratedLogin;
 
-    fn next(&mut self) -> Option<Message> {
+    fn next(&mut self) -> Option<GeneratedLogin> {
         let Logins { rng, users, kinds, .. } = self;
         let kind = (rng.f64() < self.bad_share).then(|| kinds[rng.usize(..kinds.len())]);
         let login = Login {
@@ -125,7 +125,7 @@ impl Iterator for Logins {
             None => Some(login.write()),
             Some(edit) => login.write_edited(edit, rng),
         };
-        Some(Message { key: login.user.id, value, kind })
+        Some(GeneratedLogin { key: login.user.id, value, kind })
     }
 }
 
@@ -146,18 +146,18 @@ impl Login<'_> {
 
     fn write(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(Login::CAPACITY);
-        for member in MEMBERS {
-            name(&mut out, member);
-            self.value(&mut out, member, self.quoted);
+        for field in FIELDS {
+            name(&mut out, field);
+            self.value(&mut out, field, self.quoted);
         }
         out.push(b'}');
         out
     }
 
-    fn write_edited(&self, edit: &Edit, rng: &mut Rng) -> Option<Vec<u8>> {
+    fn write_edited(&self, edit: &Alteration, rng: &mut Rng) -> Option<Vec<u8>> {
         match edit {
-            Edit::Tombstone => return None,
-            Edit::Whole(change) => {
+            Alteration::Tombstone => return None,
+            Alteration::Whole(change) => {
                 let mut value = self.write();
                 change(&mut value, rng);
                 return Some(value);
@@ -165,32 +165,34 @@ impl Login<'_> {
             _ => {}
         }
         let mut out = Vec::with_capacity(Login::CAPACITY);
-        for member in MEMBERS {
+        for field in FIELDS {
             match edit {
-                Edit::Leave(name) if *name == member => continue,
-                _ => name(&mut out, member),
+                Alteration::Leave(name) if *name == field => continue,
+                _ => name(&mut out, field),
             }
             match edit {
-                Edit::Set(name, values) if *name == member => out.extend_from_slice(values[rng.usize(..values.len())].as_bytes()),
-                Edit::Wrap(name, before, after) if *name == member => {
+                Alteration::Set(name, values) if *name == field => {
+                    out.extend_from_slice(values[rng.usize(..values.len())].as_bytes());
+                }
+                Alteration::Wrap(name, before, after) if *name == field => {
                     out.extend_from_slice(before.as_bytes());
-                    self.value(&mut out, member, false);
+                    self.value(&mut out, field, false);
                     out.extend_from_slice(after.as_bytes());
                 }
-                _ => self.value(&mut out, member, self.quoted),
+                _ => self.value(&mut out, field, self.quoted),
             }
         }
-        if let Edit::Twice(member, value) = edit {
-            name(&mut out, member);
+        if let Alteration::Twice(field, value) = edit {
+            name(&mut out, field);
             out.extend_from_slice(value.as_bytes());
         }
         out.push(b'}');
         Some(out)
     }
 
-    /// Appends the value of `member`. A timestamp that is `quoted` is a string.
-    fn value(&self, out: &mut Vec<u8>, member: &str, quoted: bool) {
-        match member {
+    /// Appends the value of `field`. A timestamp that is `quoted` is a string.
+    fn value(&self, out: &mut Vec<u8>, field: &str, quoted: bool) {
+        match field {
             "user_id" => text(out, &self.user.id),
             "app_version" => text(out, self.version.as_bytes()),
             "ip" => self.ip(out),
@@ -258,8 +260,8 @@ mod tests {
             let value = message.value.unwrap();
             assert!(value.len() <= Login::CAPACITY, "it would be allocated twice");
             let login = parse(&value);
-            let members: Vec<&String> = login.as_object().unwrap().keys().collect();
-            assert_eq!(members, MEMBERS);
+            let fields: Vec<&String> = login.as_object().unwrap().keys().collect();
+            assert_eq!(fields, FIELDS);
             assert_eq!(login["user_id"].as_str().unwrap().as_bytes(), message.key);
             assert!(login["ip"].as_str().unwrap().parse::<std::net::Ipv4Addr>().is_ok());
             assert!(message.kind.is_none());
@@ -281,7 +283,7 @@ mod tests {
     #[test]
     fn time_goes_on() {
         let options = Options { start: 100, per_second: 2, bad_share: 0.0, ..Options::default() };
-        let seconds = |message: Message| match &parse(&message.value.unwrap())["timestamp"] {
+        let seconds = |message: GeneratedLogin| match &parse(&message.value.unwrap())["timestamp"] {
             Value::String(text) => text.parse().unwrap(),
             number => number.as_i64().unwrap(),
         };
@@ -303,7 +305,7 @@ mod tests {
         let mut seen: Vec<&str> = Logins::new(&options).take(20_000).filter_map(|message| Some(message.kind?.name)).collect();
         seen.sort_unstable();
         seen.dedup();
-        let mut expected: Vec<&str> = KINDS.iter().filter(|kind| kind.weight > 0).map(|kind| kind.name).collect();
+        let mut expected: Vec<&str> = DEFECTS.iter().filter(|kind| kind.weight > 0).map(|kind| kind.name).collect();
         expected.sort_unstable();
         assert_eq!(seen, expected);
     }
@@ -317,7 +319,7 @@ mod tests {
     /// The messages of each kind have the defect that its name says.
     #[test]
     fn each_kind_is_what_it_says() {
-        for kind in KINDS {
+        for kind in DEFECTS {
             for value in only(kind.name) {
                 let shown = value.as_deref().map(String::from_utf8_lossy);
                 assert!(is_what_it_says(kind.name, value.as_deref()), "{}: {shown:?}", kind.name);
@@ -329,27 +331,27 @@ mod tests {
         let Some(bytes) = value else { return kind == "tombstone" };
         let text = String::from_utf8_lossy(bytes);
         let json = serde_json::from_slice::<Value>(bytes);
-        let member = |name: &str| json.as_ref().ok().and_then(|login| login.get(name)).cloned();
-        let number = |name: &str| member(name).and_then(|value| value.as_f64());
+        let field = |name: &str| json.as_ref().ok().and_then(|login| login.get(name)).cloned();
+        let number = |name: &str| field(name).and_then(|value| value.as_f64());
         match kind {
-            "missing-app-version" => json.is_ok() && member("app_version").is_none(),
-            "missing-device-type" => json.is_ok() && member("device_type").is_none(),
-            "missing-timestamp" => json.is_ok() && member("timestamp").is_none(),
-            "null-app-version" => member("app_version") == Some(Value::Null),
-            "null-device-type" => member("device_type") == Some(Value::Null),
-            "null-timestamp" => member("timestamp") == Some(Value::Null),
-            "old-version" => ["2.2.9", "1.10.0", "0.9"].map(|old| Some(old.into())).contains(&member("app_version")),
-            "pre-release" => member("app_version").is_some_and(|version| version.as_str().unwrap().starts_with("2.3.0-")),
-            "malformed-version" => ["latest", "2..3", "", "v2.3.0"].map(|bad| Some(bad.into())).contains(&member("app_version")),
+            "missing-app-version" => json.is_ok() && field("app_version").is_none(),
+            "missing-device-type" => json.is_ok() && field("device_type").is_none(),
+            "missing-timestamp" => json.is_ok() && field("timestamp").is_none(),
+            "null-app-version" => field("app_version") == Some(Value::Null),
+            "null-device-type" => field("device_type") == Some(Value::Null),
+            "null-timestamp" => field("timestamp") == Some(Value::Null),
+            "old-version" => ["2.2.9", "1.10.0", "0.9"].map(|old| Some(old.into())).contains(&field("app_version")),
+            "pre-release" => field("app_version").is_some_and(|version| version.as_str().unwrap().starts_with("2.3.0-")),
+            "malformed-version" => ["latest", "2..3", "", "v2.3.0"].map(|bad| Some(bad.into())).contains(&field("app_version")),
             "number-version" => number("app_version").is_some(),
             "millis-timestamp" => number("timestamp").is_some_and(|millis| (1e12..1e13).contains(&millis)),
-            "malformed-timestamp" => member("timestamp").is_some_and(|time| time.as_str().unwrap().parse::<i64>().is_err()),
+            "malformed-timestamp" => field("timestamp").is_some_and(|time| time.as_str().unwrap().parse::<i64>().is_err()),
             "negative-timestamp" => number("timestamp") == Some(-1.0),
-            "boolean-timestamp" => member("timestamp") == Some(Value::Bool(true)),
+            "boolean-timestamp" => field("timestamp") == Some(Value::Bool(true)),
             "huge-integer" => number("timestamp").is_some_and(|huge| huge > u64::MAX as f64),
-            "other-device" => member("device_type").is_some_and(|device| !["android", "iOS"].contains(&device.as_str().unwrap())),
+            "other-device" => field("device_type").is_some_and(|device| !["android", "iOS"].contains(&device.as_str().unwrap())),
             "number-device" => number("device_type").is_some(),
-            "object-device" => member("device_type").is_some_and(|device| device.is_object()),
+            "object-device" => field("device_type").is_some_and(|device| device.is_object()),
             "lone-surrogate" => text.contains(r#""device_type":"\ud800""#),
             "raw-nul" => json.is_err() && bytes.contains(&0),
             "raw-newline" => json.is_err() && bytes.contains(&b'\n'),

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 pub use feed::Feed;
-pub use logins::{Logins, MEMBERS, Message, Options};
+pub use logins::{FIELDS, GeneratedLogin, Logins, Options};
 
 use crate::cli::{self, BadUsage};
 use crate::config::{self, Config};
@@ -34,7 +34,7 @@ const UNPACED_STRIDE: u64 = 256;
 /// The destination of messages.
 pub trait Outlet {
     /// Takes a message. Waits while it can't be taken, but not much longer than until a shutdown is requested.
-    fn put(&mut self, message: &Message, shutdown: &Shutdown) -> anyhow::Result<()>;
+    fn put(&mut self, message: &GeneratedLogin, shutdown: &Shutdown) -> anyhow::Result<()>;
     /// Called before a pause. Sends the messages that it holds.
     fn idle(&mut self) -> anyhow::Result<()>;
     /// Sends the remaining messages, and waits until they have arrived.
@@ -76,7 +76,7 @@ pub fn simulate(args: &cli::Simulate) -> anyhow::Result<()> {
 /// Hands `logins` to `outlet`, `rate` a second (0: as fast as the outlet takes them), until there are no more or a shutdown is
 /// requested. After a delay it sends faster until the rate is met again.
 pub fn produce(
-    logins: impl Iterator<Item = Message>,
+    logins: impl Iterator<Item = GeneratedLogin>,
     outlet: &mut dyn Outlet,
     rate: u32,
     shutdown: &Shutdown,
@@ -146,7 +146,7 @@ fn override_by(config: &mut Config, args: &cli::Simulate) {
     config.kafka.topics.input = args.topic.clone().unwrap_or(std::mem::take(&mut config.kafka.topics.input));
 }
 
-fn options(simulate: &config::Simulate, args: &cli::Simulate) -> Options {
+fn options(simulate: &config::SimulateSettings, args: &cli::Simulate) -> Options {
     Options {
         seed: simulate.seed,
         start: args.start.unwrap_or_else(|| chrono::Utc::now().timestamp()),
@@ -178,15 +178,15 @@ fn feed(config: &Config, other: &'static str, shutdown: &Shutdown) -> anyhow::Re
 }
 
 fn list(out: &mut dyn Write) -> io::Result<()> {
-    let width = bad::KINDS.iter().map(|kind| kind.name.len()).max().unwrap_or_default();
-    bad::KINDS.iter().try_for_each(|kind| writeln!(out, "{:width$}  {}", kind.name, kind.about))
+    let width = bad::DEFECTS.iter().map(|kind| kind.name.len()).max().unwrap_or_default();
+    bad::DEFECTS.iter().try_for_each(|kind| writeln!(out, "{:width$}  {}", kind.name, kind.about))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn logins(kind: &str, count: usize) -> impl Iterator<Item = Message> {
+    fn logins(kind: &str, count: usize) -> impl Iterator<Item = GeneratedLogin> {
         let kinds = vec![bad::find(kind).unwrap()];
         Logins::new(&Options { bad_share: 1.0, kinds, ..Options::default() }).take(count)
     }

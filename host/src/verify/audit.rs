@@ -20,14 +20,16 @@ use std::ops::Range;
 
 use roaring::RoaringTreemap;
 
-use super::partition::{Cut, Partition};
-use super::report::{Judged, Outcome, Read, Unsure, Verdict, amount};
-use super::violation::{Found, Kind, Names, PROOFS, Place, Proof, ROLES, Role, Violation};
-use super::window::Known;
+use super::partition::{InputPartition, PartitionCut};
+use super::report::{AuditVerdict, Audited, ProofOutcome, Read, Unsure, amount};
+use super::violation::{Findings, PROOFS, Proof, ROLES, Role, TopicNames, Violation, ViolationKind};
+use super::window::Knowledge;
 use super::windows::Windows;
 use crate::view::number;
+use weir_core::position::Position;
+use weir_core::printable::{escape_value, excerpt};
 use weir_core::state::State;
-use weir_kafka::reader::Marks;
+use weir_kafka::reader::WeirHeaders;
 
 /// The most hashes of rule sets that are counted one by one.
 const MAX_RULESETS: usize = 1_000;
@@ -64,10 +66,10 @@ struct Sums {
 /// The facts that were read, and the violations in them.
 #[derive(Clone, Debug)]
 pub struct Audit {
-    names: Names,
+    names: TopicNames,
     /// True if a rule drops the records that it rejects.
     drops: bool,
-    inputs: BTreeMap<i32, Partition>,
+    inputs: BTreeMap<i32, InputPartition>,
     lanes: BTreeMap<(Role, i32, i32), Lane>,
     /// The first offset that still exists, for the partitions of the other topics.
     lows: BTreeMap<(Role, i32), u64>,
@@ -79,13 +81,13 @@ pub struct Audit {
     windows: Windows,
     rulesets: BTreeMap<String, u64>,
     read: [u64; 4],
-    found: Found,
+    found: Findings,
 }
 
 impl Audit {
     /// Returns an audit that has read nothing. `drops` says whether a rule drops the records that it rejects. `compacted` are the
     /// topics that lose records of old keys.
-    pub fn new(names: Names, drops: bool, compacted: Vec<Role>) -> Audit {
+    pub fn new(names: TopicNames, drops: bool, compacted: Vec<Role>) -> Audit {
         Audit {
             names,
             drops,
@@ -98,12 +100,12 @@ impl Audit {
             windows: Windows::default(),
             rulesets: BTreeMap::new(),
             read: [0; 4],
-            found: Found::default(),
+            found: Findings::default(),
         }
     }
 
     /// Takes a cut, with an entry for each input partition.
-    pub fn cut(&mut self, cuts: Vec<Cut>) {
+    pub fn cut(&mut self, cuts: Vec<PartitionCut>) {
         for cut in cuts {
             let input = self.inputs.entry(cut.partition).or_default();
             input.cut = cut;
@@ -122,7 +124,7 @@ impl Audit {
 
     /// Takes the offsets `there` that an input partition has. To be called before its records are handed in, and again
     /// afterwards, because the oldest records may have expired meanwhile.
-    pub fn input_extent(&mut self, partition: i32, there: Range<i64>) {
+    pub fn input_range(&mut self, partition: i32, there: Range<i64>) {
         let input = self.inputs.entry(partition).or_default();
         input.low = input.low.max(there.start.max(0) as u64);
         input.end = input.end.max(there.end.max(0) as u64);
@@ -140,11 +142,11 @@ impl Audit {
     }
 
     /// Takes a record of the input.
-    pub fn input(&mut self, partition: i32, offset: i64, marks: &Marks) {
+    pub fn input(&mut self, partition: i32, offset: i64, headers: &WeirHeaders) {
         self.read[Role::Input as usize] += 1;
         let input = self.inputs.entry(partition).or_default();
         input.seen.insert(offset as u64);
-        if marks.sources > 0 || marks.rulesets > 0 {
+        if headers.sources > 0 || headers.rulesets > 0 {
             input.marked.insert(offset as u64);
         }
     }
@@ -152,7 +154,7 @@ impl Audit {
     /// Takes a record of the counts topic.
     pub fn counts(&mut self, partition: i32, offset: i64, value: Option<&[u8]>) {
         self.read[Role::Counts as usize] += 1;
-        if let Err(violation) = self.windows.take(self.place(Role::Counts, partition, offset), value) {
+        if let Err(violation) = self.windows.take(self.names.position(Role::Counts, partition, offset as u64), value) {
             self.found.add(violation);
         }
         if self.windows.due() {
@@ -161,26 +163,26 @@ impl Audit {
     }
 
     /// Takes an output or a dead letter.
-    pub fn written(&mut self, role: Role, partition: i32, offset: i64, marks: &Marks) {
+    pub fn written(&mut self, role: Role, partition: i32, offset: i64, headers: &WeirHeaders) {
         self.read[role as usize] += 1;
-        let (origin, wrongs) = match self.origin(marks) {
-            Ok(origin) => (Some(origin), self.judge_written(role, partition, origin, marks)),
+        let (origin, wrongs) = match self.origin(headers) {
+            Ok(origin) => (Some(origin), self.audit_written(role, partition, origin, headers)),
             Err(wrong) => (None, vec![wrong]),
         };
         for (kind, words) in wrongs {
-            let at = self.place(role, partition, offset);
+            let at = self.names.position(role, partition, offset as u64);
             let source = origin.map(|(index, source)| self.source(index, source));
             self.found.add(Violation { kind, records: 1, words: format!("{at} {words}"), at: Some(at), source });
         }
     }
 
-    fn judge_written(&mut self, role: Role, partition: i32, (index, source): (i32, u64), marks: &Marks) -> Vec<Wrong> {
-        let name = || format!("{}/{index}/{source}", self.names.of(Role::Input));
+    fn audit_written(&mut self, role: Role, partition: i32, (index, source): (i32, u64), headers: &WeirHeaders) -> Vec<Wrong> {
+        let name = || self.names.position(Role::Input, index, source);
         let Some(input) = self.inputs.get_mut(&index) else {
-            return vec![(Kind::NoInput, format!("is of {}, and the input has no such partition", name()))];
+            return vec![(ViolationKind::NoInput, format!("is of {}, and the input has no such partition", name()))];
         };
         if source >= input.end {
-            return vec![(Kind::NoInput, format!("is of {}, and the input ends at {}", name(), input.end))];
+            return vec![(ViolationKind::NoInput, format!("is of {}, and the input ends at {}", name(), input.end))];
         }
         input.first = Some(input.first.map_or(source, |first| first.min(source)));
         let lane = self.lanes.entry((role, partition, index)).or_insert(Lane { first: source, last: None });
@@ -190,60 +192,63 @@ impl Audit {
         }
         let known = input.seen.contains(source);
         if !known && source >= input.low && !self.compacted.contains(&Role::Input) {
-            return vec![(Kind::NoInput, format!("is of {}, where the input has no record", name()))];
+            return vec![(ViolationKind::NoInput, format!("is of {}, where the input has no record", name()))];
         }
         // Dead letters keep the headers of their input records.
         let brought = role == Role::DeadLetters && (!known || input.marked.contains(source));
         let mut wrong: Vec<Wrong> =
-            check_marks(marks, brought).map(|(kind, words)| (kind, format!("of {} {words}", name()))).into_iter().collect();
-        tally(&mut self.rulesets, marks);
+            check_headers(headers, brought).map(|(kind, words)| (kind, format!("of {} {words}", name()))).into_iter().collect();
+        tally(&mut self.rulesets, headers);
         let (own, other, what) = if role == Role::Outputs { (0, 1, "output") } else { (1, 0, "dead letter") };
         if !input.done[own].insert(source) {
-            wrong.push((Kind::Twice, format!("is another {what} of {}", name())));
+            wrong.push((ViolationKind::Twice, format!("is another {what} of {}", name())));
             return wrong;
         }
         if let Some(before) = lane.last.filter(|last| *last > source) {
-            wrong.push((Kind::OutOfOrder, format!("is of {} and stands behind one of offset {before}", name())));
+            wrong.push((ViolationKind::OutOfOrder, format!("is of {} and stands behind one of offset {before}", name())));
         }
         lane.last = lane.last.max(Some(source));
         if input.done[other].contains(source) {
-            wrong.push((Kind::InBoth, format!("is a {what} of {}, which has become the other too", name())));
+            wrong.push((ViolationKind::InBoth, format!("is a {what} of {}, which has become the other too", name())));
         }
         wrong
     }
 
-    /// Returns the partition and the offset of the input record that `marks` name.
-    fn origin(&self, marks: &Marks) -> Result<(i32, u64), Wrong> {
-        if marks.sources == 0 {
-            return Err((Kind::NoSource, "has no header weir-source".into()));
+    /// Returns the partition and the offset of the input record that `headers` name.
+    fn origin(&self, headers: &WeirHeaders) -> Result<(i32, u64), Wrong> {
+        if headers.sources == 0 {
+            return Err((ViolationKind::NoSource, "has no header weir-source".into()));
         }
-        match std::str::from_utf8(&marks.source).ok().and_then(split) {
+        match std::str::from_utf8(&headers.source).ok().and_then(Position::split) {
             Some((topic, partition, offset)) if topic == self.names.of(Role::Input) => Ok((partition, offset)),
-            Some(_) => Err((Kind::NoInput, format!("is of a record of another topic: {}", shown(&marks.source)))),
-            None => Err((Kind::NoSource, format!("has a header weir-source that names no record: {}", shown(&marks.source)))),
+            Some(_) => Err((ViolationKind::NoInput, format!("is of a record of another topic: {}", shown(&headers.source)))),
+            None => Err((
+                ViolationKind::NoSource,
+                format!("has a header weir-source that names no record: {}", shown(&headers.source)),
+            )),
         }
     }
 
     /// Judges all records that were read, at the latest cut.
-    pub fn judge(&mut self) -> Verdict {
+    pub fn verdict(&mut self) -> AuditVerdict {
         self.settle();
-        self.inputs.values_mut().for_each(Partition::optimize);
+        self.inputs.values_mut().for_each(InputPartition::optimize);
         let mut found = self.found.clone();
         let mut notes = self.notes();
         let (mut unsure, mut partitions) = (Unsure::default(), Vec::new());
         for (index, input) in &self.inputs {
             self.judge_losses(*index, input, &mut unsure, &mut found, &mut notes);
-            partitions.push(judged(*index, input));
+            partitions.push(audited(*index, input));
         }
         let mut of_counts = Vec::new();
-        let counted = self.judge_counts(&mut found, &mut notes, &mut of_counts);
+        let counted = self.audit_counts(&mut found, &mut notes, &mut of_counts);
         let of_counts = if counted.is_ok() { of_counts } else { vec!["counts".into()] };
         let outcome = |proof: Proof| match found.of(proof) {
-            0 if proof == Proof::CountsAddUp && counted.is_err() => Outcome::NotJudged,
-            0 => Outcome::Holds,
-            violations => Outcome::Violated(violations),
+            0 if proof == Proof::CountsAddUp && counted.is_err() => ProofOutcome::NotAudited,
+            0 => ProofOutcome::Holds,
+            violations => ProofOutcome::Violated(violations),
         };
-        Verdict {
+        AuditVerdict {
             violations: found.total(),
             proofs: PROOFS.iter().map(|proof| (*proof, outcome(*proof))).collect(),
             read: ROLES
@@ -261,14 +266,21 @@ impl Audit {
         }
     }
 
-    fn judge_losses(&self, index: i32, input: &Partition, unsure: &mut Unsure, found: &mut Found, notes: &mut Vec<String>) {
+    fn judge_losses(
+        &self,
+        index: i32,
+        input: &InputPartition,
+        unsure: &mut Unsure,
+        found: &mut Findings,
+        notes: &mut Vec<String>,
+    ) {
         let (name, range) = (format!("{}/{index}", self.names.of(Role::Input)), input.range());
         if let Some(committed) = input.cut.committed.filter(|committed| *committed > input.end as i64) {
             let words = format!(
                 "{name} ends at {}, and the group has committed {committed}: the topic was created anew or cut short",
                 input.end
             );
-            found.add(Violation { kind: Kind::PastTheEnd, records: 1, at: None, source: Some(name.clone()), words });
+            found.add(Violation { kind: ViolationKind::PastTheEnd, records: 1, at: None, source: Some(name.clone()), words });
         }
         let mut missing = input.missing();
         if let Some(floor) = self.floor(index).filter(|floor| *floor > range.start) {
@@ -296,10 +308,10 @@ impl Audit {
         }
     }
 
-    fn name_lost(&self, index: i32, input: &Partition, missing: &RoaringTreemap, found: &mut Found) {
+    fn name_lost(&self, index: i32, input: &InputPartition, missing: &RoaringTreemap, found: &mut Findings) {
         let mut left = missing.len();
         for (first, last, records) in input.ranges(missing) {
-            if !found.has_room(Kind::Lost) {
+            if !found.has_room(ViolationKind::Lost) {
                 break;
             }
             let range = if first == last { String::new() } else { format!("..={last}") };
@@ -308,10 +320,10 @@ impl Audit {
                 1 => format!("{source} became neither output nor dead letter"),
                 _ => format!("{source}: {} records became neither output nor dead letter", number(records)),
             };
-            found.add(Violation { kind: Kind::Lost, records, at: None, source: Some(source), words });
+            found.add(Violation { kind: ViolationKind::Lost, records, at: None, source: Some(source), words });
             left -= records;
         }
-        found.add_unnamed(Kind::Lost, left);
+        found.add_unnamed(ViolationKind::Lost, left);
     }
 
     /// Returns the offset of an input partition below which its outputs or dead letters may have expired. None if none may have.
@@ -331,7 +343,12 @@ impl Audit {
     }
 
     /// Checks the counts. Returns in words what they were compared with, or else the reason why they were not compared.
-    fn judge_counts(&self, found: &mut Found, notes: &mut Vec<String>, not_judged: &mut Vec<String>) -> Result<String, String> {
+    fn audit_counts(
+        &self,
+        found: &mut Findings,
+        notes: &mut Vec<String>,
+        not_judged: &mut Vec<String>,
+    ) -> Result<String, String> {
         let mut sums = Sums::default();
         for (index, input) in self.inputs.iter().filter(|(_, input)| input.cut.committed.is_some()) {
             match &input.cut.state {
@@ -370,8 +387,8 @@ impl Audit {
     }
 
     /// Compares the state of a partition with its outputs.
-    fn judge_state(&self, index: i32, input: &Partition, state: &State, sums: &mut Sums, found: &mut Found) {
-        let (seen, total, range) = (input.judged(&input.done[0]), state.total(), input.range());
+    fn judge_state(&self, index: i32, input: &InputPartition, state: &State, sums: &mut Sums, found: &mut Findings) {
+        let (seen, total, range) = (input.audited(&input.done[0]), state.total(), input.range());
         let complete = self.floor_of(Role::Outputs, index).is_none_or(|floor| floor <= input.from);
         if seen > total || complete && seen < total {
             let source = format!("{}/{index}", self.names.of(Role::Input));
@@ -382,7 +399,7 @@ impl Audit {
                 number(range.end),
                 number(seen)
             );
-            found.add(Violation { kind: Kind::CountsDiffer, records: 1, at: None, source: Some(source), words });
+            found.add(Violation { kind: ViolationKind::CountsDiffer, records: 1, at: None, source: Some(source), words });
         }
         sums.complete += usize::from(complete);
         sums.incomplete += usize::from(!complete);
@@ -396,7 +413,7 @@ impl Audit {
     }
 
     /// Compares the windows with the outputs.
-    fn judge_windows(&self, sums: &Sums, found: &mut Found) -> Result<String, String> {
+    fn judge_windows(&self, sums: &Sums, found: &mut Findings) -> Result<String, String> {
         let (Windows { messages, forgotten, .. }, sum) = (&self.windows, self.windows.sum());
         if *forgotten > 0 {
             return Err(format!("{} windows are too many to keep", number(*forgotten)));
@@ -408,10 +425,10 @@ impl Audit {
             let reset = if sum > outputs { " (windows from before the group's offsets were reset would explain it)" } else { "" };
             let words =
                 format!("{sent} and {} in open ones were counted, of {} outputs{reset}", number(sums.open), number(outputs));
-            found.add(Violation { kind: Kind::WindowsDiffer, records: 1, at: None, source: None, words });
+            found.add(Violation { kind: ViolationKind::WindowsDiffer, records: 1, at: None, source: None, words });
         }
         self.judge_types(sums, found);
-        self.windows.totals.judge(&|partition| self.known(partition)).into_iter().for_each(|violation| found.add(violation));
+        self.windows.totals.violations(&|partition| self.known(partition)).into_iter().for_each(|violation| found.add(violation));
         match sums.began_anew {
             true => Err("more was written than the states count: counting began anew".into()),
             false => {
@@ -425,7 +442,7 @@ impl Audit {
     }
 
     /// Compares the windows of each type with the states.
-    fn judge_types(&self, sums: &Sums, found: &mut Found) {
+    fn judge_types(&self, sums: &Sums, found: &mut Findings) {
         let sent = &self.windows.sums;
         let names: BTreeSet<&str> = sent.keys().map(|name| &**name).chain(sums.types.keys().map(String::as_str)).collect();
         for name in names {
@@ -435,24 +452,24 @@ impl Audit {
             if counted < total || counted > total && !sums.began_anew {
                 let words = format!(
                     "of type `{}` {} in windows that were sent and {} in open ones were counted, and the states have {}",
-                    name.escape_debug(),
+                    escape_value(name),
                     number(sent),
                     number(open),
                     number(total)
                 );
-                found.add(Violation { kind: Kind::TypesDiffer, records: 1, at: None, source: None, words });
+                found.add(Violation { kind: ViolationKind::TypesDiffer, records: 1, at: None, source: None, words });
             }
         }
     }
 
-    fn judge_overlaps(&self, found: &mut Found) {
+    fn judge_overlaps(&self, found: &mut Findings) {
         let (overlaps, unnamed) =
-            self.windows.covered.overlaps(|partition| matches!(self.known(partition), Known::State { anew: true, .. }));
+            self.windows.covered.overlaps(|partition| matches!(self.known(partition), Knowledge::State { anew: true, .. }));
         overlaps.for_each(|violation| found.add(violation.clone()));
-        found.add_unnamed(Kind::WindowsOverlap, unnamed);
+        found.add_unnamed(ViolationKind::WindowsOverlap, unnamed);
     }
 
-    fn state_missing(&self, index: i32, input: &Partition) -> Violation {
+    fn state_missing(&self, index: i32, input: &InputPartition) -> Violation {
         let source = format!("{}/{index}", self.names.of(Role::Input));
         let words = format!(
             "{source} has offset {} committed without a readable state, though records below were written: what was counted of \
@@ -460,7 +477,7 @@ impl Audit {
              gone on from there",
             number(input.range().end)
         );
-        Violation { kind: Kind::StateMissing, records: 1, at: None, source: Some(source), words }
+        Violation { kind: ViolationKind::StateMissing, records: 1, at: None, source: Some(source), words }
     }
 
     fn notes(&self) -> Vec<String> {
@@ -468,11 +485,11 @@ impl Audit {
         let mut notes = Vec::new();
         for (index, input) in &self.inputs {
             if let Some(reason) = &input.cut.no_state {
-                let judged = match input.begins_here() {
+                let audited = match input.begins_here() {
                     true => "nothing was written of it either, so nothing before that offset is judged".to_owned(),
                     false => format!("judged from {} on, without counts", number(input.from)),
                 };
-                notes.push(format!("{} has an offset without a readable state ({reason}): {judged}", name(*index)));
+                notes.push(format!("{} has an offset without a readable state ({reason}): {audited}", name(*index)));
             }
             if input.began_anew() {
                 notes.push(format!(
@@ -514,81 +531,73 @@ impl Audit {
         wrong.into_iter().for_each(|violation| self.found.add(violation));
     }
 
-    fn known(&self, partition: i32) -> Known<'_> {
+    fn known(&self, partition: i32) -> Knowledge<'_> {
         known(&self.inputs, partition)
     }
 
-    fn place(&self, role: Role, partition: i32, offset: i64) -> Place {
-        Place { topic: self.names.of(role).to_owned(), partition, offset }
-    }
-
     fn source(&self, partition: i32, offset: u64) -> String {
-        format!("{}/{partition}/{offset}", self.names.of(Role::Input))
+        self.names.position(Role::Input, partition, offset).to_string()
     }
 }
 
 /// Returns the knowledge that the cut gives of a partition.
-fn known(inputs: &BTreeMap<i32, Partition>, partition: i32) -> Known<'_> {
-    let Some(input) = inputs.get(&partition) else { return Known::Absent };
+fn known(inputs: &BTreeMap<i32, InputPartition>, partition: i32) -> Knowledge<'_> {
+    let Some(input) = inputs.get(&partition) else { return Knowledge::Absent };
     match &input.cut {
-        Cut { state: Some(state), .. } => Known::State { state, anew: input.began_anew() },
-        Cut { committed: Some(_), state: None, .. } => Known::Stateless,
-        Cut { .. } => Known::Nothing,
+        PartitionCut { state: Some(state), .. } => Knowledge::State { state, anew: input.began_anew() },
+        PartitionCut { committed: Some(_), state: None, .. } => Knowledge::Stateless,
+        PartitionCut { .. } => Knowledge::Nothing,
     }
 }
 
 /// A violation of one record, in words that follow the position of the record.
-type Wrong = (Kind, String);
+type Wrong = (ViolationKind, String);
 
 /// Returns the violation of the headers, if any. `brought` says that the input record may have had headers of the same names.
-fn check_marks(marks: &Marks, brought: bool) -> Option<Wrong> {
-    match marks {
-        Marks { rulesets: 0, .. } => Some((Kind::NoRuleset, "has no header weir-ruleset".into())),
+fn check_headers(headers: &WeirHeaders, brought: bool) -> Option<Wrong> {
+    match headers {
+        WeirHeaders { rulesets: 0, .. } => Some((ViolationKind::NoRuleset, "has no header weir-ruleset".into())),
         _ if brought => None,
-        Marks { rulesets: 2.., .. } => Some((Kind::SeveralRulesets, format!("has {} headers weir-ruleset", marks.rulesets))),
-        Marks { sources: 2.., .. } => Some((Kind::SeveralSources, format!("has {} headers weir-source", marks.sources))),
+        WeirHeaders { rulesets: 2.., .. } => {
+            Some((ViolationKind::SeveralRulesets, format!("has {} headers weir-ruleset", headers.rulesets)))
+        }
+        WeirHeaders { sources: 2.., .. } => {
+            Some((ViolationKind::SeveralSources, format!("has {} headers weir-source", headers.sources)))
+        }
         _ => None,
     }
 }
 
-/// Returns topic, partition and offset of `topic/partition/offset`.
-fn split(source: &str) -> Option<(&str, i32, u64)> {
-    let (rest, offset) = source.rsplit_once('/')?;
-    let (topic, partition) = rest.rsplit_once('/')?;
-    Some((topic, partition.parse().ok()?, offset.parse().ok()?))
-}
-
 /// Returns the text of a foreign header in a form that can't harm a terminal.
 fn shown(header: &[u8]) -> String {
-    let text: String = String::from_utf8_lossy(header).chars().take(SHOWN).collect();
-    format!("`{}`", text.escape_debug())
+    format!("`{}`", excerpt(header, SHOWN))
 }
 
-fn tally(rulesets: &mut BTreeMap<String, u64>, marks: &Marks) {
-    if marks.rulesets == 0 {
+fn tally(rulesets: &mut BTreeMap<String, u64>, headers: &WeirHeaders) {
+    if headers.rulesets == 0 {
         return;
     }
-    let hash = &marks.ruleset;
+    let hash = &headers.ruleset;
     // Most records have a known hash: for these, no new text is allocated.
     if let Some(count) = std::str::from_utf8(hash).ok().and_then(|hash| rulesets.get_mut(hash)) {
         *count += 1;
         return;
     }
-    let hash: String = String::from_utf8_lossy(hash).chars().take(SHOWN).flat_map(char::escape_debug).collect();
+    let hash = excerpt(hash, SHOWN);
     if rulesets.len() < MAX_RULESETS || rulesets.contains_key(&hash) {
         *rulesets.entry(hash).or_default() += 1;
     }
 }
 
-fn judged(partition: i32, input: &Partition) -> Judged {
+fn audited(partition: i32, input: &InputPartition) -> Audited {
     let range = input.range();
-    Judged {
+    Audited {
         partition,
         from: range.start,
         committed: input.cut.committed,
-        records: input.judged(&input.seen),
-        outputs: input.judged(&input.done[0]),
-        dead_letters: input.judged(&input.done[1]),
+        records: input.audited(&input.seen),
+        outputs: input.audited(&input.done[0]),
+        dead_letters: input.audited(&input.done[1]),
         waiting: input.waiting(),
         state: input.cut.state.is_some(),
     }

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::violation::{Kind, MAX_KEPT, Violation};
-use super::window::Window;
+use super::violation::{MAX_KEPT, Violation, ViolationKind};
+use super::window::SentWindow;
 
 /// The most stretches that are kept, over all partitions. Each takes some 40 bytes.
 const MAX_STRETCHES: usize = 1 << 20;
@@ -26,7 +26,7 @@ pub(super) struct Covered {
 
 impl Covered {
     /// Adds a window.
-    pub(super) fn add(&mut self, window: &Window) {
+    pub(super) fn add(&mut self, window: &SentWindow) {
         let twice: Vec<i32> = window.partitions.iter().copied().filter(|partition| !self.cover(*partition, window)).collect();
         if twice.is_empty() {
             return;
@@ -39,12 +39,13 @@ impl Covered {
             "{} is of {} to {} ms, and covers partitions {twice:?}, which another message covers for some of that time",
             window.at, window.start, window.end
         );
-        let violation = Violation { kind: Kind::WindowsOverlap, records: 1, at: Some(window.at.clone()), source: None, words };
+        let violation =
+            Violation { kind: ViolationKind::WindowsOverlap, records: 1, at: Some(window.at.clone()), source: None, words };
         self.overlaps.push((twice, violation));
     }
 
     /// Marks the time of `window` as covered in a partition. Returns false if some of that time was covered already.
-    fn cover(&mut self, partition: i32, window: &Window) -> bool {
+    fn cover(&mut self, partition: i32, window: &SentWindow) -> bool {
         let stretches = self.stretches.entry(partition).or_default();
         let (mut start, mut end) = (window.start, window.end);
         let before = stretches.range(..end).next_back().map(|(start, end)| (*start, *end));
@@ -76,19 +77,19 @@ impl Covered {
     /// partitions of its overlap are counted `anew`: such a partition may have another clock, and its windows may begin earlier
     /// than those before.
     pub(super) fn overlaps(&self, anew: impl Fn(i32) -> bool) -> (impl Iterator<Item = &Violation>, u64) {
-        let judged = self.overlaps.iter().filter(move |(partitions, _)| !partitions.iter().all(|partition| anew(*partition)));
-        (judged.map(|(_, violation)| violation), self.unnamed)
+        let audited = self.overlaps.iter().filter(move |(partitions, _)| !partitions.iter().all(|partition| anew(*partition)));
+        (audited.map(|(_, violation)| violation), self.unnamed)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::violation::Place;
     use super::*;
+    use weir_core::position::Position;
 
-    fn window(offset: i64, start: i64, end: i64, partitions: &[i32]) -> Window {
-        let at = Place { topic: "counts".into(), partition: 0, offset };
-        Window { at, start, end, partitions: partitions.iter().copied().collect(), counts: BTreeMap::new() }
+    fn window(offset: i64, start: i64, end: i64, partitions: &[i32]) -> SentWindow {
+        let at = Position { topic: "counts".into(), partition: 0, offset: offset as u64 };
+        SentWindow { at, start, end, partitions: partitions.iter().copied().collect(), counts: BTreeMap::new() }
     }
 
     #[test]

@@ -37,9 +37,9 @@ use crate::{cli, logging};
 use weir_kafka::Failure;
 use weir_system::shutdown::Shutdown;
 
-use progress::Progress;
-use report::Verdict;
-use session::Session;
+use progress::ReadProgress;
+use report::AuditVerdict;
+use session::AuditSession;
 use violation::{MAX_KEPT, Violation};
 
 /// The error after a verdict with violations, which has been printed.
@@ -95,10 +95,10 @@ fn check(config: &Config) -> anyhow::Result<String> {
     Ok(config.kafka.client.brokers.clone().ok_or_else(none)?)
 }
 
-fn once(args: &cli::Verify, config: &Config, brokers: &str) -> anyhow::Result<Verdict> {
+fn once(args: &cli::Verify, config: &Config, brokers: &str) -> anyhow::Result<AuditVerdict> {
     // The command writes nothing to Kafka, so a signal may end it at any point.
-    let mut progress = Progress::new(Shutdown::default());
-    let mut session = Session::open(config, brokers, patience(args), &mut progress).map_err(cause)?;
+    let mut progress = ReadProgress::new(Shutdown::default());
+    let mut session = AuditSession::open(config, brokers, patience(args), &mut progress).map_err(cause)?;
     session.round(&mut progress).map_err(cause)?.with_context(|| {
         let (group, topic) = (&config.kafka.client.group, &config.kafka.topics.input);
         format!("failed to take a cut: group {group} has committed no offsets of topic {topic}: check `kafka.group`, or wait")
@@ -106,21 +106,21 @@ fn once(args: &cli::Verify, config: &Config, brokers: &str) -> anyhow::Result<Ve
 }
 
 /// Takes one cut after the other until a signal comes. Returns the last verdict, with all violations of earlier cuts.
-fn follow(args: &cli::Verify, config: &Config, brokers: &str) -> anyhow::Result<Verdict> {
+fn follow(args: &cli::Verify, config: &Config, brokers: &str) -> anyhow::Result<AuditVerdict> {
     let shutdown = Shutdown::default();
     shutdown.request_on_signals()?;
-    let mut progress = Progress::new(shutdown);
-    let mut session = Session::open(config, brokers, patience(args), &mut progress).map_err(cause)?;
+    let mut progress = ReadProgress::new(shutdown);
+    let mut session = AuditSession::open(config, brokers, patience(args), &mut progress).map_err(cause)?;
     follow_rounds(args, &mut progress, |progress| session.round(progress), cli::print)
 }
 
 /// Follows as `follow` does, with `round` to take a cut and `say` to print.
 fn follow_rounds(
     args: &cli::Verify,
-    progress: &mut Progress,
-    mut round: impl FnMut(&mut Progress) -> Result<Option<Verdict>, Failure>,
+    progress: &mut ReadProgress,
+    mut round: impl FnMut(&mut ReadProgress) -> Result<Option<AuditVerdict>, Failure>,
     mut say: impl FnMut(&str) -> anyhow::Result<()>,
-) -> anyhow::Result<Verdict> {
+) -> anyhow::Result<AuditVerdict> {
     let (mut told, mut last) = (BTreeMap::new(), None);
     loop {
         match round(progress) {
@@ -136,7 +136,7 @@ fn follow_rounds(
             Ok(None) => {}
             Err(Failure::Wait(error) | Failure::Missing(error)) => warn(&format!("{error:#}; trying again, from where it was")),
             Err(Failure::Stop(error)) => return Err(error),
-            Err(Failure::GaveUp) => break,
+            Err(Failure::Cancelled) => break,
         }
         if !progress.pause(Duration::from_secs(args.every.into())) {
             break;
@@ -152,7 +152,7 @@ fn follow_rounds(
 /// Prints a line for a cut, and the violations that are new.
 fn tell(
     args: &cli::Verify,
-    verdict: &Verdict,
+    verdict: &AuditVerdict,
     told: &mut BTreeMap<String, Violation>,
     say: &mut impl FnMut(&str) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
@@ -172,7 +172,7 @@ fn tell(
 fn cause(failure: Failure) -> anyhow::Error {
     match failure {
         Failure::Wait(error) | Failure::Missing(error) | Failure::Stop(error) => error,
-        Failure::GaveUp => anyhow!("stopped before the end of what was to be read"),
+        Failure::Cancelled => anyhow!("stopped before the end of what was to be read"),
     }
 }
 
@@ -194,30 +194,30 @@ mod tests {
     use std::io::ErrorKind;
 
     use super::audit::Audit;
-    use super::violation::Names;
+    use super::violation::TopicNames;
     use super::*;
 
     /// Returns a verdict without a violation if `good`, or else with one.
-    fn verdict(good: bool) -> Verdict {
-        let mut audit = Audit::new(Names(["in", "out", "rejected", "counts"].map(str::to_owned)), false, vec![]);
+    fn verdict(good: bool) -> AuditVerdict {
+        let mut audit = Audit::new(TopicNames(["in", "out", "rejected", "counts"].map(str::to_owned)), false, vec![]);
         if !good {
             audit.counts(0, 7, None);
         }
-        audit.judge()
+        audit.verdict()
     }
 
     /// Follows until `rounds` are used up. Returns the outcome, and the lines that were printed.
     fn followed(
-        mut rounds: Vec<Result<Option<Verdict>, Failure>>,
+        mut rounds: Vec<Result<Option<AuditVerdict>, Failure>>,
         mut heard: impl FnMut() -> anyhow::Result<()>,
-    ) -> (anyhow::Result<Verdict>, Vec<String>) {
+    ) -> (anyhow::Result<AuditVerdict>, Vec<String>) {
         let shutdown = Shutdown::default();
         let args = cli::Verify { file: Default::default(), brokers: None, json: false, follow: true, every: 0, timeout: 60 };
         let mut said = Vec::new();
         rounds.reverse();
         let outcome = follow_rounds(
             &args,
-            &mut Progress::new(shutdown.clone()),
+            &mut ReadProgress::new(shutdown.clone()),
             |_| {
                 let round = rounds.pop().expect("it has stopped by now");
                 if rounds.is_empty() {

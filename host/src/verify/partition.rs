@@ -4,7 +4,7 @@
 //! at most two bytes a record if it has few of them. Offsets past the end of the input are not added, so forged offsets take no
 //! memory.
 //!
-//! A record is *judged* if its offset is in the range that is checked at a cut (`Partition::range`).
+//! A record is *judged* if its offset is in the range that is checked at a cut (`InputPartition::range`).
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ use weir_core::state::State;
 
 /// The offset and the state that the group has committed for a partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cut {
+pub struct PartitionCut {
     pub partition: i32,
     /// The next offset to be processed. None if the group has not committed any.
     pub committed: Option<i64>,
@@ -26,8 +26,8 @@ pub struct Cut {
 
 /// The facts of an input partition.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Partition {
-    pub(super) cut: Cut,
+pub(super) struct InputPartition {
+    pub(super) cut: PartitionCut,
     /// The first offset that is judged.
     pub(super) from: u64,
     /// The first offset that still exists, and the offset after the last that existed when the input was read.
@@ -43,7 +43,7 @@ pub(super) struct Partition {
     pub(super) done: [RoaringTreemap; 2],
 }
 
-impl Partition {
+impl InputPartition {
     /// Returns the range of the offsets that are judged.
     pub(super) fn range(&self) -> Range<u64> {
         let committed = self.cut.committed.map_or(0, |committed| committed.max(0) as u64);
@@ -76,7 +76,7 @@ impl Partition {
     }
 
     /// Returns the number of judged records in `set`.
-    pub(super) fn judged(&self, set: &RoaringTreemap) -> u64 {
+    pub(super) fn audited(&self, set: &RoaringTreemap) -> u64 {
         set.range_cardinality(self.range())
     }
 
@@ -130,9 +130,9 @@ impl Partition {
 mod tests {
     use super::*;
 
-    fn partition(committed: i64) -> Partition {
-        let cut = Cut { committed: Some(committed), ..Cut::default() };
-        Partition { cut, end: 100, seen: (0..100).collect(), ..Partition::default() }
+    fn partition(committed: i64) -> InputPartition {
+        let cut = PartitionCut { committed: Some(committed), ..PartitionCut::default() };
+        InputPartition { cut, end: 100, seen: (0..100).collect(), ..InputPartition::default() }
     }
 
     #[test]
@@ -151,7 +151,7 @@ mod tests {
         partition.from = 7;
         partition.first = Some(7);
         assert_eq!(partition.missing().iter().collect::<Vec<_>>(), [7, 8, 9]);
-        assert_eq!((partition.judged(&partition.seen), partition.waiting()), (3, 90));
+        assert_eq!((partition.audited(&partition.seen), partition.waiting()), (3, 90));
     }
 
     #[test]

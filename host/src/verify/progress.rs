@@ -1,27 +1,27 @@
 //! Prints a line now and then while many records are read, and stops the reading when the process is asked to stop.
 
-use std::io::{self, Write as _};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::progress::Progress;
 use crate::view::number;
-use weir_kafka::reader::Watch;
+use weir_kafka::reader::ReadObserver;
 use weir_system::shutdown::Shutdown;
 
 /// The time between two lines.
-const TELL_EVERY: Duration = Duration::from_secs(3);
+const EVERY: Duration = Duration::from_secs(3);
 
 /// The progress of a reader.
-pub(super) struct Progress {
+pub(super) struct ReadProgress {
     shutdown: Shutdown,
     topic: String,
-    told: Instant,
+    progress: Progress,
     /// The number of offsets that were read when the last line was printed.
     before: u64,
 }
 
-impl Progress {
-    pub(super) fn new(shutdown: Shutdown) -> Progress {
-        Progress { shutdown, topic: String::new(), told: Instant::now(), before: 0 }
+impl ReadProgress {
+    pub(super) fn new(shutdown: Shutdown) -> ReadProgress {
+        ReadProgress { shutdown, topic: String::new(), progress: Progress::lines(EVERY), before: 0 }
     }
 
     /// Waits for `time`, or until a signal comes. Returns whether to go on.
@@ -30,26 +30,17 @@ impl Progress {
     }
 }
 
-impl Watch for Progress {
+impl ReadObserver for ReadProgress {
     fn begin(&mut self, topic: &str) {
-        (self.topic, self.before, self.told) = (topic.to_owned(), 0, Instant::now());
+        (self.topic, self.before, self.progress) = (topic.to_owned(), 0, Progress::lines(EVERY));
     }
 
     fn reading(&mut self, read: u64, there: u64) -> bool {
-        let passed = self.told.elapsed();
-        if passed >= TELL_EVERY {
-            let rate = ((read - self.before) as f64 / passed.as_secs_f64()) as u64;
-            // An error is ignored: if standard error is closed, the line has no reader.
-            let _ = writeln!(
-                io::stderr(),
-                "reading {}: {} of {} offsets, {}/s",
-                self.topic,
-                number(read),
-                number(there),
-                number(rate)
-            );
-            (self.before, self.told) = (read, Instant::now());
-        }
+        let ReadProgress { topic, before, .. } = self;
+        self.progress.show(|passed| {
+            let rate = ((read - std::mem::replace(before, read)) as f64 / passed.as_secs_f64()) as u64;
+            format!("reading {topic}: {} of {} offsets, {}/s", number(read), number(there), number(rate))
+        });
         !self.shutdown.is_requested()
     }
 

@@ -13,12 +13,12 @@ const LISTED: usize = 10;
 
 /// The verdict on a system at one cut.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Verdict {
+pub struct AuditVerdict {
     /// The number of all violations, including those that were not kept.
     pub violations: u64,
-    pub proofs: BTreeMap<Proof, Outcome>,
+    pub proofs: BTreeMap<Proof, ProofOutcome>,
     pub read: Vec<Read>,
-    pub partitions: Vec<Judged>,
+    pub partitions: Vec<Audited>,
     #[serde(flatten)]
     pub unsure: Unsure,
     /// True if outputs or dead letters may have expired or been compacted. Violations that they would have shown are then not
@@ -36,11 +36,11 @@ pub struct Verdict {
 
 /// The result of a proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ProofOutcome {
     Holds,
     Violated(u64),
-    /// There was nothing to compare with; the notes or [`Verdict::counted`] give the reason.
-    NotJudged,
+    /// There was nothing to compare with; the notes or [`AuditVerdict::counted`] give the reason.
+    NotAudited,
 }
 
 /// The number of records of a topic that were read.
@@ -52,7 +52,7 @@ pub struct Read {
 
 /// The part of an input partition that was judged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Judged {
+pub struct Audited {
     pub partition: i32,
     /// The first offset that is judged.
     pub from: u64,
@@ -76,7 +76,7 @@ pub struct Unsure {
     pub unjudged: u64,
 }
 
-impl Verdict {
+impl AuditVerdict {
     /// Returns whether there is no violation.
     pub fn holds(&self) -> bool {
         self.violations == 0
@@ -91,10 +91,10 @@ impl Verdict {
     pub(super) fn recall(&mut self, earlier: impl Iterator<Item = Violation>) {
         for mut violation in earlier {
             self.violations += violation.records;
-            let outcome = self.proofs.entry(violation.kind.proof()).or_insert(Outcome::Holds);
+            let outcome = self.proofs.entry(violation.kind.proof()).or_insert(ProofOutcome::Holds);
             *outcome = match *outcome {
-                Outcome::Violated(times) => Outcome::Violated(times + violation.records),
-                Outcome::Holds | Outcome::NotJudged => Outcome::Violated(violation.records),
+                ProofOutcome::Violated(times) => ProofOutcome::Violated(times + violation.records),
+                ProofOutcome::Holds | ProofOutcome::NotAudited => ProofOutcome::Violated(violation.records),
             };
             violation.words += " (at an earlier cut)";
             self.found.push(violation);
@@ -114,7 +114,7 @@ impl Verdict {
             Unsure { .. } => "none twice, in order",
         };
         let counts = match self.proofs.get(&Proof::CountsAddUp) {
-            Some(Outcome::Holds) => "; counts add up",
+            Some(ProofOutcome::Holds) => "; counts add up",
             _ => "",
         };
         format!("verified: {}, {claim}{counts}{left_out}", amount(self.records(), "record"))
@@ -127,7 +127,7 @@ impl Verdict {
             verified: bool,
             records: u64,
             #[serde(flatten)]
-            verdict: &'a Verdict,
+            verdict: &'a AuditVerdict,
         }
 
         let whole = Whole { verified: self.holds(), records: self.records(), verdict: self };
@@ -156,7 +156,7 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for AuditVerdict {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         for Read { topic, records } in &self.read {
             writeln!(out, "read      {topic}: {}", amount(*records, "record"))?;
@@ -165,9 +165,9 @@ impl fmt::Display for Verdict {
         self.partitions.iter().try_for_each(|partition| writeln!(out, "judged    {input}/{partition}"))?;
         for (proof, outcome) in &self.proofs {
             match outcome {
-                Outcome::Holds => writeln!(out, "ok        {}", self.words(*proof))?,
-                Outcome::Violated(times) => writeln!(out, "VIOLATED  {}: {}", title(*proof), amount(*times, "violation"))?,
-                Outcome::NotJudged => writeln!(out, "unknown   {}: {}", title(*proof), self.counted)?,
+                ProofOutcome::Holds => writeln!(out, "ok        {}", self.words(*proof))?,
+                ProofOutcome::Violated(times) => writeln!(out, "VIOLATED  {}: {}", title(*proof), amount(*times, "violation"))?,
+                ProofOutcome::NotAudited => writeln!(out, "unknown   {}: {}", title(*proof), self.counted)?,
             }
         }
         self.notes.iter().try_for_each(|note| writeln!(out, "note      {note}"))?;
@@ -185,9 +185,9 @@ impl fmt::Display for Verdict {
     }
 }
 
-impl fmt::Display for Judged {
+impl fmt::Display for Audited {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Judged { partition, from, committed, records, outputs, dead_letters, waiting, .. } = self;
+        let Audited { partition, from, committed, records, outputs, dead_letters, waiting, .. } = self;
         let waiting = if *waiting > 0 { format!("; {} past the cut", number(*waiting)) } else { String::new() };
         let Some(committed) = committed else { return write!(out, "{partition}: nothing committed{waiting}") };
         write!(
@@ -202,12 +202,12 @@ impl fmt::Display for Judged {
     }
 }
 
-impl Serialize for Outcome {
+impl Serialize for ProofOutcome {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(match self {
-            Outcome::Holds => "holds",
-            Outcome::Violated(_) => "violated",
-            Outcome::NotJudged => "not-judged",
+            ProofOutcome::Holds => "holds",
+            ProofOutcome::Violated(_) => "violated",
+            ProofOutcome::NotAudited => "not-judged",
         })
     }
 }

@@ -7,14 +7,14 @@ use std::time::Duration;
 use anyhow::anyhow;
 
 use super::audit::Audit;
-use super::partition::Cut;
-use super::progress::Progress;
-use super::report::Verdict;
-use super::violation::{Names, ROLES, Role};
+use super::partition::PartitionCut;
+use super::progress::ReadProgress;
+use super::report::AuditVerdict;
+use super::violation::{ROLES, Role, TopicNames};
 use crate::config::Config;
 use weir_core::state::State;
 use weir_kafka::offsets::Committed;
-use weir_kafka::reader::{Extents, Seen};
+use weir_kafka::reader::{OffsetRanges, Seen};
 use weir_kafka::reset::Reset;
 use weir_kafka::{Failure, Reader};
 
@@ -22,11 +22,11 @@ use weir_kafka::{Failure, Reader};
 const WRITTEN: [Role; 3] = [Role::Outputs, Role::DeadLetters, Role::Counts];
 
 /// The topics, the offsets up to which they are read, and the audit of their records.
-pub(super) struct Session {
+pub(super) struct AuditSession {
     reader: Reader,
-    /// The offsets that the group has committed in the input. Errors take their remedy from here.
-    offsets: Reset,
-    names: Names,
+    /// The commands by which operators reset the group's offsets. Errors take their remedy from here.
+    reset: Reset,
+    names: TopicNames,
     audit: Audit,
     /// The offsets up to which the partitions are read.
     read: BTreeMap<(Role, i32), i64>,
@@ -34,10 +34,15 @@ pub(super) struct Session {
     ids: BTreeMap<Role, String>,
 }
 
-impl Session {
-    pub(super) fn open(config: &Config, brokers: &str, patience: Duration, progress: &mut Progress) -> Result<Session, Failure> {
+impl AuditSession {
+    pub(super) fn open(
+        config: &Config,
+        brokers: &str,
+        patience: Duration,
+        progress: &mut ReadProgress,
+    ) -> Result<AuditSession, Failure> {
         let topics = &config.kafka.topics;
-        let names = Names([&topics.input, &topics.output, &topics.rejected, &topics.counts].map(String::clone));
+        let names = TopicNames([&topics.input, &topics.output, &topics.rejected, &topics.counts].map(String::clone));
         let reader = Reader::open(&config.kafka.client, brokers, patience).map_err(Failure::Stop)?;
         // A wrong address or name is reported before anything else is tried.
         reader.partitions(&topics.input, progress)?;
@@ -46,9 +51,9 @@ impl Session {
         let drops = config.rules.pipeline.iter().any(|rule| rule.drop);
         let mut audit = Audit::new(names.clone(), drops, those(Some(true)));
         audit.untold(those(None));
-        Ok(Session {
+        Ok(AuditSession {
             reader,
-            offsets: Reset::new(&config.kafka.client, brokers, &topics.input),
+            reset: Reset::new(&config.kafka.client, brokers, &topics.input),
             audit,
             names,
             read: BTreeMap::new(),
@@ -58,33 +63,33 @@ impl Session {
 
     /// Takes a cut, reads up to it, and judges it. Returns None if the group has committed nothing though the input has records.
     /// After a failure that waiting can cure, the next call continues where this one ended.
-    pub(super) fn round(&mut self, progress: &mut Progress) -> Result<Option<Verdict>, Failure> {
+    pub(super) fn round(&mut self, progress: &mut ReadProgress) -> Result<Option<AuditVerdict>, Failure> {
         let input = &self.names.of(Role::Input).to_owned();
         let partitions = self.reader.partitions(input, progress)?;
         let committed = self.reader.committed(input, partitions, progress)?;
         let begun = committed.iter().any(|committed| committed.offset.is_some());
         // If the input has never had a record, none can be lost.
-        if !begun && self.reader.extents(input, partitions, progress)?.values().any(|extent| extent.end > 0) {
+        if !begun && self.reader.offset_ranges(input, partitions, progress)?.values().any(|range| range.end > 0) {
             return Ok(None);
         }
-        let cuts: Vec<Cut> = committed.into_iter().map(cut).collect();
+        let cuts: Vec<PartitionCut> = committed.into_iter().map(cut).collect();
         let mut written = Vec::new();
         for role in WRITTEN {
             let topic = self.names.of(role);
             let partitions = self.reader.partitions(topic, progress)?;
-            written.push((role, self.reader.extents(topic, partitions, progress)?));
+            written.push((role, self.reader.offset_ranges(topic, partitions, progress)?));
         }
         self.same_topics(&cuts, progress)?;
         // The input may have got a partition meanwhile, and outputs may have records of it.
         let partitions = self.reader.partitions(input, progress)?;
-        let there = self.reader.committed_extents(input, partitions, progress)?;
+        let there = self.reader.committed_ranges(input, partitions, progress)?;
         self.audit.cut(cuts.clone());
         self.input(&there, progress)?;
-        for (role, extents) in written {
-            self.written(role, &extents, progress)?;
+        for (role, offset_ranges) in written {
+            self.written(role, &offset_ranges, progress)?;
         }
         self.same_topics(&cuts, progress)?;
-        Ok(Some(self.audit.judge()))
+        Ok(Some(self.audit.verdict()))
     }
 
     /// Checks that the topics are those that the group has read and that were read here before. In a topic that was deleted and
@@ -93,9 +98,9 @@ impl Session {
     ///
     /// A state has no id if the cluster gives its topics none, or did not answer when the engine asked for it. The verdict then
     /// says that this was not judged.
-    fn same_topics(&mut self, cuts: &[Cut], progress: &mut Progress) -> Result<(), Failure> {
-        let known = |cut: &Cut| cut.state.as_ref().is_some_and(|state| !state.topic.is_empty());
-        let nameless = |cut: &Cut| cut.state.as_ref().is_some_and(|state| state.topic.is_empty());
+    fn same_topics(&mut self, cuts: &[PartitionCut], progress: &mut ReadProgress) -> Result<(), Failure> {
+        let known = |cut: &PartitionCut| cut.state.as_ref().is_some_and(|state| !state.topic.is_empty());
+        let nameless = |cut: &PartitionCut| cut.state.as_ref().is_some_and(|state| state.topic.is_empty());
         self.audit.nameless(cuts.iter().any(nameless));
         if !cuts.iter().any(known) {
             return Ok(());
@@ -111,68 +116,68 @@ impl Session {
             }
         }
         match another(cuts, &self.ids[&Role::Input]) {
-            Some(cut) => Err(Failure::Stop(recreated(self.names.of(Role::Input), &self.offsets, cut, &self.ids[&Role::Input]))),
+            Some(cut) => Err(Failure::Stop(recreated(self.names.of(Role::Input), &self.reset, cut, &self.ids[&Role::Input]))),
             None => Ok(()),
         }
     }
 
-    fn input(&mut self, there: &Extents, progress: &mut Progress) -> Result<(), Failure> {
-        for (partition, extent) in there {
-            self.audit.input_extent(*partition, extent.clone());
+    fn input(&mut self, there: &OffsetRanges, progress: &mut ReadProgress) -> Result<(), Failure> {
+        for (partition, range) in there {
+            self.audit.input_range(*partition, range.clone());
         }
         self.read_on(Role::Input, there, progress)?;
         // The oldest records may have expired before they could be read.
         let topic = self.names.of(Role::Input);
-        for (partition, extent) in self.reader.committed_extents(topic, there.len() as i32, progress)? {
-            self.audit.input_extent(partition, extent.start..there.get(&partition).map_or(0, |there| there.end));
+        for (partition, range) in self.reader.committed_ranges(topic, there.len() as i32, progress)? {
+            self.audit.input_range(partition, range.start..there.get(&partition).map_or(0, |there| there.end));
         }
         Ok(())
     }
 
-    fn written(&mut self, role: Role, there: &Extents, progress: &mut Progress) -> Result<(), Failure> {
+    fn written(&mut self, role: Role, there: &OffsetRanges, progress: &mut ReadProgress) -> Result<(), Failure> {
         let topic = self.names.of(role).to_owned();
-        self.reader.await_decided(&topic, there, progress)?;
+        self.reader.wait_for_stable(&topic, there, progress)?;
         self.read_on(role, there, progress)?;
-        for (partition, extent) in self.reader.committed_extents(&topic, there.len() as i32, progress)? {
-            self.audit.low(role, partition, extent.start);
+        for (partition, range) in self.reader.committed_ranges(&topic, there.len() as i32, progress)? {
+            self.audit.low(role, partition, range.start);
         }
         Ok(())
     }
 
     /// Reads the records that were not read before.
-    fn read_on(&mut self, role: Role, there: &Extents, progress: &mut Progress) -> Result<(), Failure> {
+    fn read_on(&mut self, role: Role, there: &OffsetRanges, progress: &mut ReadProgress) -> Result<(), Failure> {
         let topic = self.names.of(role).to_owned();
         let mut left = there.clone();
-        for (partition, extent) in &mut left {
+        for (partition, range) in &mut left {
             let read = self.read.get(&(role, *partition)).copied().unwrap_or_default();
-            if read > extent.end {
+            if read > range.end {
                 return Err(Failure::Stop(anyhow!(
                     "{topic}/{partition} was read up to {read} and ends at {} now: it was created anew or cut short",
-                    extent.end
+                    range.end
                 )));
             }
-            extent.start = extent.start.max(read);
+            range.start = range.start.max(read);
         }
         let audit = &mut self.audit;
         let outcome = self.reader.read(&topic, &mut left, progress, |seen: Seen<'_>| match role {
-            Role::Input => audit.input(seen.partition, seen.offset, seen.marks),
-            Role::Outputs | Role::DeadLetters => audit.written(role, seen.partition, seen.offset, seen.marks),
+            Role::Input => audit.input(seen.partition, seen.offset, seen.headers),
+            Role::Outputs | Role::DeadLetters => audit.written(role, seen.partition, seen.offset, seen.headers),
             Role::Counts => audit.counts(seen.partition, seen.offset, seen.value),
         });
         // This is noted after a failure too: a record that is taken in a second time would count as a duplicate.
-        let read = |(partition, extent): (&i32, &Range<i64>)| left.get(partition).map_or(extent.end, |left| left.start);
+        let read = |(partition, range): (&i32, &Range<i64>)| left.get(partition).map_or(range.end, |left| left.start);
         self.read.extend(there.iter().map(|there| ((role, *there.0), read(there))));
         outcome
     }
 }
 
 /// Returns the first partition whose state belongs to another topic than the one with this `id`.
-fn another<'a>(cuts: &'a [Cut], id: &str) -> Option<&'a Cut> {
-    let differs = |cut: &&Cut| cut.state.as_ref().is_some_and(|state| !state.topic.is_empty() && state.topic != id);
+fn another<'a>(cuts: &'a [PartitionCut], id: &str) -> Option<&'a PartitionCut> {
+    let differs = |cut: &&PartitionCut| cut.state.as_ref().is_some_and(|state| !state.topic.is_empty() && state.topic != id);
     cuts.iter().find(differs)
 }
 
-fn recreated(topic: &str, offsets: &Reset, cut: &Cut, id: &str) -> anyhow::Error {
+fn recreated(topic: &str, offsets: &Reset, cut: &PartitionCut, id: &str) -> anyhow::Error {
     let before = cut.state.as_ref().map_or("", |state| &state.topic);
     anyhow!(
         "failed to judge topic {topic}: it was deleted and created anew since the offset of partition {} was committed (its state \
@@ -183,7 +188,7 @@ fn recreated(topic: &str, offsets: &Reset, cut: &Cut, id: &str) -> anyhow::Error
 }
 
 /// Returns a committed offset with the state that its metadata contain.
-fn cut(committed: Committed) -> Cut {
+fn cut(committed: Committed) -> PartitionCut {
     let Committed { partition, offset, metadata } = committed;
     let (state, no_state) = match State::parse(&metadata) {
         Ok(Some(state)) => (Some(state), None),
@@ -191,7 +196,7 @@ fn cut(committed: Committed) -> Cut {
         Err(unreadable) => (None, Some(unreadable.to_string())),
     };
     let no_state = no_state.filter(|_| offset.is_some());
-    Cut { partition, committed: offset, state: state.filter(|_| offset.is_some()), no_state }
+    PartitionCut { partition, committed: offset, state: state.filter(|_| offset.is_some()), no_state }
 }
 
 #[cfg(test)]
@@ -200,8 +205,8 @@ mod tests {
 
     #[test]
     fn a_state_of_another_topic_of_the_same_name_is_told_from_one_without_an_id() {
-        let of = |partition, id| Cut { partition, state: Some(State::new(id, 0)), committed: Some(5), no_state: None };
-        let cuts = [Cut { partition: 0, ..Cut::default() }, of(1, ""), of(2, "here")];
+        let of = |partition, id| PartitionCut { partition, state: Some(State::new(id, 0)), committed: Some(5), no_state: None };
+        let cuts = [PartitionCut { partition: 0, ..PartitionCut::default() }, of(1, ""), of(2, "here")];
         assert_eq!(another(&cuts, "here"), None);
         assert_eq!(another(&cuts, "anew").map(|cut| cut.partition), Some(2));
     }

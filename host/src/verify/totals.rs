@@ -9,9 +9,11 @@
 //! that, the totals of further sets are only compared with the states, and [`Totals::is_whole`] returns false.
 
 use std::collections::{BTreeMap, BTreeSet};
+use weir_core::position::Position;
+use weir_core::printable::escape_value;
 
-use super::violation::{Kind, Place, Violation};
-use super::window::{Known, Window};
+use super::violation::{Violation, ViolationKind};
+use super::window::{Knowledge, SentWindow};
 
 /// The most types and partitions that are kept, over all sets. Each takes some 80 bytes.
 const MAX_KEPT_TYPES: usize = 1 << 18;
@@ -21,11 +23,11 @@ const MAX_JUMPS: usize = 1_000;
 /// The messages of one set of partitions.
 #[derive(Clone, Debug)]
 struct Group {
-    first: Place,
+    first: Position,
     start: i64,
     /// The first type that was counted before the first window, and its count.
     before: Option<(Box<str>, u64)>,
-    last: Place,
+    last: Position,
     end: i64,
     totals: BTreeMap<Box<str>, u64>,
 }
@@ -45,17 +47,17 @@ pub(super) struct Totals {
     groups: BTreeMap<BTreeSet<i32>, Group>,
     jumps: Vec<Jump>,
     /// The start of the first window and the end of the last, by partition.
-    extents: BTreeMap<i32, (i64, i64)>,
+    time_spans: BTreeMap<i32, (i64, i64)>,
     kept: usize,
     crowded: bool,
 }
 
 impl Totals {
     /// Takes a message from before the cut. The message is not judged if one of its partitions has no state or was counted anew.
-    pub(super) fn take<'a>(&mut self, window: Window, known: &impl Fn(i32) -> Known<'a>) -> Option<Violation> {
+    pub(super) fn take<'a>(&mut self, window: SentWindow, known: &impl Fn(i32) -> Knowledge<'a>) -> Option<Violation> {
         for partition in &window.partitions {
-            let extent = self.extents.entry(*partition).or_insert((window.start, window.end));
-            *extent = (extent.0.min(window.start), extent.1.max(window.end));
+            let range = self.time_spans.entry(*partition).or_insert((window.start, window.end));
+            *range = (range.0.min(window.start), range.1.max(window.end));
         }
         if !are_judged(&window.partitions, known) {
             return None;
@@ -65,8 +67,8 @@ impl Totals {
     }
 
     /// Compares a message with the last one of the same partitions.
-    fn follow(&mut self, window: Window) -> Option<Violation> {
-        let Window { at, start, end, partitions, counts } = window;
+    fn follow(&mut self, window: SentWindow) -> Option<Violation> {
+        let SentWindow { at, start, end, partitions, counts } = window;
 
         let totals = || counts.iter().map(|(name, (_, total))| (name.clone(), *total)).collect();
         let Some(group) = self.groups.get_mut(&partitions) else {
@@ -98,7 +100,7 @@ impl Totals {
         let (name, had, has, total) = differing?;
         let words = format!(
             "{at} has a running total of {total} of `{}`, {has} of them before its window, where {before} had {had}",
-            name.escape_debug()
+            escape_value(&name)
         );
         let violation = violation(at, words);
         if has < had || gap.0 == gap.1 {
@@ -117,21 +119,21 @@ impl Totals {
     }
 
     /// Returns the violations that only show when all windows before the cut are known, as they are now.
-    pub(super) fn judge<'a>(&self, known: &impl Fn(i32) -> Known<'a>) -> Vec<Violation> {
+    pub(super) fn violations<'a>(&self, known: &impl Fn(i32) -> Knowledge<'a>) -> Vec<Violation> {
         let jumps = self.jumps.iter().filter(|jump| are_judged(&jump.partitions, known) && !self.moved(jump));
         let mut wrong: Vec<Violation> = jumps.map(|jump| jump.violation.clone()).collect();
         for (partitions, group) in self.groups.iter().filter(|(partitions, _)| are_judged(partitions, known)) {
-            let extents = || partitions.iter().filter_map(|partition| self.extents.get(partition));
-            let is_first = extents().all(|(start, _)| *start == group.start);
+            let time_spans = || partitions.iter().filter_map(|partition| self.time_spans.get(partition));
+            let is_first = time_spans().all(|(start, _)| *start == group.start);
             if let Some((name, count)) = group.before.as_ref().filter(|_| is_first) {
                 let words = format!(
                     "{} is the first of its partitions, and has {count} of `{}` counted before its window",
                     group.first,
-                    name.escape_debug()
+                    escape_value(name)
                 );
                 wrong.push(violation(group.first.clone(), words));
             }
-            if extents().all(|(_, end)| *end == group.end) {
+            if time_spans().all(|(_, end)| *end == group.end) {
                 wrong.extend(group.last_differs(&closed(partitions, known)));
             }
         }
@@ -153,7 +155,7 @@ impl Group {
         names.into_iter().find_map(|name| {
             let (has, counted) = (self.totals.get(name).copied().unwrap_or_default(), closed.get(name).copied().unwrap_or_default());
             let words = || {
-                let (last, name) = (&self.last, name.escape_debug());
+                let (last, name) = (&self.last, escape_value(name));
                 format!("{last} is the last of its partitions, with a running total of {has} of `{name}`, and their states have {counted}")
             };
             (has != counted).then(|| violation(self.last.clone(), words()))
@@ -162,15 +164,15 @@ impl Group {
 }
 
 /// Returns whether all partitions have a state that counts them from their first record on.
-fn are_judged<'a>(partitions: &BTreeSet<i32>, known: &impl Fn(i32) -> Known<'a>) -> bool {
-    partitions.iter().all(|partition| matches!(known(*partition), Known::State { anew: false, .. }))
+fn are_judged<'a>(partitions: &BTreeSet<i32>, known: &impl Fn(i32) -> Knowledge<'a>) -> bool {
+    partitions.iter().all(|partition| matches!(known(*partition), Knowledge::State { anew: false, .. }))
 }
 
 /// Returns the counts that the states of partitions have outside their open windows, by type.
-fn closed<'a>(partitions: &BTreeSet<i32>, known: &impl Fn(i32) -> Known<'a>) -> BTreeMap<&'a str, u64> {
+fn closed<'a>(partitions: &BTreeSet<i32>, known: &impl Fn(i32) -> Knowledge<'a>) -> BTreeMap<&'a str, u64> {
     let mut closed = BTreeMap::new();
     for partition in partitions {
-        let Known::State { state, .. } = known(*partition) else { continue };
+        let Knowledge::State { state, .. } = known(*partition) else { continue };
         for (name, (total, open)) in &state.counts {
             let sum: &mut u64 = closed.entry(name.as_str()).or_default();
             *sum = sum.saturating_add(total.saturating_sub(*open));
@@ -180,21 +182,21 @@ fn closed<'a>(partitions: &BTreeSet<i32>, known: &impl Fn(i32) -> Known<'a>) -> 
 }
 
 /// Returns a violation if a total before the cut is more than the states have. Totals only grow, so none may be.
-fn too_many<'a>(window: &Window, known: &impl Fn(i32) -> Known<'a>) -> Option<Violation> {
+fn too_many<'a>(window: &SentWindow, known: &impl Fn(i32) -> Knowledge<'a>) -> Option<Violation> {
     let closed = closed(&window.partitions, known);
     let counted = |name: &str| closed.get(name).copied().unwrap_or_default();
     let (name, (_, total)) = window.counts.iter().find(|(name, (_, total))| *total > counted(name))?;
     let words = format!(
         "{} has a running total of {total} of `{}`, and the states of its partitions have {}",
         window.at,
-        name.escape_debug(),
+        escape_value(name),
         counted(name)
     );
     Some(violation(window.at.clone(), words))
 }
 
-fn violation(at: Place, words: String) -> Violation {
-    Violation { kind: Kind::TotalsDiffer, records: 1, at: Some(at), source: None, words }
+fn violation(at: Position, words: String) -> Violation {
+    Violation { kind: ViolationKind::TotalsDiffer, records: 1, at: Some(at), source: None, words }
 }
 
 #[cfg(test)]
@@ -204,21 +206,21 @@ mod tests {
     use weir_core::state::State;
 
     /// Returns a message of `partitions`, with the counts (window, total) of one type.
-    fn window(offset: i64, start: i64, partitions: &[i32], pair: Pair) -> Window {
-        let at = Place { topic: "counts".into(), partition: 0, offset };
+    fn window(offset: i64, start: i64, partitions: &[i32], pair: Pair) -> SentWindow {
+        let at = Position { topic: "counts".into(), partition: 0, offset: offset as u64 };
         let counts = [("iOS".into(), pair)].into();
-        Window { at, start, end: start + 10, partitions: partitions.iter().copied().collect(), counts }
+        SentWindow { at, start, end: start + 10, partitions: partitions.iter().copied().collect(), counts }
     }
 
     /// Returns the violations of `windows`, where the state of each partition has `total` outside its open window.
-    fn wrong(windows: Vec<Window>, total: u64) -> Vec<String> {
+    fn wrong(windows: Vec<SentWindow>, total: u64) -> Vec<String> {
         let mut state = State::new("", 0);
         state.window = (1_000, 1_010);
         state.counts.insert("iOS".into(), (total + 7, 7));
-        let known = |_| Known::State { state: &state, anew: false };
+        let known = |_| Knowledge::State { state: &state, anew: false };
         let mut totals = Totals::default();
         let at_once: Vec<Violation> = windows.into_iter().filter_map(|window| totals.take(window, &known)).collect();
-        at_once.into_iter().chain(totals.judge(&known)).map(|violation| violation.words).collect()
+        at_once.into_iter().chain(totals.violations(&known)).map(|violation| violation.words).collect()
     }
 
     #[test]
@@ -257,7 +259,7 @@ mod tests {
             window(4, 20, &[1], (1, 5)),
         ];
         assert_eq!(wrong(windows.clone(), 5), Vec::<String>::new());
-        let without: Vec<Window> = windows.into_iter().filter(|window| window.at.offset != 2).collect();
+        let without: Vec<SentWindow> = windows.into_iter().filter(|window| window.at.offset != 2).collect();
         assert_eq!(wrong(without, 5).len(), 2, "nobody had them meanwhile");
     }
 }

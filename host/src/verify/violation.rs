@@ -2,7 +2,7 @@
 //! there are.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use weir_core::position::Position;
 
 use serde::Serialize;
 
@@ -24,34 +24,24 @@ pub const ROLES: [Role; 4] = [Role::Input, Role::Outputs, Role::DeadLetters, Rol
 
 /// The names of the topics.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Names(pub [String; 4]);
+pub struct TopicNames(pub [String; 4]);
 
-impl Names {
+impl TopicNames {
     /// Returns the name of the topic with this role.
     pub fn of(&self, role: Role) -> &str {
         &self.0[role as usize]
     }
-}
 
-/// The position of a record: `topic/partition/offset`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Place {
-    pub topic: String,
-    pub partition: i32,
-    pub offset: i64,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place { topic, partition, offset } = self;
-        write!(out, "{topic}/{partition}/{offset}")
+    /// Returns the position of a record in the topic with this role.
+    pub fn position(&self, role: Role, partition: i32, offset: u64) -> Position {
+        Position { topic: self.of(role).into(), partition, offset }
     }
 }
 
 /// The kind of a violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum ViolationKind {
     /// An input record has neither an output nor a dead letter.
     Lost,
     /// The group has committed an offset past the end of the input.
@@ -108,24 +98,24 @@ pub enum Proof {
 pub const PROOFS: [Proof; 6] =
     [Proof::NoneLost, Proof::NoneTwice, Proof::InOrder, Proof::OfTheInput, Proof::OneRuleset, Proof::CountsAddUp];
 
-impl Kind {
+impl ViolationKind {
     /// Returns the proof that a violation of this kind breaks.
     pub fn proof(self) -> Proof {
         match self {
-            Kind::Lost | Kind::PastTheEnd => Proof::NoneLost,
-            Kind::Twice | Kind::InBoth => Proof::NoneTwice,
-            Kind::OutOfOrder => Proof::InOrder,
-            Kind::NoSource | Kind::SeveralSources | Kind::NoInput => Proof::OfTheInput,
-            Kind::NoRuleset | Kind::SeveralRulesets => Proof::OneRuleset,
-            Kind::StateMissing
-            | Kind::CountsDiffer
-            | Kind::WindowsDiffer
-            | Kind::TypesDiffer
-            | Kind::TotalsDiffer
-            | Kind::WindowsOverlap
-            | Kind::WindowMixed
-            | Kind::NoPartition
-            | Kind::UnreadableCounts => Proof::CountsAddUp,
+            ViolationKind::Lost | ViolationKind::PastTheEnd => Proof::NoneLost,
+            ViolationKind::Twice | ViolationKind::InBoth => Proof::NoneTwice,
+            ViolationKind::OutOfOrder => Proof::InOrder,
+            ViolationKind::NoSource | ViolationKind::SeveralSources | ViolationKind::NoInput => Proof::OfTheInput,
+            ViolationKind::NoRuleset | ViolationKind::SeveralRulesets => Proof::OneRuleset,
+            ViolationKind::StateMissing
+            | ViolationKind::CountsDiffer
+            | ViolationKind::WindowsDiffer
+            | ViolationKind::TypesDiffer
+            | ViolationKind::TotalsDiffer
+            | ViolationKind::WindowsOverlap
+            | ViolationKind::WindowMixed
+            | ViolationKind::NoPartition
+            | ViolationKind::UnreadableCounts => Proof::CountsAddUp,
         }
     }
 }
@@ -133,11 +123,11 @@ impl Kind {
 /// One violation, or several of a kind in a row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Violation {
-    pub kind: Kind,
+    pub kind: ViolationKind,
     /// The number of records that the violation is about.
     pub records: u64,
     /// The position of the offending record. None if a record is missing.
-    pub at: Option<Place>,
+    pub at: Option<Position>,
     /// The input record, or the range of input records: `user-login/0/17..=29`.
     pub source: Option<String>,
     /// The whole violation in words.
@@ -146,12 +136,12 @@ pub struct Violation {
 
 /// The violations that were found so far.
 #[derive(Clone, Debug, Default)]
-pub struct Found {
-    kept: BTreeMap<Kind, Vec<Violation>>,
-    counts: BTreeMap<Kind, u64>,
+pub struct Findings {
+    kept: BTreeMap<ViolationKind, Vec<Violation>>,
+    counts: BTreeMap<ViolationKind, u64>,
 }
 
-impl Found {
+impl Findings {
     /// Adds a violation.
     pub fn add(&mut self, violation: Violation) {
         *self.counts.entry(violation.kind).or_default() += violation.records;
@@ -167,14 +157,14 @@ impl Found {
     }
 
     /// Counts `records` that there is no room to name.
-    pub fn add_unnamed(&mut self, kind: Kind, records: u64) {
+    pub fn add_unnamed(&mut self, kind: ViolationKind, records: u64) {
         if records > 0 {
             *self.counts.entry(kind).or_default() += records;
         }
     }
 
     /// Returns whether there is room for more violations of `kind` in words.
-    pub fn has_room(&self, kind: Kind) -> bool {
+    pub fn has_room(&self, kind: ViolationKind) -> bool {
         self.kept.get(&kind).is_none_or(|kept| kept.len() < MAX_KEPT)
     }
 
@@ -195,13 +185,13 @@ mod tests {
 
     #[test]
     fn what_is_too_much_to_keep_is_counted() {
-        let mut found = Found::default();
-        for offset in 0..MAX_KEPT as i64 + 5 {
-            let at = Place { topic: "out".into(), partition: 0, offset };
-            found.add(Violation { kind: Kind::Twice, records: 1, words: at.to_string(), at: Some(at), source: None });
+        let mut found = Findings::default();
+        for offset in 0..MAX_KEPT as u64 + 5 {
+            let at = Position { topic: "out".into(), partition: 0, offset };
+            found.add(Violation { kind: ViolationKind::Twice, records: 1, words: at.to_string(), at: Some(at), source: None });
         }
-        found.add_unnamed(Kind::Lost, 7);
-        assert!(found.has_room(Kind::Lost) && !found.has_room(Kind::Twice));
+        found.add_unnamed(ViolationKind::Lost, 7);
+        assert!(found.has_room(ViolationKind::Lost) && !found.has_room(ViolationKind::Twice));
         assert_eq!((found.of(Proof::NoneTwice), found.of(Proof::NoneLost)), (MAX_KEPT as u64 + 5, 7));
         assert_eq!((found.total(), found.into_kept().len()), (MAX_KEPT as u64 + 12, MAX_KEPT));
     }

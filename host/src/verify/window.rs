@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weir_core::state::State;
 
-use super::violation::Place;
+use weir_core::position::Position;
 
 /// Two counts of a type: in the window, and since counting began.
 pub(super) type Pair = (u64, u64);
 
 /// A counts message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Window {
-    pub(super) at: Place,
+pub(super) struct SentWindow {
+    pub(super) at: Position,
     pub(super) start: i64,
     pub(super) end: i64,
     pub(super) partitions: BTreeSet<i32>,
@@ -21,7 +21,7 @@ pub(super) struct Window {
 
 /// The knowledge that the cut gives of a partition.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Known<'a> {
+pub(super) enum Knowledge<'a> {
     /// The partition has a state. `anew` is true if an earlier state, which is gone, counted the partition before.
     State { state: &'a State, anew: bool },
     /// The group has committed no offset of the partition.
@@ -41,13 +41,13 @@ pub(super) enum Side {
     Absent,
 }
 
-impl Known<'_> {
+impl Knowledge<'_> {
     pub(super) fn side(self, start: i64) -> Side {
         match self {
-            Known::State { state, .. } if start < state.window.0 => Side::Before,
-            Known::State { .. } | Known::Nothing => Side::After,
-            Known::Stateless => Side::Unknown,
-            Known::Absent => Side::Absent,
+            Knowledge::State { state, .. } if start < state.window.0 => Side::Before,
+            Knowledge::State { .. } | Knowledge::Nothing => Side::After,
+            Knowledge::Stateless => Side::Unknown,
+            Knowledge::Absent => Side::Absent,
         }
     }
 }

@@ -14,9 +14,11 @@ use serde::Deserialize;
 
 use super::covered::Covered;
 use super::totals::Totals;
-use super::violation::{Kind, Place, Violation};
-use super::window::{Known, Pair, Side, Window};
+use super::violation::{Violation, ViolationKind};
+use super::window::{Knowledge, Pair, SentWindow, Side};
 use weir_core::counts::MAX_NAME_BYTES;
+use weir_core::position::Position;
+use weir_core::printable::escape_value;
 
 /// The number of waiting messages at which those before the cut are added up and dropped. If many were left last time, twice
 /// their number is awaited, so that each message is looked at only a few times in all.
@@ -38,7 +40,7 @@ pub(super) struct Windows {
     pub(super) covered: Covered,
     pub(super) totals: Totals,
     /// The messages that were not before the latest cut.
-    waiting: Vec<Window>,
+    waiting: Vec<SentWindow>,
     /// The number of messages that the last settling left.
     left: usize,
 }
@@ -48,7 +50,7 @@ impl Windows {
     ///
     /// # Errors
     /// If the value is no counts message.
-    pub(super) fn take(&mut self, at: Place, value: Option<&[u8]>) -> Result<(), Violation> {
+    pub(super) fn take(&mut self, at: Position, value: Option<&[u8]>) -> Result<(), Violation> {
         match parse(at.clone(), value.unwrap_or_default()) {
             Ok(window) => {
                 self.covered.add(&window);
@@ -57,7 +59,7 @@ impl Windows {
             }
             Err(reason) => {
                 let words = format!("{at} is no counts message: {reason}");
-                Err(Violation { kind: Kind::UnreadableCounts, records: 1, at: Some(at), source: None, words })
+                Err(Violation { kind: ViolationKind::UnreadableCounts, records: 1, at: Some(at), source: None, words })
             }
         }
     }
@@ -79,7 +81,7 @@ impl Windows {
 
     /// Adds up the windows that were sent before the cut, and returns their violations. `known` returns the knowledge that the
     /// cut gives of a partition.
-    pub(super) fn settle<'a>(&mut self, known: impl Fn(i32) -> Known<'a>) -> Vec<Violation> {
+    pub(super) fn settle<'a>(&mut self, known: impl Fn(i32) -> Knowledge<'a>) -> Vec<Violation> {
         let mut wrong = Vec::new();
         for window in std::mem::take(&mut self.waiting) {
             let on = |wanted| {
@@ -108,7 +110,7 @@ impl Windows {
         wrong
     }
 
-    fn add_up(&mut self, window: &Window) {
+    fn add_up(&mut self, window: &SentWindow) {
         for (name, (count, _)) in window.counts.iter().filter(|(_, (count, _))| *count > 0) {
             if let Some(sum) = self.sums.get_mut(name) {
                 *sum = sum.saturating_add(*count);
@@ -136,23 +138,23 @@ impl Windows {
     }
 }
 
-fn foreign(window: &Window, absent: &[i32]) -> Violation {
+fn foreign(window: &SentWindow, absent: &[i32]) -> Violation {
     let words = format!("{} covers partitions {absent:?}, which the input does not have", window.at);
-    Violation { kind: Kind::NoPartition, records: 1, at: Some(window.at.clone()), source: None, words }
+    Violation { kind: ViolationKind::NoPartition, records: 1, at: Some(window.at.clone()), source: None, words }
 }
 
-fn mixture(window: &Window, before: &[i32], after: &[i32]) -> Violation {
+fn mixture(window: &SentWindow, before: &[i32], after: &[i32]) -> Violation {
     let words = format!(
         "{} closes a window that began at {} ms: of its partitions {before:?} have moved on, {after:?} have not",
         window.at, window.start
     );
-    Violation { kind: Kind::WindowMixed, records: 1, at: Some(window.at.clone()), source: None, words }
+    Violation { kind: ViolationKind::WindowMixed, records: 1, at: Some(window.at.clone()), source: None, words }
 }
 
 /// Returns a violation if the window ends after the start of a window that is open at the cut. `window` was sent before the cut.
-fn late<'a>(window: &Window, known: &impl Fn(i32) -> Known<'a>) -> Option<Violation> {
+fn late<'a>(window: &SentWindow, known: &impl Fn(i32) -> Knowledge<'a>) -> Option<Violation> {
     let open = |partition: &i32| match known(*partition) {
-        Known::State { state, anew: false } => Some(state.window.0),
+        Knowledge::State { state, anew: false } => Some(state.window.0),
         _ => None,
     };
     let within = |open: i64| (window.start + 1..window.end).contains(&open);
@@ -161,13 +163,13 @@ fn late<'a>(window: &Window, known: &impl Fn(i32) -> Known<'a>) -> Option<Violat
         "{} is of {} to {} ms, and the open window of partition {partition} began before that was over",
         window.at, window.start, window.end
     );
-    Some(Violation { kind: Kind::WindowsOverlap, records: 1, at: Some(window.at.clone()), source: None, words })
+    Some(Violation { kind: ViolationKind::WindowsOverlap, records: 1, at: Some(window.at.clone()), source: None, words })
 }
 
 /// Reads the counts message at `at`, which has to be consistent by itself.
-fn parse(at: Place, value: &[u8]) -> Result<Window, String> {
+fn parse(at: Position, value: &[u8]) -> Result<SentWindow, String> {
     #[derive(Deserialize)]
-    struct Message {
+    struct CountsJson {
         device_type_counts: BTreeMap<Box<str>, u64>,
         window: Inner,
         partitions: Vec<i32>,
@@ -179,7 +181,7 @@ fn parse(at: Place, value: &[u8]) -> Result<Window, String> {
         counts: BTreeMap<Box<str>, u64>,
     }
 
-    let message: Message = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+    let message: CountsJson = serde_json::from_slice(value).map_err(|error| error.to_string())?;
     let (start, end) = (instant(&message.window.start, "starts")?, instant(&message.window.end, "ends")?);
     if end <= start {
         return Err(format!("its window ends at {:?}, where it has not begun", message.window.end));
@@ -196,7 +198,7 @@ fn parse(at: Place, value: &[u8]) -> Result<Window, String> {
         counts.entry(name).or_default().0 = count;
     }
     if let Some((name, (count, total))) = counts.iter().find(|(_, (count, total))| count > total) {
-        let name = name.escape_debug();
+        let name = escape_value(name);
         return Err(format!("it counts {count} of `{name}` in its window, and {total} of them since counting began"));
     }
     if counts.keys().any(|name| name.len() > MAX_NAME_BYTES) {
@@ -204,7 +206,7 @@ fn parse(at: Place, value: &[u8]) -> Result<Window, String> {
     }
     let sum = counts.values().try_fold(0_u64, |sum, (_, total)| sum.checked_add(*total));
     sum.ok_or("its counts are too large to be added up")?;
-    Ok(Window { at, start, end, partitions, counts })
+    Ok(SentWindow { at, start, end, partitions, counts })
 }
 
 /// Returns milliseconds since the epoch.
@@ -221,8 +223,8 @@ mod tests {
     use super::*;
     use weir_core::counts::Counts;
 
-    fn at(offset: i64) -> Place {
-        Place { topic: "counts".into(), partition: 0, offset }
+    fn at(offset: i64) -> Position {
+        Position { topic: "counts".into(), partition: 0, offset: offset as u64 }
     }
 
     #[test]
@@ -287,7 +289,7 @@ mod tests {
         }
         for (open, messages, sum) in [(20, 1, 5), (30, 2, 10)] {
             let state = state(open);
-            windows.settle(|_| Known::State { state: &state, anew: true });
+            windows.settle(|_| Knowledge::State { state: &state, anew: true });
             assert_eq!((windows.messages, windows.sum()), (messages, sum));
         }
     }
@@ -299,13 +301,13 @@ mod tests {
             windows.take(at(offset), Some(message(10 * offset, "[0]").as_bytes())).unwrap();
             if windows.due() {
                 looks += 1;
-                assert_eq!(windows.settle(|_| Known::Nothing), vec![]);
+                assert_eq!(windows.settle(|_| Knowledge::Nothing), vec![]);
             }
             assert!(windows.waiting.len() <= MAX_WAITING);
         }
         assert!(looks < 12, "{looks} times all was looked at");
         let state = state(i64::MAX);
-        windows.settle(|_| Known::State { state: &state, anew: true });
+        windows.settle(|_| Knowledge::State { state: &state, anew: true });
         assert_eq!(windows.forgotten + windows.messages, MAX_WAITING as u64);
         assert!(windows.forgotten > 0);
     }
@@ -317,10 +319,10 @@ mod tests {
             let message = message(10 * index, "[0]").replace("\"a\"", &format!("\"{index}\""));
             windows.take(at(index), Some(message.as_bytes())).unwrap();
             if windows.due() {
-                windows.settle(|_| Known::State { state: &state, anew: true });
+                windows.settle(|_| Knowledge::State { state: &state, anew: true });
             }
         }
-        windows.settle(|_| Known::State { state: &state, anew: true });
+        windows.settle(|_| Knowledge::State { state: &state, anew: true });
         assert_eq!((windows.sums.len(), windows.forgotten), (MAX_TYPES, 10));
     }
 
@@ -328,9 +330,9 @@ mod tests {
     fn a_window_of_a_partition_that_the_input_does_not_have_is_named() {
         let mut windows = Windows::default();
         windows.take(at(3), Some(message(5, "[0,7]").as_bytes())).unwrap();
-        let known = |partition: i32| if partition == 0 { Known::Nothing } else { Known::Absent };
+        let known = |partition: i32| if partition == 0 { Knowledge::Nothing } else { Knowledge::Absent };
         let [wrong] = &windows.settle(known)[..] else { panic!("one thing is wrong") };
-        assert_eq!((wrong.kind, windows.sum()), (Kind::NoPartition, 0));
+        assert_eq!((wrong.kind, windows.sum()), (ViolationKind::NoPartition, 0));
         assert_eq!(wrong.words, "counts/0/3 covers partitions [7], which the input does not have");
     }
 }

@@ -1,8 +1,8 @@
 //! One frame of the view: pure, from a [`Scene`] to cells.
 //!
 //! The frame is made for 80×24; larger terminals show more lines of the same kind. All text from messages passes through
-//! [`harmless`] before it is drawn. The panels are in [`panels`]. This module draws the frame around them: the state, the reason
-//! why a rule set was refused or rolled back, the most important line of the log, and the keys.
+//! [`escape_line`] before it is drawn. The panels are in [`panels`]. This module draws the frame around them: the state, the
+//! reason why a rule set was refused or taken back, the most important line of the log, and the keys.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -11,13 +11,13 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use super::panels;
-use super::rates::Totals;
+use super::rates::RecordCounts;
 use super::scene::{PASSED, PENDING, QUIET, REJECTED, Scene, TITLE, WRONG};
 use super::text::{number, uptime, wrap};
 use crate::logging::is_complaint;
 use weir_control::report::{SetDescription, Status, TrialReport};
-use weir_core::printable::harmless;
-use weir_engine::snapshot::State;
+use weir_core::printable::escape_line;
+use weir_engine::snapshot::LoopState;
 
 /// The smallest terminal in which panels have any content, in cells.
 const SMALLEST: (u16, u16) = (60, 18);
@@ -58,7 +58,7 @@ pub(super) fn draw(scene: &Scene<'_>, frame: &mut Frame<'_>) {
 /// Draws the little that fits any terminal.
 fn draw_small(scene: &Scene<'_>, frame: &mut Frame<'_>) {
     let Rect { width, height, .. } = frame.area();
-    let Totals { read, written, rejected } = Totals::of(scene.snapshot);
+    let RecordCounts { read, written, rejected } = RecordCounts::of(scene.snapshot);
     let totals = format!("in {}, out {}, rejected {}", number(read), number(written), number(rejected));
     let small = format!("{width}x{height} is too small: make it {}x{} or larger", SMALLEST.0, SMALLEST.1);
     let mut lines = vec![Line::from_iter(state(scene))];
@@ -71,7 +71,7 @@ fn head(scene: &Scene<'_>, width: usize) -> Vec<Line<'static>> {
     let SetDescription { hash, rules } = &*scene.snapshot.live;
     let rules: Vec<&str> = rules.iter().map(|rule| rule.name.as_str()).collect();
     let state = state(scene);
-    let rules = if rules.is_empty() { "no rules".to_owned() } else { harmless(&rules.join(" → ")).into_owned() };
+    let rules = if rules.is_empty() { "no rules".to_owned() } else { escape_line(&rules.join(" → ")).into_owned() };
     let set = format!("  up {}  rule set {hash}", uptime(scene.uptime));
     let taken: usize = state.iter().map(Span::width).sum();
     let one = taken + 2 + rules.chars().count() + set.len() <= width;
@@ -90,14 +90,14 @@ fn head(scene: &Scene<'_>, width: usize) -> Vec<Line<'static>> {
     lines
 }
 
-/// Returns the state of the engine, and whether a rule set is on trial, was rolled back or was refused.
+/// Returns the state of the engine, and whether a rule set is on trial, was taken back or was refused.
 fn state(scene: &Scene<'_>) -> Vec<Span<'static>> {
     let state = match scene.snapshot.state {
-        State::Connecting => "connecting".yellow(),
-        State::Running => "running".fg(PASSED),
-        State::Waiting(_) => "waiting".yellow(),
-        State::Stopping => "stopping".yellow(),
-        State::Stopped => "stopped".fg(REJECTED),
+        LoopState::Connecting => "connecting".yellow(),
+        LoopState::Running => "running".fg(PASSED),
+        LoopState::Waiting(_) => "waiting".yellow(),
+        LoopState::Stopping => "stopping".yellow(),
+        LoopState::Stopped => "stopped".fg(REJECTED),
     };
     let mut spans = vec![Span::styled(" weir ", TITLE.add_modifier(Modifier::REVERSED)), " ".into(), state];
     let Status { trial, taken_back, refusal, .. } = scene.status;
@@ -115,7 +115,7 @@ fn state(scene: &Scene<'_>) -> Vec<Span<'static>> {
 /// Returns the notice that is shown in full, if there is one.
 fn notice(scene: &Scene<'_>) -> Option<(String, Style)> {
     let Status { taken_back, refusal, .. } = scene.status;
-    if let State::Waiting(reason) = &scene.snapshot.state {
+    if let LoopState::Waiting(reason) = &scene.snapshot.state {
         return Some((format!(" waiting: {reason}"), PENDING));
     }
     let taken_back = taken_back.as_ref().map(|set| format!(" {} was taken back: {}", set.hash, set.reason));
@@ -131,7 +131,7 @@ fn log(line: &str, width: usize) -> Vec<Line<'static>> {
 fn foot(invitation: &str, width: usize) -> Vec<Line<'static>> {
     let keys = [" q ".reversed(), " ".into(), " Esc ".reversed(), " ".into(), " Ctrl-C ".reversed(), " end it".into()];
     let keys_width: usize = keys.iter().map(Span::width).sum();
-    let invitation = format!(" {}", harmless(invitation));
+    let invitation = format!(" {}", escape_line(invitation));
     if invitation.chars().count() + 2 + keys_width <= width {
         let spans = keys.into_iter().chain(["  ".into(), Span::styled(invitation, TITLE)]);
         return vec![Line::from_iter(spans)];
@@ -142,7 +142,7 @@ fn foot(invitation: &str, width: usize) -> Vec<Line<'static>> {
 }
 
 fn styled(text: &str, width: usize, most: usize, style: Style) -> Vec<Line<'static>> {
-    wrap(&harmless(text), width, most).into_iter().map(|line| Line::styled(line, style)).collect()
+    wrap(&escape_line(text), width, most).into_iter().map(|line| Line::styled(line, style)).collect()
 }
 
 #[cfg(test)]

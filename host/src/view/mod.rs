@@ -15,24 +15,24 @@ mod text;
 use std::time::Duration;
 
 use weir_control::Handle;
-use weir_engine::snapshot::{Rejected, Shared, Snapshot};
+use weir_engine::snapshot::{Rejected, SharedSnapshot, Snapshot};
 
 pub use plain::{farewell, lines};
 pub use screen::screen;
 pub(crate) use text::{middle_out, number};
 
 /// The sources of a view.
-pub struct Stage {
+pub struct ViewSources {
     /// The source of snapshots of the engine.
-    pub snapshot: Shared,
-    /// The rules that process the records.
+    pub snapshot: SharedSnapshot,
+    /// The handle on the loader, for the status of the rules.
     pub rules: Handle,
     /// A text that says how to swap rules while the engine runs.
     pub invitation: String,
 }
 
 /// Decides when the view ends.
-pub trait Watch {
+pub trait EndOfView {
     /// Waits for `time`. Returns whether to go on.
     fn wait(&mut self, time: Duration) -> bool;
 }

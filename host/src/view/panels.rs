@@ -11,11 +11,11 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, BorderType, Paragraph, Sparkline};
 
 use super::by_frequency;
-use super::rates::Totals;
+use super::rates::RecordCounts;
 use super::scene::{PASSED, QUIET, REJECTED, Scene, TITLE};
-use super::text::{members, middle_out, number};
-use weir_core::printable::harmless;
-use weir_engine::snapshot::{Message, Rejected, Snapshot, Verdict};
+use super::text::{fields, middle_out, number};
+use weir_core::printable::escape_line;
+use weir_engine::snapshot::{RecentRecord, Rejected, Snapshot, Verdict};
 
 /// The length of the longest bar, and the least room for any bar, in cells.
 const BAR: usize = 16;
@@ -24,10 +24,10 @@ const SHORTEST_BAR: usize = 4;
 const LEAST_TEXT: usize = 16;
 
 /// The name, number and colour of a rate.
-type Card = (&'static str, fn(&Totals) -> u64, Color);
+type Card = (&'static str, fn(&RecordCounts) -> u64, Color);
 
 pub(super) fn rates(scene: &Scene<'_>, frame: &mut Frame<'_>, area: Rect) {
-    let (totals, last) = (Totals::of(scene.snapshot), scene.rates.last());
+    let (totals, last) = (RecordCounts::of(scene.snapshot), scene.rates.last());
     let cards: [Card; 3] = [
         ("in", |totals| totals.read, Color::Blue),
         ("out", |totals| totals.written, PASSED),
@@ -54,7 +54,7 @@ pub(super) fn rejections(snapshot: &Snapshot, frame: &mut Frame<'_>, area: Rect)
 fn rejection_lines(snapshot: &Snapshot, width: usize, height: usize) -> Vec<Line<'static>> {
     let rejected = by_frequency(snapshot);
     let most = rejected.first().map_or(0, |known| known.messages);
-    let names = |known: &Rejected| (harmless(&known.reason).into_owned(), harmless(&known.rule).into_owned());
+    let names = |known: &Rejected| (escape_line(&known.reason).into_owned(), escape_line(&known.rule).into_owned());
     let widest =
         |length: fn(&(String, String)) -> usize| rejected.iter().map(|known| length(&names(known))).max().unwrap_or_default();
     let (reasons, rules) = (widest(|(reason, _)| reason.chars().count()), widest(|(_, rule)| rule.chars().count()));
@@ -92,7 +92,7 @@ fn device_lines(snapshot: &Snapshot, width: usize) -> Vec<Line<'static>> {
     let Snapshot { totals, open, .. } = snapshot;
     let head = Line::styled(format!("{:>8} {:>8}", "in all", "window"), QUIET);
     let most = totals.values().max().copied().unwrap_or_default();
-    let mut devices: Vec<_> = totals.iter().map(|(name, total)| (harmless(name).into_owned(), name, *total)).collect();
+    let mut devices: Vec<_> = totals.iter().map(|(name, total)| (escape_line(name).into_owned(), name, *total)).collect();
     devices.sort_by_key(|(_, _, total)| std::cmp::Reverse(*total));
     let names = devices.iter().map(|(shown, ..)| shown.chars().count()).max().unwrap_or_default();
     let room = width.saturating_sub(8 + 1 + 8 + 2 + names + 1);
@@ -119,21 +119,21 @@ pub(super) fn messages(snapshot: &Snapshot, frame: &mut Frame<'_>, area: Rect) {
 }
 
 /// Returns the position of a message, its outcome, and the message itself in the room that is left.
-fn message_line(message: &Message, width: usize) -> Line<'static> {
+fn message_line(message: &RecentRecord, width: usize) -> Line<'static> {
     let place = format!("{}/{} ", message.partition, message.offset);
     let (fate, colour) = fate(message);
     let room = width.saturating_sub(place.len() + fate.chars().count() + 2);
-    let text = if room < LEAST_TEXT { String::new() } else { middle_out(&harmless(&message.text), room) };
+    let text = if room < LEAST_TEXT { String::new() } else { middle_out(&escape_line(&message.text), room) };
     Line::from(vec![Span::styled(place, QUIET), Span::styled(fate, colour), Span::styled(format!("  {text}"), QUIET)])
 }
 
-fn fate(message: &Message) -> (String, Color) {
+fn fate(message: &RecentRecord) -> (String, Color) {
     match &message.verdict {
         Verdict::Passed if message.written.is_empty() => ("+ unchanged".to_owned(), PASSED),
-        Verdict::Passed => (format!("+ {}", harmless(&members(&message.written))), PASSED),
+        Verdict::Passed => (format!("+ {}", escape_line(&fields(&message.written))), PASSED),
         Verdict::Rejected { rule, reason, detail } => {
-            let detail = detail.as_ref().map_or(String::new(), |detail| format!(" ({})", harmless(detail)));
-            (format!("- {} by {}{detail}", harmless(reason), harmless(rule)), REJECTED)
+            let detail = detail.as_ref().map_or(String::new(), |detail| format!(" ({})", escape_line(detail)));
+            (format!("- {} by {}{detail}", escape_line(reason), escape_line(rule)), REJECTED)
         }
     }
 }

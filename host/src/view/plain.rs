@@ -8,10 +8,10 @@ use anyhow::Context;
 
 use super::rates::Rates;
 use super::text::{number, time_of_day};
-use super::{Watch, by_frequency};
+use super::{EndOfView, by_frequency};
 use weir_core::counts::Window;
-use weir_core::printable::harmless;
-use weir_engine::snapshot::{Shared, Snapshot};
+use weir_core::printable::escape_line;
+use weir_engine::snapshot::{SharedSnapshot, Snapshot};
 
 /// The time between two lines.
 const EVERY: Duration = Duration::from_secs(2);
@@ -20,7 +20,7 @@ const EVERY: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// If `out` can't be written.
-pub fn lines(shared: &Shared, out: &mut dyn Write, watch: &mut dyn Watch) -> anyhow::Result<()> {
+pub fn lines(shared: &SharedSnapshot, out: &mut dyn Write, watch: &mut dyn EndOfView) -> anyhow::Result<()> {
     let mut rates = Rates::default();
     let mut closed: Option<Window> = None;
     let mut last = Instant::now();
@@ -49,7 +49,7 @@ pub fn farewell(snapshot: &Snapshot, out: &mut dyn Write) -> anyhow::Result<()> 
         snapshot.live.hash
     )];
     lines.extend(by_frequency(snapshot).iter().map(|known| {
-        let (rule, reason) = (harmless(&known.rule), harmless(&known.reason));
+        let (rule, reason) = (escape_line(&known.rule), escape_line(&known.reason));
         format!("  {:>9}  {rule} {reason}", number(known.messages))
     }));
     lines.push(format!("device types: {}", counts(&snapshot.totals)));
@@ -77,7 +77,7 @@ fn window(window: &Window) -> String {
 }
 
 fn counts(counts: &BTreeMap<String, u64>) -> String {
-    let counts: Vec<String> = counts.iter().map(|(name, count)| format!("{} {}", harmless(name), number(*count))).collect();
+    let counts: Vec<String> = counts.iter().map(|(name, count)| format!("{} {}", escape_line(name), number(*count))).collect();
     if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
 }
 

@@ -10,20 +10,20 @@ const REMEMBERED: usize = 120;
 
 /// The counters from which rates are derived.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Totals {
+pub(super) struct RecordCounts {
     pub(super) read: u64,
     pub(super) written: u64,
     pub(super) rejected: u64,
 }
 
-impl Totals {
-    pub(super) fn of(snapshot: &Snapshot) -> Totals {
-        Totals { read: snapshot.read, written: snapshot.written, rejected: snapshot.rejections() }
+impl RecordCounts {
+    pub(super) fn of(snapshot: &Snapshot) -> RecordCounts {
+        RecordCounts { read: snapshot.read, written: snapshot.written, rejected: snapshot.rejections() }
     }
 
-    fn per_second_since(self, before: Totals, elapsed: Duration) -> Totals {
+    fn per_second_since(self, before: RecordCounts, elapsed: Duration) -> RecordCounts {
         let rate = |now: u64, before: u64| (now.saturating_sub(before) as f64 / elapsed.as_secs_f64()).round() as u64;
-        Totals {
+        RecordCounts {
             read: rate(self.read, before.read),
             written: rate(self.written, before.written),
             rejected: rate(self.rejected, before.rejected),
@@ -34,8 +34,8 @@ impl Totals {
 /// Rates per second, the oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Rates {
-    totals: Totals,
-    rates: VecDeque<Totals>,
+    totals: RecordCounts,
+    rates: VecDeque<RecordCounts>,
 }
 
 impl Rates {
@@ -44,7 +44,7 @@ impl Rates {
         if elapsed.is_zero() {
             return;
         }
-        let totals = Totals::of(snapshot);
+        let totals = RecordCounts::of(snapshot);
         self.rates.push_back(totals.per_second_since(self.totals, elapsed));
         self.totals = totals;
         let excess = self.rates.len().saturating_sub(REMEMBERED);
@@ -52,12 +52,12 @@ impl Rates {
     }
 
     /// Returns the rates in the time before the last call of `add`.
-    pub(super) fn last(&self) -> Totals {
+    pub(super) fn last(&self) -> RecordCounts {
         self.rates.back().copied().unwrap_or_default()
     }
 
     /// Returns the last `count` values of one rate.
-    pub(super) fn history(&self, count: usize, rate: impl Fn(&Totals) -> u64) -> Vec<u64> {
+    pub(super) fn history(&self, count: usize, rate: impl Fn(&RecordCounts) -> u64) -> Vec<u64> {
         self.rates.iter().skip(self.rates.len().saturating_sub(count)).map(rate).collect()
     }
 }
@@ -70,9 +70,9 @@ mod tests {
     fn a_rate_is_what_was_added_in_a_second() {
         let mut rates = Rates::default();
         rates.add(&Snapshot { read: 100, written: 90, ..Snapshot::default() }, Duration::from_secs(2));
-        assert_eq!(rates.last(), Totals { read: 50, written: 45, rejected: 0 });
+        assert_eq!(rates.last(), RecordCounts { read: 50, written: 45, rejected: 0 });
         rates.add(&Snapshot { read: 400, written: 90, ..Snapshot::default() }, Duration::from_millis(500));
-        assert_eq!(rates.last(), Totals { read: 600, written: 0, rejected: 0 });
+        assert_eq!(rates.last(), RecordCounts { read: 600, written: 0, rejected: 0 });
         assert_eq!(rates.history(1, |rate| rate.read), [600]);
         assert_eq!(rates.history(9, |rate| rate.read), [50, 600]);
     }

@@ -10,8 +10,8 @@ use super::ascii;
 use super::draw;
 use super::rates::Rates;
 use super::scene::Scene;
-use super::{Stage, Watch};
-use crate::logging::Lines;
+use super::{EndOfView, ViewSources};
+use crate::logging::RecentLines;
 use weir_system::clock::now;
 
 /// The time between two frames. More frames would show the operator nothing more, and would take processor time from the engine.
@@ -24,13 +24,18 @@ const RATE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// If the terminal can't be used.
-pub fn screen(stage: &Stage, log: &Lines, watch: &mut dyn Watch) -> anyhow::Result<()> {
+pub fn screen(stage: &ViewSources, log: &RecentLines, watch: &mut dyn EndOfView) -> anyhow::Result<()> {
     let outcome = ratatui::try_init().and_then(|mut terminal| show(&mut terminal, stage, log, watch));
     ratatui::restore();
     outcome.context("failed to use the terminal: pipe the output through `cat` for plain lines")
 }
 
-fn show(terminal: &mut DefaultTerminal, stage: &Stage, log: &Lines, watch: &mut dyn Watch) -> std::io::Result<()> {
+fn show(
+    terminal: &mut DefaultTerminal,
+    stage: &ViewSources,
+    log: &RecentLines,
+    watch: &mut dyn EndOfView,
+) -> std::io::Result<()> {
     let (begun, ascii) = (Instant::now(), ascii::is_wanted());
     let mut rates = Rates::default();
     let mut rated = begun;

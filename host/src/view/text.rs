@@ -19,15 +19,15 @@ pub(crate) fn middle_out(text: &str, room: usize) -> String {
 }
 
 /// Returns the fields in a fragment of a JSON object as `name value, name value`. Any other text is returned as it is.
-pub(super) fn members(written: &str) -> Cow<'_, str> {
-    let Ok(members) = serde_json::from_str::<Map<String, Value>>(&format!("{{{}}}", written.trim_matches(','))) else {
+pub(super) fn fields(written: &str) -> Cow<'_, str> {
+    let Ok(fields) = serde_json::from_str::<Map<String, Value>>(&format!("{{{}}}", written.trim_matches(','))) else {
         return Cow::Borrowed(written);
     };
-    let member = |(name, value): (String, Value)| match value {
+    let field = |(name, value): (String, Value)| match value {
         Value::String(text) => format!("{name} {text}"),
         other => format!("{name} {other}"),
     };
-    Cow::Owned(members.into_iter().map(member).collect::<Vec<_>>().join(", "))
+    Cow::Owned(fields.into_iter().map(field).collect::<Vec<_>>().join(", "))
 }
 
 /// Returns `text` in at most `most` lines of `width` characters. A text that is too long ends in `…`. Lines end between words,
@@ -95,9 +95,9 @@ mod tests {
 
     #[test]
     fn members_are_words() {
-        assert_eq!(members(r#","utc":"2024-01-01 00:00","seen":[1,true]"#), "utc 2024-01-01 00:00, seen [1,true]");
-        assert_eq!(members(r#"S","seen":1"#), r#"S","seen":1"#);
-        assert_eq!(members(""), "");
+        assert_eq!(fields(r#","utc":"2024-01-01 00:00","seen":[1,true]"#), "utc 2024-01-01 00:00, seen [1,true]");
+        assert_eq!(fields(r#"S","seen":1"#), r#"S","seen":1"#);
+        assert_eq!(fields(""), "");
     }
 
     #[test]

@@ -7,7 +7,7 @@ pub use crate::manifest::{Manifest, RESERVED_NAME, RESERVED_REASONS};
 
 use serde::de::DeserializeOwned;
 
-use crate::column::Sheet;
+use crate::column::ColumnWriter;
 use crate::row::{Input, Row};
 use crate::{Rule, Verdict};
 
@@ -79,7 +79,7 @@ impl<R: Rule> Loaded<R> {
     pub fn evaluate(&self, batch: &Batch) -> Outcome {
         let rows = batch.rows as usize;
         let input = Input::new(&self.manifest, batch);
-        let mut sheets: Vec<Sheet> = self.manifest.writes.iter().map(|_| Sheet::new(rows)).collect();
+        let mut sheets: Vec<ColumnWriter> = self.manifest.writes.iter().map(|_| ColumnWriter::new(rows)).collect();
         let mut rejections = Vec::new();
         for index in 0..rows {
             if let Verdict::Reject { cause, detail } = self.rule.evaluate(&mut Row::new(index, &input, &mut sheets)) {
@@ -87,14 +87,14 @@ impl<R: Rule> Loaded<R> {
                 reject(rejection, &mut rejections, &mut sheets);
             }
         }
-        Outcome { rejections, columns: sheets.into_iter().map(Sheet::into_column).collect() }
+        Outcome { rejections, columns: sheets.into_iter().map(ColumnWriter::into_column).collect() }
     }
 }
 
 /// Adds a rejection, and drops the fields that were written for its row.
 #[cold]
 #[inline(never)]
-fn reject(rejection: Rejection, rejections: &mut Vec<Rejection>, sheets: &mut [Sheet]) {
+fn reject(rejection: Rejection, rejections: &mut Vec<Rejection>, sheets: &mut [ColumnWriter]) {
     sheets.iter_mut().for_each(|sheet| sheet.forget(rejection.row as usize));
     rejections.push(rejection);
 }

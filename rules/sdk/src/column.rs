@@ -39,19 +39,19 @@ impl Kind {
 }
 
 /// A column of a batch, to read from.
-pub(crate) struct Cells<'a> {
+pub(crate) struct ColumnReader<'a> {
     kinds: &'a [u8],
     ends: &'a [u32],
     text: &'a str,
 }
 
-impl<'a> Cells<'a> {
+impl<'a> ColumnReader<'a> {
     /// # Panics
     /// If the column does not have `rows` cells or, natively, is not UTF-8.
-    pub(crate) fn new(column: &'a Column, rows: usize) -> Cells<'a> {
+    pub(crate) fn new(column: &'a Column, rows: usize) -> ColumnReader<'a> {
         let Column { kinds, ends, bytes } = column;
         assert!(kinds.len() == rows && ends.len() == rows, "a column has another number of cells than the batch has rows");
-        Cells { kinds, ends, text: trusted_text(bytes) }
+        ColumnReader { kinds, ends, text: trusted_text(bytes) }
     }
 
     #[inline(always)]
@@ -117,7 +117,7 @@ fn start(ends: &[u32], row: usize) -> usize {
 /// A column of an outcome, to write into, row after row. A cell that is not written is absent.
 ///
 /// The end of a cell is noted only when a later cell begins, so that a sheet costs nothing for rows that do not write into it.
-pub(crate) struct Sheet {
+pub(crate) struct ColumnWriter {
     kinds: Vec<u8>,
     ends: Vec<u32>,
     bytes: Vec<u8>,
@@ -125,18 +125,18 @@ pub(crate) struct Sheet {
     next: usize,
 }
 
-impl Sheet {
+impl ColumnWriter {
     /// The expected size of a cell, in bytes: that of a date and time. A larger cell costs a reallocation, a smaller one some
     /// memory.
     const TYPICAL_CELL: usize = 24;
 
-    pub(crate) fn new(rows: usize) -> Sheet {
-        Sheet { kinds: vec![0; rows], ends: vec![0; rows], bytes: Vec::with_capacity(rows * Self::TYPICAL_CELL), next: 0 }
+    pub(crate) fn new(rows: usize) -> ColumnWriter {
+        ColumnWriter { kinds: vec![0; rows], ends: vec![0; rows], bytes: Vec::with_capacity(rows * Self::TYPICAL_CELL), next: 0 }
     }
 
     /// Begins the cell of `row` anew. The bytes pushed next are its content. Rows begin in ascending order.
     #[inline(always)]
-    pub(crate) fn begin(&mut self, row: usize, kind: Kind) -> &mut Sheet {
+    pub(crate) fn begin(&mut self, row: usize, kind: Kind) -> &mut ColumnWriter {
         self.kinds[row] = kind as u8;
         if row < self.next {
             self.bytes.truncate(start(&self.ends, row));

@@ -16,11 +16,11 @@ pub(crate) fn truncated(text: &str) -> Option<i64> {
 /// Returns the value of a text that is an integer: an optional sign and decimal digits, nothing else.
 #[cold]
 #[inline(never)]
-pub(crate) fn spelt(text: &str) -> Option<i64> {
+pub(crate) fn integer_text(text: &str) -> Option<i64> {
     text.parse().ok()
 }
 
-/// Returns the value of 1 to [`MOST_DIGITS`] digits, and none for any other text. This is the fast path. Timestamps are read
+/// Returns the value of 1 to [`MOST_DIGITS`] digits, and `None` for any other text. This is the fast path. Timestamps are read
 /// without a loop, because in Wasm every iteration costs a check.
 #[inline(always)]
 pub(crate) fn digits(text: &str) -> Option<i64> {
@@ -186,12 +186,12 @@ mod tests {
 
     #[test]
     fn an_integer_in_a_text_has_a_sign_and_digits_only() {
-        assert_eq!(spelt("1700000000"), Some(1_700_000_000));
-        assert_eq!(spelt("-12"), Some(-12));
-        assert_eq!(spelt("+12"), Some(12));
-        assert_eq!(spelt("0000000000000000000000012"), Some(12));
+        assert_eq!(integer_text("1700000000"), Some(1_700_000_000));
+        assert_eq!(integer_text("-12"), Some(-12));
+        assert_eq!(integer_text("+12"), Some(12));
+        assert_eq!(integer_text("0000000000000000000000012"), Some(12));
         for text in ["", " 1", "1 ", "1.0", "1e3", "-", "0x10", "9223372036854775808", "１"] {
-            assert_eq!(spelt(text), None, "{text:?}");
+            assert_eq!(integer_text(text), None, "{text:?}");
         }
     }
 }

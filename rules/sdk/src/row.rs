@@ -8,7 +8,7 @@ use std::fmt;
 use serde_json::Value;
 
 use crate::abi::Batch;
-use crate::column::{Cells, Sheet};
+use crate::column::{ColumnReader, ColumnWriter};
 use crate::{Cause, Field, Key, Kind, Manifest, Output, Verdict, number};
 
 /// One row of a batch. Its fields are named by the handles that the manifest returned, or by their names.
@@ -18,7 +18,7 @@ use crate::{Cause, Field, Key, Kind, Manifest, Output, Verdict, number};
 pub struct Row<'a> {
     index: usize,
     input: &'a Input<'a>,
-    sheets: &'a mut [Sheet],
+    sheets: &'a mut [ColumnWriter],
 }
 
 /// The data that all rows of a batch have in common.
@@ -26,7 +26,7 @@ pub(crate) struct Input<'a> {
     manifest: &'a Manifest,
     processed_at: i64,
     processed_at_text: Digits,
-    columns: Vec<Cells<'a>>,
+    columns: Vec<ColumnReader<'a>>,
 }
 
 impl<'a> Input<'a> {
@@ -34,7 +34,7 @@ impl<'a> Input<'a> {
     /// If the batch does not have a column for each read field, or a column does not have a cell for each row.
     pub(crate) fn new(manifest: &'a Manifest, batch: &'a Batch) -> Input<'a> {
         assert!(batch.columns.len() == manifest.reads.len(), "the batch has another number of columns than the manifest reads");
-        let columns = batch.columns.iter().map(|column| Cells::new(column, batch.rows as usize)).collect();
+        let columns = batch.columns.iter().map(|column| ColumnReader::new(column, batch.rows as usize)).collect();
         let processed_at_text = Digits::of(batch.processed_at);
         Input { manifest, processed_at: batch.processed_at, processed_at_text, columns }
     }
@@ -60,72 +60,72 @@ impl Digits {
 /// Methods that read.
 impl<'a> Row<'a> {
     #[inline(always)]
-    pub(crate) fn new(index: usize, input: &'a Input<'a>, sheets: &'a mut [Sheet]) -> Row<'a> {
+    pub(crate) fn new(index: usize, input: &'a Input<'a>, sheets: &'a mut [ColumnWriter]) -> Row<'a> {
         Row { index, input, sheets }
     }
 
     /// Returns the kind of the field's value.
     #[inline(always)]
     #[track_caller]
-    pub fn kind(&self, member: impl Key<Field>) -> Kind {
-        self.cells(member).kind(self.index)
+    pub fn kind(&self, field: impl Key<Field>) -> Kind {
+        self.cells(field).kind(self.index)
     }
 
     /// Returns whether the message lacks the field, or has `null` for it.
     #[inline(always)]
     #[track_caller]
-    pub fn is_missing(&self, member: impl Key<Field>) -> bool {
-        self.cells(member).is_missing(self.index)
+    pub fn is_missing(&self, field: impl Key<Field>) -> bool {
+        self.cells(field).is_missing(self.index)
     }
 
     /// Returns the field as text, unescaped. None if it is no string.
     #[inline(always)]
     #[track_caller]
-    pub fn text(&self, member: impl Key<Field>) -> Option<&'a str> {
-        self.of_kind(member, Kind::Text)
+    pub fn text(&self, field: impl Key<Field>) -> Option<&'a str> {
+        self.of_kind(field, Kind::Text)
     }
 
     /// Returns the field as an integer, exactly. None if it is no number, has a fraction or does not fit. `1.50e3` is 1500.
     #[inline(always)]
     #[track_caller]
-    pub fn integer(&self, member: impl Key<Field>) -> Option<i64> {
-        self.of_kind(member, Kind::Number).and_then(number::exact)
+    pub fn integer(&self, field: impl Key<Field>) -> Option<i64> {
+        self.of_kind(field, Kind::Number).and_then(number::exact)
     }
 
     /// Returns the field as the text of a number, as it was sent. None if it is no number.
     #[inline(always)]
     #[track_caller]
-    pub fn number_text(&self, member: impl Key<Field>) -> Option<&'a str> {
-        self.of_kind(member, Kind::Number)
+    pub fn number_text(&self, field: impl Key<Field>) -> Option<&'a str> {
+        self.of_kind(field, Kind::Number)
     }
 
     /// Returns the field as [`Row::number_text`] or [`Row::text`] does, with one look at the column where these would need two.
     #[inline(always)]
     #[track_caller]
-    pub(crate) fn number_or_text(&self, member: impl Key<Field>) -> Option<&'a str> {
-        let cells = self.cells(member);
+    pub(crate) fn number_or_text(&self, field: impl Key<Field>) -> Option<&'a str> {
+        let cells = self.cells(field);
         (cells.is(self.index, Kind::Number) || cells.is(self.index, Kind::Text)).then(|| cells.text(self.index))
     }
 
     /// Returns the field as the nearest `f64`. None if it is no number.
     #[track_caller]
-    pub fn float(&self, member: impl Key<Field>) -> Option<f64> {
-        self.of_kind(member, Kind::Number).and_then(|text| text.parse().ok())
+    pub fn float(&self, field: impl Key<Field>) -> Option<f64> {
+        self.of_kind(field, Kind::Number).and_then(|text| text.parse().ok())
     }
 
     /// Returns the field as a boolean. None if it is no boolean.
     #[inline(always)]
     #[track_caller]
-    pub fn boolean(&self, member: impl Key<Field>) -> Option<bool> {
-        self.of_kind(member, Kind::Boolean).map(|text| text == "true")
+    pub fn boolean(&self, field: impl Key<Field>) -> Option<bool> {
+        self.of_kind(field, Kind::Boolean).map(|text| text == "true")
     }
 
     /// Returns the field as it was sent: its JSON text, or for a string the string itself, unescaped. None if the field is
     /// absent. Well suited as the detail of a rejection.
     #[inline(always)]
     #[track_caller]
-    pub fn raw(&self, member: impl Key<Field>) -> Option<&'a str> {
-        let cells = self.cells(member);
+    pub fn raw(&self, field: impl Key<Field>) -> Option<&'a str> {
+        let cells = self.cells(field);
         match cells.kind(self.index) {
             Kind::Absent => None,
             Kind::Null => Some("null"),
@@ -136,9 +136,9 @@ impl<'a> Row<'a> {
     /// Returns the field as a JSON value, which allocates. For objects and arrays. None if the field is absent, or if a [`Value`]
     /// can't hold it though it is valid JSON: a number such as `1e400`, half of a surrogate pair, or more than 127 levels.
     #[track_caller]
-    pub fn json(&self, member: impl Key<Field>) -> Option<Value> {
-        let text = self.raw(member)?;
-        match self.kind(member) {
+    pub fn json(&self, field: impl Key<Field>) -> Option<Value> {
+        let text = self.raw(field)?;
+        match self.kind(field) {
             Kind::Text => Some(Value::from(text)),
             _ => serde_json::from_str(text).ok(),
         }
@@ -146,18 +146,18 @@ impl<'a> Row<'a> {
 
     /// Returns the name under which a field was declared.
     #[track_caller]
-    pub fn name(&self, member: impl Key<Field>) -> &'a str {
-        &self.input.manifest.reads[member.index(self.input.manifest)]
+    pub fn name(&self, field: impl Key<Field>) -> &'a str {
+        &self.input.manifest.reads[field.index(self.input.manifest)]
     }
 
     /// Returns a rejection. Its detail is the field's value, as [`Row::raw`] returns it, or says that the field is missing.
     #[cold]
     #[inline(never)]
     #[track_caller]
-    pub fn reject(&self, reason: impl Into<Cause>, member: impl Key<Field>) -> Verdict {
-        match self.raw(member) {
+    pub fn reject(&self, reason: impl Into<Cause>, field: impl Key<Field>) -> Verdict {
+        match self.raw(field) {
             Some(value) => Verdict::reject_with(reason, value),
-            None => Verdict::reject_with(reason, format!("`{}` is missing", self.name(member))),
+            None => Verdict::reject_with(reason, format!("`{}` is missing", self.name(field))),
         }
     }
 
@@ -175,14 +175,14 @@ impl<'a> Row<'a> {
 
     #[inline(always)]
     #[track_caller]
-    fn cells(&self, member: impl Key<Field>) -> &'a Cells<'a> {
-        &self.input.columns[member.index(self.input.manifest)]
+    fn cells(&self, field: impl Key<Field>) -> &'a ColumnReader<'a> {
+        &self.input.columns[field.index(self.input.manifest)]
     }
 
     #[inline(always)]
     #[track_caller]
-    fn of_kind(&self, member: impl Key<Field>, kind: Kind) -> Option<&'a str> {
-        let cells = self.cells(member);
+    fn of_kind(&self, field: impl Key<Field>, kind: Kind) -> Option<&'a str> {
+        let cells = self.cells(field);
         cells.is(self.index, kind).then(|| cells.text(self.index))
     }
 }
@@ -192,23 +192,23 @@ impl Row<'_> {
     /// Writes a string.
     #[inline(always)]
     #[track_caller]
-    pub fn set_text(&mut self, member: impl Key<Output>, text: &str) {
-        self.begin(member, Kind::Text).push_str(text);
+    pub fn set_text(&mut self, field: impl Key<Output>, text: &str) {
+        self.begin(field, Kind::Text).push_str(text);
     }
 
     /// Writes a string piece by piece, without a `String` in between: `write!(row.text_writer(id), "{a}-{b}")`.
     #[inline(always)]
     #[track_caller]
-    pub fn text_writer(&mut self, member: impl Key<Output>) -> TextWriter<'_> {
-        TextWriter(self.begin(member, Kind::Text))
+    pub fn text_writer(&mut self, field: impl Key<Output>) -> TextWriter<'_> {
+        TextWriter(self.begin(field, Kind::Text))
     }
 
     /// Writes an integer.
     #[inline(always)]
     #[track_caller]
-    pub fn set_integer(&mut self, member: impl Key<Output>, value: i64) {
+    pub fn set_integer(&mut self, field: impl Key<Output>, value: i64) {
         let input = self.input;
-        let sheet = self.begin(member, Kind::Number);
+        let sheet = self.begin(field, Kind::Number);
         if value == input.processed_at {
             // This number is written most often, and it is the same for all rows.
             sheet.push_padded(&input.processed_at_text.padded, input.processed_at_text.length);
@@ -220,45 +220,45 @@ impl Row<'_> {
 
     /// Writes a number, or `null` for NaN and the infinities, which JSON does not have.
     #[track_caller]
-    pub fn set_float(&mut self, member: impl Key<Output>, value: f64) {
-        self.set_json(member, &Value::from(value));
+    pub fn set_float(&mut self, field: impl Key<Output>, value: f64) {
+        self.set_json(field, &Value::from(value));
     }
 
     /// Writes `true` or `false`.
     #[inline(always)]
     #[track_caller]
-    pub fn set_boolean(&mut self, member: impl Key<Output>, value: bool) {
-        self.begin(member, Kind::Boolean).push_str(if value { "true" } else { "false" });
+    pub fn set_boolean(&mut self, field: impl Key<Output>, value: bool) {
+        self.begin(field, Kind::Boolean).push_str(if value { "true" } else { "false" });
     }
 
     /// Writes `null`.
     #[inline(always)]
     #[track_caller]
-    pub fn set_null(&mut self, member: impl Key<Output>) {
-        self.begin(member, Kind::Null);
+    pub fn set_null(&mut self, field: impl Key<Output>) {
+        self.begin(field, Kind::Null);
     }
 
     /// Writes any JSON value.
     #[track_caller]
-    pub fn set_json(&mut self, member: impl Key<Output>, value: &Value) {
+    pub fn set_json(&mut self, field: impl Key<Output>, value: &Value) {
         match value {
-            Value::Null => self.set_null(member),
-            Value::Bool(value) => self.set_boolean(member, *value),
-            Value::Number(_) => self.begin(member, Kind::Number).push_str(&value.to_string()),
-            Value::String(text) => self.set_text(member, text),
-            Value::Array(_) | Value::Object(_) => self.begin(member, Kind::Composite).push_str(&value.to_string()),
+            Value::Null => self.set_null(field),
+            Value::Bool(value) => self.set_boolean(field, *value),
+            Value::Number(_) => self.begin(field, Kind::Number).push_str(&value.to_string()),
+            Value::String(text) => self.set_text(field, text),
+            Value::Array(_) | Value::Object(_) => self.begin(field, Kind::Composite).push_str(&value.to_string()),
         }
     }
 
     #[inline(always)]
     #[track_caller]
-    fn begin(&mut self, member: impl Key<Output>, kind: Kind) -> &mut Sheet {
-        self.sheets[member.index(self.input.manifest)].begin(self.index, kind)
+    fn begin(&mut self, field: impl Key<Output>, kind: Kind) -> &mut ColumnWriter {
+        self.sheets[field.index(self.input.manifest)].begin(self.index, kind)
     }
 }
 
 /// A writer for a text, piece by piece. It works with `write!` too, which can't fail here.
-pub struct TextWriter<'a>(&'a mut Sheet);
+pub struct TextWriter<'a>(&'a mut ColumnWriter);
 
 impl TextWriter<'_> {
     /// Appends a piece.

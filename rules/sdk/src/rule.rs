@@ -40,7 +40,7 @@ impl About {
     /// 1 to 64 bytes each. `description` is one line.
     ///
     /// # Panics
-    /// If `name` or `version` is not so. In a `const`, as in [`Rule::ABOUT`], that is a compile error.
+    /// If `name` or `version` breaks these bounds. In a `const`, as in [`Rule::ABOUT`], that is a compile error.
     #[track_caller]
     pub const fn new(name: &'static str, version: &'static str, description: &'static str) -> About {
         assert!(!name.is_empty() && name.len() <= 64, "a rule's name has 1 to 64 bytes");

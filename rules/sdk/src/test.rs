@@ -63,7 +63,7 @@ impl<R: Rule> Harness<R> {
         let batch = Batch {
             rows: u32::try_from(records.len()).expect("a test has fewer than 2^32 records"),
             processed_at: self.processed_at,
-            columns: self.manifest.reads.iter().map(|member| column(member, &records)).collect(),
+            columns: self.manifest.reads.iter().map(|field| column(field, &records)).collect(),
         };
         let outcome = self.loaded.evaluate(&batch);
         assert_eq!(outcome, self.loaded.evaluate(&batch), "the rule is not pure: the same batch again gave another outcome");
@@ -98,14 +98,14 @@ impl Record {
         self
     }
 
-    /// Sets a field to a JSON text exactly as it would be sent: `.raw("timestamp", "1.70e9")`. `member` is the name that the
+    /// Sets a field to a JSON text exactly as it would be sent: `.raw("timestamp", "1.70e9")`. `field` is the name that the
     /// manifest declares. Numbers, objects and arrays are taken as they are, including those that a [`Value`] can't hold.
     ///
     /// # Panics
     /// If the text is no JSON.
     #[must_use]
     #[track_caller]
-    pub fn raw(mut self, member: &str, json: &str) -> Record {
+    pub fn raw(mut self, field: &str, json: &str) -> Record {
         let sound = match json.as_bytes().first() {
             Some(b'-' | b'0'..=b'9') => Ok((Kind::Number, json.to_owned())),
             Some(b'{' | b'[') => serde_json::from_str(json).map(|IgnoredAny| (Kind::Composite, json.to_owned())),
@@ -116,19 +116,19 @@ impl Record {
             Ok(cell) => cell,
             Err(error) => panic!("`{json}` is no JSON: {error}"),
         };
-        self.cells.insert(member.to_owned(), cell);
+        self.cells.insert(field.to_owned(), cell);
         self
     }
 
     /// Returns the cell that the host would make from a field.
-    fn cell(&self, member: &str) -> (Kind, String) {
-        if let Some(cell) = self.cells.get(member) {
+    fn cell(&self, field: &str) -> (Kind, String) {
+        if let Some(cell) = self.cells.get(field) {
             return cell.clone();
         }
-        let value = match member.as_bytes().first() {
+        let value = match field.as_bytes().first() {
             Some(b'@') => None,
-            Some(b'/') => self.value.pointer(member),
-            _ => self.value.get(member),
+            Some(b'/') => self.value.pointer(field),
+            _ => self.value.get(field),
         };
         value.map_or((Kind::Absent, String::new()), cell)
     }
@@ -178,16 +178,16 @@ impl Judged {
     /// # Panics
     /// If the rule does not declare that it writes such a field.
     #[track_caller]
-    pub fn written(&self, member: &str) -> Option<Value> {
-        self.values[find("writes", &self.names, member)].clone()
+    pub fn written(&self, field: &str) -> Option<Value> {
+        self.values[find("writes", &self.names, field)].clone()
     }
 }
 
 /// Packs one field of all records as the host does.
-fn column(member: &str, records: &[Record]) -> Column {
+fn column(field: &str, records: &[Record]) -> Column {
     let mut column = Column::default();
     for record in records {
-        let (kind, text) = record.cell(member);
+        let (kind, text) = record.cell(field);
         column.kinds.push(kind as u8);
         column.bytes.extend_from_slice(text.as_bytes());
         column.ends.push(u32::try_from(column.bytes.len()).expect("a test has less than 4 GiB"));
@@ -208,7 +208,7 @@ fn cell(value: &Value) -> (Kind, String) {
 
 /// Returns the value of a cell that a rule wrote.
 fn value(column: &Column, row: usize) -> Option<Value> {
-    let cells = crate::column::Cells::new(column, column.kinds.len());
+    let cells = crate::column::ColumnReader::new(column, column.kinds.len());
     match cells.kind(row) {
         Kind::Absent => None,
         Kind::Null => Some(Value::Null),

@@ -15,9 +15,9 @@ pub const LAST_SECOND: i64 = 253_402_300_799;
 /// Numbers count by their value: `1.7e9` is 1700000000, and `-0.5` is 0, as its fraction is cut off.
 #[inline]
 #[track_caller]
-pub fn epoch_seconds(row: &Row<'_>, member: impl Key<Field>) -> Option<i64> {
-    let text = row.number_or_text(member)?;
-    let seconds = number::digits(text).or_else(|| spelt(row, member, text));
+pub fn epoch_seconds(row: &Row<'_>, field: impl Key<Field>) -> Option<i64> {
+    let text = row.number_or_text(field)?;
+    let seconds = number::digits(text).or_else(|| seconds_of(row, field, text));
     seconds.filter(|seconds| (0..=LAST_SECOND).contains(seconds))
 }
 
@@ -26,18 +26,18 @@ pub fn epoch_seconds(row: &Row<'_>, member: impl Key<Field>) -> Option<i64> {
 #[cold]
 #[inline(never)]
 #[track_caller]
-pub fn reject_seconds(row: &Row<'_>, reason: impl Into<Cause>, member: impl Key<Field>) -> Verdict {
-    let unit = row.number_or_text(member).and_then(|text| Some((text, smaller_unit(spelt(row, member, text)?)?)));
+pub fn reject_seconds(row: &Row<'_>, reason: impl Into<Cause>, field: impl Key<Field>) -> Verdict {
+    let unit = row.number_or_text(field).and_then(|text| Some((text, smaller_unit(seconds_of(row, field, text)?)?)));
     match unit {
         Some((text, unit)) => Verdict::reject_with(reason, format!("{text}: seconds are expected; {unit}?")),
-        None => row.reject(reason, member),
+        None => row.reject(reason, field),
     }
 }
 
 /// Returns the value of a number without its fraction, or of a text that is an integer.
 #[track_caller]
-fn spelt(row: &Row<'_>, member: impl Key<Field>, text: &str) -> Option<i64> {
-    if row.kind(member) == Kind::Number { number::truncated(text) } else { number::spelt(text) }
+fn seconds_of(row: &Row<'_>, field: impl Key<Field>, text: &str) -> Option<i64> {
+    if row.kind(field) == Kind::Number { number::truncated(text) } else { number::integer_text(text) }
 }
 
 /// Returns the largest unit below a second in which `time` is before the year 10,000, if `time` can't be in seconds.

@@ -25,7 +25,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// Reads a version. Returns `None` if `text` is none.
+    /// Reads a version. Returns `None` if `text` is no version.
     pub fn parse(text: &str) -> Option<Version> {
         let mut numbers = Vec::new();
         let suffix = release(text.as_bytes(), |number| numbers.push(number.to_vec()))?;
@@ -90,8 +90,8 @@ fn short(text: &[u8]) -> Option<u64> {
     if odd || empty { None } else { pack(digits, inner | eight_times(0x80) & !used) }
 }
 
-/// Packs numbers that end before the marks in `dots`; `digits` holds the values of their digits. At most four numbers fit in eight
-/// bytes. The widths are checked once, at the end, so that none of the four numbers waits for another.
+/// Packs numbers that end before the marks in `dots`; `digits` holds the values of their digits. At most four numbers fit in
+/// eight bytes. The widths are checked once, at the end, so that none of the four numbers waits for another.
 #[inline]
 fn pack(digits: u64, mut dots: u64) -> Option<u64> {
     let (mut packed, mut start, mut widest) = (0, 0, 0);

@@ -19,7 +19,7 @@ impl Format {
     /// Parses a format string of strftime.
     ///
     /// # Errors
-    /// If it is none; the message says where the good ones are listed.
+    /// If `format` is no strftime format, or one that can only be read. The message links to the list of formats.
     pub(crate) fn parse(format: &str) -> Result<Format, String> {
         if let Some(template) = Template::parse(format) {
             return Ok(Format::Template(template));

@@ -62,7 +62,7 @@ impl Rule for Validation {
 
     #[inline]
     fn evaluate(&self, row: &mut Row<'_>) -> Verdict {
-        if let Some(missing) = self.required.iter().find(|member| row.is_missing(**member)) {
+        if let Some(missing) = self.required.iter().find(|field| row.is_missing(**field)) {
             return Verdict::reject_with(self.missing_field, row.name(*missing));
         }
         let version = row.text(self.app_version).and_then(|version| self.oldest.compare(version));

@@ -14,8 +14,8 @@ fn login() -> Value {
 }
 
 /// Evaluates a login with one field set to a JSON text.
-fn with(member: &str, json: &str) -> Judged {
-    rule(json!({})).judge(Record::new(login()).raw(member, json))
+fn with(field: &str, json: &str) -> Judged {
+    rule(json!({})).judge(Record::new(login()).raw(field, json))
 }
 
 fn assert_rejected(judged: &Judged, reason: &str, detail: &str) {
@@ -33,13 +33,13 @@ fn keeps_a_good_login_and_writes_nothing() {
 #[test]
 fn names_the_first_required_member_that_is_missing_or_null() {
     let rule = rule(json!({}));
-    for member in ["app_version", "device_type", "timestamp"] {
+    for field in ["app_version", "device_type", "timestamp"] {
         let mut absent = login();
-        absent.as_object_mut().unwrap().remove(member);
-        assert_rejected(&rule.judge(absent), "missing_field", member);
+        absent.as_object_mut().unwrap().remove(field);
+        assert_rejected(&rule.judge(absent), "missing_field", field);
         let mut null = login();
-        null[member] = Value::Null;
-        assert_rejected(&rule.judge(null), "missing_field", member);
+        null[field] = Value::Null;
+        assert_rejected(&rule.judge(null), "missing_field", field);
     }
     assert_rejected(&rule.judge(json!({})), "missing_field", "app_version");
 }

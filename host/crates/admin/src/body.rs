@@ -16,7 +16,7 @@ use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::problem::Problem;
+use super::error_reply::ErrorReply;
 use weir_wasm::MAX_COMPONENT_BYTES;
 
 /// The largest body without components, in bytes.
@@ -54,7 +54,7 @@ pub(crate) struct Places {
 
 /// A taken place, which is free again when this value is dropped. Its owner drops the bytes that were read into the place first.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub(crate) struct TakenPlace {
     places: Arc<Places>,
     _permit: OwnedSemaphorePermit,
 }
@@ -70,12 +70,12 @@ impl Default for Places {
 
 impl Places {
     /// Returns a place, after all earlier requests have had theirs. Returns None if that takes too long.
-    pub(crate) async fn take(self: &Arc<Places>) -> Option<Taken> {
+    pub(crate) async fn take(self: &Arc<Places>) -> Option<TakenPlace> {
         let waiter = Waiter::new(&self.waiting);
         // The semaphore is fair.
         let permit = tokio::time::timeout(PLACE_TIME, self.free.clone().acquire_owned()).await.ok()?.ok()?;
         drop(waiter);
-        Some(Taken { places: self.clone(), _permit: permit })
+        Some(TakenPlace { places: self.clone(), _permit: permit })
     }
 }
 
@@ -92,23 +92,23 @@ impl Drop for Waiter<'_> {
     }
 }
 
-impl Taken {
+impl TakenPlace {
     /// Reads a body of at most `most` bytes into this place.
-    pub(crate) async fn read(&self, headers: &HeaderMap, body: Body, most: usize) -> Result<Vec<u8>, Problem> {
+    pub(crate) async fn read(&self, headers: &HeaderMap, body: Body, most: usize) -> Result<Vec<u8>, ErrorReply> {
         let arrived = AtomicUsize::new(0);
         tokio::select! {
             // A body that is complete keeps its place.
             biased;
             read = within(FILES_TIME, collect(headers, body, most, &arrived)) => read,
-            () = self.is_wanted(&arrived) => {
+            () = self.until_wanted(&arrived) => {
                 let text = "the body can't be read: it arrives slowly, and another request has taken its place; try again later";
-                Err(Problem(StatusCode::TOO_MANY_REQUESTS, text.into()))
+                Err(ErrorReply(StatusCode::TOO_MANY_REQUESTS, text.into()))
             }
         }
     }
 
     /// Returns once the body, of which `arrived` bytes have come, has to give its place to a request that waits.
-    async fn is_wanted(&self, arrived: &AtomicUsize) {
+    async fn until_wanted(&self, arrived: &AtomicUsize) {
         let began = Instant::now();
         while !is_slow(began.elapsed(), arrived.load(Ordering::Relaxed), self.places.waiting.load(Ordering::Relaxed)) {
             tokio::time::sleep(LOOK).await;
@@ -122,24 +122,24 @@ fn is_slow(time: Duration, arrived: usize, waiting: usize) -> bool {
 }
 
 /// Reads a body of at most `most` bytes within `time`.
-pub(crate) async fn read(headers: &HeaderMap, body: Body, most: usize, time: Duration) -> Result<Vec<u8>, Problem> {
+pub(crate) async fn read(headers: &HeaderMap, body: Body, most: usize, time: Duration) -> Result<Vec<u8>, ErrorReply> {
     let arrived = AtomicUsize::new(0);
     within(time, collect(headers, body, most, &arrived)).await
 }
 
-async fn within(time: Duration, read: impl Future<Output = Result<Vec<u8>, Problem>>) -> Result<Vec<u8>, Problem> {
-    let late = |_| Problem(StatusCode::REQUEST_TIMEOUT, format!("the body can't be read: it took longer than {time:?}"));
+async fn within(time: Duration, read: impl Future<Output = Result<Vec<u8>, ErrorReply>>) -> Result<Vec<u8>, ErrorReply> {
+    let late = |_| ErrorReply(StatusCode::REQUEST_TIMEOUT, format!("the body can't be read: it took longer than {time:?}"));
     tokio::time::timeout(time, read).await.map_err(late)?
 }
 
 /// Reads a body, and counts the bytes that have `arrived`. A body that is too large is still taken from the connection, but
 /// neither kept nor counted. Otherwise a client that sends its whole body before it reads would never see the answer.
-async fn collect(headers: &HeaderMap, mut body: Body, most: usize, arrived: &AtomicUsize) -> Result<Vec<u8>, Problem> {
+async fn collect(headers: &HeaderMap, mut body: Body, most: usize, arrived: &AtomicUsize) -> Result<Vec<u8>, ErrorReply> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     let mut fits = announced.is_none_or(|length| length <= most);
     // A length that is only announced takes no memory: the system provides pages only when they are written.
     let mut bytes = Vec::with_capacity(announced.filter(|_| fits).unwrap_or_default());
-    let broken = |error| Problem(StatusCode::BAD_REQUEST, format!("the body can't be read: {error}"));
+    let broken = |error| ErrorReply(StatusCode::BAD_REQUEST, format!("the body can't be read: {error}"));
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
         let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
         fits = fits && bytes.len() + data.len() <= most;
@@ -150,7 +150,7 @@ async fn collect(headers: &HeaderMap, mut body: Body, most: usize, arrived: &Ato
             bytes = Vec::new();
         }
     }
-    let large = || Problem(StatusCode::PAYLOAD_TOO_LARGE, format!("the body can't be read: it has more than {most} bytes"));
+    let large = || ErrorReply(StatusCode::PAYLOAD_TOO_LARGE, format!("the body can't be read: it has more than {most} bytes"));
     if fits { Ok(bytes) } else { Err(large()) }
 }
 
@@ -205,7 +205,7 @@ mod tests {
             while places.waiting.load(Ordering::Relaxed) < 2 {
                 tokio::task::yield_now().await;
             }
-            let Problem(status, _) = silent.read(&HeaderMap::new(), Body::new(Silence), 1).await.unwrap_err();
+            let ErrorReply(status, _) = silent.read(&HeaderMap::new(), Body::new(Silence), 1).await.unwrap_err();
             assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
             tokio::task::yield_now().await;
             assert!(!first.is_finished(), "the place is its own until it is gone");

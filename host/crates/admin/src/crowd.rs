@@ -3,12 +3,13 @@
 //! A liveness probe must get its answer however many connections other clients hold open. So a new connection is accepted at
 //! once, and another one is closed to keep the number of connections within its bound. The younger half is never closed, because
 //! their requests may be on their way. In the older half, the connection with the least progress is closed: first those that have
-//! not sent the head of their request, then those that have not sent all of their request, then those that wait for their answer
-//! or do not read it. The content of a request plays no role here.
+//! not sent the head of their request, then those that have not sent all of their request, then those whose answer is being made
+//! or sent, and last those whose request the loader has. The content of a request plays no role here.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -19,7 +20,7 @@ const YOUNG: usize = MAX_CONNECTIONS / 2;
 
 /// The progress of a connection. Connections at lower stages are closed first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
+enum ConnectionStage {
     /// The head of the request is not complete.
     Silent,
     /// The head has arrived, but the body has not.
@@ -33,20 +34,20 @@ enum Stage {
 /// The connections that are open.
 #[derive(Debug, Default)]
 pub(crate) struct Crowd {
-    members: Mutex<Members>,
+    members: Mutex<OpenConnections>,
 }
 
 /// The open connections by number, in the order of their arrival.
 #[derive(Debug, Default)]
-struct Members {
+struct OpenConnections {
     /// The count of arrivals and of changes of stage.
     steps: u64,
-    open: BTreeMap<u64, Member>,
+    open: BTreeMap<u64, OpenConnection>,
 }
 
 #[derive(Debug)]
-struct Member {
-    stage: Stage,
+struct OpenConnection {
+    stage: ConnectionStage,
     /// The step at which the connection reached this stage.
     since: u64,
     task: AbortHandle,
@@ -54,7 +55,7 @@ struct Member {
 
 /// One connection. It is removed from the crowd when this value is dropped.
 #[derive(Debug)]
-pub(crate) struct Guest {
+pub(crate) struct Connection {
     number: u64,
     crowd: Arc<Crowd>,
     answered: Notify,
@@ -62,11 +63,11 @@ pub(crate) struct Guest {
 
 impl Crowd {
     /// Admits a connection, which `serve` starts to serve in a task of its own.
-    pub(crate) fn admit(self: &Arc<Crowd>, serve: impl FnOnce(Arc<Guest>) -> AbortHandle) {
+    pub(crate) fn admit(self: &Arc<Crowd>, serve: impl FnOnce(Arc<Connection>) -> AbortHandle) {
         let number = self.members().step();
-        let task = serve(Arc::new(Guest { number, crowd: self.clone(), answered: Notify::new() }));
+        let task = serve(Arc::new(Connection { number, crowd: self.clone(), answered: Notify::new() }));
         let mut members = self.members();
-        members.open.insert(number, Member { stage: Stage::Silent, since: number, task });
+        members.open.insert(number, OpenConnection { stage: ConnectionStage::Silent, since: number, task });
         let away = if members.open.len() > MAX_CONNECTIONS { members.give_way() } else { None };
         drop(members);
         if let Some(task) = away {
@@ -74,12 +75,12 @@ impl Crowd {
         }
     }
 
-    fn members(&self) -> MutexGuard<'_, Members> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    fn members(&self) -> MutexGuard<'_, OpenConnections> {
+        self.members.lock()
     }
 }
 
-impl Members {
+impl OpenConnections {
     fn step(&mut self) -> u64 {
         self.steps += 1;
         self.steps
@@ -95,20 +96,20 @@ impl Members {
     }
 }
 
-impl Guest {
+impl Connection {
     /// Notes that the head of the request has arrived. `whole` is true if the request has no body, so that all of it has arrived.
     pub(crate) fn asks(&self, whole: bool) {
-        self.reaches(if whole { Stage::Answering } else { Stage::Sending });
+        self.reaches(if whole { ConnectionStage::Answering } else { ConnectionStage::Sending });
     }
 
     /// Notes that the loader has the request.
     pub(crate) fn waits(&self) {
-        self.reaches(Stage::Waiting);
+        self.reaches(ConnectionStage::Waiting);
     }
 
     /// Notes that the answer is made, and is being sent.
     pub(crate) fn answers(&self) {
-        self.reaches(Stage::Answering);
+        self.reaches(ConnectionStage::Answering);
         self.answered.notify_one();
     }
 
@@ -117,7 +118,7 @@ impl Guest {
         self.answered.notified().await;
     }
 
-    fn reaches(&self, stage: Stage) {
+    fn reaches(&self, stage: ConnectionStage) {
         let mut members = self.crowd.members();
         let since = members.step();
         if let Some(member) = members.open.get_mut(&self.number) {
@@ -126,7 +127,7 @@ impl Guest {
     }
 }
 
-impl Drop for Guest {
+impl Drop for Connection {
     fn drop(&mut self) {
         self.crowd.members().open.remove(&self.number);
     }
@@ -142,7 +143,7 @@ mod tests {
     struct Field {
         runtime: Runtime,
         crowd: Arc<Crowd>,
-        guests: Vec<Arc<Guest>>,
+        guests: Vec<Arc<Connection>>,
     }
 
     impl Field {
@@ -169,7 +170,7 @@ mod tests {
 
     #[test]
     fn whoever_comes_is_let_in_and_an_older_one_goes_whatever_all_others_do() {
-        for stage in [Stage::Silent, Stage::Sending, Stage::Answering, Stage::Waiting] {
+        for stage in [ConnectionStage::Silent, ConnectionStage::Sending, ConnectionStage::Answering, ConnectionStage::Waiting] {
             let mut field = Field::new();
             field.guests.iter().for_each(|guest| guest.reaches(stage));
             field.come();
@@ -182,11 +183,11 @@ mod tests {
     #[test]
     fn of_the_older_ones_the_one_that_has_come_least_far_goes() {
         let mut field = Field::new();
-        field.guests.iter().for_each(|guest| guest.reaches(Stage::Waiting));
+        field.guests.iter().for_each(|guest| guest.reaches(ConnectionStage::Waiting));
         field.guests[10].asks(true);
         field.guests[20].asks(true);
         field.guests[30].asks(false);
-        field.guests[40].reaches(Stage::Silent);
+        field.guests[40].reaches(ConnectionStage::Silent);
         for (index, closed) in [vec![40], vec![30, 40], vec![10, 30, 40], vec![10, 20, 30, 40]].into_iter().enumerate() {
             field.come();
             assert_eq!(field.closed(), closed, "{index}");

@@ -14,7 +14,8 @@ use subtle::ConstantTimeEq;
 
 use super::settings::Token;
 
-/// The headers that decide. A request may have each of them once only: of two, a proxy on the way may use the other one.
+/// The headers that `check` relies on. Each may occur only once: if one occurred twice, a proxy could use one value and this
+/// guard the other.
 const SINGLE: [HeaderName; 4] = [header::HOST, header::ORIGIN, header::CONTENT_TYPE, header::AUTHORIZATION];
 
 /// Checks the heads of requests.

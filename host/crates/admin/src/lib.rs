@@ -7,9 +7,9 @@
 
 mod body;
 mod crowd;
+mod error_reply;
 mod guard;
 mod metrics;
-mod problem;
 mod routes;
 mod settings;
 
@@ -28,12 +28,12 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use crowd::{Crowd, Guest};
+use crowd::{Connection, Crowd};
 use guard::Guard;
 use routes::Context;
 pub use settings::{Settings, Token};
 use weir_control::Handle;
-use weir_engine::snapshot::Shared;
+use weir_engine::snapshot::SharedSnapshot;
 
 /// The longest time for a client to send the head of its request.
 const HEAD_TIME: Duration = Duration::from_secs(2);
@@ -59,7 +59,7 @@ pub struct Server {
 ///
 /// # Errors
 /// If the token can't be read, or the thread can't be started.
-pub fn serve(config: &Settings, snapshot: Shared, rules: Handle) -> anyhow::Result<Option<Server>> {
+pub fn serve(config: &Settings, snapshot: SharedSnapshot, rules: Handle) -> anyhow::Result<Option<Server>> {
     let Some(listen) = &config.listen else { return Ok(None) };
     // The token is read anew for each change. A token that can't be read is reported at the start.
     config.token.as_ref().map(Token::read).transpose()?;
@@ -114,7 +114,7 @@ async fn accept(listener: TcpListener, router: Router, mut stopped: oneshot::Rec
     }
 }
 
-async fn answer(stream: TcpStream, router: Router, guest: Arc<Guest>) -> hyper::Result<()> {
+async fn answer(stream: TcpStream, router: Router, guest: Arc<Connection>) -> hyper::Result<()> {
     let mut connection = http1::Builder::new();
     connection.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(MAX_HEAD_BYTES);
     let (router, asking) = (TowerToHyperService::new(router), guest.clone());

@@ -15,7 +15,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use weir_control::report::Status;
 use weir_core::record::RuleStats;
-use weir_engine::snapshot::{Histogram, Snapshot, State};
+use weir_engine::snapshot::{Histogram, LoopState, Snapshot};
 
 /// The value of the header `content-type`.
 pub(crate) const FORMAT: &str = CONTENT_TYPE;
@@ -41,7 +41,7 @@ impl Collector for Metrics {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(encoder);
         page.info("weir_build", "The program that runs.", &[("version", env!("CARGO_PKG_VERSION"))])?;
-        let running = self.snapshot.state == State::Running;
+        let running = self.snapshot.state == LoopState::Running;
         page.flag("weir_running", "Whether messages are read and written: 1, or 0 while it connects, waits or stops.", running)?;
         messages(&mut page, &self.snapshot)?;
         rules(&mut page, &self.snapshot)?;
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn numbers_are_in_the_format_of_prometheus() {
-        let mut snapshot = Snapshot { read: 7, state: State::Running, ..Snapshot::default() };
+        let mut snapshot = Snapshot { read: 7, state: LoopState::Running, ..Snapshot::default() };
         snapshot.rejected.push(Rejected { rule: "a\"b\n".into(), reason: "bad".into(), messages: 3 });
         snapshot.stats.insert("a".into(), RuleStats { nanos: 1_500_000_000, ..RuleStats::default() });
         snapshot.lag.insert(2, 5);

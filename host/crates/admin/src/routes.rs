@@ -22,14 +22,15 @@ use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
-use super::body::{self, BODY_TIME, MAX_BODY_BYTES, Places, Taken};
-use super::crowd::Guest;
+use super::body::{self, BODY_TIME, MAX_BODY_BYTES, Places, TakenPlace};
+use super::crowd::Connection;
+use super::error_reply::ErrorReply;
 use super::guard::{Denied, Guard};
 use super::metrics;
-use super::problem::Problem;
 use weir_control::{Answer, Handle};
 use weir_core::counts::instant;
-use weir_engine::snapshot::{self, Shared};
+use weir_core::printable::escape_value;
+use weir_engine::snapshot::{LoopState, SharedSnapshot};
 use weir_system::clock::now;
 
 /// The most requests that wait for the loader at a time. The loader handles one after the other.
@@ -41,7 +42,7 @@ const MAX_FILES: usize = 64;
 /// The longest name of a rule, in bytes. A refusal repeats the name.
 const MAX_NAME_BYTES: usize = 1_024;
 /// The longest description of an error in a body, in bytes. An error may quote the whole body.
-const MAX_WORDS: usize = 1_024;
+const MAX_ERROR_BYTES: usize = 1_024;
 /// The time without a sign of life after which the data loop counts as stuck, in milliseconds. It is longer than any wait of the
 /// data loop.
 const STUCK: i64 = 120_000;
@@ -67,7 +68,7 @@ POST /api/rules/promote    {}
 /// The data and limits that all handlers share.
 #[derive(Clone)]
 pub(crate) struct Context {
-    snapshot: Shared,
+    snapshot: SharedSnapshot,
     rules: Handle,
     guard: Arc<Guard>,
     waiting: Arc<Semaphore>,
@@ -76,13 +77,13 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(snapshot: Shared, rules: Handle, guard: Guard) -> Context {
+    pub(crate) fn new(snapshot: SharedSnapshot, rules: Handle, guard: Guard) -> Context {
         let [waiting, looking] = [MAX_WAITING, MAX_LOOKING].map(|most| Arc::new(Semaphore::new(most)));
         Context { snapshot, rules, guard: Arc::new(guard), waiting, looking, places: Arc::default() }
     }
 
     /// Returns a turn with the loader, if one is free.
-    fn turn(&self, guest: Option<Arc<Guest>>) -> Result<Turn, Problem> {
+    fn turn(&self, guest: Option<Arc<Connection>>) -> Result<Turn, ErrorReply> {
         let permit = self.waiting.clone().try_acquire_owned().map_err(|_| busy())?;
         if let Some(guest) = &guest {
             guest.waits();
@@ -107,83 +108,83 @@ pub(crate) fn router(context: Context) -> Router {
         .route("/api/rules/shadow/end", post(end_shadow))
         .route("/api/rules/promote", post(promote))
         .method_not_allowed_fallback(|| async {
-            Problem(StatusCode::METHOD_NOT_ALLOWED, "this takes another method; `GET /` lists them".into())
+            ErrorReply(StatusCode::METHOD_NOT_ALLOWED, "this takes another method; `GET /` lists them".into())
         })
-        .fallback(|| async { Problem(StatusCode::NOT_FOUND, "there is nothing here; `GET /` lists what there is".into()) })
+        .fallback(|| async { ErrorReply(StatusCode::NOT_FOUND, "there is nothing here; `GET /` lists what there is".into()) })
         .layer(middleware::from_fn_with_state(context.clone(), guarded))
         .with_state(context)
 }
 
-fn busy() -> Problem {
-    Problem(StatusCode::TOO_MANY_REQUESTS, "other requests wait already; try again later".into())
+fn busy() -> ErrorReply {
+    ErrorReply(StatusCode::TOO_MANY_REQUESTS, "other requests wait already; try again later".into())
 }
 
 /// A turn with the loader, and the place of its components in memory. Both are free again when this value is dropped.
 struct Turn {
     _permit: OwnedSemaphorePermit,
-    _place: Option<Taken>,
+    _place: Option<TakenPlace>,
 }
 
 /// A request for a change, whose body has arrived.
-struct Change {
+struct ChangeRequest {
     body: Vec<u8>,
     turn: Turn,
 }
 
-impl FromRequest<Context> for Change {
-    type Rejection = Problem;
+impl FromRequest<Context> for ChangeRequest {
+    type Rejection = ErrorReply;
 
-    async fn from_request(request: Request, context: &Context) -> Result<Change, Problem> {
+    async fn from_request(request: Request, context: &Context) -> Result<ChangeRequest, ErrorReply> {
         let (head, body) = request.into_parts();
         let body = body::read(&head.headers, body, MAX_BODY_BYTES, BODY_TIME).await?;
-        Ok(Change { body, turn: context.turn(head.extensions.get().cloned())? })
+        Ok(ChangeRequest { body, turn: context.turn(head.extensions.get().cloned())? })
     }
 }
 
 /// A request for a change that carries components.
-struct Upload(Change);
+struct Upload(ChangeRequest);
 
 impl FromRequest<Context> for Upload {
-    type Rejection = Problem;
+    type Rejection = ErrorReply;
 
-    async fn from_request(request: Request, context: &Context) -> Result<Upload, Problem> {
+    async fn from_request(request: Request, context: &Context) -> Result<Upload, ErrorReply> {
         let (head, body) = request.into_parts();
         let place = context.places.take().await.ok_or_else(busy)?;
         let most = body::max_files_bytes(context.snapshot.get().live.rules.len());
         let body = place.read(&head.headers, body, most).await?;
         let turn = context.turn(head.extensions.get().cloned())?;
-        Ok(Upload(Change { body, turn: Turn { _place: Some(place), ..turn } }))
+        Ok(Upload(ChangeRequest { body, turn: Turn { _place: Some(place), ..turn } }))
     }
 }
 
 async fn guarded(State(context): State<Context>, request: Request, next: Next) -> Response {
     match context.guard.check(request.method(), request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(Denied(status, why)) => Problem(status, why.into()).into_response(),
+        Err(Denied(status, why)) => ErrorReply(status, why.into()).into_response(),
     }
 }
 
-async fn healthz(State(context): State<Context>) -> Result<&'static str, Problem> {
-    let silent = now() - context.snapshot.last_sign();
+async fn healthz(State(context): State<Context>) -> Result<&'static str, ErrorReply> {
+    let silent = now() - context.snapshot.last_heartbeat();
     // At the start the data loop waits for Kafka without a limit.
-    match silent < STUCK || context.snapshot.get().state == snapshot::State::Connecting {
+    match silent < STUCK || context.snapshot.get().state == LoopState::Connecting {
         true => Ok("ok\n"),
         false => {
             let why = format!("the data loop has given no sign of life for {} s", silent / 1_000);
-            Err(Problem(StatusCode::SERVICE_UNAVAILABLE, why))
+            Err(ErrorReply(StatusCode::SERVICE_UNAVAILABLE, why))
         }
     }
 }
 
-async fn readyz(State(context): State<Context>) -> Result<String, Problem> {
+async fn readyz(State(context): State<Context>) -> Result<String, ErrorReply> {
     let snapshot = context.snapshot.get();
     let why = match snapshot.state {
-        snapshot::State::Running => return Ok(ready(snapshot.counts_wait)),
-        snapshot::State::Connecting => "connecting to Kafka, or waiting for partitions of the group".to_owned(),
-        snapshot::State::Waiting(why) => format!("waiting: {why}"),
-        snapshot::State::Stopping | snapshot::State::Stopped => "stopping".to_owned(),
+        LoopState::Running => return Ok(ready(snapshot.counts_wait)),
+        LoopState::Connecting => "connecting to Kafka, or waiting for partitions of the group".to_owned(),
+        LoopState::Waiting(why) => format!("waiting: {why}"),
+        LoopState::Stopping | LoopState::Stopped => "stopping".to_owned(),
     };
-    Err(Problem(StatusCode::SERVICE_UNAVAILABLE, why))
+    Err(ErrorReply(StatusCode::SERVICE_UNAVAILABLE, why))
 }
 
 /// Returns the answer of a process that is ready: records flow, although counts may wait for a clock.
@@ -204,27 +205,30 @@ async fn status(State(context): State<Context>) -> impl IntoResponse {
     Json(context.rules.status(&context.snapshot.get()))
 }
 
-async fn shadow(State(context): State<Context>) -> Result<impl IntoResponse, Problem> {
-    let none = || Problem(StatusCode::NOT_FOUND, "no candidate runs; `weir rules shadow` starts one".into());
+async fn shadow(State(context): State<Context>) -> Result<impl IntoResponse, ErrorReply> {
+    let none = || ErrorReply(StatusCode::NOT_FOUND, "no candidate runs; `weir rules shadow` starts one".into());
     context.rules.status(&context.snapshot.get()).shadow.map(Json).ok_or_else(none)
 }
 
-async fn history(State(context): State<Context>) -> Result<impl IntoResponse, Problem> {
+async fn history(State(context): State<Context>) -> Result<impl IntoResponse, ErrorReply> {
     let live = context.snapshot.get().live.hash.clone();
     look(context, move |rules| rules.history(&live)).await.map(Json)
 }
 
 #[derive(Deserialize)]
-struct Two {
+struct DiffQuery {
     a: String,
     b: String,
 }
 
-async fn diff(State(context): State<Context>, query: Result<Query<Two>, QueryRejection>) -> Result<impl IntoResponse, Problem> {
-    let unreadable = |rejection: QueryRejection| Problem(StatusCode::BAD_REQUEST, rejection.body_text());
-    let Query(Two { a, b }) = query.map_err(unreadable)?;
+async fn diff(
+    State(context): State<Context>,
+    query: Result<Query<DiffQuery>, QueryRejection>,
+) -> Result<impl IntoResponse, ErrorReply> {
+    let unreadable = |rejection: QueryRejection| ErrorReply(StatusCode::BAD_REQUEST, rejection.body_text());
+    let Query(DiffQuery { a, b }) = query.map_err(unreadable)?;
     let found = look(context, move |rules| rules.diff(&a, &b)).await?;
-    found.map(Json).map_err(|error| Problem(StatusCode::CONFLICT, format!("{error:#}")))
+    found.map(Json).map_err(|error| ErrorReply(StatusCode::CONFLICT, format!("{error:#}")))
 }
 
 /// A body with components.
@@ -232,14 +236,14 @@ async fn diff(State(context): State<Context>, query: Result<Query<Two>, QueryRej
 #[serde(deny_unknown_fields)]
 struct Files<'a> {
     #[serde(borrow)]
-    files: Vec<File<'a>>,
+    files: Vec<UploadedFile<'a>>,
     #[serde(default)]
     dry_run: bool,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File<'a> {
+struct UploadedFile<'a> {
     #[serde(borrow)]
     rule: Cow<'a, str>,
     /// The component in base64, up to megabytes, borrowed from the body.
@@ -249,75 +253,78 @@ struct File<'a> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Which {
+struct RollbackBody {
     #[serde(default)]
     hash: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+struct EmptyBody {}
 
-async fn deploy(State(context): State<Context>, Upload(Change { body, turn }): Upload) -> Result<Response, Problem> {
+async fn deploy(State(context): State<Context>, Upload(ChangeRequest { body, turn }): Upload) -> Result<Response, ErrorReply> {
     ask(context, turn, move || files(&body).map(|(files, dry_run)| weir_control::Request::Deploy { files, dry_run })).await
 }
 
-async fn rollback(State(context): State<Context>, Change { body, turn }: Change) -> Result<Response, Problem> {
-    ask(context, turn, move || read(&body).map(|Which { hash }| weir_control::Request::Rollback { hash })).await
+async fn rollback(State(context): State<Context>, ChangeRequest { body, turn }: ChangeRequest) -> Result<Response, ErrorReply> {
+    ask(context, turn, move || read(&body).map(|RollbackBody { hash }| weir_control::Request::Rollback { hash })).await
 }
 
-async fn resume(State(context): State<Context>, Change { body, turn }: Change) -> Result<Response, Problem> {
-    ask(context, turn, move || read(&body).map(|Nothing {}| weir_control::Request::Resume)).await
+async fn resume(State(context): State<Context>, ChangeRequest { body, turn }: ChangeRequest) -> Result<Response, ErrorReply> {
+    ask(context, turn, move || read(&body).map(|EmptyBody {}| weir_control::Request::Resume)).await
 }
 
-async fn start_shadow(State(context): State<Context>, Upload(Change { body, turn }): Upload) -> Result<Response, Problem> {
+async fn start_shadow(
+    State(context): State<Context>,
+    Upload(ChangeRequest { body, turn }): Upload,
+) -> Result<Response, ErrorReply> {
     ask(context, turn, move || files(&body).map(|(files, _)| weir_control::Request::Shadow { files })).await
 }
 
-async fn end_shadow(State(context): State<Context>, Change { body, turn }: Change) -> Result<Response, Problem> {
-    ask(context, turn, move || read(&body).map(|Nothing {}| weir_control::Request::EndShadow)).await
+async fn end_shadow(State(context): State<Context>, ChangeRequest { body, turn }: ChangeRequest) -> Result<Response, ErrorReply> {
+    ask(context, turn, move || read(&body).map(|EmptyBody {}| weir_control::Request::EndShadow)).await
 }
 
-async fn promote(State(context): State<Context>, Change { body, turn }: Change) -> Result<Response, Problem> {
-    ask(context, turn, move || read(&body).map(|Nothing {}| weir_control::Request::Promote)).await
+async fn promote(State(context): State<Context>, ChangeRequest { body, turn }: ChangeRequest) -> Result<Response, ErrorReply> {
+    ask(context, turn, move || read(&body).map(|EmptyBody {}| weir_control::Request::Promote)).await
 }
 
-fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
+fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ErrorReply> {
     serde_json::from_slice(body).map_err(|error| {
-        let mut why = Beginning(String::new());
+        let mut why = Bounded(String::new());
         // Writing fails if the error is longer than the part that is kept.
         let _ = write!(why, "{error}");
         unreadable(why.0)
     })
 }
 
-fn unreadable(why: impl Display) -> Problem {
-    Problem(StatusCode::BAD_REQUEST, format!("the body can't be read: {why}"))
+fn unreadable(why: impl Display) -> ErrorReply {
+    ErrorReply(StatusCode::BAD_REQUEST, format!("the body can't be read: {why}"))
 }
 
 /// A writer that takes text while there is room. Then it fails, which ends the writing.
-struct Beginning(String);
+struct Bounded(String);
 
-impl fmt::Write for Beginning {
+impl fmt::Write for Bounded {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = text.floor_char_boundary(MAX_WORDS - self.0.len());
+        let room = text.floor_char_boundary(MAX_ERROR_BYTES - self.0.len());
         self.0.push_str(&text[..room]);
         if room == text.len() { Ok(()) } else { Err(fmt::Error) }
     }
 }
 
-fn files(body: &[u8]) -> Result<(Vec<weir_control::File>, bool), Problem> {
+fn files(body: &[u8]) -> Result<(Vec<weir_control::File>, bool), ErrorReply> {
     check_cost(body)?;
     let Files { files, dry_run } = read(body)?;
-    let decode = |File { rule, wasm }: File<'_>| {
+    let decode = |UploadedFile { rule, wasm }: UploadedFile<'_>| {
         if rule.len() > MAX_NAME_BYTES {
             return Err(unreadable(format_args!("the name of a rule has more than {MAX_NAME_BYTES} bytes")));
         }
         match BASE64_STANDARD.decode(&*wasm) {
             Ok(bytes) => Ok(weir_control::File { rule: rule.into_owned(), bytes }),
             Err(error) => {
-                let rule = rule.escape_debug();
-                Err(Problem(StatusCode::BAD_REQUEST, format!("the component of the rule `{rule}` is no base64: {error}")))
+                let rule = escape_value(&rule);
+                Err(ErrorReply(StatusCode::BAD_REQUEST, format!("the component of the rule `{rule}` is no base64: {error}")))
             }
         }
     };
@@ -326,7 +333,7 @@ fn files(body: &[u8]) -> Result<(Vec<weir_control::File>, bool), Problem> {
 
 /// Refuses, before it is parsed, a body that would take much more memory than its bytes and its components. A text with an escape
 /// is copied, and each object or list takes more memory than its brackets.
-fn check_cost(body: &[u8]) -> Result<(), Problem> {
+fn check_cost(body: &[u8]) -> Result<(), ErrorReply> {
     if memchr::memchr(b'\\', body).is_some() {
         return Err(unreadable("it has a backslash; write base64 and the names of rules without escapes, `/` and not `\\/`"));
     }
@@ -342,9 +349,9 @@ fn check_cost(body: &[u8]) -> Result<(), Problem> {
 async fn ask(
     context: Context,
     turn: Turn,
-    request: impl FnOnce() -> Result<weir_control::Request, Problem> + Send + 'static,
-) -> Result<Response, Problem> {
-    let answered = apart(move || {
+    request: impl FnOnce() -> Result<weir_control::Request, ErrorReply> + Send + 'static,
+) -> Result<Response, ErrorReply> {
+    let answered = off_thread(move || {
         let answer = request().map(|request| context.rules.ask(request));
         drop(turn);
         answer
@@ -353,14 +360,14 @@ async fn ask(
         Ok(Answer::Deployed(deployed)) if deployed.waiting => Ok((StatusCode::ACCEPTED, Json(deployed)).into_response()),
         Ok(Answer::Deployed(deployed)) => Ok(Json(deployed).into_response()),
         Ok(Answer::Shadow(shadow)) => Ok(Json(shadow).into_response()),
-        Err(refusal) => Err(Problem(StatusCode::CONFLICT, refusal.message)),
+        Err(refusal) => Err(ErrorReply(StatusCode::CONFLICT, refusal.message)),
     }
 }
 
 /// Looks for something in the state folder. A request that is cancelled before its turn causes no work.
-async fn look<T: Send + 'static>(context: Context, find: impl FnOnce(&Handle) -> T + Send + 'static) -> Result<T, Problem> {
+async fn look<T: Send + 'static>(context: Context, find: impl FnOnce(&Handle) -> T + Send + 'static) -> Result<T, ErrorReply> {
     let permit = context.looking.acquire_owned().await;
-    apart(move || {
+    off_thread(move || {
         let found = find(&context.rules);
         drop(permit);
         found
@@ -369,8 +376,8 @@ async fn look<T: Send + 'static>(context: Context, find: impl FnOnce(&Handle) ->
 }
 
 /// Does slow work on a separate thread.
-async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ErrorReply> {
     let failed =
-        |_| Problem(StatusCode::INTERNAL_SERVER_ERROR, "failed to find the answer; the log of the process says why".into());
+        |_| ErrorReply(StatusCode::INTERNAL_SERVER_ERROR, "failed to find the answer; the log of the process says why".into());
     spawn_blocking(work).await.map_err(failed)
 }

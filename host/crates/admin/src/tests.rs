@@ -5,17 +5,18 @@ use std::net::TcpStream;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::fs::{CWD, Mode, mkfifoat};
 
 use super::*;
-use weir_control::report::{Deployed, Refusal};
-use weir_control::{self, Answer, Asked, Request, SharedStatus};
-use weir_engine::protocol::Why;
-use weir_engine::snapshot;
+use weir_control::report::{Deployed, SetRefusal};
+use weir_control::{self, Answer, PendingRequest, Request, SharedStatus};
+use weir_engine::protocol::LiveReason;
+use weir_engine::snapshot::LoopState;
 use weir_wasm::description::SetDescription;
 
 /// Returns a set of which only the hash is known.
@@ -25,12 +26,12 @@ fn set(hash: &str) -> Arc<SetDescription> {
 
 /// Returns a handle, the requests that are made through it, and its status. The state folder is empty, and is deleted when this
 /// function returns.
-fn handle() -> (Handle, mpsc::Receiver<Asked>, SharedStatus) {
+fn handle() -> (Handle, mpsc::Receiver<PendingRequest>, SharedStatus) {
     handle_in(tempfile::tempdir().unwrap().path())
 }
 
 /// Returns a handle with the state folder `folder`, the requests that are made through it, and its status.
-fn handle_in(folder: &Path) -> (Handle, mpsc::Receiver<Asked>, SharedStatus) {
+fn handle_in(folder: &Path) -> (Handle, mpsc::Receiver<PendingRequest>, SharedStatus) {
     let (status, store) = (SharedStatus::default(), weir_control::Store::open(Some(folder), 20, "group").unwrap());
     weir_control::update(&status, |status| status.live = "cafe".into());
     let (handle, asked) = Handle::new(status.clone(), store);
@@ -39,16 +40,19 @@ fn handle_in(folder: &Path) -> (Handle, mpsc::Receiver<Asked>, SharedStatus) {
 
 /// Starts an interface. Its loader answers deployments of the rule `a`, leaves those of other rules waiting, and refuses other
 /// requests.
-fn start(config: &Settings) -> (Server, Shared) {
+fn start(config: &Settings) -> (Server, SharedSnapshot) {
     start_with(config, handle())
 }
 
-fn start_with(config: &Settings, (handle, asked, _): (Handle, mpsc::Receiver<Asked>, SharedStatus)) -> (Server, Shared) {
-    let snapshot = Shared::default();
-    snapshot.sign(weir_system::clock::now());
+fn start_with(
+    config: &Settings,
+    (handle, asked, _): (Handle, mpsc::Receiver<PendingRequest>, SharedStatus),
+) -> (Server, SharedSnapshot) {
+    let snapshot = SharedSnapshot::default();
+    snapshot.heartbeat(weir_system::clock::now());
     snapshot.update(|snapshot| snapshot.live = set("cafe"));
     thread::spawn(move || {
-        for Asked { request, answer } in asked {
+        for PendingRequest { request, answer } in asked {
             let _ = answer.send(match request {
                 Request::Deploy { files, dry_run } if files[0].rule == "a" => Ok(Answer::Deployed(Deployed {
                     live: !dry_run,
@@ -60,7 +64,7 @@ fn start_with(config: &Settings, (handle, asked, _): (Handle, mpsc::Receiver<Ask
                     took: 3,
                 })),
                 Request::Deploy { .. } => Ok(Answer::Deployed(Deployed { waiting: true, ..Deployed::default() })),
-                other => Err(Refusal { at: 0, message: format!("refused {other:?}") }),
+                other => Err(SetRefusal { at: 0, message: format!("refused {other:?}") }),
             });
         }
     });
@@ -107,9 +111,9 @@ fn health_and_readiness_are_told_apart() {
     assert_eq!(ask(&server, "GET /healthz", &[], "").0, 200);
     let (code, body) = ask(&server, "GET /readyz", &[], "");
     assert!(code == 503 && body.contains("connecting"), "{body}");
-    snapshot.update(|snapshot| snapshot.state = snapshot::State::Running);
+    snapshot.update(|snapshot| snapshot.state = LoopState::Running);
     assert_eq!(ask(&server, "GET /readyz", &[], "").0, 200);
-    snapshot.sign(weir_system::clock::now() - 200_400);
+    snapshot.heartbeat(weir_system::clock::now() - 200_400);
     let (code, body) = ask(&server, "GET /healthz", &[], "");
     assert!(code == 503 && body.contains("200 s"), "{body}");
 }
@@ -268,10 +272,10 @@ fn what_is_announced_to_be_too_large_is_refused_and_the_client_is_told() {
 
 #[test]
 fn a_loader_that_is_busy_keeps_nobody_from_looking() {
-    let (snapshot, (handle, asked, _)) = (Shared::default(), handle());
+    let (snapshot, (handle, asked, _)) = (SharedSnapshot::default(), handle());
     let server = serve(&loopback(), snapshot.clone(), handle).unwrap().expect("it listens");
     // The data loop has rolled a set back. The loader has not been told, and does not listen.
-    snapshot.update(|snapshot| (snapshot.live, snapshot.why) = (set("beef"), Why::LastGood));
+    snapshot.update(|snapshot| (snapshot.live, snapshot.why) = (set("beef"), LiveReason::LastGood));
     assert!(ask(&server, "GET /metrics", &[], "").1.contains("weir_ruleset_info{hash=\"beef\",why=\"last-good\"}"));
     assert_eq!(ask(&server, "GET /api/rules/history", &[], ""), (200, "[]".into()));
     let (code, said) = ask(&server, "GET /api/rules/diff?a=cafe&b=beef", &[], "");
@@ -300,7 +304,7 @@ fn who_does_not_read_its_answer_is_sent_away() {
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = routes::router(Context::new(Shared::default(), handle, Guard::new("127.0.0.1:0", address, None)));
+        let router = routes::router(Context::new(SharedSnapshot::default(), handle, Guard::new("127.0.0.1:0", address, None)));
         let mut client = TcpStream::connect(address).unwrap();
         client.write_all(b"GET /api/rules HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
         let (stream, _) = listener.accept().await.unwrap();
@@ -358,7 +362,7 @@ fn probe_beside_a_flood(many: usize, greeting: &str) {
     const PROBE: Duration = Duration::from_secs(1);
     /// Allows one flood at a time: a process often may have no more than 1,024 files open.
     static FLOOD: Mutex<()> = Mutex::new(());
-    let _alone = FLOOD.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = FLOOD.lock();
     let (server, _) = start(&loopback());
     let (address, open, began) = (server.address, AtomicUsize::new(0), Instant::now());
     beside(
@@ -397,13 +401,13 @@ fn an_address_that_is_taken_is_no_reason_to_stop() {
     let (server, _) = start(&loopback());
     let taken = Settings { listen: Some(server.address.to_string()), token: None };
     let (handle, ..) = handle();
-    assert!(serve(&taken, Shared::default(), handle).unwrap().is_none());
+    assert!(serve(&taken, SharedSnapshot::default(), handle).unwrap().is_none());
 }
 
 #[test]
 fn a_token_that_cannot_be_read_is_an_error() {
     let missing = Settings { token: Some(Token::File("/nowhere/token".into())), ..loopback() };
     let (handle, ..) = handle();
-    let error = serve(&missing, Shared::default(), handle).unwrap_err();
+    let error = serve(&missing, SharedSnapshot::default(), handle).unwrap_err();
     assert!(format!("{error:#}").contains("admin.token_file"), "{error:#}");
 }

@@ -3,7 +3,7 @@
 //! The facts for the decision come from the loader, or from the bootstrap before there is a loader. `S` is a set that was proven.
 //! `E` is the reason why the folder's set can't run.
 
-use weir_engine::protocol::Why;
+use weir_engine::protocol::LiveReason;
 
 /// The set that an operator has pinned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(crate) enum Folder<S, E> {
     Live,
     /// The folder has another set.
     Other(S),
-    /// The folder has no set that can run: it can't be read, can't be proven, or was rolled back.
+    /// The folder has no set that can run: it can't be read, can't be proven, or was taken back.
     Nothing(E),
 }
 
@@ -37,7 +37,7 @@ pub(crate) enum Standing {
     /// Nothing speaks against it.
     Good,
     /// A trial speaks against the set, in this process or in another one.
-    RolledBack,
+    TakenBack,
 }
 
 /// The decision.
@@ -46,12 +46,12 @@ pub(crate) enum Decision<S, E> {
     /// Do nothing until the folder has come to rest.
     Wait,
     /// Keep the set in force, for this reason.
-    Keep(Why),
+    Keep(LiveReason),
     /// Activate this set, for this reason.
-    Activate(S, Why),
+    Activate(S, LiveReason),
     /// Refuse the folder's set. The set in force stays as the last good one.
     Refuse(E),
-    /// Activate the last good set of the history, if there is one: the latest that was not rolled back, is not on trial, and can
+    /// Activate the last good set of the history, if there is one: the latest that was not taken back, is not on trial, and can
     /// be proven.
     FallBack(E),
 }
@@ -59,16 +59,16 @@ pub(crate) enum Decision<S, E> {
 /// Decides which set should run. The folder is only read if no pin decides, because proving its set takes time.
 pub(crate) fn decide<S, E>(pin: Pin<S>, folder: impl FnOnce() -> Folder<S, E>, live: Standing) -> Decision<S, E> {
     match pin {
-        Pin::Live => return Decision::Keep(Why::Pinned),
-        Pin::Other(set) => return Decision::Activate(set, Why::Pinned),
+        Pin::Live => return Decision::Keep(LiveReason::Pinned),
+        Pin::Other(set) => return Decision::Activate(set, LiveReason::Pinned),
         Pin::None => {}
     }
     match (folder(), live) {
         (Folder::Unsettled, _) => Decision::Wait,
-        (Folder::Live, _) => Decision::Keep(Why::Folder),
-        (Folder::Other(set), _) => Decision::Activate(set, Why::Folder),
+        (Folder::Live, _) => Decision::Keep(LiveReason::Folder),
+        (Folder::Other(set), _) => Decision::Activate(set, LiveReason::Folder),
         (Folder::Nothing(why), Standing::Good) => Decision::Refuse(why),
-        (Folder::Nothing(why), Standing::None | Standing::RolledBack) => Decision::FallBack(why),
+        (Folder::Nothing(why), Standing::None | Standing::TakenBack) => Decision::FallBack(why),
     }
 }
 
@@ -80,16 +80,16 @@ mod tests {
     /// Checks the table of docs/rules.md, in which the first row that holds decides.
     #[test]
     fn each_row_of_the_table_decides() {
-        const ANY: [Standing; 3] = [Standing::None, Standing::Good, Standing::RolledBack];
+        const ANY: [Standing; 3] = [Standing::None, Standing::Good, Standing::TakenBack];
         type Seen = Option<Folder<&'static str, &'static str>>;
         let table: [(_, Seen, &[Standing], _); 8] = [
-            (Pin::Live, None, &ANY, Keep(Why::Pinned)),
-            (Pin::Other("pinned"), None, &ANY, Activate("pinned", Why::Pinned)),
+            (Pin::Live, None, &ANY, Keep(LiveReason::Pinned)),
+            (Pin::Other("pinned"), None, &ANY, Activate("pinned", LiveReason::Pinned)),
             (Pin::None, Some(Folder::Unsettled), &ANY, Wait),
-            (Pin::None, Some(Folder::Live), &ANY, Keep(Why::Folder)),
-            (Pin::None, Some(Folder::Other("folder's")), &ANY, Activate("folder's", Why::Folder)),
+            (Pin::None, Some(Folder::Live), &ANY, Keep(LiveReason::Folder)),
+            (Pin::None, Some(Folder::Other("folder's")), &ANY, Activate("folder's", LiveReason::Folder)),
             (Pin::None, Some(Folder::Nothing("broken")), &[Standing::Good], Refuse("broken")),
-            (Pin::None, Some(Folder::Nothing("broken")), &[Standing::RolledBack], FallBack("broken")),
+            (Pin::None, Some(Folder::Nothing("broken")), &[Standing::TakenBack], FallBack("broken")),
             (Pin::None, Some(Folder::Nothing("broken")), &[Standing::None], FallBack("broken")),
         ];
         for (pin, folder, standings, expected) in table {

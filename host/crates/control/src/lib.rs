@@ -12,17 +12,18 @@ mod settings;
 mod store;
 mod watch;
 
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use weir_engine::shadow::ShadowReport;
 use weir_engine::snapshot::Snapshot;
 use weir_wasm::description::{Change, changes};
 
 pub use bootstrap::Bootstrap;
 pub use loader::Loader;
-use report::{Deployed, Entry, LoaderStatus, Refusal, Status};
-pub use settings::{Settings, Source};
+use report::{Deployed, Entry, LoaderStatus, SetRefusal, Status};
+pub use settings::{Settings, SettingsSource};
 use store::Saved;
 pub use store::Store;
 
@@ -31,7 +32,7 @@ pub type SharedStatus = Arc<Mutex<LoaderStatus>>;
 
 /// Changes the status of the loader. `change` must be short.
 pub fn update(status: &SharedStatus, change: impl FnOnce(&mut LoaderStatus)) {
-    change(&mut status.lock().unwrap_or_else(PoisonError::into_inner));
+    change(&mut status.lock());
 }
 
 /// A component that an operator hands in.
@@ -70,21 +71,21 @@ pub enum Answer {
 /// A handle on the loader, for requests and the status. Clones are handles on the same loader.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    requests: Sender<Asked>,
+    requests: Sender<PendingRequest>,
     status: SharedStatus,
     store: Store,
 }
 
 /// A request, and the channel for its answer.
 #[derive(Debug)]
-pub struct Asked {
+pub struct PendingRequest {
     pub request: Request,
-    pub answer: Sender<Result<Answer, Refusal>>,
+    pub answer: Sender<Result<Answer, SetRefusal>>,
 }
 
 impl Handle {
     /// Returns a handle on a loader that takes the requests from the returned receiver, renews `status` and writes to `store`.
-    pub fn new(status: SharedStatus, store: Store) -> (Handle, Receiver<Asked>) {
+    pub fn new(status: SharedStatus, store: Store) -> (Handle, Receiver<PendingRequest>) {
         let (requests, asked) = mpsc::channel();
         (Handle { requests, status, store }, asked)
     }
@@ -94,17 +95,17 @@ impl Handle {
     ///
     /// # Errors
     /// If the loader refuses the request, or has ended.
-    pub fn ask(&self, request: Request) -> Result<Answer, Refusal> {
+    pub fn ask(&self, request: Request) -> Result<Answer, SetRefusal> {
         let (answer, answered) = mpsc::channel();
         // If the loader has gone, the request is dropped, and the wait for its answer ends.
-        let _ = self.requests.send(Asked { request, answer });
+        let _ = self.requests.send(PendingRequest { request, answer });
         let message = "the loader of rules has ended: the process is stopping, or its log says why";
-        answered.recv().unwrap_or_else(|_| Err(Refusal { at: weir_system::clock::now(), message: message.into() }))
+        answered.recv().unwrap_or_else(|_| Err(SetRefusal { at: weir_system::clock::now(), message: message.into() }))
     }
 
     /// Returns the status of the process: `snapshot` has the set in force, and the loader the set that should run. Does not wait.
     pub fn status(&self, snapshot: &Snapshot) -> Status {
-        let loader = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let loader = self.status.lock().clone();
         Status::joined(snapshot, loader)
     }
 

@@ -3,8 +3,8 @@
 //! Only the loader decides which set should run, by the precedence of docs/rules.md:
 //!
 //! 1. the set that an operator has pinned, if it can be proven;
-//! 2. the set of the folder and the configuration, if it can be proven and was not rolled back by a trial;
-//! 3. the last set that was live, was not rolled back, and is not on trial.
+//! 2. the set of the folder and the configuration, if it can be proven and was not taken back by a trial;
+//! 3. the last set that was live, was not taken back, and is not on trial.
 //!
 //! A trial outlives the process: if the folder's set was on trial, or has never been live, a process begins with the set from
 //! before. The folder's set takes its place at once, on trial.
@@ -25,15 +25,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use super::bootstrap::{Bootstrap, beside, last_good, prove_folder, prove_kept, warn_of_pin};
+use super::bootstrap::{Bootstrap, last_good, pending_in_folder, prove_folder, prove_kept, warn_of_pin};
 use super::decision::{Decision, Folder, Pin, Standing, decide};
-use super::report::Refusal;
-use super::settings::{Settings, Source};
+use super::report::SetRefusal;
+use super::settings::{Settings, SettingsSource};
 use super::store::{Decisions, Store};
-use super::watch::Watch;
-use super::{Asked, File, Handle, SharedStatus, update};
-use activation::{Cause, Pending};
-use weir_engine::protocol::{self, Loops, Why};
+use super::watch::FileWatch;
+use super::{File, Handle, PendingRequest, SharedStatus, update};
+use activation::{ActivationCause, Pending};
+use weir_engine::protocol::{self, LiveReason, Loops};
 use weir_engine::shadow::Candidate;
 use weir_engine::trial::TrackRecord;
 use weir_system::clock::now;
@@ -52,7 +52,7 @@ const COPYING: Duration = Duration::from_secs(5);
 /// Reads, proves and hands over sets of rules.
 pub struct Loader {
     settings: Settings,
-    source: Box<dyn Source>,
+    source: Box<dyn SettingsSource>,
     runtime: Runtime,
     store: Store,
     status: SharedStatus,
@@ -66,7 +66,7 @@ pub struct Loader {
     /// The time that the data loop gets for activating a set. Zero while there is no data loop.
     patience: Duration,
     /// Watches the files and the decisions. The decisions are None if they can't be read.
-    watch: Watch<Option<Decisions>>,
+    watch: FileWatch<Option<Decisions>>,
     /// The time at which the folder's rules were refused last.
     refused: Option<Instant>,
     candidate: Option<(Candidate, Vec<File>)>,
@@ -81,12 +81,12 @@ pub struct Loader {
 struct Live {
     definition: Definition,
     set: Arc<SetDescription>,
-    why: Why,
+    why: LiveReason,
 }
 
 impl Loader {
     /// Returns a loader for a process that begins with `first`. The loader reads its configuration again from `source`.
-    pub fn new(settings: Settings, source: Box<dyn Source>, runtime: Runtime, store: Store, first: &Bootstrap) -> Loader {
+    pub fn new(settings: Settings, source: Box<dyn SettingsSource>, runtime: Runtime, store: Store, first: &Bootstrap) -> Loader {
         let live = Live::of(&first.rules, first.why);
         let status = SharedStatus::default();
         update(&status, |status| {
@@ -106,7 +106,7 @@ impl Loader {
             replaced: None,
             pending: None,
             patience: TAKING,
-            watch: Watch::default(),
+            watch: FileWatch::default(),
             refused: None,
             candidate: None,
             again: first.again,
@@ -135,12 +135,12 @@ impl Loader {
     }
 
     /// Answers requests and looks for changes, until no handle is left.
-    fn run(mut self, asked: &Receiver<Asked>) {
+    fn run(mut self, asked: &Receiver<PendingRequest>) {
         let _alarm = Alarm(self.status.clone());
         let mut looked = Instant::now();
         loop {
             match asked.recv_timeout(LOOK.saturating_sub(looked.elapsed())) {
-                Ok(Asked { request, answer }) => {
+                Ok(PendingRequest { request, answer }) => {
                     let answered = self.answer(request).map_err(|error| refusal(&error));
                     if let Err(refusal) = &answered {
                         tracing::warn!("refused: {}", refusal.message);
@@ -160,7 +160,7 @@ impl Loader {
 
     /// Looks for events of the data loops, and for changes of the files and decisions.
     fn look(&mut self) {
-        self.listen();
+        self.handle_events();
         if let Some((candidate, _)) = &self.candidate {
             let report = candidate.report();
             update(&self.status, |status| status.shadow = Some(report));
@@ -202,15 +202,15 @@ impl Loader {
     fn follow(&mut self) -> anyhow::Result<()> {
         let began = Instant::now();
         let pin = self.look_at_pin()?;
-        let live = if self.is_rolled_back() { Standing::RolledBack } else { Standing::Good };
+        let live = if self.is_taken_back() { Standing::TakenBack } else { Standing::Good };
         match decide(pin, || self.look_at_folder(), live) {
             Decision::Wait => Ok(()),
-            Decision::Keep(Why::Pinned) => self.look_beside(),
+            Decision::Keep(LiveReason::Pinned) => self.check_pending_in_folder(),
             Decision::Keep(_) => {
                 self.keep_folder();
                 Ok(())
             }
-            Decision::Activate(rules, why) => self.go_live(&rules, Cause::Found(why), began).map(drop),
+            Decision::Activate(rules, why) => self.go_live(&rules, ActivationCause::Found(why), began).map(drop),
             Decision::Refuse(error) => {
                 self.keep_last_good();
                 Err(error)
@@ -228,7 +228,7 @@ impl Loader {
             self.unusable = None;
             return Ok(Pin::None);
         };
-        // A pinned set that is still on trial could be rolled back by the trial, so its trial has to end.
+        // A pinned set that is still on trial could be taken back by the trial, so its trial has to end.
         if pin == self.live.set.hash && self.before.is_none() {
             self.unusable = None;
             return Ok(Pin::Live);
@@ -253,7 +253,7 @@ impl Loader {
         if !self.watch.still(files.into_iter()) {
             return Folder::Unsettled; // Some files that were read may be older than the others. The next looks see the change.
         }
-        let is_live = |definition: &Definition| definition.hash() == self.live.set.hash && !self.is_rolled_back();
+        let is_live = |definition: &Definition| definition.hash() == self.live.set.hash && !self.is_taken_back();
         match definition {
             Ok(definition) if is_live(&definition) => Folder::Live,
             Ok(definition) => match prove_folder(&self.runtime, &self.store, definition) {
@@ -266,16 +266,16 @@ impl Loader {
 
     /// Returns whether a trial speaks against the set in force. If it does, the trial was one of another process, and the set
     /// still runs in this one.
-    fn is_rolled_back(&self) -> bool {
+    fn is_taken_back(&self) -> bool {
         self.store.taken_back(&self.live.set.hash).is_some()
     }
 
     /// Notes that the folder has the set in force.
     fn keep_folder(&mut self) {
-        let mut news = std::mem::replace(&mut self.live.why, Why::Folder) != Why::Folder;
+        let mut news = std::mem::replace(&mut self.live.why, LiveReason::Folder) != LiveReason::Folder;
         update(&self.status, |status| {
             news |= status.refusal.is_some();
-            (status.why, status.refusal, status.folder) = (Why::Folder, None, None);
+            (status.why, status.refusal, status.folder) = (LiveReason::Folder, None, None);
         });
         if news {
             tracing::info!(ruleset = self.live.set.hash, "the folder has the rules that run");
@@ -284,20 +284,21 @@ impl Loader {
 
     /// Notes that the set in force stays, although the folder has another one, which can't run.
     fn keep_last_good(&mut self) {
-        self.live.why = Why::LastGood;
-        update(&self.status, |status| status.why = Why::LastGood);
+        self.live.why = LiveReason::LastGood;
+        update(&self.status, |status| status.why = LiveReason::LastGood);
     }
 
     /// Activates the last good set.
     fn fall_back(&mut self, began: Instant) -> anyhow::Result<()> {
         let rules = last_good(&self.settings, &self.runtime, &self.store).context("there is no other set to go on with")?;
-        self.go_live(&rules, Cause::Found(Why::LastGood), began).map(drop)
+        self.go_live(&rules, ActivationCause::Found(LiveReason::LastGood), began).map(drop)
     }
 
     /// Checks which set waits in the folder while a set is pinned. Returns as an error the reason why it could not run.
-    fn look_beside(&mut self) -> anyhow::Result<()> {
-        self.live.why = Why::Pinned;
-        let folder = self.reload().and_then(|()| beside(&self.settings, &self.runtime, &self.store, &self.live.set.hash));
+    fn check_pending_in_folder(&mut self) -> anyhow::Result<()> {
+        self.live.why = LiveReason::Pinned;
+        let folder =
+            self.reload().and_then(|()| pending_in_folder(&self.settings, &self.runtime, &self.store, &self.live.set.hash));
         let (folder, failed) = match folder {
             Ok(folder) => (folder, Ok(())),
             Err(error) => (None, Err(error)),
@@ -310,7 +311,7 @@ impl Loader {
                     "the folder's rules are others, and wait: `weir rules resume` takes them"
                 );
             }
-            (status.why, status.folder) = (Why::Pinned, folder);
+            (status.why, status.folder) = (LiveReason::Pinned, folder);
             if failed.is_ok() {
                 status.refusal = None;
             }
@@ -358,17 +359,17 @@ impl Drop for Alarm {
             let message =
                 "the loader of rules has failed, and swaps nothing any more; see the log of the process, and restart it";
             tracing::error!("{message}");
-            update(&self.0, |status| status.refusal = Some(Refusal { at: now(), message: message.into() }));
+            update(&self.0, |status| status.refusal = Some(SetRefusal { at: now(), message: message.into() }));
         }
     }
 }
 
 impl Live {
-    fn of(rules: &RuleSet, why: Why) -> Live {
+    fn of(rules: &RuleSet, why: LiveReason) -> Live {
         Live { definition: rules.definition().clone(), set: Arc::clone(rules.description()), why }
     }
 }
 
-pub(crate) fn refusal(error: &anyhow::Error) -> Refusal {
-    Refusal { at: now(), message: format!("{error:#}") }
+pub(crate) fn refusal(error: &anyhow::Error) -> SetRefusal {
+    SetRefusal { at: now(), message: format!("{error:#}") }
 }

@@ -10,7 +10,7 @@ use weir_engine::snapshot::Snapshot;
 use weir_system::clock::now;
 
 // Parts of the reports that other modules define.
-pub use weir_engine::protocol::Why;
+pub use weir_engine::protocol::LiveReason;
 pub use weir_engine::shadow::{Difference, ShadowReport};
 pub use weir_engine::trial::TrialReport;
 pub use weir_wasm::description::{Change, RuleDescription, SetDescription};
@@ -21,25 +21,25 @@ pub struct Status {
     /// The set in force.
     pub live: SetDescription,
     /// The reason why this set is in force.
-    pub why: Why,
+    pub why: LiveReason,
     /// The time since which the set is in force.
     pub since: i64,
     /// The hash of the set in the folder and the configuration, if it is another one and can be proven.
     pub folder: Option<String>,
     /// The last refusal, until it is resolved.
-    pub refusal: Option<Refusal>,
+    pub refusal: Option<SetRefusal>,
     /// The reason why a part of the status would be lost with the process: the set in force, its trial, or a verdict could not be
     /// written.
     #[serde(default)]
     pub unkept: Option<String>,
     /// The trial of the set in force, while it lasts.
     pub trial: Option<TrialReport>,
-    /// The set that was rolled back last, until another one is tried.
+    /// The set that was taken back last, until another one is tried.
     pub taken_back: Option<TakenBack>,
     /// The candidate that runs beside the live rules.
     pub shadow: Option<ShadowReport>,
     /// The numbers of swaps since the start of the process.
-    pub swaps: Swaps,
+    pub swaps: SwapCounts,
     /// The keys of the configuration that have changed but take effect only with a restart.
     #[serde(default)]
     pub pending: Vec<String>,
@@ -51,9 +51,9 @@ pub struct LoaderStatus {
     /// The hash of the set that, as far as the loader knows, is in force.
     pub live: String,
     /// The reason why this set is in force.
-    pub why: Why,
+    pub why: LiveReason,
     pub folder: Option<String>,
-    pub refusal: Option<Refusal>,
+    pub refusal: Option<SetRefusal>,
     pub unkept: Option<String>,
     pub taken_back: Option<TakenBack>,
     pub shadow: Option<ShadowReport>,
@@ -64,7 +64,7 @@ pub struct LoaderStatus {
 
 impl Status {
     /// Joins the data loop's view of the set in force with the loader's view. The data loop is ahead of the loader: the loader
-    /// may be compiling while a set is rolled back.
+    /// may be compiling while a set is taken back.
     pub fn joined(snapshot: &Snapshot, loader: LoaderStatus) -> Status {
         let is_known = loader.live == snapshot.live.hash;
         let LoaderStatus { why, folder, refusal, unkept, taken_back, shadow, refused, pending, .. } = loader;
@@ -78,7 +78,7 @@ impl Status {
             trial: snapshot.trial.clone(),
             taken_back,
             shadow,
-            swaps: Swaps { live: snapshot.swaps.live, refused, taken_back: snapshot.swaps.rolled_back },
+            swaps: SwapCounts { live: snapshot.swaps.live, refused, taken_back: snapshot.swaps.taken_back },
             pending,
         }
     }
@@ -86,31 +86,31 @@ impl Status {
 
 /// The numbers of swaps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Swaps {
-    /// The sets that went live after the first one, including those that came back when another set was rolled back.
+pub struct SwapCounts {
+    /// The sets that went live after the first one, including those that came back when another set was taken back.
     pub live: u64,
     /// The sets that were refused: the folder's, also at the start, and those of commands.
     pub refused: u64,
-    /// The sets that were rolled back by their trial.
+    /// The sets that were taken back by their trial.
     pub taken_back: u64,
 }
 
 /// The reason why a request or a change was refused. Nothing has changed then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
+pub struct SetRefusal {
     pub at: i64,
     /// The reason, with the file and the remedy.
     pub message: String,
 }
 
-impl Refusal {
+impl SetRefusal {
     /// Returns a refusal at the present time, for the reason `error`.
-    pub fn of(error: &anyhow::Error) -> Refusal {
-        Refusal { at: now(), message: format!("{error:#}") }
+    pub fn of(error: &anyhow::Error) -> SetRefusal {
+        SetRefusal { at: now(), message: format!("{error:#}") }
     }
 }
 
-/// The answer to a deployment: the set went live, or would go live.
+/// The answer to a request that makes a set live, or to a dry run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Deployed {
     /// True if the set is live: not for a dry run, and not while the set is `waiting`.
@@ -136,16 +136,16 @@ pub struct Entry {
     pub hash: String,
     /// The time at which the set went live last.
     pub at: i64,
-    pub why: Why,
+    pub why: LiveReason,
     /// The names and versions of the rules, in the order of the pipeline.
     pub rules: Vec<String>,
     /// True if the set is in force.
     pub live: bool,
-    /// The reason that its trial gave, if the set was rolled back.
+    /// The reason that its trial gave, if the set was taken back.
     pub taken_back: Option<String>,
 }
 
-/// A set that was rolled back by its trial.
+/// A set that was taken back by its trial.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TakenBack {
     pub hash: String,

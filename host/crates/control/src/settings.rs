@@ -39,7 +39,7 @@ impl Settings {
 }
 
 /// The source from which the settings are read again.
-pub trait Source: Debug + Send {
+pub trait SettingsSource: Debug + Send {
     /// Returns the file that contains the settings, if there is one.
     fn file(&self) -> Option<PathBuf>;
 

@@ -23,9 +23,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::report::TakenBack;
-use weir_engine::protocol::{OnTrial, Why};
+use weir_engine::protocol::{LiveReason, OnTrial};
 use weir_system::{files, folder};
-use weir_wasm::definition::{Defined, Definition};
+use weir_wasm::definition::{Definition, RuleDefinition};
 use weir_wasm::description::SetDescription;
 use weir_wasm::hex;
 use weir_wasm::rule::Rule;
@@ -51,7 +51,7 @@ pub struct Saved {
     pub set: SetDescription,
     /// The time at which the set went live last, in milliseconds since the epoch.
     pub at: i64,
-    pub why: Why,
+    pub why: LiveReason,
     /// True if the set has been live. A process may end before its set goes live.
     #[serde(default = "has_been_live")]
     pub live: bool,
@@ -67,7 +67,7 @@ fn has_been_live() -> bool {
 pub struct Decisions {
     /// The set that an operator has pinned.
     pub pin: Option<String>,
-    /// The sets that were rolled back by their trials.
+    /// The sets that were taken back by their trials.
     pub taken_back: BTreeSet<String>,
 }
 
@@ -127,7 +127,8 @@ impl Store {
         self.read(&self.set(hash)).ok().flatten()
     }
 
-    /// Undoes `save` for a set that has not gone live after all. `earlier` is what was kept of the set before.
+    /// Undoes `save` for a set that has not gone live after all. `earlier` is the content of the same file before `save`, if the
+    /// file existed.
     pub fn unsave(&self, hash: &str, earlier: Option<&Saved>) {
         // An error is ignored: the same file could be written a moment ago, and the file that stays does no harm.
         let _ = match earlier {
@@ -177,7 +178,7 @@ impl Store {
             let file = self.component(&rule.digest);
             let bytes = fs::read(&file).with_context(|| format!("failed to read {}", file.display()))?;
             let config = Rule::from_settings(&rule.name, file.clone(), &rule.settings, rule.config.clone())?;
-            let defined = Defined::new(config, bytes);
+            let defined = RuleDefinition::new(config, bytes);
             ensure!(hex(&defined.digest) == rule.digest, "{} is not what was written there; remove it", file.display());
             Ok(defined)
         });
@@ -234,7 +235,7 @@ impl Store {
     }
 
     /// Removes the verdict on a set, so that the set may be tried again.
-    pub fn pardon(&self, hash: &str) {
+    pub fn clear_verdict(&self, hash: &str) {
         // An error is ignored: mostly there is no verdict to remove.
         let _ = fs::remove_file(self.verdict(hash));
     }
@@ -274,7 +275,7 @@ impl Store {
             all.iter().enumerate().partition(|(age, saved)| *age < self.keep || needed.contains(&saved.set.hash.as_str()));
         for (_, saved) in old {
             let _ = fs::remove_file(self.set(&saved.set.hash)); // A failure is harmless: the next set tries it again.
-            self.pardon(&saved.set.hash);
+            self.clear_verdict(&saved.set.hash);
             self.end_trial(&saved.set.hash);
         }
         let used: BTreeSet<&str> = kept.iter().flat_map(|(_, saved)| &saved.set.rules).map(|rule| rule.digest.as_str()).collect();
@@ -353,11 +354,11 @@ mod tests {
     }
 
     fn definition(bytes: &[u8]) -> Definition {
-        Definition { rules: vec![Defined::new(Rule::with_defaults("a"), bytes)], counted: "x".into() }
+        Definition { rules: vec![RuleDefinition::new(Rule::with_defaults("a"), bytes)], counted: "x".into() }
     }
 
     fn saved(definition: &Definition, at: i64) -> Saved {
-        Saved { set: SetDescription::of(definition, &[Manifest::default()]), at, why: Why::Folder, live: true }
+        Saved { set: SetDescription::of(definition, &[Manifest::default()]), at, why: LiveReason::Folder, live: true }
     }
 
     #[test]
@@ -433,7 +434,7 @@ mod tests {
         assert_eq!(store.taken_back("beef"), Some(verdict));
         store.set_pin(None).unwrap();
         store.set_pin(None).unwrap();
-        store.pardon("beef");
+        store.clear_verdict("beef");
         assert_eq!(store.decisions().unwrap(), Decisions::default());
     }
 

@@ -11,14 +11,14 @@ type Look = Option<(u64, u64, (i64, i64), (i64, i64))>;
 
 /// A watch over files. It waits until files that change have come to rest.
 #[derive(Debug, Default)]
-pub struct Watch<T> {
+pub struct FileWatch<T> {
     settled: Option<(BTreeMap<PathBuf, Look>, T)>,
     seen: Option<(BTreeMap<PathBuf, Look>, T)>,
     /// The files as they were at the last refusal.
     refused: Option<BTreeMap<PathBuf, Look>>,
 }
 
-impl<T: PartialEq> Watch<T> {
+impl<T: PartialEq> FileWatch<T> {
     /// Returns whether `files`, or `others`, have changed, and have stayed the same since the look before. Several files that
     /// change together are therefore one change, and a file that is still being written is waited for.
     pub fn look(&mut self, files: impl Iterator<Item = PathBuf>, others: T) -> bool {
@@ -79,7 +79,7 @@ mod tests {
     fn a_change_is_told_once_and_when_it_has_come_to_rest() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a");
-        let mut watch = Watch::default();
+        let mut watch = FileWatch::default();
         let mut look = |others: u32| watch.look([file.clone()].into_iter(), others);
         assert!(!look(0) && look(0) && !look(0), "that it is missing is news at first");
         fs::write(&file, "1").unwrap();
@@ -95,7 +95,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a");
         let files = || [file.clone()].into_iter();
-        let mut watch = Watch::default();
+        let mut watch = FileWatch::default();
         assert!(!watch.look(files(), 0) && watch.look(files(), 0));
         watch.amend(|others| *others += 1);
         assert!(!watch.look(files(), 1) && !watch.look(files(), 1));
@@ -110,7 +110,7 @@ mod tests {
     fn a_file_that_is_still_being_copied_has_only_grown() {
         let folder = tempfile::tempdir().unwrap();
         let (file, other) = (folder.path().join("a"), folder.path().join("b"));
-        let mut watch = Watch::<()>::default();
+        let mut watch = FileWatch::<()>::default();
         let mut have_only_grown = || watch.have_only_grown([file.clone()].into_iter());
         fs::write(&file, "12").unwrap();
         assert!(!have_only_grown(), "it is the first that is refused");
@@ -128,7 +128,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a");
         let files = || [file.clone()].into_iter();
-        let mut watch = Watch::default();
+        let mut watch = FileWatch::default();
         assert!(watch.still(files()), "nobody has looked yet");
         assert!(!watch.look(files(), 0) && watch.look(files(), 0) && watch.still(files()));
         fs::write(&file, "1").unwrap();

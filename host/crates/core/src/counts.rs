@@ -37,11 +37,11 @@ const STATE_HEADER_BYTES: usize = 200;
 const STATE_COUNTER_BYTES: usize = 47;
 
 /// The most by which the clocks of processes in good order may differ, in milliseconds.
-const CLOCKS: i64 = 5_000;
+const MAX_CLOCK_SKEW_MILLIS: i64 = 5_000;
 
 /// The counters of one partition. `names`, `totals` and `window` are parallel; `OTHER` has index 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Partition {
+struct PartitionCounts {
     names: Vec<Box<str>>,
     totals: Vec<u64>,
     window: Vec<u64>,
@@ -54,11 +54,11 @@ struct Partition {
     state_bytes: usize,
 }
 
-impl Partition {
+impl PartitionCounts {
     /// Returns a partition in which nothing is counted yet, at `now`, in windows of `every` milliseconds.
-    fn new(now: i64, every: i64) -> Partition {
+    fn new(now: i64, every: i64) -> PartitionCounts {
         let start = align(now, every);
-        Partition {
+        PartitionCounts {
             names: vec![OTHER.into()],
             totals: vec![0],
             window: vec![0],
@@ -114,7 +114,7 @@ fn state_bytes(name: &str) -> usize {
 pub struct Counts {
     every: i64,
     emit_empty: bool,
-    partitions: BTreeMap<i32, Partition>,
+    partitions: BTreeMap<i32, PartitionCounts>,
 }
 
 /// A window that has ended, over all partitions of this process that had it open.
@@ -231,7 +231,7 @@ impl Counts {
     pub fn apply(&mut self, delta: &Delta) {
         self.partitions.values_mut().for_each(|partition| partition.close(delta.now, self.every));
         for added in &delta.added {
-            let partition = self.partitions.entry(added.partition).or_insert_with(|| Partition::new(delta.now, self.every));
+            let partition = self.partitions.entry(added.partition).or_insert_with(|| PartitionCounts::new(delta.now, self.every));
             partition.add(added);
         }
     }
@@ -246,7 +246,7 @@ impl Counts {
 
     /// Begins to count `partition` at `now`. `state` covers the records before the offset at which reading goes on.
     pub fn restore(&mut self, partition: i32, now: i64, state: &State) {
-        let mut restored = Partition::new(now, self.every);
+        let mut restored = PartitionCounts::new(now, self.every);
         // This process's clock may be behind the clock that wrote the state: a window that was sent must not begin anew.
         if state.open() > 0 || state.window.0 > restored.start {
             (restored.start, restored.end) = state.window;
@@ -276,14 +276,15 @@ impl Counts {
 
     /// Returns the time at which the earliest open window that is worth closing ends, in milliseconds since the epoch.
     pub fn next_close(&self) -> Option<i64> {
-        let worth = |partition: &&Partition| self.emit_empty || partition.window.iter().any(|count| *count > 0);
+        let worth = |partition: &&PartitionCounts| self.emit_empty || partition.window.iter().any(|count| *count > 0);
         self.partitions.values().filter(worth).map(|partition| partition.end).min()
     }
 
     /// Returns the partitions whose open window begins after `now`, by more than clocks differ, and the time at which the last of
     /// these windows ends. Until then nothing is sent about these partitions.
     pub fn ahead(&self, now: i64) -> Option<(Vec<i32>, i64)> {
-        let ahead = || self.partitions.iter().filter(|(_, partition)| partition.start.saturating_sub(now) > CLOCKS);
+        let ahead =
+            || self.partitions.iter().filter(|(_, partition)| partition.start.saturating_sub(now) > MAX_CLOCK_SKEW_MILLIS);
         let until = ahead().map(|(_, partition)| partition.end).max()?;
         Some((ahead().map(|(index, _)| *index).collect(), until))
     }
@@ -480,7 +481,7 @@ mod tests {
         assert_eq!(counts.ahead(3_610_000), None);
         assert_eq!(count(&mut counts, 20_000, &[(0, "iOS")]), [], "it is back");
         assert_eq!(counts.ahead(20_000), Some((vec![0, 1], 3_660_000)));
-        assert_eq!(counts.ahead(3_600_000 - CLOCKS), None, "clocks differ as much");
+        assert_eq!(counts.ahead(3_600_000 - MAX_CLOCK_SKEW_MILLIS), None, "clocks differ as much");
         let closed = count(&mut counts, 3_660_000, &[]);
         assert_eq!((closed[0].start, &closed[0].counts), (3_600_000, &map(&[("iOS", 2)])), "nothing is lost");
     }

@@ -4,6 +4,8 @@
 //! behind [`pipeline::Evaluate`]. The time of processing is part of the [`record::Batch`]. The modules are listed in the order in
 //! which they are best read.
 
+pub mod position;
+
 pub mod record;
 
 pub mod reserved;

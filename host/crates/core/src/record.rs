@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::position::Position;
 use crate::reserved::Reason;
 
 /// The capacity to which a buffer shrinks between batches, in bytes: enough for a batch, and less than a rule may return.
@@ -177,10 +178,10 @@ impl Batch {
         self.arena.len()
     }
 
-    /// Returns the position of record `index` in the input: `topic/partition/offset`.
-    pub fn place(&self, index: usize) -> String {
-        let record = &self.records[index];
-        format!("{}/{}/{}", self.topic, record.partition, record.offset)
+    /// Returns the position of record `index` in the input.
+    pub fn position(&self, index: usize) -> Position {
+        let Record { partition, offset, .. } = self.records[index];
+        Position { topic: self.topic.clone(), partition, offset: offset as u64 }
     }
 
     /// Returns the value of record `index`. None for a tombstone.
@@ -267,9 +268,9 @@ impl Rejection {
     }
 }
 
-/// A batch with its step. A transaction has one part or several, in the order in which they were read.
+/// A batch with its step. A transaction has one chunk or several, in the order in which they were read.
 #[derive(Debug, Default)]
-pub struct Part {
+pub struct Chunk {
     /// The records that were read. Empty if only time has passed.
     pub batch: Batch,
     /// The result of the batch.
@@ -284,18 +285,18 @@ pub struct Step {
     /// The records that did not pass, in the order of the batch.
     pub rejections: Vec<Rejection>,
     /// The records that went on although a rule failed on them. Each is given as the rejection that it would have been otherwise.
-    pub forgiven: Vec<Rejection>,
+    pub passed_despite_fault: Vec<Rejection>,
     /// The additions to the counts once this step is committed, and the windows that end with it.
     pub counts: crate::counts::Delta,
-    /// The statistics of each rule of the pipeline, in their order. Empty if no rule was called.
+    /// The statistics of each rule of the pipeline, in their order. Empty if only time has passed.
     pub rules: Vec<RuleStats>,
     /// The reason why this step must not be committed, if there is one: a rule failed on a record, and its policy is to stop.
     pub stop: Option<String>,
     /// `Some(n)`: only the first n records of the batch were processed, because the bisection ran out of its budget.
     /// n is at least 1. The other records have to be processed again once this step is committed.
-    pub judged: Option<usize>,
-    /// True if the set before processes records once more, only to be compared with another set in its trial. The step has no
-    /// other use.
+    pub processed_records: Option<usize>,
+    /// True if this step only serves a trial: the set before processes the records once more, for comparison. It is never
+    /// committed. `clear` keeps this field.
     pub compared: bool,
     bytes: Vec<u8>,
 }
@@ -305,7 +306,8 @@ pub struct Step {
 pub struct RuleStats {
     /// The number of rows that reached the rule.
     pub rows: u64,
-    /// The number of calls: one, unless the rule failed.
+    /// The number of calls: usually one, more in a bisection. None if no row is left, or while the circuit breaker is open, except
+    /// for probes.
     pub calls: u64,
     /// The number of rows on which the rule failed.
     pub faults: u64,
@@ -335,11 +337,11 @@ impl Step {
     pub fn clear(&mut self) {
         self.outputs.clear();
         self.rejections.clear();
-        self.forgiven.clear();
+        self.passed_despite_fault.clear();
         self.counts = crate::counts::Delta::default();
         self.rules.clear();
         self.stop = None;
-        self.judged = None;
+        self.processed_records = None;
         self.bytes.clear();
         self.bytes.shrink_to(MAX_KEPT_BYTES);
     }

@@ -2,7 +2,7 @@
 //!
 //! In dead letters, metrics and the log these names appear beside the names of rules and their reasons, and a reader tells them
 //! apart by name alone. The engine itself never does so: it keeps a [`Cause`](crate::record::Cause). This module leaves out the
-//! headers that belong to the engine, which are in `kafka/writer.rs`, and the counter `__other__`, which is in `counts.rs`.
+//! headers that belong to the engine, which are in `weir_kafka::writer`, and the counter `__other__`, which is in `counts.rs`.
 
 use std::fmt;
 
@@ -45,13 +45,13 @@ reasons! {
     /// The value is JSON, but no object.
     NotAnObject = "not_an_object",
     /// A field that is read or written occurs twice in its object.
-    DuplicateMember = "duplicate_member",
+    DuplicateField = "duplicate_member",
     /// The value is nested too deep.
     TooDeep = "too_deep",
     /// A string that is read contains half of a surrogate pair.
     LoneSurrogate = "lone_surrogate",
     /// A rule writes inside something that is no object.
-    UnwritableMember = "unwritable_member",
+    UnwritableField = "unwritable_member",
     /// The broker refuses the output because it is too large.
     MessageTooLarge = "message_too_large",
     /// The broker refuses the output for its timestamp.

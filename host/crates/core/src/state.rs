@@ -43,7 +43,7 @@ pub enum Unreadable {
 }
 
 impl State {
-    /// Returns the state of a partition of `topic` that is counted from the offset `from` on.
+    /// Returns the state of a partition that is counted from the offset `from` on. `topic` is the id of its topic.
     pub fn new(topic: &str, from: i64) -> State {
         State { weir: VERSION, topic: topic.to_owned(), from, ..State::default() }
     }
@@ -51,14 +51,14 @@ impl State {
     /// Reads committed metadata. Returns None if the metadata is empty: then counting begins here.
     pub fn parse(metadata: &[u8]) -> Result<Option<State>, Unreadable> {
         #[derive(Deserialize)]
-        struct Version {
+        struct StateVersion {
             weir: u64,
         }
 
         if metadata.is_empty() {
             return Ok(None);
         }
-        let Ok(Version { weir: version }) = serde_json::from_slice(metadata) else { return Err(Unreadable::Foreign) };
+        let Ok(StateVersion { weir: version }) = serde_json::from_slice(metadata) else { return Err(Unreadable::Foreign) };
         if version > VERSION {
             return Err(Unreadable::Newer(version));
         }

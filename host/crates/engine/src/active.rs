@@ -8,18 +8,18 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
 
-use weir_core::record::Part;
+use weir_core::record::Chunk;
 
 use crate::instances::RuleInstances;
-use crate::protocol::{Activated, Activation, Event, OnTrial, Why};
+use crate::protocol::{Activated, Activation, Event, LiveReason, OnTrial};
 use crate::settings::TrialBounds;
 use crate::snapshot::{Snapshot, Swaps};
-use crate::trial::{TrackRecord, Trial, TrialReport, Verdict};
+use crate::trial::{TrackRecord, Trial, TrialReport, TrialState};
 
 /// The set in force, and the sets around it. Only the data loop that owns this value changes it.
 pub(crate) struct ActiveRules {
     live: RuleInstances,
-    why: Why,
+    why: LiveReason,
     /// The time since which the set is in force, in milliseconds since the epoch.
     since: i64,
     /// The set that takes the place of the set in force before the next record is read.
@@ -47,7 +47,7 @@ struct Replaced {
 
 impl ActiveRules {
     /// Returns the state that begins at the time `now` with `rules`, which stand no trial.
-    pub(crate) fn new(rules: RuleInstances, why: Why, now: i64) -> ActiveRules {
+    pub(crate) fn new(rules: RuleInstances, why: LiveReason, now: i64) -> ActiveRules {
         let (lately, swaps) = (TrackRecord::default(), Swaps::default());
         ActiveRules { live: rules, why, since: now, next: None, trial: None, lately, swaps }
     }
@@ -110,22 +110,22 @@ impl ActiveRules {
         Some(Event::Activated(Activated { hash, from: from.clone(), retired, trial, replaced }))
     }
 
-    /// Takes into account how the rules did in `parts`, which are committed. If that ends the trial, returns the event for the
-    /// loader: the set has passed, or was rolled back.
-    pub(crate) fn appraise(&mut self, parts: &[Part], now: i64) -> Option<Event> {
+    /// Takes into account how the rules did in `chunks`, which are committed. If that ends the trial, returns the event for the
+    /// loader: the set has passed, or was taken back.
+    pub(crate) fn add_committed(&mut self, chunks: &[Chunk], now: i64) -> Option<Event> {
         let Some(probation) = &mut self.trial else {
-            parts.iter().for_each(|part| self.lately.add(part));
+            chunks.iter().for_each(|chunk| self.lately.add(chunk));
             self.lately.fade();
             return None;
         };
-        for part in parts {
-            probation.trial.add(part, &self.live.manifests);
-            probation.trial.compare(part, &mut probation.before);
+        for chunk in chunks {
+            probation.trial.add(chunk, &self.live.manifests);
+            probation.trial.compare(chunk, &mut probation.before);
         }
         match probation.trial.verdict(now) {
-            Verdict::GoesOn => None,
-            Verdict::Failed(reason) => self.roll_back(&reason, now),
-            Verdict::Passed => {
+            TrialState::GoesOn => None,
+            TrialState::Failed(reason) => self.take_back(&reason, now),
+            TrialState::Passed => {
                 let passed = self.trial.take()?;
                 self.lately = passed.trial.record();
                 let retired = [Some(passed.before), passed.replaced.map(|replaced| replaced.rules)];
@@ -134,9 +134,9 @@ impl ActiveRules {
         }
     }
 
-    /// Rolls the set in force back, if it is on trial. Returns None if it is not. If the set has replaced another one that was on
+    /// Takes the set in force back, if it is on trial. Returns None if it is not. If the set has replaced another one that was on
     /// trial itself, that one comes back and stands its trial anew; else the last set comes back that has passed.
-    pub(crate) fn roll_back(&mut self, reason: &str, now: i64) -> Option<Event> {
+    pub(crate) fn take_back(&mut self, reason: &str, now: i64) -> Option<Event> {
         let Probation { trial, before, replaced } = self.trial.take()?;
         let back = match replaced {
             Some(Replaced { rules, bounds }) => {
@@ -146,12 +146,12 @@ impl ActiveRules {
             None => before,
         };
         let retired = mem::replace(&mut self.live, back);
-        (self.why, self.since) = (Why::LastGood, now);
+        (self.why, self.since) = (LiveReason::LastGood, now);
         self.swaps.live += 1;
-        self.swaps.rolled_back += 1;
+        self.swaps.taken_back += 1;
         let (evidence, back, on_trial) = (trial.evidence(), self.live.hash().to_owned(), self.trial.is_some());
         tracing::error!(failed = retired.hash(), back, on_trial, ?evidence, "rules are taken back: {reason}");
-        Some(Event::RolledBack { retired, back, reason: reason.to_owned(), evidence })
+        Some(Event::TakenBack { retired, back, reason: reason.to_owned(), evidence })
     }
 
     /// Shows observers which set is in force, why, and how its trial goes.

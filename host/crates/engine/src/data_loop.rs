@@ -1,13 +1,13 @@
 //! The loop: source → pipeline → sink → commit.
 //!
-//! One synchronous thread does all of this. Under lag several batches, called parts, share a transaction: while the results of
-//! one part are on their way, the next part is read and processed. Events are handled only between transactions. Every wait for a
-//! broker checks now and then whether it should be cancelled. If a transaction can't be committed, it is abandoned. After a pause
-//! records, offsets and counts begin again with what is committed: nothing is lost, and nothing is counted twice. If the next
-//! attempt can go further than the failed one, for example because the topic has refused certain records, the parts in hand are
-//! processed and sent again at once.
+//! One synchronous thread does all of this. Under lag several chunks, each of them a batch with its results, share a transaction:
+//! while the results of one chunk are on their way, the next chunk is read and processed. Commands are handled only between
+//! transactions. Every wait for a broker checks now and then whether it should be cancelled. If a transaction can't be committed,
+//! it is abandoned. After a pause records, offsets and counts begin again with what is committed: nothing is lost, and nothing is
+//! counted twice. If the next attempt can go further than the failed one, for example because the topic has refused certain
+//! records, the chunks in hand are processed and sent again at once.
 //!
-//! Not here: the evaluation of records, the exchange with Kafka, and the origin of events.
+//! Not here: the evaluation of records, the exchange with Kafka, and the origin of commands.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -17,28 +17,28 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 
 use crate::active::ActiveRules;
-use crate::ahead::Ahead;
+use crate::clock_warning::ClockWarning;
 use crate::fault_log::FaultLog;
 use crate::instances::RuleInstances;
 use crate::open_transaction::OpenTransaction;
-use crate::protocol::{Command, Event, LoopEnd, Why};
+use crate::protocol::{Command, Event, LiveReason, LoopEnd};
 use crate::same_topic::SameTopic;
 use crate::settings::CountSettings;
 use crate::shadow::ShadowSampler;
-use crate::snapshot::{self, Shared};
+use crate::snapshot::{LoopState, SharedSnapshot};
 use weir_core::counts::Counts;
-use weir_core::record::Part;
+use weir_core::record::Chunk;
 use weir_core::state::State;
-use weir_kafka::reset::Position;
+use weir_kafka::client_log::ClientLog;
+use weir_kafka::reset::ResetTo;
 use weir_kafka::sink::Work;
-use weir_kafka::troubles::Troubles;
 use weir_kafka::{Failure, Polled, Session, topics};
 use weir_system::backoff::Backoff;
 use weir_system::shutdown::Shutdown;
 
 /// The most time that leaving the consumer group may take.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
-/// The longest wait for a record, and so the longest delay before an event is seen while there is nothing to do.
+/// The longest wait for a record, and so the longest delay before a command is seen while there is nothing to do.
 const IDLE: Duration = Duration::from_millis(100);
 /// The pause between two updates of the lag that observers see.
 const LAG_EVERY: Duration = Duration::from_secs(1);
@@ -80,8 +80,8 @@ pub struct Setup<'a, C> {
     pub shutdown: &'a Shutdown,
     /// The loop's end of the connection with the loader of rules.
     pub control: LoopEnd,
-    /// The snapshot for observers. It is renewed with every batch.
-    pub snapshot: &'a Shared,
+    /// The snapshot for observers. It is renewed with every commit.
+    pub snapshot: &'a SharedSnapshot,
     /// Returns the time in milliseconds since the epoch.
     pub clock: C,
 }
@@ -92,23 +92,23 @@ impl<C: Fn() -> i64> Setup<'_, C> {
     ///
     /// # Errors
     /// If something fails that waiting can't help, such as a missing permission or topic.
-    pub fn run(self, rules: RuleInstances, why: Why) -> anyhow::Result<Summary> {
+    pub fn run(self, rules: RuleInstances, why: LiveReason) -> anyhow::Result<Summary> {
         let shared = self.snapshot;
         let outcome = self.serve(rules, why);
-        shared.update(|snapshot| snapshot.state = snapshot::State::Stopped);
+        shared.update(|snapshot| snapshot.state = LoopState::Stopped);
         outcome?;
         let snapshot = shared.get();
         Ok(Summary { read: snapshot.read, written: snapshot.written, rejected: snapshot.rejections(), batches: snapshot.batches })
     }
 
-    fn serve(self, rules: RuleInstances, why: Why) -> anyhow::Result<()> {
+    fn serve(self, rules: RuleInstances, why: LiveReason) -> anyhow::Result<()> {
         let Setup { kafka, brokers, counts, shutdown, control, snapshot, clock } = self;
         let active = ActiveRules::new(rules, why, clock());
-        snapshot.sign(clock());
+        snapshot.heartbeat(clock());
         snapshot.update(|snapshot| active.show(snapshot));
         let Some(ready) = topics::prepare(kafka, brokers, shutdown)? else { return Ok(()) };
         let session = Session::open(kafka, brokers, ready.largest_batch)?;
-        let mut engine = Engine {
+        let mut engine = DataLoop {
             transaction: OpenTransaction::new(session.topic().clone(), kafka.batch.clone()),
             session,
             active,
@@ -123,7 +123,7 @@ impl<C: Fn() -> i64> Setup<'_, C> {
             caught_up: Instant::now(),
             backoff: Backoff::new(PAUSES.0, PAUSES.1),
             fault_log: FaultLog::default(),
-            ahead: Ahead::default(),
+            ahead: ClockWarning::default(),
             looked: Instant::now(),
             shutdown,
             control,
@@ -131,7 +131,7 @@ impl<C: Fn() -> i64> Setup<'_, C> {
             clock,
         };
         let outcome = engine.run();
-        snapshot.update(|snapshot| snapshot.state = snapshot::State::Stopping);
+        snapshot.update(|snapshot| snapshot.state = LoopState::Stopping);
         if !engine.session.close(CLOSE_GRACE) {
             tracing::warn!("left without telling the group, whose coordinator does not answer");
         }
@@ -146,7 +146,7 @@ enum Phase {
     /// Partitions are new, or something failed: return to the committed offsets and counts, and ask again for the topics'
     /// partitions.
     Recovering,
-    /// Process and send again the parts in hand.
+    /// Process and send again the chunks in hand.
     Resending,
 }
 
@@ -160,7 +160,7 @@ enum Next {
 }
 
 /// The data loop's state. Buffers are used again from batch to batch.
-struct Engine<'a, C> {
+struct DataLoop<'a, C> {
     session: Session,
     active: ActiveRules,
     /// The sampler of the candidate, if there is one. It gets samples of the committed records.
@@ -182,16 +182,16 @@ struct Engine<'a, C> {
     backoff: Backoff,
     fault_log: FaultLog,
     /// The warnings about windows that begin in the future.
-    ahead: Ahead,
+    ahead: ClockWarning,
     /// The time at which the lag was looked at last.
     looked: Instant,
     shutdown: &'a Shutdown,
     control: LoopEnd,
-    snapshot: &'a Shared,
+    snapshot: &'a SharedSnapshot,
     clock: C,
 }
 
-impl<C: Fn() -> i64> Engine<'_, C> {
+impl<C: Fn() -> i64> DataLoop<'_, C> {
     /// Runs until a shutdown is requested. The counts of the open window are committed with the offsets: the process that takes
     /// over the partitions counts on from there.
     fn run(&mut self) -> anyhow::Result<()> {
@@ -201,7 +201,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
                 if self.shutdown.is_requested() {
                     return Ok(());
                 }
-                self.obey();
+                self.take_command();
             }
             let next = self.select();
             if let Err(failure) = self.apply(next)
@@ -213,7 +213,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
     }
 
     /// Executes the next command of the loader, if there is one.
-    fn obey(&mut self) {
+    fn take_command(&mut self) {
         match self.control.commands.try_recv() {
             Ok(Command::Activate(next)) => self.active.propose(next),
             Ok(Command::Sample(sampler)) => self.sampler = sampler,
@@ -280,8 +280,8 @@ impl<C: Fn() -> i64> Engine<'_, C> {
                 return Err(self.or_input_is_gone(error));
             }
             Failure::Missing(error) => self.pause(&error),
-            Failure::GaveUp => return Ok(ControlFlow::Break(())),
-            Failure::Wait(error) if self.session.has_learned() => self.again(&error),
+            Failure::Cancelled => return Ok(ControlFlow::Break(())),
+            Failure::Wait(error) if self.session.take_learned() => self.again(&error),
             Failure::Wait(error) => self.pause(&error),
         }
         Ok(ControlFlow::Continue(()))
@@ -289,11 +289,11 @@ impl<C: Fn() -> i64> Engine<'_, C> {
 
     /// Shows observers that the loop is alive and, now and then, how far it is behind.
     fn show(&mut self) {
-        self.snapshot.sign((self.clock)());
+        self.snapshot.heartbeat((self.clock)());
         if self.looked.elapsed() >= LAG_EVERY {
             self.looked = Instant::now();
             let lag = self.session.lag();
-            let remedy = |partitions: &[i32]| self.session.reset().remedy(partitions, Position::Current);
+            let remedy = |partitions: &[i32]| self.session.reset().remedy(partitions, ResetTo::Current);
             let counts_wait = self.ahead.look(&self.counts, (self.clock)(), remedy);
             self.snapshot.update(|snapshot| (snapshot.lag, snapshot.counts_wait) = (lag, counts_wait));
         }
@@ -315,14 +315,14 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         self.joined = true;
         self.snapshot.update(|snapshot| {
             snapshot.partitions = partitions;
-            if snapshot.state == snapshot::State::Connecting {
-                snapshot.state = snapshot::State::Running;
+            if snapshot.state == LoopState::Connecting {
+                snapshot.state = LoopState::Running;
             }
         });
         self.phase = Phase::Recovering;
     }
 
-    /// Fills the next part.
+    /// Fills the next chunk.
     fn poll(&mut self, wait: Duration) -> Result<Polled, Failure> {
         let polled = self.session.poll(&mut self.transaction.next().batch, wait);
         // A poll that fails may have taken records, too.
@@ -336,31 +336,31 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         IDLE.min(Duration::from_millis(u64::try_from(left).unwrap_or_default()))
     }
 
-    /// Processes the next part, and sends the results.
+    /// Processes the next chunk, and sends the results.
     fn process(&mut self) -> Result<(), Failure> {
-        let part = self.transaction.index();
-        let Part { batch, step } = self.transaction.next();
+        let chunk = self.transaction.index();
+        let Chunk { batch, step } = self.transaction.next();
         batch.processed_at = (self.clock)();
         self.session.refuse_known(batch);
         let (began, rules) = (Instant::now(), self.active.live_mut());
         rules.process(&self.counts, batch, step);
-        if self.session.foresee(Work { part, batch, step, manifests: &rules.manifests, ruleset: &rules.set.hash }) {
+        if self.session.predict_refusals(Work { chunk, batch, step, manifests: &rules.manifests, ruleset: &rules.set.hash }) {
             self.session.refuse_known(batch);
             rules.process(&self.counts, batch, step);
         }
-        let (stop, judged) = (step.stop.take(), step.judged);
+        let (stop, processed) = (step.stop.take(), step.processed_records);
         // The records that were not processed are read again after the others are committed.
-        judged.into_iter().for_each(|judged| batch.truncate(judged));
+        processed.into_iter().for_each(|processed| batch.truncate(processed));
         self.transaction.took(began.elapsed());
         if let Some(reason) = stop {
-            let Some(rolled_back) = self.active.roll_back(&reason, (self.clock)()) else {
+            let Some(taken_back) = self.active.take_back(&reason, (self.clock)()) else {
                 return Err(Failure::Stop(anyhow!(reason)));
             };
-            self.tell(Some(rolled_back));
+            self.tell(Some(taken_back));
             return Err(Failure::Wait(anyhow!(reason)));
         }
-        self.transaction.set_incomplete(judged.is_some());
-        if judged.is_none() {
+        self.transaction.set_incomplete(processed.is_some());
+        if processed.is_none() {
             return self.send();
         }
         self.session.cut();
@@ -380,10 +380,10 @@ impl<C: Fn() -> i64> Engine<'_, C> {
     /// Shows observers whether Kafka is reachable. Called while there is no traffic that would show it.
     fn reach(&mut self) {
         let outage = self.session.outage();
-        let well = if self.joined { snapshot::State::Running } else { snapshot::State::Connecting };
+        let well = if self.joined { LoopState::Running } else { LoopState::Connecting };
         self.snapshot.update(|snapshot| match outage {
-            Some(why) => snapshot.state = snapshot::State::Waiting(why),
-            None if matches!(snapshot.state, snapshot::State::Waiting(_)) => snapshot.state = well,
+            Some(why) => snapshot.state = LoopState::Waiting(why),
+            None if matches!(snapshot.state, LoopState::Waiting(_)) => snapshot.state = well,
             None => {}
         });
     }
@@ -401,16 +401,16 @@ impl<C: Fn() -> i64> Engine<'_, C> {
 
     /// Sends the windows that have ended.
     fn end_windows(&mut self) -> Result<(), Failure> {
-        let Part { step, .. } = self.transaction.next();
+        let Chunk { step, .. } = self.transaction.next();
         step.clear();
         step.counts = self.counts.tick((self.clock)());
         self.send()
     }
 
-    /// Processes and sends the parts in hand once more, on top of what is committed.
+    /// Processes and sends the chunks in hand once more, on top of what is committed.
     fn resend(&mut self) -> Result<(), Failure> {
         self.phase = Phase::Reading;
-        self.session.prepare(&mut waiting(self.shutdown, self.session.troubles().clone(), self.snapshot))?;
+        self.session.prepare(&mut waiting(self.shutdown, self.session.client_log().clone(), self.snapshot))?;
         let now = (self.clock)();
         self.counts.clear();
         for (partition, state) in &self.committed {
@@ -442,45 +442,46 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         self.commit()
     }
 
-    /// Sends the part that was filled last.
+    /// Sends the chunk that was filled last.
     fn send(&mut self) -> Result<(), Failure> {
-        let mut cancel = waiting(self.shutdown, self.session.troubles().clone(), self.snapshot);
+        let mut cancel = waiting(self.shutdown, self.session.client_log().clone(), self.snapshot);
         if !self.transaction.is_open() {
             self.transaction.open();
             self.session.begin(&mut cancel)?;
         }
-        let part = self.transaction.index();
-        let (parts, Part { batch, step }) = self.transaction.send();
+        let chunk = self.transaction.index();
+        let (chunks, Chunk { batch, step }) = self.transaction.send();
         let RuleInstances { manifests, set, .. } = self.active.live();
-        let work = Work { part, batch, step, manifests, ruleset: &set.hash };
-        self.session.send(parts, work, &mut cancel)?;
+        let work = Work { chunk, batch, step, manifests, ruleset: &set.hash };
+        self.session.send(chunks, work, &mut cancel)?;
         self.counts.apply(&step.counts);
         Ok(())
     }
 
-    /// Commits the parts that were sent, with the counts.
+    /// Commits the chunks that were sent, with the counts.
     fn commit(&mut self) -> Result<(), Failure> {
-        let (parts, rules) = (self.transaction.sent(), self.active.live());
-        let read = parts.iter().flat_map(|part| part.batch.records()).map(|record| record.partition);
-        let sent = parts.iter().flat_map(|part| &part.step.counts.windows).flat_map(|window| window.partitions.iter().copied());
+        let (chunks, rules) = (self.transaction.sent(), self.active.live());
+        let read = chunks.iter().flat_map(|chunk| chunk.batch.records()).map(|record| record.partition);
+        let sent =
+            chunks.iter().flat_map(|chunk| &chunk.step.counts.windows).flat_map(|window| window.partitions.iter().copied());
         let states = self.counts.states(read.chain(sent).chain(self.session.ahead()));
         self.caught_up = Instant::now();
-        let mut cancel = waiting(self.shutdown, self.session.troubles().clone(), self.snapshot);
-        self.session.commit(parts, &states, &mut cancel)?;
+        let mut cancel = waiting(self.shutdown, self.session.client_log().clone(), self.snapshot);
+        self.session.commit(chunks, &states, &mut cancel)?;
         self.committed.extend(states);
         self.backoff.reset();
         self.snapshot.update(|snapshot| {
-            snapshot.state = snapshot::State::Running;
-            parts.iter().for_each(|part| snapshot.add(&part.batch, &part.step, &rules.manifests));
-            let records = parts.iter().map(|part| part.batch.len()).sum();
+            snapshot.state = LoopState::Running;
+            chunks.iter().for_each(|chunk| snapshot.add(&chunk.batch, &chunk.step, &rules.manifests));
+            let records = chunks.iter().map(|chunk| chunk.batch.len()).sum();
             snapshot.add_transaction(self.transaction.begun().map_or(Duration::ZERO, |begun| begun.elapsed()), records);
             snapshot.count(&self.counts);
         });
         if let Some(sampler) = &self.sampler {
-            sampler.sample(parts, &rules.manifests, self.transaction.processing());
+            sampler.sample(chunks, &rules.manifests, self.transaction.processing());
         }
-        self.fault_log.log(parts, rules);
-        let appraised = self.active.appraise(parts, (self.clock)());
+        self.fault_log.log(chunks, rules);
+        let appraised = self.active.add_committed(chunks, (self.clock)());
         if appraised.is_none() && self.active.is_on_trial() {
             self.snapshot.update(|snapshot| self.active.show(snapshot));
         }
@@ -492,13 +493,13 @@ impl<C: Fn() -> i64> Engine<'_, C> {
     /// Abandons the results that were sent since the last commit.
     fn abandon(&mut self) {
         if self.transaction.is_open() {
-            let mut cancel = waiting(self.shutdown, self.session.troubles().clone(), self.snapshot);
+            let mut cancel = waiting(self.shutdown, self.session.client_log().clone(), self.snapshot);
             self.session.abandon(self.transaction.sent(), &mut cancel);
             self.transaction.abandoned();
         }
     }
 
-    /// Goes on at once after a failure that the loop has learned from: the next attempt goes further. The parts in hand are sent
+    /// Goes on at once after a failure that the loop has learned from: the next attempt goes further. The chunks in hand are sent
     /// again, or else the records that are not committed are read again.
     fn again(&mut self, error: &anyhow::Error) {
         self.phase = if self.transaction.failed(true) { Phase::Resending } else { Phase::Recovering };
@@ -512,23 +513,23 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         self.phase = Phase::Recovering;
         let pause = self.backoff.pause();
         tracing::warn!(pause_ms = pause.as_millis() as u64, "{error:#}; what is not committed will be read again");
-        self.snapshot.update(|snapshot| snapshot.state = snapshot::State::Waiting(format!("{error:#}")));
+        self.snapshot.update(|snapshot| snapshot.state = LoopState::Waiting(format!("{error:#}")));
         self.shutdown.wait(pause);
     }
 }
 
 /// Returns a function that tells whether to cancel waiting for a broker. The function also shows observers an outage or a stalled
 /// cluster; the next commit shows them that it is over.
-fn waiting(shutdown: &Shutdown, troubles: Arc<Troubles>, snapshot: &Shared) -> impl FnMut() -> bool {
+fn waiting(shutdown: &Shutdown, client_log: Arc<ClientLog>, snapshot: &SharedSnapshot) -> impl FnMut() -> bool {
     let (since, mut told) = (Instant::now(), 0);
     move || {
         let waited = since.elapsed().as_secs();
         let stalled = || format!("the cluster has not answered for {waited} s, or not taken what was written");
-        if let Some(why) = troubles.outage() {
-            snapshot.update(|snapshot| snapshot.state = snapshot::State::Waiting(why));
+        if let Some(why) = client_log.outage() {
+            snapshot.update(|snapshot| snapshot.state = LoopState::Waiting(why));
         } else if waited >= STALLED && waited > told {
             told = waited;
-            snapshot.update(|snapshot| snapshot.state = snapshot::State::Waiting(stalled()));
+            snapshot.update(|snapshot| snapshot.state = LoopState::Waiting(stalled()));
         }
         shutdown.is_overdue()
     }

@@ -4,7 +4,7 @@
 
 use crate::instances::RuleInstances;
 use weir_core::pipeline::{Manifest, rule_name};
-use weir_core::record::{Part, Rejection};
+use weir_core::record::{Chunk, Rejection};
 use weir_system::throttle::Throttle;
 
 /// The state of the log: the throttle, and the circuit breakers that were reported as open.
@@ -16,18 +16,19 @@ pub(crate) struct FaultLog {
 }
 
 impl FaultLog {
-    /// Logs the faults and the circuit breakers of committed parts that `rules` have processed.
-    pub(crate) fn log(&mut self, parts: &[Part], rules: &RuleInstances) {
-        for Part { batch, step } in parts {
+    /// Logs the faults and the circuit breakers of committed chunks that `rules` have processed.
+    pub(crate) fn log(&mut self, chunks: &[Chunk], rules: &RuleInstances) {
+        for Chunk { batch, step } in chunks {
             for (rule, (stats, manifest)) in step.rules.iter().zip(&rules.manifests).enumerate() {
                 if stats.rows > 0 && stats.open != self.open.contains(&manifest.name) {
-                    let own = step.rejections.iter().chain(&step.forgiven).filter(|fault| fault.rule() == Some(rule));
+                    let own = step.rejections.iter().chain(&step.passed_despite_fault).filter(|fault| fault.rule() == Some(rule));
                     self.set_open(manifest, stats.open, own);
                 }
             }
-            for fault in step.rejections.iter().filter(|rejection| rejection.is_fault()).chain(&step.forgiven) {
+            for fault in step.rejections.iter().filter(|rejection| rejection.is_fault()).chain(&step.passed_despite_fault) {
                 let Some(dropped) = self.throttle.admit() else { continue };
-                let (rule, record) = (rule_name(fault.rule(), &rules.manifests), batch.place(fault.record as usize));
+                let (rule, record) =
+                    (rule_name(fault.rule(), &rules.manifests), batch.position(fault.record as usize).to_string());
                 let at = fault.backtrace().and_then(own_function);
                 let (detail, dropped) = (fault.detail.as_deref().unwrap_or_default(), (dropped > 0).then_some(dropped));
                 tracing::warn!(rule, ruleset = rules.hash(), record, at, dropped, "a rule failed on a message: {detail}");
@@ -80,7 +81,7 @@ mod tests {
         let mut step = Step::default();
         step.rejections = vec![fault(0, "trapped"), fault(1, "ran too long")];
         step.rules = vec![stats(false), stats(true)];
-        let text = weir_system::testing::recorded(|| FaultLog::default().log(&[Part { batch, step }], &judge));
+        let text = weir_system::testing::recorded(|| FaultLog::default().log(&[Chunk { batch, step }], &judge));
         let line = text.lines().find(|line| line.contains("short-circuited")).unwrap();
         assert!(line.contains("whether it still does: ran too long") && line.contains("rule=\"second\""), "{line}");
     }

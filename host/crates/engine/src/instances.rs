@@ -12,18 +12,18 @@ use weir_wasm::description::SetDescription;
 use weir_wasm::ruleset::RuleSet;
 
 /// Processes batches. Implemented by a pipeline of rules, and by closures.
-pub trait Process: Send {
+pub trait ProcessBatch: Send {
     /// Processes `batch` into `step`; see [`Pipeline::process`].
     fn process(&mut self, counts: &Counts, batch: &Batch, step: &mut Step);
 }
 
-impl<R: Evaluate + Send> Process for Pipeline<R> {
+impl<R: Evaluate + Send> ProcessBatch for Pipeline<R> {
     fn process(&mut self, counts: &Counts, batch: &Batch, step: &mut Step) {
         Pipeline::process(self, counts, batch, step);
     }
 }
 
-impl<F: FnMut(&Counts, &Batch, &mut Step) + Send> Process for F {
+impl<F: FnMut(&Counts, &Batch, &mut Step) + Send> ProcessBatch for F {
     fn process(&mut self, counts: &Counts, batch: &Batch, step: &mut Step) {
         self(counts, batch, step);
     }
@@ -31,7 +31,7 @@ impl<F: FnMut(&Counts, &Batch, &mut Step) + Send> Process for F {
 
 /// Instances of the rules of a set. Each data loop has its own, and replaces them as a whole.
 pub struct RuleInstances {
-    process: Box<dyn Process>,
+    process: Box<dyn ProcessBatch>,
     /// The manifests of the rules, in their order.
     pub manifests: Vec<Manifest>,
     /// The description of the set.
@@ -49,8 +49,8 @@ impl RuleInstances {
         Ok(RuleInstances::new(pipeline, manifests, Arc::clone(rules.description())))
     }
 
-    /// Returns a set whose batches are processed by `process`: a pipeline, or another implementation of [`Process`].
-    pub fn new(process: impl Process + 'static, manifests: Vec<Manifest>, set: Arc<SetDescription>) -> RuleInstances {
+    /// Returns a set whose batches are processed by `process`: a pipeline, or another implementation of [`ProcessBatch`].
+    pub fn new(process: impl ProcessBatch + 'static, manifests: Vec<Manifest>, set: Arc<SetDescription>) -> RuleInstances {
         RuleInstances { process: Box::new(process), manifests, set }
     }
 

@@ -22,12 +22,12 @@ pub mod snapshot;
 
 mod data_loop;
 
-mod ahead;
+mod clock_warning;
 
 mod fault_log;
 
 mod same_topic;
 
 pub use data_loop::{Setup, Summary};
-pub use instances::{Process, RuleInstances};
+pub use instances::{ProcessBatch, RuleInstances};
 pub use settings::{CountSettings, TrialBounds};

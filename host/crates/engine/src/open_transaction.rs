@@ -1,22 +1,22 @@
-//! The records in the hands of a data loop: those read since the last commit, in the parts in which they were read and processed,
-//! and the transaction in which their results are sent.
+//! The records in the hands of a data loop: those read since the last commit, in the chunks in which they were read and
+//! processed, and the transaction in which their results are sent.
 //!
-//! Parts are buffers that are used again. After a transaction was abandoned, its parts may be sent once more, if all records that
-//! were read since the last commit are still there.
+//! Chunks are buffers that are used again. After a transaction was abandoned, its chunks may be sent once more, if all records
+//! that were read since the last commit are still there.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weir_core::record::{Batch, Part, Step};
+use weir_core::record::{Batch, Chunk, Step};
 use weir_kafka::BatchLimits;
 
 /// The time for which a transaction takes in new records under lag: long enough that its cost vanishes, and short enough that
 /// readers of the output do not wait for long.
 const OPEN: Duration = Duration::from_millis(100);
-/// If rules take longer than this, the transaction is opened only after they finish and carries one part; an open one would hit
-/// `transaction.timeout.ms`, again and again.
+/// If the rules took at least this long in one transaction, the next one carries a single chunk, and so is opened only after the
+/// rules have finished. If it were open meanwhile, it could exceed `transaction.timeout.ms`, again and again.
 const SLOW: Duration = Duration::from_secs(1);
-/// The time for which the parts in hand are sent again and again. The consumer is not polled meanwhile, and a rebalance of the
+/// The time for which the chunks in hand are sent again and again. The consumer is not polled meanwhile, and a rebalance of the
 /// group waits for that poll.
 const RESENDING: Duration = Duration::from_secs(10);
 
@@ -24,35 +24,35 @@ const RESENDING: Duration = Duration::from_secs(10);
 pub(crate) struct OpenTransaction {
     topic: Arc<str>,
     limits: BatchLimits,
-    /// The buffers. The results of the first `sent` parts were sent since `begun`.
-    parts: Vec<Part>,
+    /// The buffers. The results of the first `sent` chunks were sent since `begun`.
+    chunks: Vec<Chunk>,
     sent: usize,
     /// The time at which the transaction was opened. None while it is not open.
     begun: Option<Instant>,
-    /// The time that the rules took for all parts of the transaction.
+    /// The time that the rules took for all chunks of the transaction.
     processing: Duration,
-    /// Whether only one part is sent per transaction, because rules were slow or the last commit failed.
-    cautious: bool,
-    /// The number of parts that can be sent again after the transaction was abandoned: all that was read since the last commit.
+    /// Whether only one chunk is sent per transaction, because rules were slow or the last commit failed.
+    single_chunk: bool,
+    /// The number of chunks that can be sent again after the transaction was abandoned: all that was read since the last commit.
     held: usize,
     /// The time at which sending again began.
     resending: Option<Instant>,
-    /// True if a record that was read is in none of the parts and must be read again.
+    /// True if a record that was read is in none of the chunks and must be read again.
     incomplete: bool,
 }
 
 impl OpenTransaction {
-    /// Returns a transaction for records of `topic` that is not open. The transaction is full once its parts together reach
+    /// Returns a transaction for records of `topic` that is not open. The transaction is full once its chunks together reach
     /// `limits`.
     pub(crate) fn new(topic: Arc<str>, limits: BatchLimits) -> OpenTransaction {
         OpenTransaction {
             topic,
             limits,
-            parts: Vec::new(),
+            chunks: Vec::new(),
             sent: 0,
             begun: None,
             processing: Duration::ZERO,
-            cautious: false,
+            single_chunk: false,
             held: 0,
             resending: None,
             incomplete: false,
@@ -74,73 +74,73 @@ impl OpenTransaction {
         self.begun = Some(Instant::now());
     }
 
-    /// Returns whether the transaction should take no more parts.
+    /// Returns whether the transaction should take no more chunks.
     pub(crate) fn is_full(&self) -> bool {
-        let batches = || self.sent().iter().map(|part| &part.batch);
-        self.cautious && self.sent > 0
+        let batches = || self.sent().iter().map(|chunk| &chunk.batch);
+        self.single_chunk && self.sent > 0
             || self.begun.is_some_and(|begun| begun.elapsed() >= OPEN)
             || batches().map(Batch::len).sum::<usize>() >= self.limits.rows
             || batches().map(Batch::bytes).sum::<usize>() >= self.limits.bytes
     }
 
-    /// Returns the next part, to be filled and processed.
-    pub(crate) fn next(&mut self) -> &mut Part {
-        if self.parts.len() == self.sent {
-            self.parts.push(Part { batch: Batch::new(self.topic.clone()), step: Step::default() });
+    /// Returns the next chunk, to be filled and processed.
+    pub(crate) fn next(&mut self) -> &mut Chunk {
+        if self.chunks.len() == self.sent {
+            self.chunks.push(Chunk { batch: Batch::new(self.topic.clone()), step: Step::default() });
         }
-        &mut self.parts[self.sent]
+        &mut self.chunks[self.sent]
     }
 
-    /// Returns the index of the next part among those of the transaction.
+    /// Returns the index of the next chunk among those of the transaction.
     pub(crate) fn index(&self) -> usize {
         self.sent
     }
 
-    /// Returns the parts whose results were sent.
-    pub(crate) fn sent(&self) -> &[Part] {
-        &self.parts[..self.sent]
+    /// Returns the chunks whose results were sent.
+    pub(crate) fn sent(&self) -> &[Chunk] {
+        &self.chunks[..self.sent]
     }
 
-    /// Counts the next part among those whose results were sent, or are about to be. Returns all of these parts, and the next
+    /// Counts the next chunk among those whose results were sent, or are about to be. Returns all of these chunks, and the next
     /// one.
-    pub(crate) fn send(&mut self) -> (&[Part], &Part) {
+    pub(crate) fn send(&mut self) -> (&[Chunk], &Chunk) {
         self.sent += 1;
         self.held = self.held.max(self.sent);
-        let sent = &self.parts[..self.sent];
+        let sent = &self.chunks[..self.sent];
         (sent, &sent[self.sent - 1])
     }
 
-    /// Adds the time that the rules took for the next part.
+    /// Adds the time that the rules took for the next chunk.
     pub(crate) fn took(&mut self, time: Duration) {
         self.processing += time;
     }
 
-    /// Returns the time that the rules took for all parts of the transaction.
+    /// Returns the time that the rules took for all chunks of the transaction.
     pub(crate) fn processing(&self) -> Duration {
         self.processing
     }
 
-    /// Notes whether a record that was read is in none of the parts.
+    /// Notes whether a record that was read is in none of the chunks.
     pub(crate) fn set_incomplete(&mut self, incomplete: bool) {
         self.incomplete = incomplete;
     }
 
     /// Ends the transaction: it is committed.
     pub(crate) fn committed(&mut self) {
-        self.cautious = self.processing >= SLOW;
+        self.single_chunk = self.processing >= SLOW;
         (self.begun, self.sent, self.processing) = (None, 0, Duration::ZERO);
         (self.held, self.resending) = (0, None);
     }
 
-    /// Ends the transaction: it is abandoned. The parts in hand are kept.
+    /// Ends the transaction: it is abandoned. The chunks in hand are kept.
     pub(crate) fn abandoned(&mut self) {
         (self.begun, self.sent, self.processing) = (None, 0, Duration::ZERO);
     }
 
     /// Notes that the transaction has failed. `learned` says whether the next attempt can go further than this one. Returns
-    /// whether the parts in hand can be sent again as they are.
+    /// whether the chunks in hand can be sent again as they are.
     pub(crate) fn failed(&mut self, learned: bool) -> bool {
-        self.cautious = true;
+        self.single_chunk = true;
         if !learned {
             return false;
         }
@@ -148,12 +148,12 @@ impl OpenTransaction {
         self.held > 0 && !self.incomplete && begun.elapsed() < RESENDING
     }
 
-    /// Returns whether parts are left to be sent again.
+    /// Returns whether chunks are left to be sent again.
     pub(crate) fn has_more(&self) -> bool {
         self.sent < self.held
     }
 
-    /// Forgets the parts in hand: their records are read again from the committed offsets.
+    /// Forgets the chunks in hand: their records are read again from the committed offsets.
     pub(crate) fn forget(&mut self) {
         (self.held, self.resending, self.incomplete) = (0, None, false);
     }

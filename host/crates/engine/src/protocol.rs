@@ -32,7 +32,7 @@ pub enum Command {
 #[derive(Debug)]
 pub struct Activation {
     pub rules: RuleInstances,
-    pub why: Why,
+    pub why: LiveReason,
     /// The bounds of the set's trial, if it has to stand one.
     pub trial: Option<TrialBounds>,
     /// The baseline: what the set before has done lately, if an earlier process has recorded that.
@@ -52,7 +52,7 @@ pub enum Event {
         retired: Vec<RuleInstances>,
     },
     /// A set has failed its trial, and another one is in force again.
-    RolledBack {
+    TakenBack {
         retired: RuleInstances,
         /// The hash of the set in force.
         back: String,
@@ -87,25 +87,25 @@ pub struct OnTrial {
     pub baseline: TrackRecord,
 }
 
-/// The reason why a set is in force. One page in docs/ has the precedence.
+/// The reason why a set is in force. `docs/rules.md` has the precedence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Why {
+pub enum LiveReason {
     /// The set is the one in the folder and the configuration.
     #[default]
     Folder,
     /// An operator has pinned the set. It stays until an operator ends the pin.
     Pinned,
-    /// The set was in force before, and the set in the folder can't be proven or was rolled back.
+    /// The set was in force before, and the set in the folder can't be proven or was taken back.
     LastGood,
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for LiveReason {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
-            Why::Folder => "folder",
-            Why::Pinned => "pinned",
-            Why::LastGood => "last-good",
+            LiveReason::Folder => "folder",
+            LiveReason::Pinned => "pinned",
+            LiveReason::LastGood => "last-good",
         })
     }
 }

@@ -14,7 +14,7 @@ pub struct CountSettings {
     pub reset_bad_state: bool,
 }
 
-/// The length of a trial, and the bounds beyond which a new set of rules is rolled back. `[trial]`
+/// The length of a trial, and the bounds beyond which a new set of rules is taken back. `[trial]`
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TrialBounds {
     /// The number of records that the trial of a new set takes. 0 means that there is no trial.

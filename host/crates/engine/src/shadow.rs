@@ -6,19 +6,21 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::instances::RuleInstances;
 use weir_core::counts::Counts;
 use weir_core::pipeline::{Manifest, reason_name, rule_name};
-use weir_core::record::{Batch, Part, Step};
+use weir_core::printable::excerpt;
+use weir_core::record::{Batch, Chunk, Step};
 use weir_wasm::description::SetDescription;
 
 /// The most records of a sample. Copying so few takes next to no time beside processing a batch.
@@ -70,22 +72,22 @@ pub struct Difference {
 struct Sample {
     batch: Batch,
     /// The results of the live rules, in the order of the batch.
-    live: Vec<Fate>,
+    live: Vec<RecordResult>,
     /// The average time that the live rules took for a record, in nanoseconds.
     nanos: u64,
 }
 
 /// The result for a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Fate {
-    verdict: Verdict,
+struct RecordResult {
+    verdict: NamedVerdict,
     /// The output, or the detail of the rejection.
     text: Vec<u8>,
 }
 
 /// The verdict on a record. It has rules and reasons by name, because verdicts of two sets are compared.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Verdict {
+enum NamedVerdict {
     Passed,
     Rejected {
         rule: String,
@@ -95,12 +97,12 @@ enum Verdict {
     Lost,
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for NamedVerdict {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Verdict::Passed => out.write_str("passed"),
-            Verdict::Rejected { rule, reason } => write!(out, "rejected by {rule}: {reason}"),
-            Verdict::Lost => out.write_str("lost"),
+            NamedVerdict::Passed => out.write_str("passed"),
+            NamedVerdict::Rejected { rule, reason } => write!(out, "rejected by {rule}: {reason}"),
+            NamedVerdict::Lost => out.write_str("lost"),
         }
     }
 }
@@ -114,41 +116,41 @@ pub struct ShadowSampler {
 }
 
 impl ShadowSampler {
-    /// Hands a sample of the committed `parts` to the candidate, if the candidate has time. `took` is the time that the live
-    /// rules took for all parts.
-    pub fn sample(&self, parts: &[Part], manifests: &[Manifest], took: Duration) {
-        let records: usize = parts.iter().map(|part| part.batch.len()).sum();
-        let part = parts.iter().find(|part| !part.batch.is_empty());
-        let Some(part) = part.filter(|_| self.has_time.swap(false, Ordering::AcqRel)) else {
+    /// Hands a sample of the committed `chunks` to the candidate, if the candidate has time. `took` is the time that the live
+    /// rules took for all chunks.
+    pub fn sample(&self, chunks: &[Chunk], manifests: &[Manifest], took: Duration) {
+        let records: usize = chunks.iter().map(|chunk| chunk.batch.len()).sum();
+        let chunk = chunks.iter().find(|chunk| !chunk.batch.is_empty());
+        let Some(chunk) = chunk.filter(|_| self.has_time.swap(false, Ordering::AcqRel)) else {
             self.skipped.fetch_add(records as u64, Ordering::Relaxed);
             return;
         };
-        let sample = sample_of(part, manifests, took.as_nanos() as u64 / records as u64);
+        let sample = sample_of(chunk, manifests, took.as_nanos() as u64 / records as u64);
         self.skipped.fetch_add((records - sample.batch.len()) as u64, Ordering::Relaxed);
         // If the candidate has gone, the sample is dropped.
         let _ = self.samples.try_send(sample);
     }
 }
 
-fn sample_of(part: &Part, manifests: &[Manifest], nanos: u64) -> Sample {
-    let rows = part.batch.len().min(SAMPLE_ROWS);
-    let batch = part.batch.first(rows);
-    let live = fates(&part.batch, &part.step, manifests, rows);
+fn sample_of(chunk: &Chunk, manifests: &[Manifest], nanos: u64) -> Sample {
+    let rows = chunk.batch.len().min(SAMPLE_ROWS);
+    let batch = chunk.batch.first(rows);
+    let live = fates(&chunk.batch, &chunk.step, manifests, rows);
     Sample { batch, live, nanos }
 }
 
 /// Returns the results for the first `rows` records of a batch.
-fn fates(batch: &Batch, step: &Step, manifests: &[Manifest], rows: usize) -> Vec<Fate> {
-    let lost = Fate { verdict: Verdict::Lost, text: Vec::new() };
+fn fates(batch: &Batch, step: &Step, manifests: &[Manifest], rows: usize) -> Vec<RecordResult> {
+    let lost = RecordResult { verdict: NamedVerdict::Lost, text: Vec::new() };
     let mut fates = vec![lost; rows];
     for output in step.outputs.iter().take_while(|output| (output.record as usize) < rows) {
-        fates[output.record as usize] = Fate { verdict: Verdict::Passed, text: step.value(output, batch).to_vec() };
+        fates[output.record as usize] = RecordResult { verdict: NamedVerdict::Passed, text: step.value(output, batch).to_vec() };
     }
     for rejection in step.rejections.iter().filter(|rejection| (rejection.record as usize) < rows) {
         let (rule, reason) = (rule_name(rejection.rule(), manifests).into(), reason_name(rejection, manifests).into());
-        let verdict = Verdict::Rejected { rule, reason };
+        let verdict = NamedVerdict::Rejected { rule, reason };
         let text = rejection.detail.clone().unwrap_or_default().into_bytes();
-        fates[rejection.record as usize] = Fate { verdict, text };
+        fates[rejection.record as usize] = RecordResult { verdict, text };
     }
     fates
 }
@@ -171,7 +173,7 @@ impl Candidate {
         let (has_time, skipped) = (Arc::new(AtomicBool::new(true)), Arc::<AtomicU64>::default());
         let (samples, offered) = mpsc::sync_channel(1);
         let (end, ended) = mpsc::channel();
-        let work = Work {
+        let work = ShadowWork {
             rules,
             share: share.max(SMALLEST_SHARE),
             has_time: Arc::clone(&has_time),
@@ -186,14 +188,14 @@ impl Candidate {
 
     /// Returns the comparison so far.
     pub fn report(&self) -> ShadowReport {
-        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut report = self.report.lock().clone();
         report.skipped = self.skipped.load(Ordering::Relaxed);
         report.differences.sort_by_key(|difference| std::cmp::Reverse(difference.records));
         report
     }
 }
 
-struct Work {
+struct ShadowWork {
     rules: RuleInstances,
     share: f64,
     has_time: Arc<AtomicBool>,
@@ -201,7 +203,7 @@ struct Work {
     report: Arc<Mutex<ShadowReport>>,
 }
 
-impl Work {
+impl ShadowWork {
     fn run(mut self, offered: &Receiver<Sample>, ended: &Receiver<()>) {
         let counts = Counts::new(60_000, false);
         let mut step = Step::default();
@@ -210,14 +212,14 @@ impl Work {
             let began = Instant::now();
             self.rules.process(&counts, &sample.batch, &mut step);
             let took = began.elapsed();
-            if let Some(judged) = step.judged {
+            if let Some(processed) = step.processed_records {
                 // The candidate processed only the first records of the sample. The others count as skipped.
-                self.skipped.fetch_add((sample.batch.len() - judged) as u64, Ordering::Relaxed);
-                sample.batch.truncate(judged);
+                self.skipped.fetch_add((sample.batch.len() - processed) as u64, Ordering::Relaxed);
+                sample.batch.truncate(processed);
             }
             let fates = fates(&sample.batch, &step, &self.rules.manifests, sample.batch.len());
             let faults = step.rules.iter().map(|rule| rule.faults + rule.skipped).sum();
-            let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut report = self.report.lock();
             compare(&mut report, &mut kinds, &sample, &fates);
             add_cost(&mut report, &sample, took, faults);
             drop(report);
@@ -245,10 +247,15 @@ fn add_cost(report: &mut ShadowReport, sample: &Sample, took: Duration, faults: 
     report.faults += faults;
 }
 
-fn compare(report: &mut ShadowReport, kinds: &mut BTreeMap<(Verdict, Verdict), usize>, sample: &Sample, candidate: &[Fate]) {
+fn compare(
+    report: &mut ShadowReport,
+    kinds: &mut BTreeMap<(NamedVerdict, NamedVerdict), usize>,
+    sample: &Sample,
+    candidate: &[RecordResult],
+) {
     for (index, (live, candidate)) in sample.live.iter().zip(candidate).enumerate() {
         // Details of a rejection are words for operators, so only the verdicts of rejections are compared.
-        let same_text = live.verdict != Verdict::Passed || live.text == candidate.text;
+        let same_text = live.verdict != NamedVerdict::Passed || live.text == candidate.text;
         if live.verdict == candidate.verdict && same_text {
             report.agreed += 1;
             continue;
@@ -266,16 +273,14 @@ fn compare(report: &mut ShadowReport, kinds: &mut BTreeMap<(Verdict, Verdict), u
         let difference = &mut report.differences[place];
         difference.records += 1;
         if difference.examples.len() < MAX_EXAMPLES {
-            let record = &sample.batch.records()[index];
-            let (topic, partition, offset) = (&sample.batch.topic, record.partition, record.offset);
-            difference.examples.push(format!("{topic}/{partition}/{offset} {} | {}", text(live), text(candidate)));
+            let position = sample.batch.position(index);
+            difference.examples.push(format!("{position} {} | {}", text(live), text(candidate)));
         }
     }
 }
 
-fn text(fate: &Fate) -> String {
-    let text: String = String::from_utf8_lossy(&fate.text).chars().take(MAX_TEXT).collect();
-    text.escape_debug().to_string().replace("\\\"", "\"")
+fn text(fate: &RecordResult) -> String {
+    excerpt(&fate.text, MAX_TEXT)
 }
 
 #[cfg(test)]
@@ -288,13 +293,13 @@ mod tests {
         RuleInstances::new(process, vec![manifest], set("cafe"))
     }
 
-    fn part(values: &[&str]) -> Part {
-        let mut part = Part { batch: Batch::new("user-login"), step: Step::default() };
+    fn chunk(values: &[&str]) -> Chunk {
+        let mut chunk = Chunk { batch: Batch::new("user-login"), step: Step::default() };
         for (offset, value) in values.iter().enumerate() {
-            part.batch.push(1, offset as i64, None, None, Some(value.as_bytes()));
-            part.step.pass(offset as u32);
+            chunk.batch.push(1, offset as i64, None, None, Some(value.as_bytes()));
+            chunk.step.pass(offset as u32);
         }
-        part
+        chunk
     }
 
     fn eventually(candidate: &Candidate, records: u64) -> ShadowReport {
@@ -321,7 +326,7 @@ mod tests {
             }
         });
         let (candidate, sampler) = Candidate::start(differing, &SetDescription::default(), 1.0, 7).unwrap();
-        sampler.sample(&[part(&["same", "live\n", "same"])], &[], Duration::from_nanos(300));
+        sampler.sample(&[chunk(&["same", "live\n", "same"])], &[], Duration::from_nanos(300));
         let report = eventually(&candidate, 3);
         assert_eq!((report.agreed, report.skipped, report.live_nanos, report.since), (2, 0, 100, 7));
         let [difference] = &report.differences[..] else { panic!("one kind, not {:?}", report.differences) };
@@ -338,7 +343,7 @@ mod tests {
         });
         let (candidate, sampler) = Candidate::start(slow, &SetDescription::default(), 1.0, 0).unwrap();
         for _ in 0..10 {
-            sampler.sample(&[part(&["a"; 2 * SAMPLE_ROWS])], &[], Duration::ZERO);
+            sampler.sample(&[chunk(&["a"; 2 * SAMPLE_ROWS])], &[], Duration::ZERO);
         }
         assert_eq!(candidate.report().skipped as usize, SAMPLE_ROWS + 9 * 2 * SAMPLE_ROWS);
         go.send(()).unwrap();

@@ -1,35 +1,36 @@
-//! The state of a running engine for observers: totals, counts and the last records, renewed once per batch.
+//! The state of a running engine for observers: totals, counts and the last records, renewed with every commit.
 //!
-//! The data loop writes the snapshot; the terminal view and later the admin page read it. Neither waits for the other longer than
+//! The data loop writes the snapshot; the terminal view and the admin interface read it. Neither waits for the other longer than
 //! a copy takes. All numbers are totals since the start of the process; readers derive rates from them. Only committed records
 //! are counted here, so a replay does not count twice.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::protocol::Why;
+use crate::protocol::LiveReason;
 use crate::trial::TrialReport;
+use parking_lot::{Mutex, MutexGuard};
 use weir_core::counts::{Counts, Window};
 use weir_core::pipeline::{Manifest, reason_name, rule_name};
 use weir_core::record::{Batch, RuleStats, Step};
 use weir_wasm::description::SetDescription;
 
 /// The number of last records that are kept.
-pub const LAST_MESSAGES: usize = 40;
+pub const MAX_RECENT: usize = 40;
 /// The most of a record's value that is kept, in bytes before the conversion to text.
 pub const PREVIEW_BYTES: usize = 320;
 
-/// The state of the engine after its last committed batch.
+/// The state of the engine after its last commit.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// The present activity of the data loop.
-    pub state: State,
+    pub state: LoopState,
     /// The set of rules in force. The hash of the set is the one in the header `weir-ruleset`.
     pub live: Arc<SetDescription>,
     /// The reason why the set was activated.
-    pub why: Why,
+    pub why: LiveReason,
     /// The time since which the set is in force, in milliseconds since the epoch.
     pub since: i64,
     /// The set's trial, while it lasts.
@@ -64,22 +65,22 @@ pub struct Snapshot {
     pub transaction_records: Histogram,
     /// The number of records that are not committed, by input partition of this process, where that number is known.
     pub lag: BTreeMap<i32, i64>,
-    /// The last records with their verdicts, the oldest first, at most [`LAST_MESSAGES`].
-    pub last: VecDeque<Message>,
+    /// The last records with their verdicts, the oldest first, at most [`MAX_RECENT`].
+    pub last: VecDeque<RecentRecord>,
 }
 
 /// The number of times that sets have changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swaps {
-    /// The sets that went live after the first one, including those that came back when another set was rolled back.
+    /// The sets that went live after the first one, including those that came back when another set was taken back.
     pub live: u64,
-    /// The sets that were rolled back by their trial.
-    pub rolled_back: u64,
+    /// The sets that were taken back by their trial.
+    pub taken_back: u64,
 }
 
 /// The present activity of the data loop.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum State {
+pub enum LoopState {
     /// Not at work yet: reaching the cluster, preparing the topics, or joining the group.
     #[default]
     Connecting,
@@ -87,7 +88,7 @@ pub enum State {
     Running,
     /// Waiting before the next attempt, for this reason.
     Waiting(String),
-    /// Asked to stop: finishing the parts in hand.
+    /// Asked to stop: finishing the chunks in hand.
     Stopping,
     /// Ended.
     Stopped,
@@ -106,7 +107,7 @@ pub struct Rejected {
 
 /// A record, shortened for display.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
+pub struct RecentRecord {
     /// The input partition of the record.
     pub partition: i32,
     /// The offset of the record in the partition.
@@ -179,26 +180,26 @@ impl Histogram {
 
 /// A snapshot that the data loop and its observers share.
 #[derive(Clone, Debug, Default)]
-pub struct Shared {
+pub struct SharedSnapshot {
     snapshot: Arc<Mutex<Snapshot>>,
     /// The last time at which the data loop was seen alive, in milliseconds since the epoch.
-    sign: Arc<AtomicI64>,
+    heartbeat: Arc<AtomicI64>,
 }
 
-impl Shared {
+impl SharedSnapshot {
     /// Returns a copy of the snapshot.
     pub fn get(&self) -> Snapshot {
         self.lock().clone()
     }
 
     /// Notes that the data loop is alive at the time `now`, in milliseconds since the epoch.
-    pub fn sign(&self, now: i64) {
-        self.sign.store(now, Ordering::Relaxed);
+    pub fn heartbeat(&self, now: i64) {
+        self.heartbeat.store(now, Ordering::Relaxed);
     }
 
     /// Returns the last time at which the data loop was alive, in milliseconds since the epoch.
-    pub fn last_sign(&self) -> i64 {
-        self.sign.load(Ordering::Relaxed)
+    pub fn last_heartbeat(&self) -> i64 {
+        self.heartbeat.load(Ordering::Relaxed)
     }
 
     /// Changes the snapshot. `change` must be short, because the data loop waits on the same lock.
@@ -206,18 +207,18 @@ impl Shared {
         change(&mut self.lock());
     }
 
-    /// Locks the snapshot. A snapshot is plain numbers, which are still useful after a reader or writer has panicked.
+    /// Locks the snapshot. A panic of another holder does not poison the lock, and the numbers stay useful.
     fn lock(&self) -> MutexGuard<'_, Snapshot> {
-        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
+        self.snapshot.lock()
     }
 }
 
 impl Default for Snapshot {
     fn default() -> Snapshot {
         Snapshot {
-            state: State::default(),
+            state: LoopState::default(),
             live: Arc::default(),
-            why: Why::default(),
+            why: LiveReason::default(),
             since: 0,
             trial: None,
             swaps: Swaps::default(),
@@ -292,12 +293,12 @@ impl Snapshot {
 
     /// Keeps the last records of the batch, in the order of the batch.
     fn preview(&mut self, batch: &Batch, step: &Step, manifests: &[Manifest]) {
-        let passed = step.outputs.iter().rev().take(LAST_MESSAGES).map(|output| {
+        let passed = step.outputs.iter().rev().take(MAX_RECENT).map(|output| {
             let before = batch.value(output.record as usize).unwrap_or_default();
             let written = shorten(changed(before, step.value(output, batch)));
             (output.record, shorten(before), written, Verdict::Passed)
         });
-        let rejected = step.rejections.iter().rev().take(LAST_MESSAGES).map(|rejection| {
+        let rejected = step.rejections.iter().rev().take(MAX_RECENT).map(|rejection| {
             let rule = rule_name(rejection.rule(), manifests).to_string();
             let reason = reason_name(rejection, manifests).into();
             let verdict = Verdict::Rejected { rule, reason, detail: rejection.detail.clone() };
@@ -308,9 +309,9 @@ impl Snapshot {
         last.sort_unstable_by_key(|(record, ..)| *record);
         for (record, text, written, verdict) in last {
             let record = &batch.records()[record as usize];
-            self.last.push_back(Message { partition: record.partition, offset: record.offset, text, written, verdict });
+            self.last.push_back(RecentRecord { partition: record.partition, offset: record.offset, text, written, verdict });
         }
-        let excess = self.last.len().saturating_sub(LAST_MESSAGES);
+        let excess = self.last.len().saturating_sub(MAX_RECENT);
         self.last.drain(..excess);
     }
 }
@@ -380,10 +381,10 @@ mod tests {
         assert_eq!(texts, ["a", "b", "c"]);
         let written: Vec<_> = snapshot.last.iter().map(|message| message.written.as_str()).collect();
         assert_eq!(written, ["", "", "C"]);
-        for _ in 0..LAST_MESSAGES {
+        for _ in 0..MAX_RECENT {
             snapshot.add(&batch(&["a", "b", "c"]), &step, &[]);
         }
-        assert_eq!(snapshot.last.len(), LAST_MESSAGES);
+        assert_eq!(snapshot.last.len(), MAX_RECENT);
         assert_eq!(snapshot.last.back().map(|message| message.offset), Some(2));
     }
 

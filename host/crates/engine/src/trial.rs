@@ -20,17 +20,19 @@ use crate::instances::RuleInstances;
 use crate::settings::TrialBounds;
 use weir_core::counts::Counts;
 use weir_core::pipeline::{Manifest, reason_name, rule_name};
-use weir_core::record::{Cause, Part, Rejection, Step};
+use weir_core::printable::excerpt;
+use weir_core::record::{Cause, Chunk, Rejection, Step};
 
-/// The least number of records of which shares are taken: one bad record among the first three says little.
+/// The smallest denominator for a share of records: one bad record among the first three says little.
 const FEWEST: u64 = 100;
-/// The least number of records, rejected by the set before or by one of its rules, of which the share that passes is taken.
+/// The smallest denominator for the share of rejected records that pass now.
 const FEWEST_REJECTED: u64 = 20;
-/// The most records of a part that the set before processes again: far more than a comparison needs, in a few milliseconds.
+/// The most records of a chunk that the set before processes again: far more than a comparison needs, in a few milliseconds.
 const COMPARED_ROWS: usize = 1_000;
 /// The most time that the set before may take for processing again in one trial, in nanoseconds. Live records wait meanwhile.
 const COMPARING: u64 = 5_000_000_000;
-/// The number of records after which the record of the past counts half: the baseline is of the last minutes, not of last week.
+/// The number of records after which the track record is halved, so that the baseline describes the last minutes, not the last
+/// week.
 const MEMORY: u64 = 20_000;
 /// The most records that are shown as evidence.
 const MAX_EVIDENCE: usize = 10;
@@ -46,11 +48,11 @@ pub struct TrackRecord {
 }
 
 impl TrackRecord {
-    /// Adds the results of a part.
-    pub fn add(&mut self, part: &Part) {
-        self.records += part.batch.len() as u64;
-        self.rejected += part.step.rejections.iter().filter(|rejection| rejection.is_decision()).count() as u64;
-        self.faults += faults(part);
+    /// Adds the results of a chunk.
+    pub fn add(&mut self, chunk: &Chunk) {
+        self.records += chunk.batch.len() as u64;
+        self.rejected += chunk.step.rejections.iter().filter(|rejection| rejection.is_decision()).count() as u64;
+        self.faults += faults(chunk);
     }
 
     /// Adds the results that another data loop has seen.
@@ -68,8 +70,8 @@ impl TrackRecord {
     }
 }
 
-fn faults(part: &Part) -> u64 {
-    part.step.rules.iter().map(|rule| rule.faults + rule.skipped).sum()
+fn faults(chunk: &Chunk) -> u64 {
+    chunk.step.rules.iter().map(|rule| rule.faults + rule.skipped).sum()
 }
 
 /// The report of a trial for operators.
@@ -91,7 +93,7 @@ pub struct TrialReport {
 
 /// The state of a trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum TrialState {
     GoesOn,
     Passed,
     /// The trial has failed: the bound that was exceeded, and by how much.
@@ -162,70 +164,71 @@ impl Trial {
         self.bounds
     }
 
-    /// Lets the set `before` process some records of `part` again, and counts those that it rejects and the new set has let pass.
-    pub fn compare(&mut self, part: &Part, before: &mut RuleInstances) {
-        if part.batch.is_empty() || self.bounds.fewer_rejections >= 1.0 || self.compared.nanos >= COMPARING {
+    /// Lets the set `before` process some records of `chunk` again, and counts those that it rejects and the new set has let
+    /// pass.
+    pub fn compare(&mut self, chunk: &Chunk, before: &mut RuleInstances) {
+        if chunk.batch.is_empty() || self.bounds.fewer_rejections >= 1.0 || self.compared.nanos >= COMPARING {
             return;
         }
-        let some = (part.batch.len() > COMPARED_ROWS).then(|| part.batch.first(COMPARED_ROWS));
-        let batch = some.as_ref().unwrap_or(&part.batch);
+        let some = (chunk.batch.len() > COMPARED_ROWS).then(|| chunk.batch.first(COMPARED_ROWS));
+        let batch = some.as_ref().unwrap_or(&chunk.batch);
         let Compared { records, rules, nanos, step } = &mut self.compared;
         // The counts of this step are thrown away.
         before.process(&Counts::new(60_000, false), batch, step);
-        *records += step.judged.unwrap_or(batch.len()) as u64;
+        *records += step.processed_records.unwrap_or(batch.len()) as u64;
         *nanos += step.rules.iter().map(|rule| rule.nanos).sum::<u64>();
         for rejection in &step.rejections {
             let Cause::Rejected { rule, .. } = rejection.cause else { continue };
             let name = rule_name(Some(rule), &before.manifests);
             let strictness = rules.entry(rule).or_insert_with(|| Strictness::of(name));
             strictness.rejected += 1;
-            if part.step.outputs.binary_search_by_key(&rejection.record, |output| output.record).is_ok() {
+            if chunk.step.outputs.binary_search_by_key(&rejection.record, |output| output.record).is_ok() {
                 strictness.passed += 1;
                 if strictness.passes.len() < MAX_EVIDENCE {
-                    strictness.passes.push(describe(part, rejection, &before.manifests));
+                    strictness.passes.push(describe(chunk, rejection, &before.manifests));
                 }
             }
         }
     }
 
-    /// Adds the results of a part.
-    pub fn add(&mut self, part: &Part, manifests: &[Manifest]) {
-        self.so_far.add(part);
-        let Step { rejections, forgiven, .. } = &part.step;
+    /// Adds the results of a chunk.
+    pub fn add(&mut self, chunk: &Chunk, manifests: &[Manifest]) {
+        self.so_far.add(chunk);
+        let Step { rejections, passed_despite_fault, .. } = &chunk.step;
         let note = |list: &mut Vec<String>, telling: &mut dyn Iterator<Item = &Rejection>| {
             let room = MAX_EVIDENCE - list.len();
-            list.extend(telling.take(room).map(|rejection| describe(part, rejection, manifests)));
+            list.extend(telling.take(room).map(|rejection| describe(chunk, rejection, manifests)));
         };
-        note(&mut self.faults, &mut rejections.iter().filter(|rejection| rejection.is_fault()).chain(forgiven));
+        note(&mut self.faults, &mut rejections.iter().filter(|rejection| rejection.is_fault()).chain(passed_despite_fault));
         note(&mut self.rejections, &mut rejections.iter().filter(|rejection| rejection.is_decision()));
     }
 
     /// Returns the state of the trial at the time `now`.
-    pub fn verdict(&self, now: i64) -> Verdict {
+    pub fn verdict(&self, now: i64) -> TrialState {
         let TrackRecord { records, rejected, faults } = self.so_far;
         let of = records.max(FEWEST) as f64;
         let share = faults as f64 / of;
         if share > self.bounds.faults {
-            return Verdict::Failed(format!(
+            return TrialState::Failed(format!(
                 "its rules failed on {faults} of its first {records} messages, and at most {} % may (trial.faults)",
                 percent(self.bounds.faults)
             ));
         }
-        let usual = self.before.rejected as f64 / self.before.records.max(1) as f64;
-        let rise = (rejected as f64 - usual * records as f64) / of;
+        let baseline = self.before.rejected as f64 / self.before.records.max(1) as f64;
+        let rise = (rejected as f64 - baseline * records as f64) / of;
         // If the set before has processed next to nothing, as after a start, there is no baseline.
         if self.before.records >= FEWEST && rise > self.bounds.rejections {
-            return Verdict::Failed(format!(
+            return TrialState::Failed(format!(
                 "it rejected {rejected} of its first {records} messages, where the set before rejected {} %, and at most {} % \
                  more may be (trial.rejections)",
-                percent(usual),
+                percent(baseline),
                 percent(self.bounds.rejections)
             ));
         }
         if let Some(reason) = self.laxity() {
-            return Verdict::Failed(reason);
+            return TrialState::Failed(reason);
         }
-        if records >= self.bounds.records || now >= self.until { Verdict::Passed } else { Verdict::GoesOn }
+        if records >= self.bounds.records || now >= self.until { TrialState::Passed } else { TrialState::GoesOn }
     }
 
     /// Returns the reason against a set that lets pass too much of what the set before rejects, if it does.
@@ -280,12 +283,10 @@ fn percent(share: f64) -> f64 {
     (share * 1_000.0).round() / 10.0
 }
 
-fn describe(part: &Part, rejection: &Rejection, manifests: &[Manifest]) -> String {
-    let record = &part.batch.records()[rejection.record as usize];
-    let (topic, rule) = (&part.batch.topic, rule_name(rejection.rule(), manifests));
-    let detail: String = rejection.detail.iter().flat_map(|detail| detail.chars()).take(MAX_DETAIL).collect();
-    let (partition, offset, reason) = (record.partition, record.offset, reason_name(rejection, manifests));
-    format!("{topic}/{partition}/{offset} {rule}: {reason} {}", detail.escape_debug()).trim_end().to_owned()
+fn describe(chunk: &Chunk, rejection: &Rejection, manifests: &[Manifest]) -> String {
+    let (position, rule) = (chunk.batch.position(rejection.record as usize), rule_name(rejection.rule(), manifests));
+    let (reason, detail) = (reason_name(rejection, manifests), rejection.detail.as_deref().unwrap_or_default());
+    format!("{position} {rule}: {reason} {}", excerpt(detail.as_bytes(), MAX_DETAIL)).trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -300,50 +301,50 @@ mod tests {
     const BOUNDS: TrialBounds =
         TrialBounds { records: 1_000, time: Duration::from_secs(60), faults: 0.01, rejections: 0.2, fewer_rejections: 0.5 };
 
-    /// Returns a part of `records` records. The first `rejected` of them were rejected, and rules failed on the next `faults`.
-    fn part(records: usize, rejected: usize, faults: usize) -> Part {
-        let mut part = Part { batch: Batch::new("user-login"), ..Part::default() };
-        (0..records).for_each(|offset| part.batch.push(0, offset as i64, None, None, Some(b"{}")));
+    /// Returns a chunk of `records` records. The first `rejected` of them were rejected, and rules failed on the next `faults`.
+    fn chunk(records: usize, rejected: usize, faults: usize) -> Chunk {
+        let mut chunk = Chunk { batch: Batch::new("user-login"), ..Chunk::default() };
+        (0..records).for_each(|offset| chunk.batch.push(0, offset as i64, None, None, Some(b"{}")));
         let rejection = |record: usize, cause: Cause| {
             let detail = Some("why\n".into());
             Rejection { record: record as u32, cause, detail, drop: false }
         };
         let rejected_by = |record| rejection(record, Cause::Rejected { rule: 0, reason: 0 });
         let failed = |record| rejection(record, Cause::Fault { rule: 0, backtrace: None });
-        part.step.rejections.extend((0..rejected).map(rejected_by));
-        part.step.rejections.extend((rejected..rejected + faults).map(failed));
-        part.step.rules = vec![RuleStats { faults: faults as u64, ..RuleStats::default() }];
-        part
+        chunk.step.rejections.extend((0..rejected).map(rejected_by));
+        chunk.step.rejections.extend((rejected..rejected + faults).map(failed));
+        chunk.step.rules = vec![RuleStats { faults: faults as u64, ..RuleStats::default() }];
+        chunk
     }
 
-    fn verdict(before: TrackRecord, parts: &[Part], now: i64) -> Verdict {
+    fn verdict(before: TrackRecord, chunks: &[Chunk], now: i64) -> TrialState {
         let mut trial = Trial::new(BOUNDS, before, 0);
-        parts.iter().for_each(|part| trial.add(part, &[]));
+        chunks.iter().for_each(|chunk| trial.add(chunk, &[]));
         trial.verdict(now)
     }
 
     #[test]
     fn a_set_that_does_well_passes_after_its_messages_or_its_time() {
-        assert_eq!(verdict(TrackRecord::default(), &[part(999, 100, 9)], 0), Verdict::GoesOn);
-        assert_eq!(verdict(TrackRecord::default(), &[part(999, 100, 9), part(1, 0, 0)], 0), Verdict::Passed);
-        assert_eq!(verdict(TrackRecord::default(), &[part(3, 0, 1)], 60_000), Verdict::Passed);
+        assert_eq!(verdict(TrackRecord::default(), &[chunk(999, 100, 9)], 0), TrialState::GoesOn);
+        assert_eq!(verdict(TrackRecord::default(), &[chunk(999, 100, 9), chunk(1, 0, 0)], 0), TrialState::Passed);
+        assert_eq!(verdict(TrackRecord::default(), &[chunk(3, 0, 1)], 60_000), TrialState::Passed);
     }
 
     #[test]
     fn faults_beyond_the_bound_fail_it_early() {
-        let Verdict::Failed(reason) = verdict(TrackRecord::default(), &[part(20, 0, 2)], 0) else { panic!("it fails") };
+        let TrialState::Failed(reason) = verdict(TrackRecord::default(), &[chunk(20, 0, 2)], 0) else { panic!("it fails") };
         assert!(reason.contains("2 of its first 20") && reason.contains("1 %"), "{reason}");
     }
 
     #[test]
     fn rejections_are_measured_against_the_set_before() {
         let before = TrackRecord { records: 10_000, rejected: 5_000, faults: 0 };
-        assert_eq!(verdict(before, &[part(500, 300, 0)], 0), Verdict::GoesOn);
-        let Verdict::Failed(reason) = verdict(before, &[part(500, 400, 0)], 0) else { panic!("it fails") };
+        assert_eq!(verdict(before, &[chunk(500, 300, 0)], 0), TrialState::GoesOn);
+        let TrialState::Failed(reason) = verdict(before, &[chunk(500, 400, 0)], 0) else { panic!("it fails") };
         assert!(reason.contains("rejected 50 %") && reason.contains("20 %"), "{reason}");
         let before = TrackRecord { rejected: 0, ..before };
-        assert!(matches!(verdict(before, &[part(500, 300, 0)], 0), Verdict::Failed(_)));
-        assert_eq!(verdict(TrackRecord::default(), &[part(500, 300, 0)], 0), Verdict::GoesOn, "nobody knows what is usual");
+        assert!(matches!(verdict(before, &[chunk(500, 300, 0)], 0), TrialState::Failed(_)));
+        assert_eq!(verdict(TrackRecord::default(), &[chunk(500, 300, 0)], 0), TrialState::GoesOn, "nobody knows what is usual");
     }
 
     /// Rules, each of which rejects every record whose offset is below a number.
@@ -369,60 +370,60 @@ mod tests {
     }
 
     /// Returns the verdict and the evidence about the set `after`, after 600 records, if `before` was in force before.
-    fn replaced(bounds: TrialBounds, before: Rules, after: Rules) -> (Verdict, Vec<String>) {
+    fn replaced(bounds: TrialBounds, before: Rules, after: Rules) -> (TrialState, Vec<String>) {
         let mut trial = Trial::new(bounds, TrackRecord { records: 1_000, rejected: 900, faults: 0 }, 0);
-        let mut part = part(600, 0, 0);
+        let mut chunk = chunk(600, 0, 0);
         let mut after = strict(after);
-        after.process(&Counts::new(60_000, false), &part.batch, &mut part.step);
-        trial.add(&part, &after.manifests);
-        trial.compare(&part, &mut strict(before));
+        after.process(&Counts::new(60_000, false), &chunk.batch, &mut chunk.step);
+        trial.add(&chunk, &after.manifests);
+        trial.compare(&chunk, &mut strict(before));
         (trial.verdict(0), trial.evidence())
     }
 
     #[test]
     fn a_set_that_lets_pass_what_the_set_before_rejects_fails() {
         let (verdict, evidence) = replaced(BOUNDS, &[("a", 40)], &[]);
-        let Verdict::Failed(reason) = verdict else { panic!("it fails") };
+        let TrialState::Failed(reason) = verdict else { panic!("it fails") };
         let expected = "rule a rejected 40 of 600 messages before, and now 40 of these 40 pass, where at most 50 % may \
                         (trial.fewer_rejections)";
         assert_eq!(reason, expected);
         assert_eq!((evidence.len(), evidence[0].as_str()), (MAX_EVIDENCE, "user-login/0/0 a: bad"));
-        assert!(matches!(replaced(BOUNDS, &[("a", 40)], &[("a", 19)]).0, Verdict::Failed(_)));
-        assert_eq!(replaced(BOUNDS, &[("a", 40)], &[("a", 20)]).0, Verdict::GoesOn, "half of them may be");
-        assert_eq!(replaced(BOUNDS, &[("a", 10)], &[]).0, Verdict::GoesOn, "a few say little");
+        assert!(matches!(replaced(BOUNDS, &[("a", 40)], &[("a", 19)]).0, TrialState::Failed(_)));
+        assert_eq!(replaced(BOUNDS, &[("a", 40)], &[("a", 20)]).0, TrialState::GoesOn, "half of them may be");
+        assert_eq!(replaced(BOUNDS, &[("a", 10)], &[]).0, TrialState::GoesOn, "a few say little");
         let intended = TrialBounds { fewer_rejections: 1.0, ..BOUNDS };
-        assert_eq!(replaced(intended, &[("a", 40)], &[]).0, Verdict::GoesOn, "it is intended");
+        assert_eq!(replaced(intended, &[("a", 40)], &[]).0, TrialState::GoesOn, "it is intended");
     }
 
     #[test]
     fn a_rule_that_rejects_nothing_any_more_fails_the_set_however_much_the_others_reject() {
         let (verdict, evidence) = replaced(BOUNDS, &[("a", 200), ("b", 240)], &[("a", 200), ("b", 0)]);
-        let Verdict::Failed(reason) = verdict else { panic!("it fails") };
+        let TrialState::Failed(reason) = verdict else { panic!("it fails") };
         assert!(reason.starts_with("rule b rejected 40 of 600 messages before, and now 40 of these 40 pass"), "{reason}");
         assert!(evidence[0].ends_with("/200 b: bad"), "{evidence:?}");
-        assert!(matches!(replaced(BOUNDS, &[("a", 200), ("b", 240)], &[("b", 200)]).0, Verdict::Failed(_)), "it may be gone");
-        assert_eq!(replaced(BOUNDS, &[("a", 200), ("b", 210)], &[("a", 200)]).0, Verdict::GoesOn, "a few say little");
+        assert!(matches!(replaced(BOUNDS, &[("a", 200), ("b", 240)], &[("b", 200)]).0, TrialState::Failed(_)), "it may be gone");
+        assert_eq!(replaced(BOUNDS, &[("a", 200), ("b", 210)], &[("a", 200)]).0, TrialState::GoesOn, "a few say little");
     }
 
     #[test]
     fn rules_that_reject_a_few_each_fail_a_set_together() {
-        let Verdict::Failed(reason) = replaced(BOUNDS, &[("a", 10), ("b", 20), ("c", 30)], &[]).0 else { panic!("it fails") };
+        let TrialState::Failed(reason) = replaced(BOUNDS, &[("a", 10), ("b", 20), ("c", 30)], &[]).0 else { panic!("it fails") };
         assert!(reason.contains("let pass 30 of 30") && reason.contains("50 % may be (trial.fewer_rejections)"), "{reason}");
     }
 
     #[test]
     fn messages_that_speak_against_a_set_are_first_of_all_those_of_the_rule_that_fails_it() {
         let (verdict, evidence) = replaced(BOUNDS, &[("a", 200), ("b", 240)], &[("a", 140)]);
-        assert!(matches!(&verdict, Verdict::Failed(reason) if reason.contains("rule b ")), "{verdict:?}");
+        assert!(matches!(&verdict, TrialState::Failed(reason) if reason.contains("rule b ")), "{verdict:?}");
         assert!(evidence.iter().all(|message| message.ends_with(" b: bad")), "{evidence:?}");
     }
 
     #[test]
     fn rules_in_another_order_reject_the_same_and_pass() {
         let (before, after): (Rules, Rules) = (&[("a", 200), ("b", 240)], &[("b", 240), ("a", 200)]);
-        assert_eq!(replaced(BOUNDS, before, after).0, Verdict::GoesOn);
-        assert_eq!(replaced(BOUNDS, after, before).0, Verdict::GoesOn);
-        assert_eq!(replaced(BOUNDS, before, &[("one for both", 240)]).0, Verdict::GoesOn);
+        assert_eq!(replaced(BOUNDS, before, after).0, TrialState::GoesOn);
+        assert_eq!(replaced(BOUNDS, after, before).0, TrialState::GoesOn);
+        assert_eq!(replaced(BOUNDS, before, &[("one for both", 240)]).0, TrialState::GoesOn);
     }
 
     #[test]
@@ -435,30 +436,30 @@ mod tests {
             sees.lock().unwrap().push(step.compared);
         };
         let mut before = RuleInstances::new(process, Vec::new(), set("cafe"));
-        trial.compare(&part(3, 0, 0), &mut before);
-        trial.compare(&part(3, 0, 0), &mut before);
+        trial.compare(&chunk(3, 0, 0), &mut before);
+        trial.compare(&chunk(3, 0, 0), &mut before);
         assert_eq!(*seen.lock().unwrap(), [true, true]);
     }
 
     #[test]
     fn messages_that_have_got_better_are_not_held_against_a_set() {
         // The set before rejected nine of ten records lately, but would reject none of these.
-        assert_eq!(replaced(BOUNDS, &[("a", 0)], &[]).0, Verdict::GoesOn);
+        assert_eq!(replaced(BOUNDS, &[("a", 0)], &[]).0, TrialState::GoesOn);
     }
 
     #[test]
     fn what_a_rule_rejects_is_rejected_whatever_it_calls_it() {
         let manifest = Manifest { reasons: vec![RULE_FAULT.into()], ..Manifest::default() };
         let mut trial = Trial::new(BOUNDS, TrackRecord { records: 1_000, rejected: 0, faults: 0 }, 0);
-        trial.add(&part(100, 100, 0), &[manifest]);
+        trial.add(&chunk(100, 100, 0), &[manifest]);
         assert_eq!(trial.record(), TrackRecord { records: 100, rejected: 100, faults: 0 });
-        assert!(matches!(trial.verdict(0), Verdict::Failed(_)));
+        assert!(matches!(trial.verdict(0), TrialState::Failed(_)));
     }
 
     #[test]
     fn evidence_is_bounded_and_safe_to_print() {
         let mut trial = Trial::new(BOUNDS, TrackRecord::default(), 0);
-        trial.add(&part(100, 50, 1), &[]);
+        trial.add(&chunk(100, 50, 1), &[]);
         let evidence = trial.evidence();
         assert_eq!(evidence.len(), MAX_EVIDENCE);
         assert_eq!(evidence[0], format!("user-login/0/50 {}: {RULE_FAULT} why\\n", rule_name(Some(0), &[])));
@@ -467,11 +468,11 @@ mod tests {
     #[test]
     fn evidence_has_the_faults_also_where_rejections_came_first_or_faults_are_forgiven() {
         let mut trial = Trial::new(BOUNDS, TrackRecord::default(), 0);
-        let mut forgiving = part(3, 0, 1);
-        forgiving.step.forgiven = std::mem::take(&mut forgiving.step.rejections);
+        let mut forgiving = chunk(3, 0, 1);
+        forgiving.step.passed_despite_fault = std::mem::take(&mut forgiving.step.rejections);
         let manifest = Manifest { name: "a".into(), reasons: vec!["bad".into()], ..Manifest::default() };
-        let parts = [part(50, 50, 0), part(20, 0, 1), forgiving];
-        parts.iter().for_each(|part| trial.add(part, std::slice::from_ref(&manifest)));
+        let chunks = [chunk(50, 50, 0), chunk(20, 0, 1), forgiving];
+        chunks.iter().for_each(|chunk| trial.add(chunk, std::slice::from_ref(&manifest)));
         let evidence = trial.evidence();
         assert_eq!(evidence.len(), MAX_EVIDENCE);
         assert!(evidence[..2].iter().all(|message| message.contains(" a: rule_fault ")), "{evidence:?}");

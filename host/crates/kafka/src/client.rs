@@ -126,7 +126,7 @@ pub fn consumer_settings(kafka: &ClientSettings, brokers: &str) -> anyhow::Resul
     settings.set("group.id", &kafka.group);
     settings.set("enable.auto.commit", "false");
     settings.set("enable.auto.offset.store", "false");
-    // Entries that are no records, such as the marker of a commit, are passed only by the events of a partition's end.
+    // Only the event of a partition's end tells that entries that are no records, such as the marker of a commit, were passed.
     settings.set("enable.partition.eof", "true");
     // The engine decides where a group begins. After that, an offset that is gone is an error.
     settings.set("auto.offset.reset", "error");
@@ -143,7 +143,7 @@ pub fn producer_settings(kafka: &ClientSettings, brokers: &str) -> anyhow::Resul
         ("queue.buffering.max.kbytes", unsent.as_str()),
         ("message.max.bytes", LARGEST_RECORD),
         ("delivery.timeout.ms", DELIVERY_MILLIS),
-        // A batch is handed over in one go. Waiting longer than that takes only adds latency.
+        // A batch is handed over at once. A longer wait only adds latency.
         ("linger.ms", "1"),
         ("compression.type", "lz4"),
     ] {

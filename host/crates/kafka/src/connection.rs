@@ -250,8 +250,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::client_log::ClientLog;
     use crate::testing::{Broker, eventually, settings};
-    use crate::troubles::Troubles;
     use crate::{Failure, Polled, Source};
     use weir_core::record::Batch;
 
@@ -407,8 +407,8 @@ mod tests {
         let broker = Broker::start(settings);
         let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(100_000).collect();
         broker.produce(&[(0, None, Some(noise.as_slice()))]);
-        let troubles = Arc::new(Troubles::of(&broker.settings.client));
-        let mut source = Source::open(&broker.settings, &broker.address, troubles).unwrap();
+        let client_log = Arc::new(ClientLog::of(&broker.settings.client));
+        let mut source = Source::open(&broker.settings, &broker.address, client_log).unwrap();
         let (mut batch, mut stopped) = (Batch::default(), None);
         eventually("it stops", || {
             match source.poll(&mut batch, Duration::from_millis(20)) {

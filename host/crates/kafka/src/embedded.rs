@@ -17,8 +17,8 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
 
+use super::client_log::{ClientLog, Quiet};
 use super::settings::Topics;
-use super::troubles::{Quiet, Troubles};
 
 /// A running broker with its topics. It ends when this is dropped.
 pub struct Embedded {
@@ -50,7 +50,7 @@ impl Embedded {
         let mut settings = ClientConfig::new();
         settings.set_log_level(RDKafkaLogLevel::Error);
         settings.set("test.mock.num.brokers", "1");
-        let context = Quiet(Arc::new(Troubles::silent()));
+        let context = Quiet(Arc::new(ClientLog::silent()));
         let client: BaseProducer<Quiet> = settings.create_with_context(context).context("failed to start the embedded broker")?;
         super::native::form_groups_at_once(client.client());
         Ok(Embedded { client })

@@ -16,7 +16,7 @@ pub enum Failure {
     /// Only a person can help. The message says how.
     Stop(anyhow::Error),
     /// The work was cancelled because the process is to end. The unfinished batch is not committed.
-    GaveUp,
+    Cancelled,
 }
 
 impl Failure {

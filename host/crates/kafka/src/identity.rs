@@ -20,7 +20,8 @@ use weir_system::folder;
 /// The most processes of a group on one host.
 const MAX_PROCESSES: usize = 1_000;
 
-/// A transactional id. No other process of this host takes it while this value exists.
+/// A transactional id. If it is locked, no other process of this host takes it while this value exists. A configured id is not
+/// locked.
 pub(super) struct Identity {
     pub(super) id: String,
     _lock: Option<File>,

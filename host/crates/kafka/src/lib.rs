@@ -2,16 +2,18 @@
 //!
 //! The modules, in reading order:
 //!
+//! - [`settings`] has the settings of the Kafka side.
 //! - [`client`] has the settings of the clients.
-//! - [`properties`] checks the properties that the operator sets.
-//! - [`troubles`] logs each trouble of a client once, in the words of `connection` and without what `secrets` hides.
+//! - [`properties`] checks the properties that the operator sets. [`proof`] tries them before the start.
+//! - [`client_log`] logs each trouble of a client once, in the words of `connection` and without what `secrets` hides.
 //! - [`failure`] says which errors waiting can help.
 //! - [`topics`] finds or creates the topics.
-//! - [`source`] reads batches and commits their offsets. [`beginning`] decides the offsets to begin with, and [`reset`] words the
-//!   command by which the operator sets other offsets.
+//! - [`source`] reads batches and commits their offsets. [`offsets`] reads committed offsets, [`start_offsets`] decides the
+//!   offsets to begin with, and [`reset`] words the command by which the operator sets other offsets.
 //! - [`sink`] writes steps, as [`writer`] words them, and waits until they are delivered. `transaction` puts them into a
-//!   transaction, `outbox` is the producer below it, `refusals` has what topics do not take, and `scale` measures how large
-//!   records are.
+//!   transaction, `producer` is the producer below it, `identity` makes the transactional id, `refusals` has what topics do not
+//!   take, and `scale` measures how large records are.
+//! - [`session`] joins source and sink.
 //! - [`publish`] is for commands that only produce, [`reader`] for commands that only read.
 //! - [`embedded`] is a broker within the process.
 //! - `native` has the few calls that the Rust client lacks.
@@ -20,15 +22,15 @@
 //! a transaction it is at least once. One thread, that of the data loop, polls the source, commits its offsets and serves its
 //! rebalances. So a partition is never taken away while a batch of it is being processed.
 
-pub mod beginning;
 pub mod client;
+pub mod client_log;
 mod connection;
 pub mod embedded;
 pub mod failure;
 mod identity;
 mod native;
 pub mod offsets;
-mod outbox;
+mod producer;
 pub mod proof;
 pub mod properties;
 pub mod publish;
@@ -41,11 +43,11 @@ pub mod session;
 pub mod settings;
 pub mod sink;
 pub mod source;
+pub mod start_offsets;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod topics;
 mod transaction;
-pub mod troubles;
 pub mod writer;
 
 pub use embedded::Embedded;

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::mem;
 use std::ptr::{self, NonNull};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex};
 use rdkafka::bindings as rd;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -85,7 +86,7 @@ pub(super) struct Events(NonNull<rd::rd_kafka_queue_t>);
 unsafe impl Send for Events {}
 
 /// One event of a consumer.
-pub(super) enum Event {
+pub(super) enum ConsumerEvent {
     Message(Fetched),
     /// The end of a partition: the partition, and one past its last offset. All records before the end came earlier.
     End(i32, i64),
@@ -107,7 +108,7 @@ impl Events {
     }
 
     /// Returns the next event, or None if none comes within `wait`. Hands logs and errors to the `context`.
-    pub(super) fn poll(&self, wait: Duration, context: &impl ClientContext) -> Option<Event> {
+    pub(super) fn poll(&self, wait: Duration, context: &impl ClientContext) -> Option<ConsumerEvent> {
         // SAFETY: the queue is ours, and so is the event.
         let event = Owned(NonNull::new(unsafe { rd::rd_kafka_queue_poll(self.0.as_ptr(), wait.as_millis() as i32) })?);
         // SAFETY: the event is alive in all of what follows; `Fetched` keeps it alive as long as its message.
@@ -115,16 +116,16 @@ impl Events {
             let raw = event.0.as_ptr();
             Some(match rd::rd_kafka_event_type(raw) {
                 rd::RD_KAFKA_EVENT_FETCH => match NonNull::new(rd::rd_kafka_event_message_next(raw).cast_mut()) {
-                    Some(message) => Event::Message(Fetched { message, _event: event }),
-                    None => Event::Served,
+                    Some(message) => ConsumerEvent::Message(Fetched { message, _event: event }),
+                    None => ConsumerEvent::Served,
                 },
                 rd::RD_KAFKA_EVENT_REBALANCE => rebalance(raw),
                 rd::RD_KAFKA_EVENT_ERROR => error(raw, context),
                 rd::RD_KAFKA_EVENT_LOG => {
                     log(raw, context);
-                    Event::Served
+                    ConsumerEvent::Served
                 }
-                _ => Event::Served,
+                _ => ConsumerEvent::Served,
             })
         }
     }
@@ -209,15 +210,15 @@ impl Fetched {
 ///
 /// # Safety
 /// `event` has to be alive, and a rebalance.
-unsafe fn rebalance(event: *mut rd::rd_kafka_event_t) -> Event {
+unsafe fn rebalance(event: *mut rd::rd_kafka_event_t) -> ConsumerEvent {
     // SAFETY: the list belongs to the event, and is read before the event is destroyed.
     unsafe {
         match rd::rd_kafka_event_error(event) {
             rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
                 let list = slice(rd::rd_kafka_event_topic_partition_list(event));
-                Event::Assigned(list.iter().map(|element| element.partition).collect())
+                ConsumerEvent::Assigned(list.iter().map(|element| element.partition).collect())
             }
-            _ => Event::Revoked,
+            _ => ConsumerEvent::Revoked,
         }
     }
 }
@@ -226,20 +227,20 @@ unsafe fn rebalance(event: *mut rd::rd_kafka_event_t) -> Event {
 ///
 /// # Safety
 /// `event` has to be alive, and an error.
-unsafe fn error(event: *mut rd::rd_kafka_event_t, context: &impl ClientContext) -> Event {
+unsafe fn error(event: *mut rd::rd_kafka_event_t, context: &impl ClientContext) -> ConsumerEvent {
     // SAFETY: the text is read before the event is destroyed.
     unsafe {
         let code = RDKafkaErrorCode::from(rd::rd_kafka_event_error(event));
         let place = place(event);
         if code == RDKafkaErrorCode::PartitionEOF {
-            return place.map_or(Event::Served, |(partition, end)| Event::End(partition, end));
+            return place.map_or(ConsumerEvent::Served, |(partition, end)| ConsumerEvent::End(partition, end));
         }
         let reason = CStr::from_ptr(rd::rd_kafka_event_error_string(event)).to_string_lossy();
         context.error(KafkaError::Global(code), reason.trim());
         match (code, rd::rd_kafka_event_error_is_fatal(event) != 0) {
-            (RDKafkaErrorCode::NoError, _) => Event::Served,
-            (_, true) => Event::Error(KafkaError::MessageConsumptionFatal(code), place),
-            (_, false) => Event::Error(KafkaError::MessageConsumption(code), place),
+            (RDKafkaErrorCode::NoError, _) => ConsumerEvent::Served,
+            (_, true) => ConsumerEvent::Error(KafkaError::MessageConsumptionFatal(code), place),
+            (_, false) => ConsumerEvent::Error(KafkaError::MessageConsumption(code), place),
         }
     }
 }
@@ -304,14 +305,14 @@ struct Requests {
 }
 
 /// A producer whose requests are seen. It has to outlive its topics.
-pub(super) struct Watched<C: ClientContext> {
+pub(super) struct WatchedProducer<C: ClientContext> {
     /// Dropped before `requests`, because the client's threads write to them.
     client: Client<C>,
     requests: Arc<Requests>,
 }
 
-impl<C: ClientContext> Watched<C> {
-    pub(super) fn open(settings: &ClientConfig, context: C) -> KafkaResult<Watched<C>> {
+impl<C: ClientContext> WatchedProducer<C> {
+    pub(super) fn open(settings: &ClientConfig, context: C) -> KafkaResult<WatchedProducer<C>> {
         let (native, requests) = (settings.create_native_config()?, Arc::<Requests>::default());
         // SAFETY: the configuration is alive, and the name is copied. The data for the interceptor outlives the client.
         unsafe {
@@ -319,7 +320,7 @@ impl<C: ClientContext> Watched<C> {
             rd::rd_kafka_conf_interceptor_add_on_new(native.ptr(), NAME.as_ptr(), Some(on_new), opaque);
         }
         let client = Client::new(settings, native, rd::rd_kafka_type_t::RD_KAFKA_PRODUCER, context)?;
-        Ok(Watched { client, requests })
+        Ok(WatchedProducer { client, requests })
     }
 
     pub(super) fn client(&self) -> &Client<C> {
@@ -328,13 +329,13 @@ impl<C: ClientContext> Watched<C> {
 
     /// Takes the requests that were sent, as soon as there are `count` of them or `patience` is over.
     pub(super) fn take(&self, count: usize, patience: Duration) -> Vec<Sent> {
-        let sent = self.requests.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.requests.more.wait_timeout_while(sent, patience, |sent| sent.len() < count);
-        std::mem::take(&mut waited.unwrap_or_else(PoisonError::into_inner).0)
+        let mut sent = self.requests.sent.lock();
+        self.requests.more.wait_while_for(&mut sent, |sent| sent.len() < count, patience);
+        std::mem::take(&mut sent)
     }
 }
 
-/// Has the requests of a new client seen. The client calls this before it has any thread.
+/// Makes a new client report its requests to [`on_request_sent`]. The client calls this before it starts a thread.
 unsafe extern "C" fn on_new(
     client: *mut rd::rd_kafka_t,
     _: *const rd::rd_kafka_conf_t,
@@ -359,9 +360,9 @@ unsafe extern "C" fn on_request_sent(
     requests: *mut c_void,
 ) -> rd::rd_kafka_resp_err_t {
     if kind == PRODUCE {
-        // SAFETY: the requests outlive the client, see `Watched`.
+        // SAFETY: the requests outlive the client, see `WatchedProducer`.
         let requests = unsafe { &*requests.cast_const().cast::<Requests>() };
-        requests.sent.lock().unwrap_or_else(PoisonError::into_inner).push(Sent { version, bytes });
+        requests.sent.lock().push(Sent { version, bytes });
         requests.more.notify_one();
     }
     rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
@@ -511,7 +512,7 @@ fn is_constant(words: *const c_char) -> bool {
 
 /// Returns one past the last offset that the client knows in a partition. Returns None if the client has not read from the
 /// partition yet. No broker is asked.
-pub(super) fn known_end<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, partition: i32) -> Option<i64> {
+pub(super) fn high_watermark<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, partition: i32) -> Option<i64> {
     let (topic, mut low, mut high) = (CString::new(topic).ok()?, -1, -1);
     // SAFETY: the client and the name outlive the call, which writes two numbers.
     let code = unsafe {
@@ -521,13 +522,14 @@ pub(super) fn known_end<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &
     (code == rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
 }
 
-/// Commits `offsets` and waits for the answer. Returns None if `give_up` ends the wait before that: then the outcome is unknown.
+/// Commits `offsets` and waits for the answer. Returns None if `cancelled` ends the wait before that: then the outcome is
+/// unknown.
 ///
 /// The Rust client's own synchronous commit waits for as long as the group's coordinator is away, up to a session's time-out.
 pub(super) fn commit<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     offsets: &TopicPartitionList,
-    mut give_up: impl FnMut() -> bool,
+    mut cancelled: impl FnMut() -> bool,
 ) -> Option<RDKafkaErrorCode> {
     let client = consumer.client().native_ptr();
     // SAFETY: client and offsets outlive the calls. The queue is ours, and librdkafka counts its own references to it. So an
@@ -542,7 +544,7 @@ pub(super) fn commit<C: ConsumerContext>(
                 rd::rd_kafka_event_destroy(event);
                 break;
             }
-            if give_up() {
+            if cancelled() {
                 outcome = None;
             }
         }

@@ -12,10 +12,10 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::producer::BaseProducer;
 
 use super::client;
-use super::properties::{FILES, Problem, Row, Unusable, known, proper, reserved, rows};
+use super::client_log::{ClientLog, Quiet};
+use super::properties::{FILES, PropertyProblem, PropertyRow, Unusable, known, proper, reserved, rows};
 use super::secrets::Secrets;
 use super::settings::{ClientSettings, Delivery};
-use super::troubles::{Quiet, Troubles};
 
 /// Refuses properties with which no client can be set up.
 ///
@@ -48,11 +48,12 @@ fn readable(name: &str, file: &str) -> Result<(), Unusable> {
 
 /// Checks that clients can be made with all properties together: each kind of client that any command makes.
 fn together(kafka: &ClientSettings) -> Result<(), Unusable> {
-    let quiet = || Quiet(Arc::new(Troubles::silent_of(kafka)));
+    let quiet = || Quiet(Arc::new(ClientLog::silent_of(kafka)));
     let consumer = |settings: &ClientConfig| settings.create_with_context::<_, BaseConsumer<Quiet>>(quiet()).map(drop);
     let producer = |settings: &ClientConfig| settings.create_with_context::<_, BaseProducer<Quiet>>(quiet()).map(drop);
     let prove = |settings: anyhow::Result<ClientConfig>, make: &dyn Fn(&ClientConfig) -> KafkaResult<()>| {
-        let mut settings = settings.map_err(|error| Unusable { name: None, problem: Problem::Wrong(format!("{error:#}")) })?;
+        let mut settings =
+            settings.map_err(|error| Unusable { name: None, problem: PropertyProblem::Wrong(format!("{error:#}")) })?;
         // These clients must not reach a broker.
         settings.remove("bootstrap.servers");
         make(&settings).map_err(|error| unusable(&error, &settings, kafka))
@@ -75,10 +76,10 @@ fn unusable(error: &KafkaError, settings: &ClientConfig, kafka: &ClientSettings)
     if says.contains("SASL mechanism") && !has_mechanism {
         let mechanism =
             "lacks `sasl.mechanism`: set it to PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER, as the listener has it";
-        return Unusable { name: None, problem: Problem::Wrong(mechanism.to_owned()) };
+        return Unusable { name: None, problem: PropertyProblem::Wrong(mechanism.to_owned()) };
     }
     for (name, value) in settings.config_map() {
-        let is_same = |row: &&Row| proper(&rows, &row.name) == proper(&rows, name);
+        let is_same = |row: &&PropertyRow| proper(&rows, &row.name) == proper(&rows, name);
         let mut same = rows.iter().filter(is_same).map(|row| format!("`{}`", row.name));
         if let Some(said) = same.find(|said| says.contains(said)) {
             let is_own_number = !kafka.properties.contains_key(name) && value.bytes().all(|byte| byte.is_ascii_digit());
@@ -89,7 +90,7 @@ fn unusable(error: &KafkaError, settings: &ClientConfig, kafka: &ClientSettings)
     // librdkafka names the property that is at fault, if it is a single one.
     let named = |name: &&String| says.contains(name.as_str()) || name.starts_with("sasl.mech") && says.contains("SASL mechanism");
     let named = kafka.properties.keys().filter(named).max_by_key(|name| name.len());
-    Unusable { name: named.cloned(), problem: Problem::Wrong(format!("cannot be used: {says}")) }
+    Unusable { name: named.cloned(), problem: PropertyProblem::Wrong(format!("cannot be used: {says}")) }
 }
 
 /// Returns librdkafka's text, without any value that may be a secret.

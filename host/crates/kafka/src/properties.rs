@@ -56,11 +56,11 @@ const OF_JAVA: &[(&str, &str)] = &[
 pub struct Unusable {
     /// None if the properties are wrong as a whole.
     pub name: Option<String>,
-    pub problem: Problem,
+    pub problem: PropertyProblem,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Problem {
+pub enum PropertyProblem {
     /// librdkafka knows no property of this name.
     Unknown,
     /// A text that says what is wrong. It reads as in `it <says>`.
@@ -77,18 +77,18 @@ impl fmt::Display for Unusable {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for PropertyProblem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Problem::Unknown => out.write_str("is no property that librdkafka knows"),
-            Problem::Wrong(says) => out.write_str(says),
+            PropertyProblem::Unknown => out.write_str("is no property that librdkafka knows"),
+            PropertyProblem::Wrong(says) => out.write_str(says),
         }
     }
 }
 
 impl Unusable {
     pub(crate) fn wrong(name: &str, says: impl Into<String>) -> Unusable {
-        Unusable { name: Some(name.to_owned()), problem: Problem::Wrong(says.into()) }
+        Unusable { name: Some(name.to_owned()), problem: PropertyProblem::Wrong(says.into()) }
     }
 }
 
@@ -118,7 +118,7 @@ pub(crate) fn known(name: &str, value: &str) -> Result<(), Unusable> {
     match alone.create_native_config().err() {
         None => Ok(()),
         Some(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)) => {
-            Err(Unusable { name: Some(name.to_owned()), problem: Problem::Unknown })
+            Err(Unusable { name: Some(name.to_owned()), problem: PropertyProblem::Unknown })
         }
         Some(_) => {
             let range = rows().into_iter().find(|row| row.name == name).map(|row| row.range).unwrap_or_default();
@@ -134,7 +134,7 @@ pub(super) fn free() -> Vec<String> {
 }
 
 /// A property, as librdkafka lists it.
-pub(crate) struct Row {
+pub(crate) struct PropertyRow {
     pub(crate) name: String,
     /// The values that it may have. Empty if it may have any value.
     range: String,
@@ -142,18 +142,18 @@ pub(crate) struct Row {
     alias: Option<String>,
 }
 
-pub(crate) fn rows() -> Vec<Row> {
+pub(crate) fn rows() -> Vec<PropertyRow> {
     let row = |line: &str| {
         let mut cells = line.split('|').map(str::trim);
         let (name, _, range) = (cells.next()?, cells.next()?, cells.next()?);
         let alias = line.split_once("Alias for `").and_then(|(_, rest)| rest.split_once('`')).map(|(name, _)| name.to_owned());
         let is_name = name != "Property" && !name.starts_with('-') && !name.is_empty();
-        is_name.then(|| Row { name: name.to_owned(), range: range.to_owned(), alias })
+        is_name.then(|| PropertyRow { name: name.to_owned(), range: range.to_owned(), alias })
     };
     native::properties().lines().filter_map(row).collect()
 }
 
 /// Returns the property that the alias `name` stands for. Returns `name` itself if it is no alias.
-pub(crate) fn proper<'a>(rows: &'a [Row], name: &'a str) -> &'a str {
+pub(crate) fn proper<'a>(rows: &'a [PropertyRow], name: &'a str) -> &'a str {
     rows.iter().find(|row| row.name == name).and_then(|row| row.alias.as_deref()).unwrap_or(name)
 }

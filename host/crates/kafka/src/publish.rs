@@ -6,15 +6,15 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::Failure;
 use super::client;
+use super::client_log::ClientLog;
 use super::failure::{Operation, refused};
 use super::native::Outgoing;
-use super::outbox::Outbox;
+use super::producer::Producer;
 use super::settings::ClientSettings;
-use super::troubles::Troubles;
 
 /// A producer to one topic.
 pub struct Publisher {
-    outbox: Outbox,
+    producer: Producer,
     topic: String,
 }
 
@@ -24,15 +24,15 @@ impl Publisher {
     /// # Errors
     /// If the client does not take its settings.
     pub fn open(kafka: &ClientSettings, brokers: &str, topic: &str) -> anyhow::Result<Publisher> {
-        let outbox = Outbox::open(client::producer_settings(kafka, brokers)?, Arc::new(Troubles::of(kafka)))?;
-        Ok(Publisher { outbox, topic: topic.to_string() })
+        let producer = Producer::open(client::producer_settings(kafka, brokers)?, Arc::new(ClientLog::of(kafka)))?;
+        Ok(Publisher { producer, topic: topic.to_string() })
     }
 
-    /// Hands a record over. Its key decides its partition. Waits while too much is unsent, until `give_up` ends the wait.
+    /// Hands a record over. Its key decides its partition. Waits while too much is unsent, until `cancelled` ends the wait.
     ///
     /// # Errors
-    /// If the record can never be sent, or if `give_up` ended the wait.
-    pub fn send(&mut self, message: Message<'_>, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+    /// If the record can never be sent, or if `cancelled` ended the wait.
+    pub fn send(&mut self, message: Message<'_>, cancelled: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         let outgoing = Outgoing {
             topic: &self.topic,
             partition: None,
@@ -42,21 +42,21 @@ impl Publisher {
             headers: None,
             tag: 0,
         };
-        match self.outbox.send(outgoing, give_up)? {
+        match self.producer.send(outgoing, cancelled)? {
             None => {
-                self.outbox.serve();
+                self.producer.serve();
                 Ok(())
             }
             Some(code) => Err(self.failure(code)),
         }
     }
 
-    /// Waits until everything is delivered, or until `give_up` ends the wait.
+    /// Waits until everything is delivered, or until `cancelled` ends the wait.
     ///
     /// # Errors
-    /// If a record was not delivered (the error is that of the first one), or if `give_up` ended the wait.
-    pub fn finish(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
-        match self.outbox.drain(give_up)?.first() {
+    /// If a record was not delivered (the error is that of the first one), or if `cancelled` ended the wait.
+    pub fn finish(&mut self, cancelled: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+        match self.producer.drain(cancelled)?.first() {
             None => Ok(()),
             Some(bad) => Err(self.failure(bad.code)),
         }

@@ -1,7 +1,7 @@
 //! Reads topics from the beginning to the end that they have now, without membership in a group.
 //!
 //! The end is asked for first, as an offset. So a topic that grows meanwhile does not keep the reader busy forever. Only
-//! committed records are read. If a transaction is still open at the end, the reader waits for it ([`Reader::await_decided`]).
+//! committed records are read. If a transaction is still open at the end, the reader waits for it ([`Reader::wait_for_stable`]).
 //! Otherwise the records that it commits would seem to be missing, because a coordinator that has committed a transaction tells
 //! the partitions one after another.
 //!
@@ -23,11 +23,11 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::client_log::{ClientLog, Quiet};
 use super::failure::Operation;
 use super::native::TopicConfig;
 use super::offsets::{self, Committed};
 use super::settings::ClientSettings;
-use super::troubles::{Quiet, Troubles};
 use super::{Failure, client, native, topics, writer};
 
 /// The time that a broker may take to answer one question.
@@ -45,11 +45,11 @@ const POLL: Duration = Duration::from_millis(200);
 /// The number of records after which the owner is asked whether to go on.
 const LOOK_EVERY: u64 = 4_096;
 /// The most bytes of a header that are kept. Our own headers are much shorter.
-const MARK_BYTES: usize = 512;
+const MAX_HEADER_BYTES: usize = 512;
 
 /// The values of our headers in a record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Marks {
+pub struct WeirHeaders {
     /// The number of headers `weir-source`. The value of the last of them is in `source`.
     pub sources: u32,
     pub source: Vec<u8>,
@@ -63,15 +63,15 @@ pub struct Marks {
 pub struct Seen<'a> {
     pub partition: i32,
     pub offset: i64,
-    pub marks: &'a Marks,
+    pub headers: &'a WeirHeaders,
     pub value: Option<&'a [u8]>,
 }
 
 /// Offsets by partition, from the first to one past the last.
-pub type Extents = BTreeMap<i32, Range<i64>>;
+pub type OffsetRanges = BTreeMap<i32, Range<i64>>;
 
 /// The interface by which the owner of a reader sees its work, and can stop it.
-pub trait Watch {
+pub trait ReadObserver {
     /// An event: reading of `topic` begins.
     fn begin(&mut self, topic: &str);
     /// An event: `read` of `there` offsets are read. Returns whether to go on.
@@ -84,17 +84,17 @@ pub trait Watch {
 pub struct Reader {
     /// The client that sees only committed records.
     consumer: BaseConsumer<Quiet>,
-    /// The client that sees the real end of partitions.
+    /// The client that also sees records that are not committed: its end of a partition is the high watermark.
     probe: BaseConsumer<Quiet>,
     /// The client that asks first. If a server is no Kafka, this client finds its answer too long and reports that. The other
     /// clients would wait for the rest of the answer.
     first: BaseConsumer<Quiet>,
     admin: AdminClient<Quiet>,
-    troubles: Arc<Troubles>,
+    client_log: Arc<ClientLog>,
     brokers: String,
     group: String,
     patience: Duration,
-    marks: Marks,
+    headers: WeirHeaders,
 }
 
 impl Reader {
@@ -105,7 +105,7 @@ impl Reader {
     /// If the client does not take its settings.
     pub fn open(kafka: &ClientSettings, brokers: &str, patience: Duration) -> anyhow::Result<Reader> {
         let plain = client::settings(kafka, brokers)?;
-        let troubles = Arc::new(Troubles::silent_with(kafka, plain.clone()));
+        let client_log = Arc::new(ClientLog::silent_with(kafka, plain.clone()));
         let mut settings = client::consumer_settings(kafka, brokers)?;
         settings.set("client.id", "weir-verify");
         settings.set("auto.offset.reset", "earliest");
@@ -113,21 +113,21 @@ impl Reader {
         // A fetch that waited this long in vain for a record reports that a partition has no more records.
         settings.set("fetch.wait.max.ms", "20");
         let refused = |error| client::refused(&error);
-        let consumer = settings.create_with_context(Quiet(troubles.clone())).map_err(refused)?;
+        let consumer = settings.create_with_context(Quiet(client_log.clone())).map_err(refused)?;
         settings.set("isolation.level", "read_uncommitted");
-        let probe = settings.create_with_context(Quiet(troubles.clone())).map_err(refused)?;
-        let first = client::probe_settings(kafka, brokers)?.create_with_context(Quiet(troubles.clone())).map_err(refused)?;
-        let admin = plain.create_with_context(Quiet(troubles.clone())).map_err(refused)?;
+        let probe = settings.create_with_context(Quiet(client_log.clone())).map_err(refused)?;
+        let first = client::probe_settings(kafka, brokers)?.create_with_context(Quiet(client_log.clone())).map_err(refused)?;
+        let admin = plain.create_with_context(Quiet(client_log.clone())).map_err(refused)?;
         let (brokers, group) = (brokers.to_owned(), kafka.group.clone());
-        Ok(Reader { consumer, probe, first, admin, troubles, brokers, group, patience, marks: Marks::default() })
+        Ok(Reader { consumer, probe, first, admin, client_log, brokers, group, patience, headers: WeirHeaders::default() })
     }
 
     /// Returns how many partitions `topic` has.
     ///
     /// # Errors
     /// If there is no such topic, or if no broker answers.
-    pub fn partitions(&self, topic: &str, watch: &mut dyn Watch) -> Result<i32, Failure> {
-        let found = self.insist(watch, || topics::partitions(self.first.client(), topic, Operation::Read))?;
+    pub fn partitions(&self, topic: &str, observer: &mut dyn ReadObserver) -> Result<i32, Failure> {
+        let found = self.retry(observer, || topics::partitions(self.first.client(), topic, Operation::Read))?;
         let missing = || Failure::Stop(anyhow!("failed to find topic {topic}: check `[topics]` and `kafka.brokers`"));
         found.ok_or_else(missing)
     }
@@ -136,37 +136,47 @@ impl Reader {
     ///
     /// # Errors
     /// If the group's coordinator does not answer.
-    pub fn committed(&self, topic: &str, partitions: i32, watch: &mut dyn Watch) -> Result<Vec<Committed>, Failure> {
-        self.insist(watch, || offsets::committed(&self.consumer, topic, 0..partitions))
+    pub fn committed(&self, topic: &str, partitions: i32, observer: &mut dyn ReadObserver) -> Result<Vec<Committed>, Failure> {
+        self.retry(observer, || offsets::committed(&self.consumer, topic, 0..partitions))
     }
 
     /// Returns the offsets that the partitions have, including the offsets of records that are not committed yet.
     ///
     /// # Errors
     /// If a leader does not answer.
-    pub fn extents(&self, topic: &str, partitions: i32, watch: &mut dyn Watch) -> Result<Extents, Failure> {
-        self.insist(watch, || extents(&self.probe, topic, partitions))
+    pub fn offset_ranges(&self, topic: &str, partitions: i32, observer: &mut dyn ReadObserver) -> Result<OffsetRanges, Failure> {
+        self.retry(observer, || offset_ranges(&self.probe, topic, partitions))
     }
 
     /// Returns the offsets that the partitions have, up to the first offset that is not decided yet.
     ///
     /// # Errors
     /// If a leader does not answer.
-    pub fn committed_extents(&self, topic: &str, partitions: i32, watch: &mut dyn Watch) -> Result<Extents, Failure> {
-        self.insist(watch, || extents(&self.consumer, topic, partitions))
+    pub fn committed_ranges(
+        &self,
+        topic: &str,
+        partitions: i32,
+        observer: &mut dyn ReadObserver,
+    ) -> Result<OffsetRanges, Failure> {
+        self.retry(observer, || offset_ranges(&self.consumer, topic, partitions))
     }
 
-    /// Waits until all transactions with records in `extents` are committed or aborted.
+    /// Waits until all transactions with records in `offset_ranges` are committed or aborted.
     ///
     /// # Errors
     /// If one of the transactions stays open, if a leader does not answer, or if the owner stops the wait.
-    pub fn await_decided(&self, topic: &str, extents: &Extents, watch: &mut dyn Watch) -> Result<(), Failure> {
+    pub fn wait_for_stable(
+        &self,
+        topic: &str,
+        offset_ranges: &OffsetRanges,
+        observer: &mut dyn ReadObserver,
+    ) -> Result<(), Failure> {
         let (patience, until) = (self.patience, Instant::now() + self.patience);
         loop {
-            let decided = self.committed_extents(topic, extents.len() as i32, watch)?;
-            let open = extents.iter().find_map(|(partition, extent)| {
+            let decided = self.committed_ranges(topic, offset_ranges.len() as i32, observer)?;
+            let open = offset_ranges.iter().find_map(|(partition, range)| {
                 let decided = decided.get(partition)?.end;
-                (decided < extent.end).then_some((partition, decided))
+                (decided < range.end).then_some((partition, decided))
             });
             match open {
                 None => return Ok(()),
@@ -176,8 +186,8 @@ impl Reader {
                          {topic}/{partition}/{offset}: wait until it times out, or end it with kafka-transactions.sh"
                     )));
                 }
-                Some(_) if watch.wait(PAUSE) => {}
-                Some(_) => return Err(Failure::GaveUp),
+                Some(_) if observer.wait(PAUSE) => {}
+                Some(_) => return Err(Failure::Cancelled),
             }
         }
     }
@@ -190,20 +200,20 @@ impl Reader {
     pub fn read(
         &mut self,
         topic: &str,
-        left: &mut Extents,
-        watch: &mut dyn Watch,
+        left: &mut OffsetRanges,
+        observer: &mut dyn ReadObserver,
         each: impl FnMut(Seen<'_>),
     ) -> Result<(), Failure> {
-        left.retain(|_, extent| !extent.is_empty());
+        left.retain(|_, range| !range.is_empty());
         if left.is_empty() {
             return Ok(());
         }
-        watch.begin(topic);
+        observer.begin(topic);
         let failed = |error: KafkaError| Failure::of_topic_from_client(&error, Operation::Read, topic);
-        let starts = list(topic, left.iter().map(|(partition, extent)| (*partition, Offset::Offset(extent.start))));
+        let starts = list(topic, left.iter().map(|(partition, range)| (*partition, Offset::Offset(range.start))));
         let starts = starts.map_err(failed)?;
         self.consumer.assign(&starts).map_err(failed)?;
-        let outcome = self.read_assigned(topic, left, watch, each);
+        let outcome = self.read_assigned(topic, left, observer, each);
         // A pause would last beyond the assignment, and the next assignment of this partition would bring no records.
         let ended = self.consumer.resume(&starts).and_then(|()| self.consumer.unassign()).map_err(failed);
         outcome.and(ended)
@@ -212,23 +222,23 @@ impl Reader {
     fn read_assigned(
         &mut self,
         topic: &str,
-        left: &mut Extents,
-        watch: &mut dyn Watch,
+        left: &mut OffsetRanges,
+        observer: &mut dyn ReadObserver,
         mut each: impl FnMut(Seen<'_>),
     ) -> Result<(), Failure> {
         let failed = |error: &KafkaError| Failure::of_topic_from_client(error, Operation::Read, topic);
-        let (there, mut heard, mut messages) = (length(left), Instant::now(), 0_u64);
+        let (there, mut report, mut messages) = (length(left), Instant::now(), 0_u64);
         while !left.is_empty() {
             let done = match self.consumer.poll(POLL) {
                 Some(Ok(message)) => {
-                    heard = Instant::now();
+                    report = Instant::now();
                     messages += 1;
-                    take(&message, left, &mut self.marks, &mut each)
+                    take(&message, left, &mut self.headers, &mut each)
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => Some(partition),
                 Some(Err(error)) => match failed(&error) {
-                    stop @ Failure::Stop(_) => return Err(self.troubles.too_large_an_answer().unwrap_or(stop)),
-                    Failure::Wait(_) | Failure::Missing(_) | Failure::GaveUp => None,
+                    stop @ Failure::Stop(_) => return Err(self.client_log.too_large_an_answer().unwrap_or(stop)),
+                    Failure::Wait(_) | Failure::Missing(_) | Failure::Cancelled => None,
                 },
                 None => None,
             };
@@ -236,13 +246,13 @@ impl Reader {
                 let read = list(topic, [(partition, Offset::Invalid)].into_iter());
                 read.and_then(|read| self.consumer.pause(&read)).map_err(|error| failed(&error))?;
             }
-            let look = messages.is_multiple_of(LOOK_EVERY) || heard.elapsed() >= POLL;
-            if look && !watch.reading(there - length(left), there) {
-                return Err(Failure::GaveUp);
+            let look = messages.is_multiple_of(LOOK_EVERY) || report.elapsed() >= POLL;
+            if look && !observer.reading(there - length(left), there) {
+                return Err(Failure::Cancelled);
             }
-            if heard.elapsed() >= self.patience {
+            if report.elapsed() >= self.patience {
                 let silent = anyhow!("failed to read topic {topic}: no message has come for {:?}", self.patience);
-                return Err(self.troubles.unreachable(&self.brokers).unwrap_or(Failure::Wait(silent)));
+                return Err(self.client_log.unreachable(&self.brokers).unwrap_or(Failure::Wait(silent)));
             }
         }
         Ok(())
@@ -259,24 +269,24 @@ impl Reader {
     ///
     /// # Errors
     /// If the cluster does not tell the id.
-    pub fn topic_id(&self, topic: &str, watch: &mut dyn Watch) -> Result<String, Failure> {
+    pub fn topic_id(&self, topic: &str, observer: &mut dyn ReadObserver) -> Result<String, Failure> {
         let unknown = || {
             Failure::Wait(anyhow!(
                 "failed to find the id of topic {topic}: without it nobody can say whether the topic was deleted and created anew: \
                  check that the cluster is Kafka 2.8 or later, and that this client may DESCRIBE the topic"
             ))
         };
-        self.insist(watch, || native::topic_id(self.admin.inner(), topic, DESCRIPTION).ok_or_else(unknown))
+        self.retry(observer, || native::topic_id(self.admin.inner(), topic, DESCRIPTION).ok_or_else(unknown))
     }
 
     /// Repeats `ask` until there is an answer, as long as waiting can help and the patience lasts.
-    fn insist<T>(&self, watch: &mut dyn Watch, ask: impl Fn() -> Result<T, Failure>) -> Result<T, Failure> {
+    fn retry<T>(&self, observer: &mut dyn ReadObserver, ask: impl Fn() -> Result<T, Failure>) -> Result<T, Failure> {
         let begun = Instant::now();
         let mut told = false;
         loop {
             let failure = match ask() {
                 Ok(answer) => {
-                    self.troubles.over();
+                    self.client_log.clear_outage();
                     return Ok(answer);
                 }
                 Err(failure) => self.explain(failure),
@@ -293,8 +303,8 @@ impl Reader {
                 Failure::Wait(_) | Failure::Missing(_) => {}
                 stop => return Err(stop),
             }
-            if !watch.wait(PAUSE) {
-                return Err(Failure::GaveUp);
+            if !observer.wait(PAUSE) {
+                return Err(Failure::Cancelled);
             }
         }
     }
@@ -307,10 +317,10 @@ impl Reader {
             // is lost.
             let _ = client.poll(until.saturating_duration_since(Instant::now()));
         }
-        if self.troubles.group_is_denied() {
+        if self.client_log.group_is_denied() {
             return Failure::of_offsets_denied(&self.group);
         }
-        match (failure, self.troubles.unreachable(&self.brokers)) {
+        match (failure, self.client_log.unreachable(&self.brokers)) {
             (Failure::Wait(_), Some(unreachable)) => unreachable,
             (failure, _) => failure,
         }
@@ -318,38 +328,47 @@ impl Reader {
 }
 
 /// Hands a record to `each`. Returns its partition if that partition is now read to its end.
-fn take(message: &BorrowedMessage<'_>, left: &mut Extents, marks: &mut Marks, each: &mut impl FnMut(Seen<'_>)) -> Option<i32> {
+fn take(
+    message: &BorrowedMessage<'_>,
+    left: &mut OffsetRanges,
+    headers: &mut WeirHeaders,
+    each: &mut impl FnMut(Seen<'_>),
+) -> Option<i32> {
     let (partition, offset) = (message.partition(), message.offset());
-    let extent = left.get_mut(&partition)?;
-    if offset < extent.end {
-        extent.start = offset + 1;
-        note(message, marks);
-        each(Seen { partition, offset, marks, value: message.payload() });
+    let range = left.get_mut(&partition)?;
+    if offset < range.end {
+        range.start = offset + 1;
+        note(message, headers);
+        each(Seen { partition, offset, headers, value: message.payload() });
     }
-    (offset + 1 >= extent.end).then_some(partition)
+    (offset + 1 >= range.end).then_some(partition)
 }
 
-/// Fills `marks` with what the headers of `message` say.
-fn note(message: &BorrowedMessage<'_>, marks: &mut Marks) {
-    (marks.sources, marks.rulesets) = (0, 0);
+/// Fills `headers` with what the headers of `message` say.
+fn note(message: &BorrowedMessage<'_>, headers: &mut WeirHeaders) {
+    (headers.sources, headers.rulesets) = (0, 0);
     native::headers(message, |name, value| {
         let (count, kept) = match &*name {
-            writer::SOURCE => (&mut marks.sources, &mut marks.source),
-            writer::RULESET => (&mut marks.rulesets, &mut marks.ruleset),
+            writer::SOURCE => (&mut headers.sources, &mut headers.source),
+            writer::RULESET => (&mut headers.rulesets, &mut headers.ruleset),
             _ => return,
         };
         *count += 1;
         let value = value.unwrap_or_default();
         kept.clear();
-        kept.extend_from_slice(&value[..value.len().min(MARK_BYTES)]);
+        kept.extend_from_slice(&value[..value.len().min(MAX_HEADER_BYTES)]);
     });
 }
 
 /// Returns the first offset and the end of each partition, as `consumer` sees them.
-pub(super) fn extents<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, partitions: i32) -> Result<Extents, Failure> {
+pub(super) fn offset_ranges<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partitions: i32,
+) -> Result<OffsetRanges, Failure> {
     let what = format!("ask for the offsets of topic {topic}");
     let failed = |error: KafkaError| Failure::from_client(&error, &what);
-    // For the two ends, the "time" of the request is one of two numbers that stand for no time.
+    // `Offset::Beginning` and `Offset::End` go into the request as the special times -2 and -1, which ask for the two ends.
     let ask = |end: Offset| {
         let list = list(topic, (0..partitions).map(|partition| (partition, end))).map_err(failed)?;
         let answer = consumer.offsets_for_times(list, ANSWER).map_err(failed)?;
@@ -372,8 +391,8 @@ fn list(topic: &str, partitions: impl Iterator<Item = (i32, Offset)>) -> Result<
     Ok(list)
 }
 
-fn length(extents: &Extents) -> u64 {
-    extents.values().map(|extent| (extent.end - extent.start).max(0) as u64).sum()
+fn length(offset_ranges: &OffsetRanges) -> u64 {
+    offset_ranges.values().map(|range| (range.end - range.start).max(0) as u64).sum()
 }
 
 #[cfg(test)]
@@ -389,7 +408,7 @@ mod tests {
         stops: bool,
     }
 
-    impl Watch for Impatient {
+    impl ReadObserver for Impatient {
         fn begin(&mut self, _: &str) {}
 
         fn reading(&mut self, read: u64, _: u64) -> bool {
@@ -407,11 +426,11 @@ mod tests {
         let messages: Vec<Input<'_>> = (0..MESSAGES).map(|_| (0, None, Some(&b"{}"[..]))).collect();
         broker.produce(&messages);
         let mut reader = Reader::open(&broker.settings.client, &broker.address, Duration::from_secs(60)).unwrap();
-        let (mut left, mut seen) = (Extents::from([(0, 0..MESSAGES), (1, 0..0)]), Vec::new());
+        let (mut left, mut seen) = (OffsetRanges::from([(0, 0..MESSAGES), (1, 0..0)]), Vec::new());
         let topic = &broker.settings.topics.input;
         let stopped = reader.read(topic, &mut left, &mut Impatient { stops: true }, |record| seen.push(record.offset));
-        assert!(matches!(stopped, Err(Failure::GaveUp)), "{stopped:?}");
-        assert_eq!(left, Extents::from([(0, seen.len() as i64..MESSAGES)]));
+        assert!(matches!(stopped, Err(Failure::Cancelled)), "{stopped:?}");
+        assert_eq!(left, OffsetRanges::from([(0, seen.len() as i64..MESSAGES)]));
         assert!(!seen.is_empty() && seen.len() < MESSAGES as usize, "{} were read", seen.len());
         reader.read(topic, &mut left, &mut Impatient { stops: false }, |record| seen.push(record.offset)).unwrap();
         assert!(left.is_empty() && seen.into_iter().eq(0..MESSAGES), "each was read once");

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::source::extents;
-use weir_core::record::Part;
+use super::source::end_offsets;
+use weir_core::record::Chunk;
 
 /// The time for which known settings of a topic are taken to be unchanged.
 const HOLDS: Duration = Duration::from_secs(60);
@@ -21,19 +21,19 @@ const HOLDS: Duration = Duration::from_secs(60);
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// The largest difference that is expected between a broker's clock and this one, in milliseconds. Records this near to a bound
 /// are sent, and the broker decides.
-const CLOCKS: i64 = 60_000;
+const MAX_CLOCK_SKEW_MILLIS: i64 = 60_000;
 
 /// The rules by which a topic refuses records, as far as they are known.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Rules {
+pub(super) struct TopicRules {
     /// The time at which the settings of the topic were last asked for.
     asked: Option<Instant>,
-    known: Option<Known>,
+    known: Option<TopicLimits>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Known {
-    /// Whether the topic refuses records without a key.
+struct TopicLimits {
+    /// True if the topic refuses records without a key.
     compacted: bool,
     /// The topic refuses records whose timestamp is older (`before`) or newer (`after`) by more than this many milliseconds.
     before: i64,
@@ -42,15 +42,15 @@ struct Known {
     largest: usize,
 }
 
-impl Known {
-    fn new(settings: &BTreeMap<String, String>) -> Known {
+impl TopicLimits {
+    fn new(settings: &BTreeMap<String, String>) -> TopicLimits {
         let get = |name| settings.get(name).map(String::as_str);
         let times = get("message.timestamp.type") != Some("LogAppendTime");
         let given = |name| get(name).and_then(|value| value.parse::<i64>().ok()).filter(|bound| times && *bound != i64::MAX);
         // Before Kafka 3.6 one setting bounded both directions. Until 4.0 it holds where the two newer settings are not set.
         let either = given("message.timestamp.difference.max.ms");
         let bound = |name| given(name).or(either).unwrap_or(i64::MAX);
-        Known {
+        TopicLimits {
             compacted: get("cleanup.policy").is_some_and(|policy| policy.contains("compact")),
             before: bound("message.timestamp.before.max.ms"),
             after: bound("message.timestamp.after.max.ms"),
@@ -65,11 +65,13 @@ impl Known {
     fn refuses_time(&self, timestamp: i64, now: i64) -> bool {
         let age = now.saturating_sub(timestamp);
         // The client treats 0 as no timestamp.
-        timestamp != 0 && (age.saturating_sub(CLOCKS) > self.before || age.saturating_neg().saturating_sub(CLOCKS) > self.after)
+        timestamp != 0
+            && (age.saturating_sub(MAX_CLOCK_SKEW_MILLIS) > self.before
+                || age.saturating_neg().saturating_sub(MAX_CLOCK_SKEW_MILLIS) > self.after)
     }
 }
 
-impl Rules {
+impl TopicRules {
     /// Returns whether no rule is known that records could be checked against.
     pub(super) fn is_empty(&self) -> bool {
         self.known.is_none()
@@ -82,7 +84,7 @@ impl Rules {
 
     /// Takes note of the topic's settings. `settings` is None if the cluster did not return them.
     pub(super) fn learn(&mut self, settings: Option<&BTreeMap<String, String>>, now: Instant) {
-        *self = Rules { asked: Some(now), known: settings.map(Known::new) };
+        *self = TopicRules { asked: Some(now), known: settings.map(TopicLimits::new) };
     }
 
     /// Returns the size of the largest batch that the topic takes, in bytes, or `usize::MAX` if it is not known.
@@ -118,26 +120,26 @@ impl Rules {
 
 /// The outputs and dead letters about one record that were refused.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Refused {
+pub(super) struct RecordRefusals {
     /// The reason why the output was refused, if it was.
     pub(super) output: Option<RDKafkaErrorCode>,
-    /// Whether the dead letter was refused for its timestamp. It is then sent without one.
-    pub(super) timed_letter: bool,
-    /// Whether the whole dead letter was refused.
-    pub(super) letter: bool,
+    /// True if the dead letter was refused for its timestamp. It is then sent without one.
+    pub(super) dead_letter_time_refused: bool,
+    /// True if the whole dead letter was refused.
+    pub(super) dead_letter: bool,
 }
 
 /// The refusals that are known, until the records are committed as dead letters.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     /// The refusals by partition and offset of the input record.
-    records: BTreeMap<(i32, i64), Refused>,
+    records: BTreeMap<(i32, i64), RecordRefusals>,
     /// The rules of the three topics: of outputs, of dead letters, and of counts.
-    pub(super) outputs: Rules,
-    pub(super) letters: Rules,
-    pub(super) windows: Rules,
-    /// Whether the topic of counts has refused a window for its timestamp. Windows are then sent without one.
-    pub(super) timed_window: bool,
+    pub(super) outputs: TopicRules,
+    pub(super) dead_letters: TopicRules,
+    pub(super) windows: TopicRules,
+    /// True if the topic of counts has refused a window for its timestamp. Windows are then sent without one.
+    pub(super) window_time_refused: bool,
 }
 
 impl Refusals {
@@ -146,20 +148,20 @@ impl Refusals {
     }
 
     /// Returns the refusals about the record at `place`.
-    pub(super) fn of(&self, place: (i32, i64)) -> Refused {
+    pub(super) fn of(&self, place: (i32, i64)) -> RecordRefusals {
         self.records.get(&place).copied().unwrap_or_default()
     }
 
     /// Returns the refusals about the record at `place`, to be changed.
-    pub(super) fn at(&mut self, place: (i32, i64)) -> &mut Refused {
+    pub(super) fn at(&mut self, place: (i32, i64)) -> &mut RecordRefusals {
         self.records.entry(place).or_default()
     }
 
-    /// Forgets the refusals about records that are committed with `parts`.
-    pub(super) fn forget(&mut self, parts: &[Part]) {
-        self.timed_window &= parts.iter().all(|part| part.step.counts.windows.is_empty());
+    /// Forgets the refusals about records that are committed with `chunks`.
+    pub(super) fn forget(&mut self, chunks: &[Chunk]) {
+        self.window_time_refused &= chunks.iter().all(|chunk| chunk.step.counts.windows.is_empty());
         if !self.records.is_empty() {
-            let done = extents(parts);
+            let done = end_offsets(chunks);
             self.records.retain(|(partition, offset), _| done.get(partition).is_none_or(|end| offset >= end));
         }
     }
@@ -195,8 +197,8 @@ mod tests {
 
     const NOW: i64 = 1_700_000_000_000;
 
-    fn rules(settings: &[(&str, &str)]) -> Rules {
-        let mut rules = Rules::default();
+    fn rules(settings: &[(&str, &str)]) -> TopicRules {
+        let mut rules = TopicRules::default();
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         rules.learn(Some(&settings), Instant::now());
         rules
@@ -241,7 +243,7 @@ mod tests {
         assert_eq!(compacted.meaning(Code::InvalidRecord, Some(b"k")), Code::InvalidTimestamp);
         assert_eq!(plain.meaning(Code::InvalidRecord, None), Code::InvalidTimestamp);
         assert_eq!(plain.meaning(Code::InvalidTimestamp, None), Code::InvalidTimestamp);
-        assert_eq!(Rules::default().meaning(Code::InvalidRecord, None), Code::InvalidRecord, "nothing is known");
+        assert_eq!(TopicRules::default().meaning(Code::InvalidRecord, None), Code::InvalidRecord, "nothing is known");
     }
 
     #[test]
@@ -258,7 +260,7 @@ mod tests {
 
     #[test]
     fn settings_are_asked_for_again_after_a_while_whether_they_were_told_or_not() {
-        let (mut rules, now) = (Rules::default(), Instant::now());
+        let (mut rules, now) = (TopicRules::default(), Instant::now());
         assert!(rules.is_due(now));
         rules.learn(None, now);
         assert!(!rules.is_due(now) && rules.is_due(now + HOLDS) && rules.is_empty());

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 /// The position at which partitions go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Position {
+pub enum ResetTo {
     /// The first record that is there.
     Earliest,
     /// The committed offset. Only the metadata that is committed with the offset is dropped.
@@ -42,7 +42,7 @@ impl Reset {
     }
 
     /// Returns the remedy for `partitions`, or for all partitions if `partitions` is empty.
-    pub fn remedy(&self, partitions: &[i32], to: Position) -> String {
+    pub fn remedy(&self, partitions: &[i32], to: ResetTo) -> String {
         let command = self.command(partitions, to);
         let secured = self.secured();
         format!(
@@ -59,19 +59,19 @@ impl Reset {
     /// Returns the remedy for a group whose offsets are all gone. The topics `written` contain what was done until then. If
     /// outputs get `headers`, each record of these topics names its input record.
     pub fn resumption(&self, written: &[String; 2], headers: bool) -> String {
-        let [outputs, letters] = written;
+        let [outputs, dead_letters] = written;
         if headers {
             return format!(
                 "{}; P is each partition of the input, one command each, and N is one more than the highest offset that header \
-                 weir-source has for P in topics {outputs} and {letters}, read with `isolation.level=read_committed`",
-                self.remedy(&[], Position::Next)
+                 weir-source has for P in topics {outputs} and {dead_letters}, read with `isolation.level=read_committed`",
+                self.remedy(&[], ResetTo::Next)
             );
         }
         format!(
             "{}; TIME, in UTC as in 2026-11-26T10:34:25.000, is the earliest of the last timestamps in the partitions of topic \
              {outputs}, read with `isolation.level=read_committed`, or before that: what was done since then is written a second \
              time, and what was not done before it is skipped",
-            self.remedy(&[], Position::Time)
+            self.remedy(&[], ResetTo::Time)
         )
     }
 
@@ -80,8 +80,8 @@ impl Reset {
         format!(
             "{}; what is still there is then written a second time. With `{}`{} instead, nothing is, and what came since the \
              partition was truncated is skipped",
-            self.remedy(partitions, Position::Earliest),
-            self.command(partitions, Position::Latest),
+            self.remedy(partitions, ResetTo::Earliest),
+            self.command(partitions, ResetTo::Latest),
             self.secured()
         )
     }
@@ -91,7 +91,7 @@ impl Reset {
         format!(
             "{}; OFFSET is one past the `lastOffset` that `kafka-dump-log.sh --files FILE` shows for the batch with offset {offset}, \
              FILE being the segment of the partition that has it: what is in the batch is then skipped",
-            self.remedy(&[partition], Position::Offset)
+            self.remedy(&[partition], ResetTo::Offset)
         )
     }
 
@@ -116,21 +116,21 @@ impl Reset {
         format!("start them again with new topics for outputs, dead letters and counts in `[topics]`{start}")
     }
 
-    fn command(&self, partitions: &[i32], to: Position) -> String {
+    fn command(&self, partitions: &[i32], to: ResetTo) -> String {
         let mut command = self.of_topic();
         for (index, partition) in partitions.iter().enumerate() {
             let _ = write!(command, "{}{partition}", if index == 0 { ':' } else { ',' });
         }
-        if to == Position::Next {
+        if to == ResetTo::Next {
             command.push_str(":P");
         }
         let to = match to {
-            Position::Earliest => "--to-earliest",
-            Position::Current => "--to-current",
-            Position::Next => "--to-offset N",
-            Position::Time => "--to-datetime TIME",
-            Position::Latest => "--to-latest",
-            Position::Offset => "--to-offset OFFSET",
+            ResetTo::Earliest => "--to-earliest",
+            ResetTo::Current => "--to-current",
+            ResetTo::Next => "--to-offset N",
+            ResetTo::Time => "--to-datetime TIME",
+            ResetTo::Latest => "--to-latest",
+            ResetTo::Offset => "--to-offset OFFSET",
         };
         command + " --reset-offsets " + to + " --execute"
     }
@@ -164,11 +164,11 @@ mod tests {
 
     #[test]
     fn the_command_names_the_partitions_that_are_affected() {
-        let remedy = reset("weir", &[]).remedy(&[0, 2], Position::Earliest);
+        let remedy = reset("weir", &[]).remedy(&[0, 2], ResetTo::Earliest);
         let command = "`kafka-consumer-groups.sh --bootstrap-server kafka:9092 --group weir --topic logins:0,2 --reset-offsets \
                        --to-earliest --execute`";
         assert!(remedy.contains(command), "{remedy}");
-        assert!(reset("weir", &[]).remedy(&[], Position::Current).contains(" --topic logins --reset-offsets --to-current "));
+        assert!(reset("weir", &[]).remedy(&[], ResetTo::Current).contains(" --topic logins --reset-offsets --to-current "));
     }
 
     #[test]
@@ -180,14 +180,14 @@ mod tests {
 
     #[test]
     fn several_brokers_are_one_word_of_the_command() {
-        let reset = |brokers: &str| Reset { brokers: brokers.into(), ..reset("weir", &[]) }.remedy(&[1], Position::Earliest);
+        let reset = |brokers: &str| Reset { brokers: brokers.into(), ..reset("weir", &[]) }.remedy(&[1], ResetTo::Earliest);
         assert!(reset("a:9092,b:9092").contains("--bootstrap-server a:9092,b:9092 --group weir"));
         assert!(reset("a:9092, b:9092").contains("--bootstrap-server 'a:9092, b:9092' --group weir"));
     }
 
     #[test]
     fn the_command_can_be_pasted_into_a_shell() {
-        let remedy = reset("it's one", &[("security.protocol", "SSL")]).remedy(&[1], Position::Earliest);
+        let remedy = reset("it's one", &[("security.protocol", "SSL")]).remedy(&[1], ResetTo::Earliest);
         assert!(remedy.contains(r"--command-config client.properties --group 'it'\''s one' --topic"), "{remedy}");
     }
 }

@@ -25,8 +25,8 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::client;
-use super::native::{LENGTH_BYTES, Outgoing, Sent, Topic, Watched};
-use super::troubles::{Quiet, Troubles};
+use super::client_log::{ClientLog, Quiet};
+use super::native::{LENGTH_BYTES, Outgoing, Sent, Topic, WatchedProducer};
 
 /// The settings that decide how large a record is when it is sent.
 const SETTINGS: [&str; 5] =
@@ -50,10 +50,10 @@ const BATCH_OVERHEAD: usize = 61;
 /// lengths.
 const RECORD_OVERHEAD: usize = 5 * LENGTH_BYTES + 3;
 /// A value that no codec makes smaller, and the size of its batch in bytes.
-const LIGHT: &[u8] = b"x";
+const INCOMPRESSIBLE: &[u8] = b"x";
 const LIGHT_BATCH: usize = BATCH_OVERHEAD + 8;
 /// A value that every codec makes much smaller.
-const HOLLOW: &[u8] = &[0; 10_000];
+const COMPRESSIBLE: &[u8] = &[0; 10_000];
 /// The first version of the produce request in which a length takes as many bytes as it needs. Before, it takes four.
 const FLEXIBLE: i16 = 9;
 
@@ -91,12 +91,11 @@ impl Scale {
             Scale::Broken(since) => since.elapsed() >= BROKEN_FOR,
         };
         if is_due {
-            *self =
-                Weigher::open(settings).map_or_else(Scale::give_up, |weigher| Scale::Works(Box::new(weigher), Instant::now()));
+            *self = Weigher::open(settings).map_or_else(Scale::broken, |weigher| Scale::Works(Box::new(weigher), Instant::now()));
         }
         let Scale::Works(weigher, used) = self else { return None };
         *used = Instant::now();
-        weigher.weigh(records).map_err(|error| *self = Scale::give_up(error)).ok()
+        weigher.weigh(records).map_err(|error| *self = Scale::broken(error)).ok()
     }
 
     /// Closes a weigher that was not needed for a while. To be called now and then.
@@ -106,7 +105,7 @@ impl Scale {
         }
     }
 
-    fn give_up(error: anyhow::Error) -> Scale {
+    fn broken(error: anyhow::Error) -> Scale {
         tracing::warn!("records can't be weighed: each one that is too large for its topic costs time: {error:#}");
         Scale::Broken(Instant::now())
     }
@@ -122,21 +121,21 @@ fn at_most(record: &Outgoing<'_>) -> usize {
 pub(super) struct Weigher {
     /// It is the first field, so that it is dropped before its producer.
     topic: Topic,
-    producer: Watched<Quiet>,
+    producer: WatchedProducer<Quiet>,
     /// The bytes that a request takes beside its batch and the length of the batch.
     overhead: usize,
 }
 
 impl Weigher {
     fn open(settings: &ClientConfig) -> anyhow::Result<Weigher> {
-        let producer = Watched::open(&sending(settings), Quiet(Arc::new(Troubles::silent())))?;
+        let producer = WatchedProducer::open(&sending(settings), Quiet(Arc::new(ClientLog::silent())))?;
         producer.client().mock_cluster().context("there is no broker")?.create_topic(TOPIC, 1, 1)?;
         let topic = Topic::open(producer.client(), TOPIC).context("there is no topic")?;
         let mut weigher = Weigher { topic, producer, overhead: 0 };
-        let sent = weigher.send(vec![alone(LIGHT)])?[0];
+        let sent = weigher.send(vec![alone(INCOMPRESSIBLE)])?[0];
         weigher.overhead = sent.bytes - LIGHT_BATCH - length_bytes(sent.version, LIGHT_BATCH);
-        let hollow = weigher.weigh(vec![alone(HOLLOW)])?[0];
-        match compresses(settings) && hollow > HOLLOW.len() / 2 {
+        let hollow = weigher.weigh(vec![alone(COMPRESSIBLE)])?[0];
+        match compresses(settings) && hollow > COMPRESSIBLE.len() / 2 {
             true => Err(anyhow!("nothing is compressed")),
             false => Ok(weigher),
         }
@@ -249,7 +248,7 @@ mod tests {
     fn they_are_compressed_with_each_codec() {
         let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(5_000).collect();
         for codec in ["gzip", "snappy", "lz4", "zstd"] {
-            let weighed = weigh(codec, &[HOLLOW, &noise, HOLLOW]);
+            let weighed = weigh(codec, &[COMPRESSIBLE, &noise, COMPRESSIBLE]);
             assert!(weighed[0] < 1_000 && weighed[1] > 5_000 && weighed[2] == weighed[0], "{codec}: {weighed:?}");
         }
     }
@@ -257,7 +256,7 @@ mod tests {
     #[test]
     fn only_what_is_larger_than_the_limit_is_told() {
         let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(700).collect();
-        let records = || vec![alone(b"small"), alone(HOLLOW), alone(&noise), alone(&noise[..600])];
+        let records = || vec![alone(b"small"), alone(COMPRESSIBLE), alone(&noise), alone(&noise[..600])];
         let mut scale = Scale::default();
         assert_eq!(scale.larger(&settings("lz4"), records(), 700), [false, false, true, false]);
         let exact = weigh("lz4", &[&noise])[0];
@@ -268,7 +267,7 @@ mod tests {
     #[test]
     fn a_scale_that_was_not_needed_for_a_while_is_put_away_and_had_again() {
         let mut scale = Scale::default();
-        let larger = |scale: &mut Scale| scale.larger(&settings("lz4"), vec![alone(HOLLOW)], 1);
+        let larger = |scale: &mut Scale| scale.larger(&settings("lz4"), vec![alone(COMPRESSIBLE)], 1);
         assert_eq!(larger(&mut scale), [true]);
         scale.rest();
         let Scale::Works(_, used) = &mut scale else { panic!("it was needed a moment ago") };

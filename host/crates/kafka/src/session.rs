@@ -11,21 +11,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use weir_core::record::{Batch, Part};
+use weir_core::record::{Batch, Chunk};
 
+use super::client_log::ClientLog;
 use super::failure::Failure;
 use super::offsets::Committed;
 use super::reset::Reset;
 use super::settings::Settings;
 use super::sink::{Sink, Work};
 use super::source::{Polled, Source};
-use super::troubles::Troubles;
 
 /// A consumer and a producer whose transactions carry its offsets.
 pub struct Session {
     source: Source,
     sink: Sink,
-    troubles: Arc<Troubles>,
+    client_log: Arc<ClientLog>,
 }
 
 /// The committed state from which a session goes on.
@@ -38,17 +38,17 @@ pub struct Restored {
 }
 
 impl Session {
-    /// Joins the group. The first assignment comes with a later poll. `largest_batch` limits the size of the batches that the
-    /// producer sends to what the topics take.
+    /// Joins the group. The first assignment comes with a later poll. `largest_batch` is the largest batch in bytes
+    /// that all topics take. The producer fills none beyond it, unless the operator has set `batch.size`.
     ///
     /// # Errors
     /// If a client does not take its settings.
     pub fn open(settings: &Settings, brokers: &str, largest_batch: Option<u32>) -> anyhow::Result<Session> {
-        let troubles = Arc::new(Troubles::of(&settings.client));
+        let client_log = Arc::new(ClientLog::of(&settings.client));
         Ok(Session {
-            source: Source::open(settings, brokers, troubles.clone())?,
-            sink: Sink::open(settings, brokers, largest_batch, troubles.clone())?,
-            troubles,
+            source: Source::open(settings, brokers, client_log.clone())?,
+            sink: Sink::open(settings, brokers, largest_batch, client_log.clone())?,
+            client_log,
         })
     }
 
@@ -60,14 +60,14 @@ impl Session {
 
     /// Makes sure that the producer can be used, and that no transaction of a former producer is undecided. Offsets that are read
     /// after this are final.
-    pub fn prepare(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
-        self.sink.prepare(give_up)
+    pub fn prepare(&mut self, cancelled: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+        self.sink.prepare(cancelled)
     }
 
     /// Returns to the committed offsets, or finds the offsets to begin with, and asks again how many partitions the topics have.
     /// The producer is prepared first: until a transaction of a former producer is decided, the committed offsets are not known.
-    pub fn restore(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<Restored, Failure> {
-        self.prepare(give_up)?;
+    pub fn restore(&mut self, cancelled: &mut dyn FnMut() -> bool) -> Result<Restored, Failure> {
+        self.prepare(cancelled)?;
         let committed = self.source.restore()?;
         if committed.is_empty() {
             return Ok(Restored { committed, topic: String::new() });
@@ -82,49 +82,55 @@ impl Session {
         self.sink.refuse_known(batch);
     }
 
-    /// Checks the outputs about a batch against the known rules of their topic. Returns whether the topic will refuse some of
-    /// them. If so, the batch is to be processed again, after [`Session::refuse_known`].
-    pub fn foresee(&mut self, work: Work<'_>) -> bool {
-        self.sink.foresee(work)
+    /// Checks the outputs of a batch against the known rules of their topic, and remembers those that it will refuse. Returns
+    /// whether there are any. If so, the batch is to be processed again, after [`Session::refuse_known`].
+    pub fn predict_refusals(&mut self, work: Work<'_>) -> bool {
+        self.sink.predict_refusals(work)
     }
 
     /// Begins a transaction.
-    pub fn begin(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
-        self.sink.begin(give_up)
+    pub fn begin(&mut self, cancelled: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+        self.sink.begin(cancelled)
     }
 
-    /// Sends what became of the last of `parts`, and returns before it is delivered. `parts` are all parts of this transaction.
-    /// An error gives the cause, even if the failure is only a consequence of something that was sent before.
-    pub fn send(&mut self, parts: &[Part], work: Work<'_>, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
-        self.sink.send(work, give_up).map_err(|failure| self.sink.cause(parts, failure, give_up))
+    /// Sends the outputs, dead letters and windows of `work`, the last of `chunks`. Returns before they are delivered. `chunks`
+    /// are all chunks of this transaction. An error gives the cause, even if the failure is only a consequence of something that
+    /// was sent before.
+    pub fn send(&mut self, chunks: &[Chunk], work: Work<'_>, cancelled: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+        self.sink.send(work, cancelled).map_err(|failure| self.sink.cause(chunks, failure, cancelled))
     }
 
-    /// Commits `parts`, all of which were sent: waits until they are delivered, and commits their offsets with `states`. If this
+    /// Commits `chunks`, all of which were sent: waits until they are delivered, and commits their offsets with `states`. If this
     /// fails, or if sending has failed, the transaction is to be abandoned and the records are to be read again.
-    pub fn commit(&mut self, parts: &[Part], states: &[(i32, String)], give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
-        let offsets = self.source.offsets(parts, states)?;
-        self.sink.drain(parts, give_up)?;
+    pub fn commit(
+        &mut self,
+        chunks: &[Chunk],
+        states: &[(i32, String)],
+        cancelled: &mut dyn FnMut() -> bool,
+    ) -> Result<(), Failure> {
+        let offsets = self.source.offsets(chunks, states)?;
+        self.sink.drain(chunks, cancelled)?;
         if self.sink.is_transactional() {
             let lost = || Failure::Wait(anyhow!("failed to commit: this process is no member of the group any more"));
             let membership = self.source.membership().ok_or_else(lost)?;
-            self.sink.commit(&offsets, self.source.topic(), membership, give_up)?;
+            self.sink.commit(&offsets, self.source.topic(), membership, cancelled)?;
         } else {
-            self.source.commit(&offsets, give_up)?;
+            self.source.commit(&offsets, cancelled)?;
         }
         self.source.advance(&offsets);
-        self.sink.forget(parts);
+        self.sink.forget(chunks);
         Ok(())
     }
 
     /// Abandons what was sent since the last commit.
-    pub fn abandon(&mut self, parts: &[Part], give_up: &mut dyn FnMut() -> bool) {
-        self.sink.abandon(parts, give_up);
+    pub fn abandon(&mut self, chunks: &[Chunk], cancelled: &mut dyn FnMut() -> bool) {
+        self.sink.abandon(chunks, cancelled);
     }
 
     /// Returns whether something was learned from the transaction that has failed, so that the next attempt gets further and need
     /// not wait. If so, nothing of that transaction is committed: a commit is tried only if there was nothing to learn.
-    pub fn has_learned(&mut self) -> bool {
-        self.sink.has_learned()
+    pub fn take_learned(&mut self) -> bool {
+        self.sink.take_learned()
     }
 
     /// Serves the producer's events. To be called now and then while there is nothing to commit.
@@ -185,9 +191,9 @@ impl Session {
         self.sink.outage()
     }
 
-    /// Returns the troubles that the clients have reported.
-    pub fn troubles(&self) -> &Arc<Troubles> {
-        &self.troubles
+    /// Returns the log of what the clients report.
+    pub fn client_log(&self) -> &Arc<ClientLog> {
+        &self.client_log
     }
 
     /// Leaves the group, so that other processes take over its partitions at once. Returns whether this was done `within` the

@@ -25,7 +25,7 @@ pub struct ClientSettings {
     pub start: Start,
     /// Properties that are passed to librdkafka as they are. Passwords are among them. `[kafka.properties]`
     pub properties: BTreeMap<String, Secret>,
-    /// Whether outputs get the headers `weir-ruleset` and `weir-source`.
+    /// True if outputs get the headers `weir-ruleset` and `weir-source`.
     pub headers: bool,
 }
 

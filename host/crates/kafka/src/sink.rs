@@ -1,9 +1,9 @@
-//! The output: writes what became of a batch, waits until every record is delivered, and then has the offsets committed with the
+//! The output: writes what became of a batch, and waits until every record is delivered. Then the offsets are committed with the
 //! states.
 //!
-//! The calls come in this order: [`Sink::begin`], [`Sink::send`] for each part, [`Sink::commit`]. With exactly-once delivery they
-//! are one transaction. Otherwise the source commits the offsets on their own. While a part is being delivered, the next part is
-//! read and processed.
+//! The calls come in this order: [`Sink::begin`], [`Sink::send`] for each chunk, [`Sink::drain`], [`Sink::commit`]. With
+//! exactly-once delivery they are one transaction. Otherwise the source commits the offsets on their own. While a chunk is being
+//! delivered, the next chunk is read and processed.
 //!
 //! A record that the broker refuses because of the record itself, for example because rules have made it too large, would be
 //! refused forever. The sink remembers it, the batch is read again at once, and the record becomes a dead letter. If the dead
@@ -24,17 +24,17 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::client;
+use super::client_log::ClientLog;
 use super::failure::{self, Failure, Operation};
 use super::identity::Identity;
-use super::outbox::{Outbox, Undelivered};
+use super::producer::{Producer, Undelivered};
 use super::refusals::{Refusals, Tally};
 use super::scale::Scale;
 use super::settings::{Delivery, Settings};
 use super::transaction::Transactions;
-use super::troubles::Troubles;
 pub use super::writer::Work;
-use super::writer::{Kind, Partitions, Writer, untag};
-use weir_core::record::{Batch, Output, Part, Refusal, Rejection};
+use super::writer::{Partitions, RecordKind, Writer, untag};
+use weir_core::record::{Batch, Chunk, Output, Refusal, Rejection};
 use weir_core::reserved::Reason;
 
 /// The most bytes that a batch takes beside key, value and headers of its only record, as the client computes it. If a record
@@ -43,7 +43,7 @@ const BESIDE: usize = 96;
 
 /// The producer of the output, the dead letters and the counts.
 pub struct Sink {
-    outbox: Outbox,
+    producer: Producer,
     /// None with at-least-once delivery.
     transactions: Option<Transactions>,
     writer: Writer,
@@ -64,17 +64,22 @@ impl Sink {
     ///
     /// # Errors
     /// If the client does not take its settings.
-    pub fn open(settings: &Settings, brokers: &str, largest_batch: Option<u32>, troubles: Arc<Troubles>) -> anyhow::Result<Sink> {
+    pub fn open(
+        settings: &Settings,
+        brokers: &str,
+        largest_batch: Option<u32>,
+        client_log: Arc<ClientLog>,
+    ) -> anyhow::Result<Sink> {
         let identity = (settings.client.delivery == Delivery::ExactlyOnce).then(|| Identity::claim(&settings.client));
-        let mut producer = match &identity {
+        let mut client_settings = match &identity {
             Some(identity) => client::transactional_settings(&settings.client, brokers, &identity.id)?,
             None => client::producer_settings(&settings.client, brokers)?,
         };
-        if let Some(bytes) = largest_batch.filter(|_| producer.get("batch.size").is_none()) {
-            producer.set("batch.size", bytes.clamp(1, client::BATCH_BYTES).to_string());
+        if let Some(bytes) = largest_batch.filter(|_| client_settings.get("batch.size").is_none()) {
+            client_settings.set("batch.size", bytes.clamp(1, client::BATCH_BYTES).to_string());
         }
         Ok(Sink {
-            outbox: Outbox::open(producer, troubles)?,
+            producer: Producer::open(client_settings, client_log)?,
             transactions: identity.as_ref().map(|identity| Transactions::new(&identity.id)),
             writer: Writer::new(settings),
             refusals: Refusals::default(),
@@ -88,10 +93,10 @@ impl Sink {
 
     /// Makes sure that the producer can be used, and that no transaction of a former producer is undecided. Offsets that are read
     /// after this are final.
-    pub fn prepare(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+    pub fn prepare(&mut self, cancelled: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         match &mut self.transactions {
-            Some(transactions) => transactions.prepare(&mut self.outbox, give_up),
-            None => self.outbox.renew_if_dead().map_err(Failure::Wait),
+            Some(transactions) => transactions.prepare(&mut self.producer, cancelled),
+            None => self.producer.renew_if_dead().map_err(Failure::Wait),
         }
     }
 
@@ -107,7 +112,7 @@ impl Sink {
         if let Err(Failure::Wait(_)) = &learned {
             match &mut self.transactions {
                 Some(transactions) => transactions.replace_producer(),
-                None => self.outbox.replace_producer(),
+                None => self.producer.replace_producer(),
             }
         }
         learned
@@ -118,11 +123,11 @@ impl Sink {
         let denied = |failure| match failure {
             Failure::Stop(_) if self.is_real => {
                 let written = [&topics.output, &topics.rejected, &topics.counts].map(String::as_str);
-                failure::denied_writes(&self.outbox.denied(&written)).unwrap_or(failure)
+                failure::denied_writes(&self.producer.denied(&written)).unwrap_or(failure)
             }
             failure => failure,
         };
-        let count = |topic, operation| self.outbox.partitions(topic, operation).map_err(denied);
+        let count = |topic, operation| self.producer.partitions(topic, operation).map_err(denied);
         self.writer.partitions = Partitions {
             input: count(&topics.input, Operation::Read)?,
             output: count(&topics.output, Operation::Write)?,
@@ -135,7 +140,7 @@ impl Sink {
     /// Returns the id of the input topic, by which it differs from an earlier topic of the same name. Empty if the topic has no
     /// id, or if no broker answers. The embedded broker is not asked, because it never answers this question.
     pub fn input_id(&self) -> String {
-        let asked = self.is_real.then(|| self.outbox.topic_id(&self.writer.topics.input));
+        let asked = self.is_real.then(|| self.producer.topic_id(&self.writer.topics.input));
         asked.flatten().unwrap_or_default()
     }
 
@@ -147,20 +152,20 @@ impl Sink {
         }
         for index in 0..batch.len() {
             let Some(code) = self.refusals.of(place(batch, index as u32)).output else { continue };
-            let topic = self.writer.topic(Kind::Output);
+            let topic = self.writer.topic(RecordKind::Output);
             let detail = format!("topic {topic} does not take it: {}", failure::describe(code));
             let reason = failure::refused(code).map_or(Reason::RecordRefused, |(reason, _)| reason);
             batch.refuse(index, Refusal { reason, detail });
         }
     }
 
-    /// Checks the outputs about a batch against the known rules of their topic. Returns whether the topic will refuse some of
-    /// them. If so, the batch is to be processed again, after [`Sink::refuse_known`].
-    pub fn foresee(&mut self, work: Work<'_>) -> bool {
+    /// Checks the outputs of a batch against the known rules of their topic, and remembers those that it will refuse. Returns
+    /// whether there are any. If so, the batch is to be processed again, after [`Sink::refuse_known`].
+    pub fn predict_refusals(&mut self, work: Work<'_>) -> bool {
         if self.refusals.outputs.is_empty() {
             return false;
         }
-        self.ask(Kind::Output);
+        self.ask(RecordKind::Output);
         let (outputs, rules) = (&work.step.outputs, self.refusals.outputs);
         let refused = |output: &Output| {
             let timestamp = work.batch.records()[output.record as usize].timestamp;
@@ -175,7 +180,7 @@ impl Sink {
             }
         }
         let written = suspects.iter().map(|output| self.writer.output(work, output)).collect();
-        let large = self.scale.larger(self.outbox.client_settings(), written, rules.largest());
+        let large = self.scale.larger(self.producer.client_settings(), written, rules.largest());
         let large = suspects.into_iter().zip(large).filter(|(_, large)| *large);
         bad.extend(large.map(|(output, _)| (output, RDKafkaErrorCode::MessageSizeTooLarge)));
         for (output, code) in &bad {
@@ -185,33 +190,33 @@ impl Sink {
     }
 
     /// Checks the dead letters about a batch against the known rules of their topic.
-    fn foresee_letters(&mut self, work: Work<'_>) {
-        if self.refusals.letters.is_empty() {
+    fn predict_refused_dead_letters(&mut self, work: Work<'_>) {
+        if self.refusals.dead_letters.is_empty() {
             return;
         }
-        self.ask(Kind::Letter);
+        self.ask(RecordKind::DeadLetter);
         let place = |rejection: &Rejection| place(work.batch, rejection.record);
-        let is_whole = |rejection: &&Rejection| !rejection.drop && !self.refusals.of(place(rejection)).letter;
+        let is_whole = |rejection: &&Rejection| !rejection.drop && !self.refusals.of(place(rejection)).dead_letter;
         let whole: Vec<&Rejection> = work.step.rejections.iter().filter(is_whole).collect();
-        let written = whole.iter().map(|rejection| self.writer.letter(work, rejection, true)).collect();
-        let large = self.scale.larger(self.outbox.client_settings(), written, self.refusals.letters.largest());
+        let written = whole.iter().map(|rejection| self.writer.dead_letter(work, rejection, true)).collect();
+        let large = self.scale.larger(self.producer.client_settings(), written, self.refusals.dead_letters.largest());
         for (rejection, _) in whole.into_iter().zip(large).filter(|(_, large)| *large) {
-            self.refusals.at(place(rejection)).letter = true;
+            self.refusals.at(place(rejection)).dead_letter = true;
         }
     }
 
     /// Returns whether something was learned from the transaction that has failed, so that the next attempt gets further and need
     /// not wait. If so, nothing of that transaction is committed: a commit is tried only if there was nothing to learn.
-    pub fn has_learned(&mut self) -> bool {
+    pub fn take_learned(&mut self) -> bool {
         std::mem::take(&mut self.learned)
     }
 
     /// Begins a transaction.
-    pub fn begin(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+    pub fn begin(&mut self, cancelled: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         self.learned = false;
         match &mut self.transactions {
-            Some(transactions) => transactions.begin(&mut self.outbox, give_up),
-            None => self.outbox.renew_if_dead().map_err(Failure::Wait),
+            Some(transactions) => transactions.begin(&mut self.producer, cancelled),
+            None => self.producer.renew_if_dead().map_err(Failure::Wait),
         }
     }
 
@@ -227,108 +232,110 @@ impl Sink {
         offsets: &TopicPartitionList,
         topic: &str,
         membership: &Arc<ConsumerGroupMetadata>,
-        give_up: &mut dyn FnMut() -> bool,
+        cancelled: &mut dyn FnMut() -> bool,
     ) -> Result<(), Failure> {
         let Some(transactions) = &mut self.transactions else { return Ok(()) };
-        transactions.add_offsets(&self.outbox, (offsets, topic), membership, give_up)?;
-        transactions.commit(&self.outbox, give_up)
+        transactions.add_offsets(&self.producer, (offsets, topic), membership, cancelled)?;
+        transactions.commit(&self.producer, cancelled)
     }
 
-    /// Forgets what was learned about `parts`, which are committed.
-    pub(super) fn forget(&mut self, parts: &[Part]) {
-        self.refusals.forget(parts);
+    /// Forgets what was learned about `chunks`, which are committed.
+    pub(super) fn forget(&mut self, chunks: &[Chunk]) {
+        self.refusals.forget(chunks);
         self.scale.rest();
     }
 
     /// Abandons what was sent since the last commit.
-    pub fn abandon(&mut self, parts: &[Part], give_up: &mut dyn FnMut() -> bool) {
+    pub fn abandon(&mut self, chunks: &[Chunk], cancelled: &mut dyn FnMut() -> bool) {
         match &mut self.transactions {
-            Some(transactions) => transactions.abandon(&self.outbox, self.learned),
+            Some(transactions) => transactions.abandon(&self.producer, self.learned),
             // The reports about what was sent must not be taken for reports about what is sent next. What they tell about
             // refusals is remembered.
-            None => drop(self.drain(parts, give_up)),
+            None => drop(self.drain(chunks, cancelled)),
         }
     }
 
     /// Returns the current outage, if any. Call it only while there is nothing to read or write.
     pub fn outage(&mut self) -> Option<String> {
-        self.outbox.outage(&self.writer.topics.input)
+        self.producer.outage(&self.writer.topics.input)
     }
 
     /// Serves the producer's events, and logs refusals that are due. To be called now and then while there is nothing to commit.
     pub fn serve(&mut self) {
-        self.outbox.serve();
+        self.producer.serve();
         self.scale.rest();
         self.tell();
     }
 
     /// Returns the cause of `failure`, with which sending has failed. The cause may be something that was sent before.
-    pub fn cause(&mut self, parts: &[Part], failure: Failure, give_up: &mut dyn FnMut() -> bool) -> Failure {
-        self.outbox.serve();
+    pub fn cause(&mut self, chunks: &[Chunk], failure: Failure, cancelled: &mut dyn FnMut() -> bool) -> Failure {
+        self.producer.serve();
         match failure {
-            Failure::Wait(_) if self.outbox.has_failed() => self.drain(parts, give_up).err().unwrap_or(failure),
+            Failure::Wait(_) if self.producer.has_failed() => self.drain(chunks, cancelled).err().unwrap_or(failure),
             failure => failure,
         }
     }
 
-    /// Sends a part. Returns before it is delivered.
-    pub fn send(&mut self, work: Work<'_>, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+    /// Sends a chunk. Returns before it is delivered.
+    pub fn send(&mut self, work: Work<'_>, cancelled: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         let mut refused = None;
         for output in &work.step.outputs {
-            if let Some(code) = self.outbox.send(self.writer.output(work, output), give_up)? {
+            if let Some(code) = self.producer.send(self.writer.output(work, output), cancelled)? {
                 self.note(place(work.batch, output.record), code);
                 refused = Some(code);
             }
         }
         if let Some(code) = refused {
             self.learned = true;
-            return Err(self.wait(Kind::Output, code));
+            return Err(self.wait(RecordKind::Output, code));
         }
-        self.foresee_letters(work);
+        self.predict_refused_dead_letters(work);
         for rejection in work.step.rejections.iter().filter(|rejection| !rejection.drop) {
-            self.send_letter(work, rejection, give_up)?;
+            self.send_letter(work, rejection, cancelled)?;
         }
         for window in &work.step.counts.windows {
             let json = window.to_json();
-            if let Some(code) = self.outbox.send(self.writer.window(window, &json, !self.refusals.timed_window), give_up)? {
-                return Err(self.failure(Kind::Window, code));
+            if let Some(code) =
+                self.producer.send(self.writer.window(window, &json, !self.refusals.window_time_refused), cancelled)?
+            {
+                return Err(self.failure(RecordKind::Window, code));
             }
         }
-        self.outbox.serve();
+        self.producer.serve();
         Ok(())
     }
 
     /// Sends a dead letter, shortened if the broker refused the whole one.
-    fn send_letter(&mut self, work: Work<'_>, rejection: &Rejection, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+    fn send_letter(&mut self, work: Work<'_>, rejection: &Rejection, cancelled: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         let place = place(work.batch, rejection.record);
         let known = self.refusals.of(place);
-        if !known.letter {
+        if !known.dead_letter {
             let timestamp = work.batch.records()[rejection.record as usize].timestamp;
-            let refused = self.refusals.letters.refuses_time(timestamp, work.batch.processed_at);
-            let untimed = known.output.is_some() || known.timed_letter || refused;
-            if self.outbox.send(self.writer.letter(work, rejection, untimed), give_up)?.is_none() {
+            let refused = self.refusals.dead_letters.refuses_time(timestamp, work.batch.processed_at);
+            let untimed = known.output.is_some() || known.dead_letter_time_refused || refused;
+            if self.producer.send(self.writer.dead_letter(work, rejection, untimed), cancelled)?.is_none() {
                 return Ok(());
             }
-            self.refusals.at(place).letter = true;
+            self.refusals.at(place).dead_letter = true;
         }
-        match self.outbox.send(self.writer.shortened(work, rejection), give_up)? {
+        match self.producer.send(self.writer.shortened(work, rejection), cancelled)? {
             None => Ok(()),
-            Some(code) => Err(self.failure(Kind::Shortened, code)),
+            Some(code) => Err(self.failure(RecordKind::Shortened, code)),
         }
     }
 
     /// Waits until all is delivered, and fails if something was not. Of several failures the first of this order is returned: a
     /// failure that only an operator can mend, what was learned, the reason why the transaction has failed, and last a failure
     /// that may be only a consequence of that.
-    pub(super) fn drain(&mut self, parts: &[Part], give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+    pub(super) fn drain(&mut self, chunks: &[Chunk], cancelled: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         let (mut learned, mut failures) = (None, Vec::new());
-        let (batch_bytes, mut crowded) = (self.outbox.batch_bytes(), None);
-        for bad in self.outbox.drain(give_up)? {
+        let (batch_bytes, mut crowded) = (self.producer.batch_bytes(), None);
+        for bad in self.producer.drain(cancelled)? {
             if failure::too_large(bad.code) && bad.bytes + BESIDE < batch_bytes {
                 crowded = Some(bad);
                 continue;
             }
-            match self.remember(parts, bad) {
+            match self.remember(chunks, bad) {
                 Some(failure) => failures.push(failure),
                 None => learned = Some((untag(bad.tag).0, bad.code)),
             }
@@ -337,7 +344,7 @@ impl Sink {
             return Err(failures.swap_remove(at));
         }
         if let Some(bad) = crowded {
-            let (topic, bytes) = (self.writer.topic(untag(bad.tag).0), self.outbox.shrink_batches());
+            let (topic, bytes) = (self.writer.topic(untag(bad.tag).0), self.producer.shrink_batches());
             let problem = format!("topic {topic} takes no batches of {batch_bytes} bytes: from now on they have {bytes}");
             tracing::warn!("{problem}");
             self.learned = true;
@@ -354,57 +361,57 @@ impl Sink {
 
     /// Returns the reason why the transaction has failed, if it has.
     fn transaction_failure(&mut self) -> Option<Failure> {
-        let transactions = self.transactions.as_mut().filter(|_| self.outbox.has_failed())?;
-        Some(transactions.reason(&self.outbox, &self.writer.topics))
+        let transactions = self.transactions.as_mut().filter(|_| self.producer.has_failed())?;
+        Some(transactions.reason(&self.producer, &self.writer.topics))
     }
 
     /// Remembers a record that was refused because of the record itself. Returns the failure if there was another reason.
-    fn remember(&mut self, parts: &[Part], bad: Undelivered) -> Option<Failure> {
-        let (kind, part, record) = untag(bad.tag);
+    fn remember(&mut self, chunks: &[Chunk], bad: Undelivered) -> Option<Failure> {
+        let (kind, chunk, record) = untag(bad.tag);
         if failure::refused(bad.code).is_none() {
             return Some(self.failure(kind, bad.code));
         }
         self.ask(kind);
-        let place = || place(&parts[part].batch, record);
-        let key = || parts[part].batch.key(record as usize);
+        let place = || place(&chunks[chunk].batch, record);
+        let key = || chunks[chunk].batch.key(record as usize);
         let code = match kind {
             // The reason is a rule of the topic, if a known rule refuses the record. Else only the broker knows the reason.
-            Kind::Output if bad.code == RDKafkaErrorCode::InvalidRecord => {
-                let (batch, index) = (&parts[part].batch, record as usize);
+            RecordKind::Output if bad.code == RDKafkaErrorCode::InvalidRecord => {
+                let (batch, index) = (&chunks[chunk].batch, record as usize);
                 let refused = self.refusals.outputs.refuse(key(), batch.records()[index].timestamp, batch.processed_at);
                 refused.unwrap_or(bad.code)
             }
-            Kind::Output => bad.code,
-            Kind::Letter => self.refusals.letters.meaning(bad.code, key()),
-            Kind::Window => self.refusals.windows.meaning(bad.code, None),
-            Kind::Shortened => bad.code,
+            RecordKind::Output => bad.code,
+            RecordKind::DeadLetter => self.refusals.dead_letters.meaning(bad.code, key()),
+            RecordKind::Window => self.refusals.windows.meaning(bad.code, None),
+            RecordKind::Shortened => bad.code,
         };
         let is_time = code == RDKafkaErrorCode::InvalidTimestamp;
         match kind {
-            Kind::Output => self.note(place(), code),
-            Kind::Letter => {
+            RecordKind::Output => self.note(place(), code),
+            RecordKind::DeadLetter => {
                 let refused = self.refusals.at(place());
-                let first = is_time && !refused.timed_letter;
-                (refused.timed_letter, refused.letter) = (refused.timed_letter || first, !first);
+                let first = is_time && !refused.dead_letter_time_refused;
+                (refused.dead_letter_time_refused, refused.dead_letter) = (refused.dead_letter_time_refused || first, !first);
             }
-            Kind::Window if is_time && !self.refusals.timed_window => self.refusals.timed_window = true,
-            Kind::Shortened | Kind::Window => return Some(self.failure(kind, code)),
+            RecordKind::Window if is_time && !self.refusals.window_time_refused => self.refusals.window_time_refused = true,
+            RecordKind::Shortened | RecordKind::Window => return Some(self.failure(kind, code)),
         }
         None
     }
 
     /// Asks for the settings of the topic that records of `kind` go to, if that is due.
-    fn ask(&mut self, kind: Kind) {
+    fn ask(&mut self, kind: RecordKind) {
         let topic = self.writer.topic(kind);
         let rules = match kind {
-            Kind::Output => &mut self.refusals.outputs,
-            Kind::Letter => &mut self.refusals.letters,
-            Kind::Window => &mut self.refusals.windows,
-            Kind::Shortened => return,
+            RecordKind::Output => &mut self.refusals.outputs,
+            RecordKind::DeadLetter => &mut self.refusals.dead_letters,
+            RecordKind::Window => &mut self.refusals.windows,
+            RecordKind::Shortened => return,
         };
         let now = Instant::now();
         if self.is_real && rules.is_due(now) {
-            rules.learn(self.outbox.settings(topic).as_ref(), now);
+            rules.learn(self.producer.settings(topic).as_ref(), now);
         }
     }
 
@@ -421,19 +428,19 @@ impl Sink {
         let now = Instant::now();
         for (remedy, tally) in &mut self.tallies {
             if let Some(records) = tally.due(now) {
-                let topic = self.writer.topic(Kind::Output);
+                let topic = self.writer.topic(RecordKind::Output);
                 tracing::warn!(topic, records, "records are refused and become dead letters: {remedy}");
             }
         }
     }
 
     /// Returns the failure for a refusal from which something was learned.
-    fn wait(&self, kind: Kind, code: RDKafkaErrorCode) -> Failure {
+    fn wait(&self, kind: RecordKind, code: RDKafkaErrorCode) -> Failure {
         let topic = self.writer.topic(kind);
         Failure::Wait(anyhow!("topic {topic} refused a record, which is written in another way: {}", failure::describe(code)))
     }
 
-    fn failure(&self, kind: Kind, code: RDKafkaErrorCode) -> Failure {
+    fn failure(&self, kind: RecordKind, code: RDKafkaErrorCode) -> Failure {
         let topic = self.writer.topic(kind);
         match failure::refused(code) {
             Some((_, remedy)) => {
@@ -466,14 +473,14 @@ mod tests {
             let prepare = |sink: &mut Sink| sink.prepare(&mut || false).unwrap();
             prepare(&mut sink);
             sink.learn_partitions().unwrap();
-            let first = sink.outbox.producer();
+            let first = sink.producer.inner();
             prepare(&mut sink);
-            assert!(Arc::ptr_eq(&first, &sink.outbox.producer()), "it is answered, and stays");
+            assert!(Arc::ptr_eq(&first, &sink.producer.inner()), "it is answered, and stays");
             broker.cluster().broker_down(-1).unwrap();
             assert!(matches!(sink.learn_partitions(), Err(Failure::Wait(_))));
             broker.cluster().broker_up(-1).unwrap();
             prepare(&mut sink);
-            assert!(!Arc::ptr_eq(&first, &sink.outbox.producer()));
+            assert!(!Arc::ptr_eq(&first, &sink.producer.inner()));
             eventually("the next one is answered", || sink.learn_partitions().is_ok());
         }
     }

@@ -1,7 +1,7 @@
 //! The input: batches of the records that are there now, and the offsets up to which they are done.
 //!
 //! A batch ends at its bound in rows or bytes. Otherwise it ends when its first record has waited for `batch.linger` and no more
-//! records are there at once. Under little load it has a record or two. Under lag several batches become the parts of one
+//! records are there at once. Under little load it has a record or two. Under lag several batches become the chunks of one
 //! transaction.
 //!
 //! This module keeps the offsets itself: one past the last record of a committed batch, or the end of the partition once all
@@ -26,19 +26,19 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
-use super::beginning::Beginning;
+use super::client_log::ClientLog;
 use super::failure::Operation;
-use super::native::{Event, Events, Fetched};
+use super::native::{ConsumerEvent, Events, Fetched};
 use super::offsets::{Committed, committed};
-use super::reset::{Position, Reset};
+use super::reset::{Reset, ResetTo};
 use super::settings::{BatchLimits, Settings};
-use super::troubles::Troubles;
-use super::{Failure, beginning, client, native};
-use weir_core::record::{Batch, Part};
+use super::start_offsets::StartOffsets;
+use super::{Failure, client, native, start_offsets};
+use weir_core::record::{Batch, Chunk};
 
-/// The most records in a part of a transaction: so many that the overhead of a part hardly matters, and so few that the broker
-/// has something to do while the next part is read.
-const PART_ROWS: usize = 2_000;
+/// The most records in a chunk of a transaction: so many that the overhead of a chunk hardly matters, and so few that the broker
+/// has something to do while the next chunk is read.
+const MAX_CHUNK_ROWS: usize = 2_000;
 
 /// The result of a poll.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,13 +56,13 @@ pub enum Polled {
 /// A consumer of the input topic.
 pub struct Source {
     events: Events,
-    consumer: BaseConsumer<Member>,
+    consumer: BaseConsumer<ConsumerCallbacks>,
     topic: Arc<str>,
     group: String,
-    beginning: Beginning,
+    start_offsets: StartOffsets,
     limits: BatchLimits,
     reset: Reset,
-    troubles: Arc<Troubles>,
+    client_log: Arc<ClientLog>,
     assigned: Vec<i32>,
     /// The next offset of each restored partition: one past what is committed.
     next: BTreeMap<i32, i64>,
@@ -82,10 +82,11 @@ impl Source {
     ///
     /// # Errors
     /// If the client does not take its settings.
-    pub fn open(settings: &Settings, brokers: &str, troubles: Arc<Troubles>) -> anyhow::Result<Source> {
-        let member = Member { troubles: troubles.clone() };
+    pub fn open(settings: &Settings, brokers: &str, client_log: Arc<ClientLog>) -> anyhow::Result<Source> {
+        let callbacks = ConsumerCallbacks { client_log: client_log.clone() };
         let consumer = client::consumer_settings(&settings.client, brokers)?;
-        let consumer: BaseConsumer<Member> = consumer.create_with_context(member).map_err(|error| client::refused(&error))?;
+        let consumer: BaseConsumer<ConsumerCallbacks> =
+            consumer.create_with_context(callbacks).map_err(|error| client::refused(&error))?;
         let topic = settings.topics.input.as_str();
         consumer.subscribe(&[topic]).with_context(|| format!("failed to subscribe to topic {topic}"))?;
         Ok(Source {
@@ -93,15 +94,15 @@ impl Source {
             consumer,
             topic: topic.into(),
             group: settings.client.group.clone(),
-            beginning: Beginning {
+            start_offsets: StartOffsets {
                 start: settings.client.start,
                 written: [settings.topics.output.clone(), settings.topics.rejected.clone()],
                 headers: settings.client.headers,
                 doubted: false,
             },
-            limits: BatchLimits { rows: settings.batch.rows.min(PART_ROWS), ..settings.batch.clone() },
+            limits: BatchLimits { rows: settings.batch.rows.min(MAX_CHUNK_ROWS), ..settings.batch.clone() },
             reset: Reset::new(&settings.client, brokers, topic),
-            troubles,
+            client_log,
             assigned: Vec::new(),
             next: BTreeMap::new(),
             ends: BTreeMap::new(),
@@ -129,7 +130,7 @@ impl Source {
     /// Returns the number of records of each partition that are not committed, as far as the client knows.
     pub fn lag(&self) -> BTreeMap<i32, i64> {
         let lag = |(partition, next): (&i32, &i64)| {
-            Some((*partition, (native::known_end(&self.consumer, &self.topic, *partition)? - next).max(0)))
+            Some((*partition, (native::high_watermark(&self.consumer, &self.topic, *partition)? - next).max(0)))
         };
         self.next.iter().filter_map(lag).collect()
     }
@@ -140,12 +141,13 @@ impl Source {
         batch.clear();
         let mut until = Instant::now() + wait;
         let mut rest = Duration::ZERO;
-        // The last batch was sent as a whole, or all partitions were restored since.
+        // By now the last batch is sent, so the ends that were reported with it hold. If some of it was left out, `cut` has
+        // removed them.
         self.ends.append(&mut self.new_ends);
         while batch.len() < self.limits.rows && batch.bytes() < self.limits.bytes {
             // The clock is read only if no event is there at once.
             let change = match self.events.poll(client::whole_millis(rest), &**self.consumer.context()) {
-                Some(Event::Message(message)) => {
+                Some(ConsumerEvent::Message(message)) => {
                     if batch.is_empty() {
                         until = Instant::now() + self.limits.linger.min(wait);
                     }
@@ -153,18 +155,18 @@ impl Source {
                     rest = Duration::ZERO;
                     continue;
                 }
-                Some(Event::End(partition, offset)) => {
+                Some(ConsumerEvent::End(partition, offset)) => {
                     self.new_ends.insert(partition, offset);
                     None
                 }
-                Some(Event::Assigned(partitions)) => Some(Polled::Assigned(partitions)),
-                Some(Event::Revoked) => Some(Polled::Revoked),
-                Some(Event::Error(error, place)) => {
-                    self.judge(&error, place)?;
+                Some(ConsumerEvent::Assigned(partitions)) => Some(Polled::Assigned(partitions)),
+                Some(ConsumerEvent::Revoked) => Some(Polled::Revoked),
+                Some(ConsumerEvent::Error(error, place)) => {
+                    self.classify(&error, place)?;
                     None
                 }
                 // An event of another kind was served.
-                Some(Event::Served) => None,
+                Some(ConsumerEvent::Served) => None,
                 None if rest.is_zero() && Instant::now() >= until => break,
                 None => None,
             };
@@ -233,7 +235,7 @@ impl Source {
 
     /// Decides whether an error of the consumer is a failure. Most errors are only news of brokers. The context has reported
     /// them, and the client recovers by itself.
-    fn judge(&self, error: &KafkaError, place: Option<(i32, i64)>) -> Result<(), Failure> {
+    fn classify(&self, error: &KafkaError, place: Option<(i32, i64)>) -> Result<(), Failure> {
         let damage = [Some(RDKafkaErrorCode::BadMessage), Some(RDKafkaErrorCode::BadCompression)];
         let unread = place.filter(|_| damage.contains(&error.rdkafka_error_code()));
         let what = match (error.rdkafka_error_code(), unread) {
@@ -249,9 +251,9 @@ impl Source {
             // The answer is not one of Kafka's, and the context has reported it. If it is only too large, the same answer would
             // come forever.
             Failure::Stop(_)
-                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::BadMessage) && self.troubles.is_of_connection() =>
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::BadMessage) && self.client_log.is_of_connection() =>
             {
-                self.troubles.too_large_an_answer().map_or(Ok(()), Err)
+                self.client_log.too_large_an_answer().map_or(Ok(()), Err)
             }
             Failure::Stop(unreadable) if let Some((partition, offset)) = unread => {
                 Err(Failure::Stop(anyhow!("{unreadable}; {}", self.reset.passing(partition, offset))))
@@ -259,7 +261,7 @@ impl Source {
             // The client tries again with new credentials, if there are any, and reports that.
             Failure::Stop(_) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Authentication) => Ok(()),
             Failure::Wait(error_) if matches!(error, KafkaError::MessageConsumptionFatal(_)) => Err(Failure::Stop(error_)),
-            Failure::Wait(_) | Failure::GaveUp => Ok(()),
+            Failure::Wait(_) | Failure::Cancelled => Ok(()),
             failure @ (Failure::Missing(_) | Failure::Stop(_)) => Err(failure),
         }
     }
@@ -279,7 +281,7 @@ impl Source {
         }
         let mut found = committed(&self.consumer, &self.topic, self.assigned.iter().copied())?;
         if found.iter().any(|found| found.offset.is_none()) {
-            beginning::begin(&self.consumer, &self.topic, &mut self.beginning, &self.reset, &mut found)?;
+            start_offsets::resolve(&self.consumer, &self.topic, &mut self.start_offsets, &self.reset, &mut found)?;
         }
         self.next = found.iter().filter_map(|found| Some((found.partition, found.offset?))).collect();
         let positions = self.list(self.next.iter().map(|(partition, offset)| (*partition, *offset, "")));
@@ -291,7 +293,7 @@ impl Source {
 
     /// Checks that the topic exists. While it does not, the group has no partitions of it to assign.
     pub fn find_topic(&self) -> Result<(), Failure> {
-        beginning::partitions(&self.consumer, &self.topic).map(drop)
+        start_offsets::partitions(&self.consumer, &self.topic).map(drop)
     }
 
     /// Reads from `positions` on. If the client reads already, it seeks: a new assignment would drop all that was fetched ahead.
@@ -304,14 +306,14 @@ impl Source {
     }
 
     fn seek(&self, positions: &TopicPartitionList) -> Result<(), KafkaError> {
-        let sought = self.consumer.seek_partitions(positions.clone(), beginning::ANSWER)?;
+        let sought = self.consumer.seek_partitions(positions.clone(), start_offsets::ANSWER)?;
         sought.elements().iter().try_for_each(|element| element.error())
     }
 
-    /// Returns the offsets to commit once `parts` are done, with the state of each partition.
-    pub(super) fn offsets(&self, parts: &[Part], states: &[(i32, String)]) -> Result<TopicPartitionList, Failure> {
-        let extents = extents(parts);
-        let read = |partition| extents.get(partition).or(self.next.get(partition)).copied();
+    /// Returns the offsets to commit once `chunks` are done, with the state of each partition.
+    pub(super) fn offsets(&self, chunks: &[Chunk], states: &[(i32, String)]) -> Result<TopicPartitionList, Failure> {
+        let end_offsets = end_offsets(chunks);
+        let read = |partition| end_offsets.get(partition).or(self.next.get(partition)).copied();
         let next = |partition| Some(read(partition)?.max(self.ends.get(partition).copied().unwrap_or_default()));
         let offsets = states.iter().filter_map(|(partition, state)| Some((*partition, next(partition)?, state.as_str())));
         self.list(offsets).map_err(|error| Failure::from_client(&error, "note offsets"))
@@ -322,32 +324,33 @@ impl Source {
         self.membership.as_ref()
     }
 
-    /// Commits `offsets` on their own, and waits for the answer, or until `give_up` cancels the wait.
-    pub(super) fn commit(&self, offsets: &TopicPartitionList, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+    /// Commits `offsets` on their own, and waits for the answer, or until `cancelled` cancels the wait.
+    pub(super) fn commit(&self, offsets: &TopicPartitionList, cancelled: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         if offsets.count() == 0 {
             return Ok(());
         }
-        match native::commit(&self.consumer, offsets, give_up) {
+        match native::commit(&self.consumer, offsets, cancelled) {
             Some(RDKafkaErrorCode::NoError) => Ok(()),
             Some(code) => {
                 let what = format!("commit offsets of group {} in topic {}", self.group, self.topic);
                 Err(Failure::of_offsets(code, &what, &self.topic))
             }
-            None => Err(Failure::GaveUp),
+            None => Err(Failure::Cancelled),
         }
     }
 
     /// Takes note that `offsets` are committed.
     pub(super) fn advance(&mut self, offsets: &TopicPartitionList) {
-        self.troubles.over();
+        self.client_log.clear_outage();
         self.next.extend(native::elements(offsets).map(|element| (element.partition, element.offset)));
     }
 
-    /// Returns the failure if the topic does not have the offset that is to be read next. The questions about all partitions
-    /// together take no longer than [`beginning::ANSWER`], because the group would not wait longer.
+    /// Returns the failure for an offset that was not there: it stops the engine if the topic still does not have the offset. The
+    /// questions about all partitions together take no longer than [`start_offsets::ANSWER`], because the group would not wait
+    /// longer.
     fn lost_position(&self) -> Failure {
         let (mut lost, mut expired, mut shortened) = (Vec::new(), Vec::new(), Vec::new());
-        let until = Instant::now() + beginning::ANSWER;
+        let until = Instant::now() + start_offsets::ANSWER;
         for (partition, next) in &self.next {
             let rest = until.saturating_duration_since(Instant::now());
             let Ok((low, high)) = self.consumer.fetch_watermarks(&self.topic, *partition, rest) else { continue };
@@ -364,7 +367,7 @@ impl Source {
         if lost.is_empty() {
             return Failure::Wait(anyhow!("failed to read topic {}: an offset was not there", self.topic));
         }
-        let of_expired = (!expired.is_empty()).then(|| self.reset.remedy(&expired, Position::Earliest));
+        let of_expired = (!expired.is_empty()).then(|| self.reset.remedy(&expired, ResetTo::Earliest));
         let of_shortened = (!shortened.is_empty()).then(|| self.reset.shortened(&shortened));
         lost.extend(of_expired.into_iter().chain(of_shortened));
         Failure::Stop(anyhow!("failed to read on in topic {} as group {}: {}", self.topic, self.group, lost.join("; ")))
@@ -397,9 +400,9 @@ impl Source {
     }
 }
 
-/// Returns the offset one past the last record of each partition in `parts`.
-pub(super) fn extents(parts: &[Part]) -> BTreeMap<i32, i64> {
-    let records = parts.iter().flat_map(|part| part.batch.records().chunk_by(|a, b| a.partition == b.partition));
+/// Returns the offset one past the last record of each partition in `chunks`.
+pub(super) fn end_offsets(chunks: &[Chunk]) -> BTreeMap<i32, i64> {
+    let records = chunks.iter().flat_map(|chunk| chunk.batch.records().chunk_by(|a, b| a.partition == b.partition));
     records.filter_map(|run| run.last()).map(|last| (last.partition, last.offset + 1)).collect()
 }
 
@@ -409,25 +412,25 @@ fn store(message: &Fetched, batch: &mut Batch) {
     message.headers(|name, value| batch.push_header(&name, value));
 }
 
-/// The consumer's context: it passes logs and errors on to the troubles.
-struct Member {
-    troubles: Arc<Troubles>,
+/// The consumer's context: it passes log lines and errors on to the [`ClientLog`].
+struct ConsumerCallbacks {
+    client_log: Arc<ClientLog>,
 }
 
-impl ClientContext for Member {
+impl ClientContext for ConsumerCallbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.troubles.log(level, facility, message);
+        self.client_log.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.troubles.hear(&error, reason);
+        self.client_log.on_error(&error, reason);
     }
 }
 
-impl ConsumerContext for Member {
+impl ConsumerContext for ConsumerCallbacks {
     /// Assignments are served as events. The client calls this function only while it leaves the group: it waits for the answer,
     /// and goes on in any case.
-    fn rebalance(&self, consumer: &BaseConsumer<Member>, _: RDKafkaRespErr, _: &mut TopicPartitionList) {
+    fn rebalance(&self, consumer: &BaseConsumer<ConsumerCallbacks>, _: RDKafkaRespErr, _: &mut TopicPartitionList) {
         let _ = consumer.unassign();
     }
 }
@@ -439,13 +442,13 @@ mod tests {
 
     #[test]
     fn extents_go_to_one_past_the_last_offset_of_all_parts() {
-        let part = |places: &[(i32, i64)]| {
-            let mut part = Part::default();
-            places.iter().for_each(|(partition, offset)| part.batch.push(*partition, *offset, None, None, None));
-            part
+        let chunk = |places: &[(i32, i64)]| {
+            let mut chunk = Chunk::default();
+            places.iter().for_each(|(partition, offset)| chunk.batch.push(*partition, *offset, None, None, None));
+            chunk
         };
-        let parts = [part(&[(0, 5), (0, 6), (2, 9), (0, 8)]), part(&[]), part(&[(0, 11)])];
-        assert_eq!(extents(&parts), BTreeMap::from([(0, 12), (2, 10)]));
+        let chunks = [chunk(&[(0, 5), (0, 6), (2, 9), (0, 8)]), chunk(&[]), chunk(&[(0, 11)])];
+        assert_eq!(end_offsets(&chunks), BTreeMap::from([(0, 12), (2, 10)]));
     }
 
     #[test]
@@ -467,28 +470,28 @@ mod tests {
     fn an_end_that_was_told_does_not_hold_for_what_was_cut_off_before_it() {
         let broker = Broker::start(settings());
         let mut source = Source::open(&broker.settings, &broker.address, Arc::default()).unwrap();
-        let (mut part, mut next) = (Part::default(), Batch::default());
+        let (mut chunk, mut next) = (Chunk::default(), Batch::default());
         assigned(&mut source);
         source.restore().unwrap();
         broker.produce(&[(0, None, Some(&b"{}"[..])); 3]);
         eventually("three messages are read", || {
-            if part.batch.len() < 3 {
-                source.poll(&mut part.batch, Duration::from_millis(20)).unwrap();
+            if chunk.batch.len() < 3 {
+                source.poll(&mut chunk.batch, Duration::from_millis(20)).unwrap();
             }
-            part.batch.len() == 3
+            chunk.batch.len() == 3
         });
         eventually("their end is told", || {
             assert_eq!(source.poll(&mut next, Duration::from_millis(20)).unwrap(), Polled::Nothing);
             source.ends.get(&0) == Some(&3)
         });
-        let next_offset = |source: &Source, part: &Part| {
+        let next_offset = |source: &Source, chunk: &Chunk| {
             let states = [(0, String::new())];
-            source.offsets(std::slice::from_ref(part), &states).unwrap().elements()[0].offset()
+            source.offsets(std::slice::from_ref(chunk), &states).unwrap().elements()[0].offset()
         };
-        assert_eq!(next_offset(&source, &part), Offset::Offset(3));
-        part.batch.truncate(1);
+        assert_eq!(next_offset(&source, &chunk), Offset::Offset(3));
+        chunk.batch.truncate(1);
         source.cut();
-        assert_eq!(next_offset(&source, &part), Offset::Offset(1));
+        assert_eq!(next_offset(&source, &chunk), Offset::Offset(1));
     }
 
     /// Polls `source` until partitions are assigned, and returns them.

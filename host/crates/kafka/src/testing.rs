@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 pub use rdkafka::types::{RDKafkaApiKey as Request, RDKafkaRespErr as Code};
 
 use super::Embedded;
 use super::client;
+use super::client_log::Quiet;
 use super::native::Outgoing;
-use super::outbox::Outbox;
+use super::producer::Producer;
 use super::settings::{BatchLimits, ClientSettings, Delivery, Settings, Start, Topics};
-use super::troubles::Quiet;
 use super::writer::header_list;
 use weir_core::secret::Secret;
 
@@ -118,7 +118,7 @@ impl Broker {
 
     pub fn produce_with(&self, messages: &[Input<'_>], headers: &[(&str, &[u8])], timestamp: Option<i64>) {
         let settings = client::producer_settings(&self::settings().client, &self.address).unwrap();
-        let mut outbox = Outbox::open(settings, Default::default()).unwrap();
+        let mut producer = Producer::open(settings, Default::default()).unwrap();
         for (partition, key, value) in messages {
             let outgoing = Outgoing {
                 topic: &self.settings.topics.input,
@@ -129,9 +129,9 @@ impl Broker {
                 headers: (!headers.is_empty()).then(|| header_list(headers.iter().map(|(name, value)| (*name, Some(*value))))),
                 tag: 0,
             };
-            assert_eq!(outbox.send(outgoing, &mut || false).unwrap(), None);
+            assert_eq!(producer.send(outgoing, &mut || false).unwrap(), None);
         }
-        assert_eq!(outbox.drain(&mut || false).unwrap(), []);
+        assert_eq!(producer.drain(&mut || false).unwrap(), []);
     }
 
     /// Writes a record to the input with a header of any name. The Rust client takes only UTF-8.

@@ -15,10 +15,10 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 
 use super::client;
+use super::client_log::{ClientLog, Quiet};
 use super::failure::{self, Failure, Operation};
 use super::native;
 use super::settings::{ClientSettings, Settings, Topics};
-use super::troubles::{Quiet, Troubles};
 use weir_core::suggestion::suggestion;
 use weir_system::backoff::Backoff;
 use weir_system::shutdown::Shutdown;
@@ -85,7 +85,7 @@ fn prepare_these(
                 return Ok(Some(ready));
             }
             Err(Failure::Stop(error)) => return Err(error),
-            Err(Failure::GaveUp) => return Ok(None),
+            Err(Failure::Cancelled) => return Ok(None),
             Err(Failure::Wait(error) | Failure::Missing(error)) => {
                 let line = format!("{error:#}");
                 if told.as_ref() != Some(&line) {
@@ -122,7 +122,7 @@ struct Clients {
     brokers: String,
     probe: BaseConsumer<Quiet>,
     admin: AdminClient<Quiet>,
-    troubles: Arc<Troubles>,
+    client_log: Arc<ClientLog>,
     runtime: tokio::runtime::Runtime,
     /// True for the embedded broker, which never answers requests that it does not know.
     embedded: bool,
@@ -135,13 +135,13 @@ impl ConsumerContext for Quiet {}
 impl Clients {
     fn open(kafka: &ClientSettings, brokers: &str, other: &'static str) -> anyhow::Result<Clients> {
         let settings = client::settings(kafka, brokers)?;
-        let troubles = Arc::new(Troubles::silent_with(kafka, settings.clone()));
+        let client_log = Arc::new(ClientLog::silent_with(kafka, settings.clone()));
         let refused = |error| client::refused(&error);
         Ok(Clients {
             brokers: brokers.to_string(),
-            probe: client::probe_settings(kafka, brokers)?.create_with_context(Quiet(troubles.clone())).map_err(refused)?,
-            admin: settings.create_with_context(Quiet(troubles.clone())).map_err(refused)?,
-            troubles,
+            probe: client::probe_settings(kafka, brokers)?.create_with_context(Quiet(client_log.clone())).map_err(refused)?,
+            admin: settings.create_with_context(Quiet(client_log.clone())).map_err(refused)?,
+            client_log,
             runtime: tokio::runtime::Builder::new_current_thread().build().context("failed to start a runtime")?,
             embedded: kafka.brokers.is_none(),
             other,
@@ -176,7 +176,7 @@ impl Clients {
             // The result is ignored: it is an error that the context hears of, too.
             let _ = self.probe.poll(until.saturating_duration_since(Instant::now()));
         }
-        match (failure, self.troubles.unreachable(&self.brokers)) {
+        match (failure, self.client_log.unreachable(&self.brokers)) {
             (Failure::Wait(_), Some(unreachable)) => unreachable,
             (failure, _) => failure,
         }

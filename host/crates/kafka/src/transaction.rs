@@ -1,7 +1,7 @@
 //! Transactions: the records that are sent, and the offsets with their states, are committed together or not at all.
 //!
-//! The calls come in this order: begin, send, drain, offsets, commit. Draining before the offsets, and sending after the
-//! beginning, keeps each step from waiting for the one before (`ARCHITECTURE.md` has the figures).
+//! The calls come in this order: begin, send, drain, offsets, commit. To add the offsets before the drain, or right after the
+//! last commit, would each cost a wait of 100 ms (`ARCHITECTURE.md`).
 //!
 //! A producer is used again only after a commit that was clean and quick. After any other commit a request that was sent twice
 //! could still be under way, and would end the *next* transaction (KAFKA-17754), or put old offsets into it. A new producer has a
@@ -16,14 +16,14 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::producer::Producer;
+use rdkafka::producer::Producer as _;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::failure::{self, Failure};
-use super::outbox::Outbox;
+use super::producer::Producer;
 use super::settings::Topics;
 
-/// The most time that one call waits before `give_up` is asked whether to cancel. The calls can be resumed.
+/// The most time that one call waits before `cancelled` is asked whether to cancel. The calls can be resumed.
 const SLICE: Duration = Duration::from_millis(100);
 /// The most time that the call which adds offsets waits. It can't be resumed, and has to go to the coordinator and back twice in
 /// this time.
@@ -74,11 +74,11 @@ fn remedy(error: &KafkaError) -> Remedy {
 
 /// Aborts the open transaction. The client's call waits until the reports about unsent records are served, so they are served
 /// between two calls.
-fn abort(outbox: &Outbox, patience: Duration) -> KafkaResult<()> {
+fn abort(producer: &Producer, patience: Duration) -> KafkaResult<()> {
     let begun = Instant::now();
     loop {
-        let outcome = outbox.producer().abort_transaction(ABORT_SLICE);
-        outbox.serve();
+        let outcome = producer.inner().abort_transaction(ABORT_SLICE);
+        producer.serve();
         match outcome {
             Err(error) if remedy(&error) == Remedy::Resume && begun.elapsed() < patience => {}
             outcome => return outcome,
@@ -105,14 +105,14 @@ impl Transactions {
 
     /// Makes sure that the producer can be used. A new producer ends the transaction that its predecessor left open, so offsets
     /// that are read after this are final.
-    pub(super) fn prepare(&mut self, outbox: &mut Outbox, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+    pub(super) fn prepare(&mut self, producer: &mut Producer, cancelled: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
         if self.clean {
             return Ok(());
         }
-        outbox.renew().map_err(Failure::Wait)?;
-        self.insist("take up the transactional id", give_up, |slice| {
-            outbox.serve();
-            outbox.producer().init_transactions(slice)
+        producer.renew().map_err(Failure::Wait)?;
+        self.retry("take up the transactional id", cancelled, |slice| {
+            producer.serve();
+            producer.inner().init_transactions(slice)
         })?;
         self.clean = true;
         Ok(())
@@ -124,10 +124,10 @@ impl Transactions {
     }
 
     /// Begins a transaction.
-    pub(super) fn begin(&mut self, outbox: &mut Outbox, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
-        self.prepare(outbox, give_up)?;
+    pub(super) fn begin(&mut self, producer: &mut Producer, cancelled: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+        self.prepare(producer, cancelled)?;
         self.clean = false;
-        self.insist("begin a transaction", give_up, |_| outbox.producer().begin_transaction())?;
+        self.retry("begin a transaction", cancelled, |_| producer.inner().begin_transaction())?;
         self.open = true;
         Ok(())
     }
@@ -139,17 +139,17 @@ impl Transactions {
     /// producer.
     pub(super) fn add_offsets(
         &mut self,
-        outbox: &Outbox,
+        producer: &Producer,
         (offsets, topic): (&TopicPartitionList, &str),
         membership: &Arc<ConsumerGroupMetadata>,
-        give_up: &mut dyn FnMut() -> bool,
+        cancelled: &mut dyn FnMut() -> bool,
     ) -> Result<(), Failure> {
         let mut denied = false;
         let add = |_| {
-            outbox.serve();
+            producer.serve();
             let (answer, answered) = mpsc::channel();
-            let (producer, offsets, membership) = (outbox.producer(), offsets.clone(), membership.clone());
-            let call = move || drop(answer.send(producer.send_offsets_to_transaction(&offsets, &membership, OFFSETS_SLICE)));
+            let (inner, offsets, membership) = (producer.inner(), offsets.clone(), membership.clone());
+            let call = move || drop(answer.send(inner.send_offsets_to_transaction(&offsets, &membership, OFFSETS_SLICE)));
             let outcome = match thread::Builder::new().name("offsets".into()).spawn(call) {
                 Ok(_) => answered.recv_timeout(OFFSETS_STUCK).unwrap_or(Err(KafkaError::Canceled)),
                 Err(_) => Err(KafkaError::Canceled),
@@ -159,7 +159,7 @@ impl Transactions {
             outcome
         };
         let what = format!("commit offsets of topic {topic}");
-        let outcome = self.insist(&what, give_up, add);
+        let outcome = self.retry(&what, cancelled, add);
         if denied {
             // All records are delivered by now, so the topic that is denied is the topic of the offsets.
             return Err(Failure::of_offsets(RDKafkaErrorCode::TopicAuthorizationFailed, &what, topic));
@@ -169,11 +169,11 @@ impl Transactions {
     }
 
     /// Commits the transaction. If this fails, the outcome is unknown.
-    pub(super) fn commit(&mut self, outbox: &Outbox, give_up: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
-        let quick = self.insist("commit a transaction", give_up, |slice| {
+    pub(super) fn commit(&mut self, producer: &Producer, cancelled: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+        let quick = self.retry("commit a transaction", cancelled, |slice| {
             // Served events tell that no broker answers; the call itself does not.
-            outbox.serve();
-            outbox.producer().commit_transaction(slice)
+            producer.serve();
+            producer.inner().commit_transaction(slice)
         })?;
         self.open = false;
         self.clean = quick && self.quick;
@@ -181,13 +181,13 @@ impl Transactions {
     }
 
     /// Returns the reason why the transaction has failed. To be called only if it has failed.
-    pub(super) fn reason(&mut self, outbox: &Outbox, topics: &Topics) -> Failure {
+    pub(super) fn reason(&mut self, producer: &Producer, topics: &Topics) -> Failure {
         // This call is out of place, because a transaction is open. The client answers it with the earlier error.
-        let answer = self.insist("write in a transaction", &mut || false, |_| outbox.producer().begin_transaction());
+        let answer = self.retry("write in a transaction", &mut || false, |_| producer.inner().begin_transaction());
         match answer {
             Err(Failure::Stop(error)) => {
                 let written = [&topics.output, &topics.rejected, &topics.counts].map(String::as_str);
-                failure::denied_writes(&outbox.denied(&written)).unwrap_or(Failure::Stop(error))
+                failure::denied_writes(&producer.denied(&written)).unwrap_or(Failure::Stop(error))
             }
             Err(failure) => failure,
             Ok(_) => Failure::Wait(anyhow!("failed to write in a transaction ({}): it has failed", self.id)),
@@ -195,10 +195,10 @@ impl Transactions {
     }
 
     /// Abandons the open transaction, if there is one. Waits only briefly if the next transaction is to follow `at_once`.
-    pub(super) fn abandon(&mut self, outbox: &Outbox, at_once: bool) {
+    pub(super) fn abandon(&mut self, producer: &Producer, at_once: bool) {
         let patience = if at_once { QUICK_ABORT } else { ABORT };
         if std::mem::take(&mut self.open)
-            && let Err(error) = abort(outbox, patience)
+            && let Err(error) = abort(producer, patience)
         {
             tracing::debug!(%error, "the transaction is left to its successor");
         }
@@ -207,10 +207,10 @@ impl Transactions {
 
     /// Repeats `call` until it succeeds, or can't succeed any more. Returns whether it was so quick that no request was sent
     /// twice.
-    fn insist(
+    fn retry(
         &mut self,
         what: &str,
-        give_up: &mut dyn FnMut() -> bool,
+        cancelled: &mut dyn FnMut() -> bool,
         mut call: impl FnMut(Duration) -> KafkaResult<()>,
     ) -> Result<bool, Failure> {
         let what = format!("{what} ({})", self.id);
@@ -218,7 +218,7 @@ impl Transactions {
         loop {
             let Err(error) = call(SLICE) else { return Ok(begun.elapsed() < QUICK) };
             match remedy(&error) {
-                Remedy::Resume if give_up() => return Err(Failure::GaveUp),
+                Remedy::Resume if cancelled() => return Err(Failure::Cancelled),
                 Remedy::Resume if begun.elapsed() < PATIENCE => thread::sleep(PAUSE),
                 Remedy::Resume | Remedy::Abort => return Err(Failure::from_client(&error, &what)),
                 Remedy::Replace => {

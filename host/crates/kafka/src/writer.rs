@@ -1,9 +1,9 @@
 //! The records that are written about a step: outputs, dead letters and windows, with their headers and partitions.
 //!
 //! Outputs keep key, headers and timestamp. If input and output have equally many partitions, an output goes to the partition of
-//! the same number. Else it goes to the partition that Java clients choose for its key. Else, without a key, it goes to the input
-//! partition's number modulo the number of output partitions. In each case records of one input partition with one key stay in
-//! order.
+//! the same number. Otherwise a record with a key goes to the partition that Java clients choose for the key, and a record
+//! without a key to the input partition's number modulo the number of output partitions. In each case records of one input
+//! partition with one key stay in order.
 //!
 //! The headers listed here belong to this engine, and replace those that are already there. So in a chain of engines the last one
 //! is named. A dead letter that is produced to the input again and rejected again has each header once. And no other producer can
@@ -44,11 +44,11 @@ const ADDED: usize = 512;
 /// The number of headers for which room is reserved: enough for those of most records, and ours.
 const HEADERS: usize = 8;
 
-/// A part of a transaction, with all that is needed to write about it.
+/// A chunk of a transaction, with all that is needed to write about it.
 #[derive(Clone, Copy)]
 pub struct Work<'a> {
-    /// The number of the part within the transaction.
-    pub part: usize,
+    /// The number of the chunk within the transaction.
+    pub chunk: usize,
     /// The records that were read. Empty if only time has passed.
     pub batch: &'a Batch,
     /// The step: what became of the batch.
@@ -62,7 +62,7 @@ pub struct Work<'a> {
 /// Makes the records to be written from a step and its batch.
 pub(super) struct Writer {
     pub(super) topics: Topics,
-    /// Whether outputs get headers.
+    /// True if outputs get headers.
     headers: bool,
     pub(super) partitions: Partitions,
 }
@@ -76,24 +76,24 @@ pub(super) struct Partitions {
     pub(super) counts: i32,
 }
 
-/// The kind of a written record. A tag has the kind, the part and the index of the record in one number. The tag goes through
+/// The kind of a written record. A tag has the kind, the chunk and the index of the record in one number. The tag goes through
 /// librdkafka, and names the record in its delivery report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum RecordKind {
     Output,
-    Letter,
+    DeadLetter,
     Shortened,
     Window,
 }
 
-const KINDS: [Kind; 4] = [Kind::Output, Kind::Letter, Kind::Shortened, Kind::Window];
+const KINDS: [RecordKind; 4] = [RecordKind::Output, RecordKind::DeadLetter, RecordKind::Shortened, RecordKind::Window];
 
-pub(super) fn tag(kind: Kind, part: usize, record: u32) -> usize {
-    (part << 32 | record as usize) * KINDS.len() + kind as usize
+pub(super) fn tag(kind: RecordKind, chunk: usize, record: u32) -> usize {
+    (chunk << 32 | record as usize) * KINDS.len() + kind as usize
 }
 
-/// Returns the kind, the part of the transaction, and the index of the record in that part.
-pub(super) fn untag(tag: usize) -> (Kind, usize, u32) {
+/// Returns the kind, the chunk of the transaction, and the index of the record in that chunk.
+pub(super) fn untag(tag: usize) -> (RecordKind, usize, u32) {
     let place = tag / KINDS.len();
     (KINDS[tag % KINDS.len()], place >> 32, place as u32)
 }
@@ -104,11 +104,11 @@ impl Writer {
     }
 
     /// Returns the topic that records of `kind` go to.
-    pub(super) fn topic(&self, kind: Kind) -> &str {
+    pub(super) fn topic(&self, kind: RecordKind) -> &str {
         match kind {
-            Kind::Output => &self.topics.output,
-            Kind::Letter | Kind::Shortened => &self.topics.rejected,
-            Kind::Window => &self.topics.counts,
+            RecordKind::Output => &self.topics.output,
+            RecordKind::DeadLetter | RecordKind::Shortened => &self.topics.rejected,
+            RecordKind::Window => &self.topics.counts,
         }
     }
 
@@ -121,11 +121,11 @@ impl Writer {
             topic: &self.topics.output,
             partition: route(batch, index, self.partitions.input, self.partitions.output),
             key: batch.key(index),
-            // A tombstone that passed stays a tombstone.
+            // The pipeline rejects every tombstone. If one passed, its value would stay None.
             value: (!value.is_empty() || batch.value(index).is_some()).then_some(value),
             timestamp: batch.records()[index].timestamp,
             headers: self.output_headers(batch, index, ruleset),
-            tag: tag(Kind::Output, work.part, output.record),
+            tag: tag(RecordKind::Output, work.chunk, output.record),
         }
     }
 
@@ -139,7 +139,7 @@ impl Writer {
 
     /// Returns the dead letter: the input record as it came, and the reason in headers. If the broker has `refused` the record,
     /// the dead letter has no timestamp, because the timestamp may be the cause.
-    pub(super) fn letter<'a>(&'a self, work: Work<'a>, rejection: &Rejection, refused: bool) -> Outgoing<'a> {
+    pub(super) fn dead_letter<'a>(&'a self, work: Work<'a>, rejection: &Rejection, refused: bool) -> Outgoing<'a> {
         let index = rejection.record as usize;
         let headers = original_headers(work.batch, index, is_foreign);
         Outgoing {
@@ -148,15 +148,15 @@ impl Writer {
             key: work.batch.key(index),
             value: work.batch.value(index),
             timestamp: work.batch.records()[index].timestamp.filter(|_| !refused),
-            headers: Some(letter_headers(headers, work, rejection)),
-            tag: tag(Kind::Letter, work.part, rejection.record),
+            headers: Some(dead_letter_headers(headers, work, rejection)),
+            tag: tag(RecordKind::DeadLetter, work.chunk, rejection.record),
         }
     }
 
     /// Returns the shortened dead letter of a record that is too large for the topic of dead letters.
     pub(super) fn shortened<'a>(&'a self, work: Work<'a>, rejection: &Rejection) -> Outgoing<'a> {
         let index = rejection.record as usize;
-        let whole = self.letter(work, rejection, true);
+        let whole = self.dead_letter(work, rejection, true);
         let (value, key) = (whole.value.map_or(0, <[u8]>::len), whole.key.map_or(0, <[u8]>::len));
         let headers: usize = work.batch.headers(index).map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len)).sum();
         let note = shortening(value, key, headers);
@@ -167,8 +167,8 @@ impl Writer {
         Outgoing {
             key: whole.key.map(cut),
             value: whole.value.map(cut),
-            headers: Some(letter_headers(add(headers, SHORTENED, &note), work, rejection)),
-            tag: tag(Kind::Shortened, work.part, rejection.record),
+            headers: Some(dead_letter_headers(add(headers, SHORTENED, &note), work, rejection)),
+            tag: tag(RecordKind::Shortened, work.chunk, rejection.record),
             ..whole
         }
     }
@@ -185,20 +185,20 @@ impl Writer {
             value: Some(json.as_bytes()),
             timestamp: Some(window.end).filter(|_| timed),
             headers: None,
-            tag: tag(Kind::Window, 0, 0),
+            tag: tag(RecordKind::Window, 0, 0),
         }
     }
 
     fn output_headers(&self, batch: &Batch, index: usize, ruleset: &str) -> Option<Headers> {
         if self.headers {
             let headers = original_headers(batch, index, is_foreign);
-            return Some(add(add(headers, RULESET, ruleset), SOURCE, &batch.place(index)));
+            return Some(add(add(headers, RULESET, ruleset), SOURCE, &batch.position(index).to_string()));
         }
         batch.headers(index).next().is_some().then(|| original_headers(batch, index, |_| true))
     }
 }
 
-fn letter_headers(headers: Headers, work: Work<'_>, rejection: &Rejection) -> Headers {
+fn dead_letter_headers(headers: Headers, work: Work<'_>, rejection: &Rejection) -> Headers {
     let version = rejection.rule().and_then(|rule| work.manifests.get(rule));
     let version = version.map_or(env!("CARGO_PKG_VERSION"), |manifest| manifest.version.as_str());
     let mut headers = add(headers, REASON, reason_name(rejection, work.manifests));
@@ -211,7 +211,7 @@ fn letter_headers(headers: Headers, work: Work<'_>, rejection: &Rejection) -> He
     headers = add(headers, RULE, rule_name(rejection.rule(), work.manifests));
     headers = add(headers, RULE_VERSION, version);
     headers = add(headers, RULESET, work.ruleset);
-    add(headers, SOURCE, &work.batch.place(rejection.record as usize))
+    add(headers, SOURCE, &work.batch.position(rejection.record as usize).to_string())
 }
 
 /// Returns the partition for a record from a topic with `input` partitions in a topic with `own` partitions. None: the key
@@ -300,6 +300,6 @@ mod tests {
 
     #[test]
     fn the_source_names_topic_partition_and_offset() {
-        assert_eq!(batch(2, None).place(0), "user-login/2/42");
+        assert_eq!(batch(2, None).position(0).to_string(), "user-login/2/42");
     }
 }

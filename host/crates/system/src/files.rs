@@ -17,7 +17,7 @@ const READABLE: u32 = 0o666;
 /// The mode of a file that others may not read.
 const PRIVATE: u32 = 0o600;
 
-/// Puts `bytes` in place of `file`, at once and for good: a crash leaves the old file or the new one.
+/// Replaces `file` by one with `bytes`: a crash leaves the old file or the new one, never a part.
 ///
 /// # Errors
 /// If the file can't be written. No part of it is left then.

@@ -1,7 +1,7 @@
 //! The services that Weir takes from the machine: the time of day, signals, private folders, files that are whole or absent, and
 //! pauses.
 //!
-//! Nothing in this crate knows of Kafka, of rules or of records.
+//! No code here depends on Kafka, rules or records; only messages and reasons name them.
 
 pub mod clock;
 

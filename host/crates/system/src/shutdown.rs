@@ -3,11 +3,12 @@
 //! Code that only waits for time to pass uses [`Shutdown::wait`]. Code that waits for a broker calls [`Shutdown::is_overdue`] now
 //! and then. The work to be done before the end is left out: each command knows its own.
 
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use parking_lot::{Condvar, Mutex};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -33,7 +34,7 @@ struct Requested {
 impl Shutdown {
     /// Requests a shutdown, and wakes all threads that wait. A second request changes nothing.
     pub fn request(&self) {
-        let _locked = self.0.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let _locked = self.0.lock.lock();
         self.0.since.get_or_init(Instant::now);
         self.0.changed.notify_all();
     }
@@ -51,9 +52,7 @@ impl Shutdown {
     /// Waits for `time`, or until a shutdown is requested. Returns whether the caller is to go on, because no shutdown is
     /// requested.
     pub fn wait(&self, time: Duration) -> bool {
-        let locked = self.0.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.0.changed.wait_timeout_while(locked, time, |()| !self.is_requested());
-        drop(waited);
+        self.0.changed.wait_while_for(&mut self.0.lock.lock(), |()| !self.is_requested(), time);
         !self.is_requested()
     }
 

@@ -1,6 +1,8 @@
-//! A limit on how often something may be logged: a burst, then a steady rate. It counts the lines that were left out.
+//! Limits on how often something may be logged: a burst and then a steady rate, or once in a while for each key. Both count the
+//! lines that were left out.
 
-use std::time::Instant;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 /// Lets [`Throttle::BURST`] lines through at once, and [`Throttle::RATE`] lines a second after that.
 #[derive(Debug)]
@@ -41,10 +43,55 @@ impl Default for Throttle {
     }
 }
 
+/// Lets one line for each key through, and the next line for this key only after [`KeyedThrottle::QUIET`].
+#[derive(Debug, Default)]
+pub struct KeyedThrottle {
+    /// The time of the last line for each key, and the number of lines that were left out since.
+    last: HashMap<String, (Instant, u64)>,
+}
+
+impl KeyedThrottle {
+    /// The time between two lines for one key.
+    pub const QUIET: Duration = Duration::from_secs(60);
+    /// The number of keys that are remembered. A larger number of keys starts the memory anew.
+    const MAX_KEYS: usize = 64;
+
+    /// Returns None if the line must be left out. Otherwise returns the number of lines for `key` that were left out before it.
+    pub fn admit(&mut self, key: &str) -> Option<u64> {
+        let now = Instant::now();
+        match self.last.get_mut(key) {
+            Some((at, dropped)) if now.duration_since(*at) < KeyedThrottle::QUIET => {
+                *dropped += 1;
+                None
+            }
+            Some((at, dropped)) => {
+                *at = now;
+                Some(std::mem::take(dropped))
+            }
+            None => {
+                if self.last.len() >= KeyedThrottle::MAX_KEYS {
+                    self.last.clear();
+                }
+                self.last.insert(key.to_owned(), (now, 0));
+                Some(0)
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+
+    #[test]
+    fn each_key_comes_through_once_in_a_while() {
+        let mut throttle = KeyedThrottle::default();
+        assert_eq!((throttle.admit("a"), throttle.admit("a"), throttle.admit("b")), (Some(0), None, Some(0)));
+        throttle.last.get_mut("a").unwrap().0 -= KeyedThrottle::QUIET;
+        assert_eq!((throttle.admit("a"), throttle.admit("a")), (Some(1), None));
+        (0..10 * KeyedThrottle::MAX_KEYS).for_each(|key| assert_eq!(throttle.admit(&key.to_string()), Some(0)));
+        assert!(throttle.last.len() <= KeyedThrottle::MAX_KEYS);
+    }
 
     #[test]
     fn a_flood_becomes_a_trickle_that_says_what_is_missing() {

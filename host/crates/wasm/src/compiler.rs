@@ -20,8 +20,8 @@ use wasmtime::Engine;
 
 use super::cgroup;
 use super::engine::{MAX_COMPONENT_BYTES, engine_config};
-use super::settings::Compile;
-use weir_core::printable::harmless;
+use super::settings::CompileLimits;
+use weir_core::printable::escape_line;
 use weir_core::units::size;
 
 /// The bounds of one compilation. A component of 100 KiB takes some 0.2 s and 60 MiB.
@@ -47,7 +47,7 @@ impl Bounds {
     /// process's cgroup, so that it does not make the kernel end the data loop. In a cgroup of less than 512 MiB the compiler
     /// gets more than half, and the kernel may have to end a process. By its score that is the compiler, unless all processes of
     /// the cgroup are ended together (`memory.oom.group`).
-    pub fn new(compile: &Compile) -> Bounds {
+    pub fn new(compile: &CompileLimits) -> Bounds {
         Bounds { memory: compile.memory.unwrap_or_else(|| share(cgroup::memory_limit())), seconds: compile.time.as_secs() }
     }
 }
@@ -80,7 +80,7 @@ const THREADS: &str = "4";
 /// The number of arenas that these threads allocate from. It is small because each arena reserves address space, too.
 const ARENAS: &str = "2";
 /// The most of the child's error output that is kept, in bytes.
-const MAX_WORDS: u64 = 2_048;
+const MAX_ERROR_BYTES: u64 = 2_048;
 
 /// The process in which components are compiled.
 #[derive(Clone, Debug)]
@@ -93,7 +93,7 @@ pub enum Compiler {
 
 impl Compiler {
     /// Returns a compiler that runs this program again as a child process, within the bounds of the configuration.
-    pub fn child(compile: &Compile) -> Compiler {
+    pub fn child(compile: &CompileLimits) -> Compiler {
         // This path leads to the program that runs, even if its file has been replaced since.
         Compiler::Child { program: PathBuf::from("/proc/self/exe"), bounds: Bounds::new(compile) }
     }
@@ -182,7 +182,7 @@ fn in_child(program: &PathBuf, bounds: Bounds, bytes: &[u8]) -> anyhow::Result<V
         .context("failed to start the compiler")?;
     let mut input = child.stdin.take().context("the compiler has no input")?;
     let mut output = child.stdout.take().context("the compiler has no output")?.take(MAX_COMPILED_BYTES + 1);
-    let mut errors = child.stderr.take().context("the compiler has no errors")?.take(MAX_WORDS);
+    let mut errors = child.stderr.take().context("the compiler has no errors")?.take(MAX_ERROR_BYTES);
     let (done, read) = mpsc::channel();
     let (in_time, compiled, words) = thread::scope(|scope| {
         // A failure to write is ignored: if the child ends before it has read everything, its exit code tells why.
@@ -216,7 +216,7 @@ fn in_child(program: &PathBuf, bounds: Bounds, bytes: &[u8]) -> anyhow::Result<V
     if status.success() && !compiled.is_empty() {
         return Ok(compiled);
     }
-    match words.trim().strip_prefix("error: ").map(|words| harmless(words).into_owned()) {
+    match words.trim().strip_prefix("error: ").map(|words| escape_line(words).into_owned()) {
         Some(words) if status.code() == Some(1) => bail!("{words}"),
         _ => bail!(
             "compiling it takes more than {} of memory or {seconds} s ({status}); make it smaller, or raise rules.compile_memory \

@@ -17,14 +17,14 @@ use super::rule::Rule;
 #[derive(Clone, Debug)]
 pub struct Definition {
     /// The rules in the order of the pipeline.
-    pub rules: Vec<Defined>,
+    pub rules: Vec<RuleDefinition>,
     /// The field whose values are counted.
     pub counted: String,
 }
 
 /// The bytes of a component, and the settings with which it is run.
 #[derive(Clone, Debug)]
-pub struct Defined {
+pub struct RuleDefinition {
     /// The rule's policies, limits and configuration. Messages name its file.
     pub config: Rule,
     /// The bytes of the component.
@@ -34,13 +34,14 @@ pub struct Defined {
 }
 
 impl Definition {
-    /// Reads the files of the rules of `pipeline`, which count the values of the field `counted`. `folder` is the default place
-    /// of the files: from it follows which key of the configuration an error names.
+    /// Reads the files of the rules of `pipeline`. `counted` is the field whose values the pipeline counts. `folder` is the
+    /// default place of the files: from it follows which key of the configuration an error names.
     ///
     /// # Errors
     /// If a file can't be read, or is too large. The message names the file and the remedy.
     pub fn read(pipeline: &[Rule], folder: &Path, counted: &str) -> anyhow::Result<Definition> {
-        let rules = pipeline.iter().map(|rule| Ok(Defined::new(rule.clone(), read_or(&rule.file, Some(&place(rule, folder)))?)));
+        let rules =
+            pipeline.iter().map(|rule| Ok(RuleDefinition::new(rule.clone(), read_or(&rule.file, Some(&place(rule, folder)))?)));
         Ok(Definition { rules: rules.collect::<anyhow::Result<_>>()?, counted: counted.to_owned() })
     }
 
@@ -48,7 +49,7 @@ impl Definition {
     /// header `weir-ruleset`.
     pub fn hash(&self) -> String {
         let mut hasher = Sha256::new();
-        for Defined { config, digest, .. } in &self.rules {
+        for RuleDefinition { config, digest, .. } in &self.rules {
             let settings = config.settings().into_iter().map(|(key, value)| format!("{key}={value}\n")).collect::<String>();
             let values = config.config.to_string();
             for part in [config.name.as_bytes(), digest, values.as_bytes(), settings.as_bytes()] {
@@ -60,11 +61,11 @@ impl Definition {
     }
 }
 
-impl Defined {
+impl RuleDefinition {
     /// Returns the rule with the settings `config` and these bytes.
-    pub fn new(config: Rule, bytes: impl Into<Arc<[u8]>>) -> Defined {
+    pub fn new(config: Rule, bytes: impl Into<Arc<[u8]>>) -> RuleDefinition {
         let bytes = bytes.into();
-        Defined { digest: Sha256::digest(&bytes).into(), config, bytes }
+        RuleDefinition { digest: Sha256::digest(&bytes).into(), config, bytes }
     }
 }
 

@@ -8,6 +8,7 @@ use super::bindings::weir::rule::types;
 use super::limits::Meter;
 use super::settings::Limits;
 use weir_core::pipeline::Origin;
+use weir_core::printable::escape_value;
 use weir_system::throttle::Throttle;
 
 /// The longest line of a rule that is logged, in bytes. The rest is cut off.
@@ -48,13 +49,13 @@ impl Guest {
     }
 
     /// Prepares for a call with the records of `origin`.
-    pub(super) fn asked(&mut self, origin: Origin<'_>) {
+    pub(super) fn begin_call(&mut self, origin: Origin<'_>) {
         // The rule has survived the earlier call, so a panic message of that call is void.
         (self.origin, self.compared, self.panic) = (origin.ends(), origin.compared(), None);
     }
 
-    /// Returns the rule's message from before it trapped, escaped.
-    pub(super) fn last_words(&mut self) -> Option<String> {
+    /// Takes the rule's panic message from the present call, escaped.
+    pub(super) fn take_panic_message(&mut self) -> Option<String> {
         self.panic.take()
     }
 
@@ -77,7 +78,7 @@ impl Host for Guest {
     fn log(&mut self, level: Level, mut message: String) {
         message.truncate(message.floor_char_boundary(MAX_LINE_BYTES));
         if let Level::Panic = level {
-            self.panic = Some(escaped(&message));
+            self.panic = Some(escape_value(&message));
             return;
         }
         let level = if self.occasion == Occasion::Probe { Level::Debug } else { level };
@@ -89,7 +90,7 @@ impl Host for Guest {
             Level::Error | Level::Panic => tracing::enabled!(tracing::Level::ERROR),
         };
         let Some(dropped) = is_read.then(|| self.throttle.admit()).flatten() else { return };
-        let (rule, component, records, message) = (&self.rule, &self.component, self.records(), escaped(&message));
+        let (rule, component, records, message) = (&self.rule, &self.component, self.records(), escape_value(&message));
         let dropped = (dropped > 0).then_some(dropped);
         let [probe, shadow] = [Occasion::Probe, Occasion::Shadow].map(|mark| (self.occasion == mark).then_some(true));
         let trial = self.compared.then_some(true);
@@ -102,18 +103,6 @@ impl Host for Guest {
     }
 }
 
-/// Returns `text`, with everything escaped that a terminal or a reader of lines would take for anything but text.
-pub(super) fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '"' | '\'' => escaped.push(character),
-            character => escaped.extend(character.escape_debug()),
-        }
-    }
-    escaped
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,7 +113,7 @@ mod tests {
         let mut guest = Guest::new("guest", "", Rule::with_defaults("guest").limits, Throttle::new(), Occasion::Live);
         for (said, kept) in [(MAX_LINE_BYTES, MAX_LINE_BYTES), (MAX_LINE_BYTES + 1, MAX_LINE_BYTES)] {
             guest.log(Level::Panic, "a".repeat(said));
-            assert_eq!(guest.last_words().map(|words| words.len()), Some(kept));
+            assert_eq!(guest.take_panic_message().map(|words| words.len()), Some(kept));
         }
     }
 
@@ -159,12 +148,7 @@ mod tests {
     fn words_are_forgotten_with_the_next_question() {
         let mut guest = Guest::new("guest", "", Rule::with_defaults("guest").limits, Throttle::new(), Occasion::Live);
         guest.log(Level::Panic, "a lie".into());
-        guest.asked(Origin::default());
-        assert_eq!(guest.last_words(), None);
-    }
-
-    #[test]
-    fn what_moves_a_cursor_or_begins_a_line_is_escaped() {
-        assert_eq!(escaped("a\n\u{1b}[2J\r\u{202e}\u{7f}\\é \"x\""), r#"a\n\u{1b}[2J\r\u{202e}\u{7f}\\é "x""#);
+        guest.begin_call(Origin::default());
+        assert_eq!(guest.take_panic_message(), None);
     }
 }

@@ -12,14 +12,15 @@ use wasmtime::{Store, Trap};
 
 use super::bindings::weir::rule::types::{Batch, ColumnParam};
 use super::bindings::{Manifest as BoundManifest, Outcome as BoundOutcome, Rule};
-use super::guest::{Guest, Occasion, escaped};
+use super::guest::{Guest, Occasion};
 use super::limits::Limit;
 use super::names::functions;
 use super::platform::remedy;
 use super::runtime::{Component, TICK, hex};
 use super::settings::Limits;
 use weir_core::column::Column;
-use weir_core::pipeline::{self, Evaluate, Fault, Manifest, Outcome, Patience, View};
+use weir_core::pipeline::{self, Budget, Evaluate, Fault, Manifest, Outcome, View};
+use weir_core::printable::escape_value;
 use weir_system::throttle::Throttle;
 
 /// The divisor of the deadline for a part of a batch while another part is the slow one, and the factor of the deadline for a
@@ -40,22 +41,22 @@ pub struct Instance {
     throttle: Throttle,
     /// The running rule. None after a fault, until the next call starts the rule again.
     live: Option<Live>,
-    /// The time that calls have taken since `nanos` was called last.
+    /// The time that calls have taken since the last call of [`Evaluate::take_elapsed`].
     spent: Duration,
 }
 
 /// The error of a rule that refuses its configuration, with the rule's own message. The configuration is bad; the rule has not
 /// failed.
 #[derive(Debug)]
-pub struct Refused(pub String);
+pub struct ConfigRefused(pub String);
 
-impl fmt::Display for Refused {
+impl fmt::Display for ConfigRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "it refuses its configuration: {}", self.0)
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for ConfigRefused {}
 
 struct Live {
     store: Store<Guest>,
@@ -114,18 +115,18 @@ impl Instance {
         store.set_epoch_deadline(ticks(self.limits.deadline));
         let answer = rule.call_configure(&mut *store, &self.config).map_err(|error| self.explain(&error, store.data_mut()));
         let refused = |message: String| {
-            let words = escaped(&message[..message.floor_char_boundary(MAX_REFUSAL_BYTES)]);
-            Refused(remedy(&words).map_or_else(|| words.clone(), |remedy| format!("{words}: {remedy}")))
+            let words = escape_value(&message[..message.floor_char_boundary(MAX_REFUSAL_BYTES)]);
+            ConfigRefused(remedy(&words).map_or_else(|| words.clone(), |remedy| format!("{words}: {remedy}")))
         };
         let manifest = answer.context("`configure` failed")?.map_err(refused)?;
         Ok((rule, from_bound(manifest)))
     }
 
-    fn deadline(&self, patience: Patience) -> Duration {
-        match patience {
-            Patience::Usual => self.limits.deadline,
-            Patience::Short => self.limits.deadline / SHORTER,
-            Patience::Long => self.limits.deadline * LONGER,
+    fn deadline(&self, budget: Budget) -> Duration {
+        match budget {
+            Budget::Usual => self.limits.deadline,
+            Budget::Short => self.limits.deadline / SHORTER,
+            Budget::Long => self.limits.deadline * LONGER,
         }
     }
 
@@ -136,11 +137,11 @@ impl Instance {
         let cause = match (limit, error.downcast_ref::<Trap>()) {
             (Some(limit), _) => limit.words(&self.name, &self.limits),
             (None, Some(trap)) => trap.to_string(),
-            (None, None) => escaped(&error.root_cause().to_string()),
+            (None, None) => escape_value(&error.root_cause().to_string()),
         };
         let backtrace = error.downcast_ref().map(functions).unwrap_or_default();
         Fault {
-            message: match guest.last_words() {
+            message: match guest.take_panic_message() {
                 Some(words) => match remedy(&words) {
                     Some(remedy) => format!("{words}: {remedy}{} ({cause})", caller(&backtrace)),
                     None => format!("{words} ({cause})"),
@@ -180,11 +181,11 @@ impl Evaluate for Instance {
         outcome
     }
 
-    fn nanos(&mut self) -> u64 {
+    fn take_elapsed(&mut self) -> u64 {
         u64::try_from(mem::take(&mut self.spent).as_nanos()).unwrap_or(u64::MAX)
     }
 
-    fn most(&self) -> usize {
+    fn max_result_bytes(&self) -> usize {
         self.limits.result
     }
 
@@ -201,8 +202,8 @@ impl Instance {
         };
         let columns: Vec<ColumnParam<'_>> = view.columns.iter().map(|column| to_bound(column)).collect();
         let batch = Batch { rows: view.rows as u32, processed_at: view.processed_at, columns: &columns };
-        live.store.data_mut().asked(view.origin);
-        live.store.set_epoch_deadline(ticks(self.deadline(view.patience)));
+        live.store.data_mut().begin_call(view.origin);
+        live.store.set_epoch_deadline(ticks(self.deadline(view.budget)));
         match live.rule.call_evaluate(&mut live.store, batch) {
             Ok(outcome) => {
                 self.live = Some(live);

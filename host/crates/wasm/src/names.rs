@@ -8,7 +8,7 @@ use std::fmt::{self, Write};
 
 use wasmtime::WasmBacktrace;
 
-use super::guest::escaped;
+use weir_core::printable::escape_value;
 
 /// The most frames of a backtrace that are kept.
 const MAX_FRAMES: usize = 32;
@@ -21,7 +21,7 @@ const MAX_FUNCTION: usize = 200;
 pub(super) fn functions(backtrace: &WasmBacktrace) -> String {
     let frames = backtrace.frames().iter().take(MAX_FRAMES);
     let words = frames.map(|frame| match frame.func_name() {
-        Some(name) => escaped(&demangled(name)),
+        Some(name) => escape_value(&demangled(name)),
         None => format!("function {}", frame.func_index()),
     });
     words.collect::<Vec<_>>().join("\n")
@@ -29,7 +29,7 @@ pub(super) fn functions(backtrace: &WasmBacktrace) -> String {
 
 /// Returns the beginning of a function's name, as its author wrote it.
 fn demangled(name: &str) -> String {
-    let mut beginning = Beginning { text: String::new(), room: MAX_FUNCTION };
+    let mut beginning = Bounded { text: String::new(), room: MAX_FUNCTION };
     let mangled = &name[..name.floor_char_boundary(MAX_MANGLED_BYTES)];
     // Writing fails if the name is longer than the part that is kept.
     let _ = write!(beginning, "{:#}", rustc_demangle::demangle(mangled));
@@ -37,12 +37,12 @@ fn demangled(name: &str) -> String {
 }
 
 /// A writer that takes characters while there is room. Then it fails, which ends the demangling.
-struct Beginning {
+struct Bounded {
     text: String,
     room: usize,
 }
 
-impl Write for Beginning {
+impl Write for Bounded {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for character in text.chars() {
             self.room = self.room.checked_sub(1).ok_or(fmt::Error)?;

@@ -41,7 +41,7 @@ const SAID: [(&str, &str); 2] = [
 ];
 
 /// Returns the calls that `component` seems to make although a rule can't use them, each with the remedy.
-pub fn lacking(component: &[u8]) -> Vec<String> {
+pub fn unsupported_calls(component: &[u8]) -> Vec<String> {
     let stands = |trace: &&str| memchr::memmem::find(component, trace.as_bytes()).is_some();
     let found = LACKING.iter().filter(|(traces, ..)| traces.iter().all(stands));
     let mut calls: Vec<String> = found.map(|(_, call, remedy)| format!("it seems to call {call}: {remedy}")).collect();
@@ -51,9 +51,9 @@ pub fn lacking(component: &[u8]) -> Vec<String> {
 
 /// Returns the remedy for `words` of the standard library, if they are about something that a rule lacks.
 pub(super) fn remedy(words: &str) -> Option<&'static str> {
-    let lacking = LACKING.iter().find(|(traces, ..)| traces.iter().all(|trace| words.contains(trace)));
+    let unsupported_calls = LACKING.iter().find(|(traces, ..)| traces.iter().all(|trace| words.contains(trace)));
     let said = || SAID.iter().find(|(said, _)| words.contains(said)).map(|(_, remedy)| *remedy);
-    lacking.map(|(_, _, remedy)| *remedy).or_else(said)
+    unsupported_calls.map(|(_, _, remedy)| *remedy).or_else(said)
 }
 
 #[cfg(test)]
@@ -79,7 +79,7 @@ mod tests {
         ];
         for (words, call, way_out) in cases {
             let words = words.replace("{std}", STD);
-            let calls = lacking(format!("\0asm{words}and more").as_bytes());
+            let calls = unsupported_calls(format!("\0asm{words}and more").as_bytes());
             assert_eq!(calls.len(), 1, "{words}: {calls:?}");
             assert!(calls[0].contains(call) && calls[0].contains(way_out), "{words}: {calls:?}");
             assert!(remedy(&words).is_some_and(|remedy| remedy.contains(way_out)), "{words}: {:?}", remedy(&words));
@@ -88,13 +88,13 @@ mod tests {
 
     #[test]
     fn a_call_that_leaves_two_traces_is_named_once() {
-        assert_eq!(lacking(b"NotUnicodeNotPresent environment variable not found").len(), 1);
+        assert_eq!(unsupported_calls(b"NotUnicodeNotPresent environment variable not found").len(), 1);
     }
 
     #[test]
     fn a_rule_is_not_blamed_for_a_name_of_its_own_nor_for_a_lock() {
-        for harmless in ["MissingNotPresentExpired", "we can't sleep", "cannot recursively acquire mutex", "unsupported"] {
-            assert_eq!(lacking(harmless.as_bytes()), [""; 0], "{harmless}");
+        for text in ["MissingNotPresentExpired", "we can't sleep", "cannot recursively acquire mutex", "unsupported"] {
+            assert_eq!(unsupported_calls(text.as_bytes()), [""; 0], "{text}");
         }
     }
 

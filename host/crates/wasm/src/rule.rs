@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 use weir_core::pipeline::OnFault;
-use weir_core::printable::harmless;
+use weir_core::printable::escape_line;
 
 use crate::Limits;
 
@@ -40,7 +40,7 @@ pub struct Explain(Option<Arc<Explains>>);
 type Explains = dyn Fn(&str, &Value, &str) -> String + Send + Sync;
 
 impl Explain {
-    /// Returns an `Explain` that calls `explain`.
+    /// `explain` gets the rule's name, its configuration and its message.
     pub fn by(explain: impl Fn(&str, &Value, &str) -> String + Send + Sync + 'static) -> Explain {
         Explain(Some(Arc::new(explain)))
     }
@@ -124,7 +124,7 @@ impl Rule {
     /// place where it was written are added.
     pub fn explain(&self, words: &str) -> String {
         let explained = self.explain.0.as_ref().map(|explain| explain(&self.name, &self.config, words));
-        harmless(explained.as_deref().unwrap_or(words)).into_owned()
+        escape_line(explained.as_deref().unwrap_or(words)).into_owned()
     }
 }
 

@@ -10,10 +10,10 @@ use anyhow::Context as _;
 use weir_core::column::{Column, Kind};
 use weir_core::pipeline::{self, Evaluate, Manifest, Pipeline, Stage, View};
 
-use super::definition::{Defined, Definition};
+use super::definition::{Definition, RuleDefinition};
 use super::description::SetDescription;
 use super::guest::Occasion;
-use super::instance::{Instance, Refused};
+use super::instance::{ConfigRefused, Instance};
 use super::rule::Rule;
 use super::runtime::{Component, Runtime};
 
@@ -22,19 +22,19 @@ const NOT_TOGETHER: &str = "the rules don't work together";
 
 /// Compiled and proven rules in their order.
 pub struct RuleSet {
-    rules: Vec<Proven>,
+    rules: Vec<ProvenRule>,
     definition: Definition,
     description: Arc<SetDescription>,
 }
 
 /// A rule that has shown that it loads, accepts its configuration and passes a probe.
-pub struct Proven {
+pub struct ProvenRule {
     /// The compiled rule.
     pub component: Component,
     /// The rule's manifest, as the rule returns it when it is configured with `config`.
     pub manifest: Manifest,
     /// True if the rule gave the same answer when the probe was repeated.
-    pub is_steady: bool,
+    pub is_deterministic: bool,
     config: Rule,
 }
 
@@ -47,9 +47,9 @@ impl RuleSet {
     pub fn prove(runtime: &Runtime, definition: Definition) -> anyhow::Result<RuleSet> {
         let rules = definition.rules.iter().map(|rule| {
             let proven = prove(runtime, rule)?;
-            Ok(Proven { manifest: named(proven.manifest, &rule.config), ..proven })
+            Ok(ProvenRule { manifest: named(proven.manifest, &rule.config), ..proven })
         });
-        let rules = rules.collect::<anyhow::Result<Vec<Proven>>>()?;
+        let rules = rules.collect::<anyhow::Result<Vec<ProvenRule>>>()?;
         let manifests: Vec<Manifest> = rules.iter().map(|rule| rule.manifest.clone()).collect();
         pipeline::check_together(&manifests, &definition.counted).map_err(anyhow::Error::msg).context(NOT_TOGETHER)?;
         let description = Arc::new(SetDescription::of(&definition, &manifests));
@@ -100,8 +100,8 @@ impl RuleSet {
 }
 
 fn instantiate(component: &Component, rule: &Rule, occasion: Occasion) -> anyhow::Result<(Instance, Manifest)> {
-    let explained = |error: anyhow::Error| match error.downcast::<Refused>() {
-        Ok(Refused(words)) => Refused(rule.explain(&words)).into(),
+    let explained = |error: anyhow::Error| match error.downcast::<ConfigRefused>() {
+        Ok(ConfigRefused(words)) => ConfigRefused(rule.explain(&words)).into(),
         Err(error) => error,
     };
     Instance::new(component, &rule.name, &rule.config.to_string(), rule.limits, occasion)
@@ -119,14 +119,14 @@ fn named(manifest: Manifest, rule: &Rule) -> Manifest {
 ///
 /// # Errors
 /// If a check fails. The message says which, with the file and the remedy.
-pub fn prove(runtime: &Runtime, rule: &Defined) -> anyhow::Result<Proven> {
-    let Defined { config, bytes, .. } = rule;
+pub fn prove(runtime: &Runtime, rule: &RuleDefinition) -> anyhow::Result<ProvenRule> {
+    let RuleDefinition { config, bytes, .. } = rule;
     let component =
         runtime.load(bytes, config.limits.stack).with_context(|| format!("{} can't be used as a rule", config.file.display()))?;
     let (mut instance, manifest) = instantiate(&component, config, Occasion::Probe)?;
-    let is_steady =
+    let is_deterministic =
         probe(&mut instance, &manifest).with_context(|| format!("the rule of {} failed its probe", config.file.display()))?;
-    Ok(Proven { component, manifest, is_steady, config: config.clone() })
+    Ok(ProvenRule { component, manifest, is_deterministic, config: config.clone() })
 }
 
 /// An ordinary message. The probe shows a rule those of its fields that the rule reads.
@@ -164,14 +164,14 @@ fn probe(instance: &mut Instance, manifest: &Manifest) -> anyhow::Result<bool> {
         column
     };
     let columns: Vec<Column> = manifest.reads.iter().enumerate().map(column).collect();
-    let mut is_steady = true;
+    let mut is_deterministic = true;
     for rows in [0, 1 + 2 * cells.len()] {
         let columns: Vec<Column> = columns.iter().map(|column| column.part(0, rows)).collect();
         let columns: Vec<&Column> = columns.iter().collect();
         let mut ask = || instance.evaluate(View { rows, columns: &columns, ..View::default() });
         let outcome = ask().and_then(|outcome| outcome.check(manifest, rows).map(|()| outcome));
         let outcome = outcome.map_err(|fault| anyhow::anyhow!("with {rows} rows: {fault}"))?;
-        is_steady &= ask().is_ok_and(|again| again == outcome);
+        is_deterministic &= ask().is_ok_and(|again| again == outcome);
     }
-    Ok(is_steady)
+    Ok(is_deterministic)
 }

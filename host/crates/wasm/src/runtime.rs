@@ -1,11 +1,12 @@
 //! Compiles components, and checks that they are rules.
 
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{HasSelf, Linker};
@@ -17,7 +18,7 @@ use super::cache::Cache;
 use super::compiler::Compiler;
 use super::engine::{MAX_COMPONENT_BYTES, engine_config};
 use super::guest::Guest;
-use weir_core::printable::harmless;
+use weir_core::printable::escape_line;
 
 /// The period of the clock with which deadlines are measured.
 pub(super) const TICK: Duration = Duration::from_millis(10);
@@ -45,7 +46,9 @@ pub enum Import<'a> {
 /// # Errors
 /// If the import belongs to an incompatible version of the contract. The message names both versions.
 pub fn import(name: &str) -> Result<Import<'_>, String> {
-    let Some((_, version)) = name.split_once('@').filter(|(name, _)| OFFERED.contains(name)) else { return Ok(Import::Refused) };
+    let Some((_, version)) = name.split_once('@').filter(|(name, _)| OFFERED.contains(name)) else {
+        return Ok(Import::Refused);
+    };
     if version.starts_with(COMPATIBLE) {
         return Ok(Import::Offered(version));
     }
@@ -105,7 +108,7 @@ impl Runtime {
     /// Returns the engine for stacks of `stack` bytes. Creates it if there is none yet.
     fn linked(&self, stack: usize) -> anyhow::Result<Linked> {
         let stack = stack.max(1).next_multiple_of(STACK_STEP);
-        let mut engines = lock(&self.engines);
+        let mut engines = self.engines.lock();
         if let Some(known) = engines.iter().find(|known| known.stack == stack) {
             return Ok(known.clone());
         }
@@ -114,7 +117,7 @@ impl Runtime {
         let engine = Engine::new(&config).context("failed to set up wasmtime")?;
         let mut linker = Linker::new(&engine);
         Rule::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest| guest).context("failed to link the contract's imports")?;
-        lock(&self.ticking).push(engine.weak());
+        self.ticking.lock().push(engine.weak());
         let linked = Linked { stack, engine, linker };
         engines.push(linked.clone());
         Ok(linked)
@@ -133,7 +136,7 @@ impl Runtime {
             let offered = matches!(self::import(import).map_err(anyhow::Error::msg)?, Import::Offered(_));
             let known = offered && matches!(item.ty, ComponentItem::ComponentInstance(_));
             // An import's name that begins with `url=` may contain almost any text.
-            let (import, log) = (harmless(&import[..import.floor_char_boundary(MAX_IMPORT_BYTES)]), OFFERED[0]);
+            let (import, log) = (escape_line(&import[..import.floor_char_boundary(MAX_IMPORT_BYTES)]), OFFERED[0]);
             ensure!(known, "it imports `{import}`, and a rule may import nothing but `{log}@{CONTRACT}`; remove what needs it");
         }
         let pre = linker.instantiate_pre(&component).context("its import `log` is not that of the contract wit/rule.wit")?;
@@ -213,7 +216,7 @@ fn check_bytes(bytes: &[u8]) -> anyhow::Result<()> {
 fn tick(ticking: Ticking) -> std::io::Result<()> {
     let ticker = move || {
         loop {
-            let mut engines = lock(&ticking);
+            let mut engines = ticking.lock();
             engines.retain(|engine| engine.upgrade().inspect(Engine::increment_epoch).is_some());
             if engines.is_empty() && Arc::strong_count(&ticking) == 1 {
                 return;
@@ -223,9 +226,4 @@ fn tick(ticking: Ticking) -> std::io::Result<()> {
         }
     };
     thread::Builder::new().name("weir-epoch".into()).spawn(ticker).map(|_detached| ())
-}
-
-/// Locks `mutex`, even if an earlier holder has panicked: the data behind it is whole all the same.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -34,7 +34,7 @@ impl Default for Limits {
 
 /// The resources that compiling a rule may take: `compile_memory` and `compile_time` of `[rules]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Compile {
+pub struct CompileLimits {
     /// The address space, in bytes. If None, it follows from the memory that this process may have.
     pub memory: Option<u64>,
     pub time: Duration,

@@ -2,7 +2,7 @@
 //! whether or not the verdict is a good one; the notes give the reasons. The list leaves out what could never be judged, such as
 //! records that expired before the group began.
 
-use super::super::partition::Partition;
+use super::super::partition::InputPartition;
 use super::super::report::{Unsure, amount};
 use super::super::violation::Role;
 use super::Audit;
@@ -11,13 +11,13 @@ impl Audit {
     /// Returns the parts that were not judged, except for the counts.
     pub(super) fn left_out(&self, unsure: Unsure) -> Vec<String> {
         let Unsure { dropped_or_lost, unjudged } = unsure;
-        let expired: u64 = self.inputs.values().map(Partition::expired).sum();
+        let expired: u64 = self.inputs.values().map(InputPartition::expired).sum();
         let mut left_out = vec![
             (dropped_or_lost > 0).then(|| format!("{} dropped or lost", amount(dropped_or_lost, "record"))),
             (unjudged > 0).then(|| format!("{} without output or dead letter", amount(unjudged, "record"))),
             (expired > 0).then(|| amount(expired, "expired offset")),
             self.compacted.contains(&Role::Input).then(|| "compacted input".into()),
-            self.inputs.values().any(Partition::leaves_out_below).then(|| "what is below the first counted offset".into()),
+            self.inputs.values().any(InputPartition::leaves_out_below).then(|| "what is below the first counted offset".into()),
             self.nameless.then(|| "whether the input was created anew".into()),
             (!self.untold.is_empty()).then(|| "whether topics are compacted".into()),
         ];

@@ -15,12 +15,12 @@ const RULESET: &[u8] = b"0123456789abcdef";
 const OUTPUTS: Role = Role::Outputs;
 const LETTERS: Role = Role::DeadLetters;
 
-fn names() -> Names {
-    Names(["in", "out", "rejected", "counts"].map(str::to_owned))
+fn names() -> TopicNames {
+    TopicNames(["in", "out", "rejected", "counts"].map(str::to_owned))
 }
 
-fn marks(source: &str) -> Marks {
-    Marks { sources: 1, source: source.into(), rulesets: 1, ruleset: RULESET.into() }
+fn headers(source: &str) -> WeirHeaders {
+    WeirHeaders { sources: 1, source: source.into(), rulesets: 1, ruleset: RULESET.into() }
 }
 
 fn state(from: i64, window: i64, total: u64, open: u64) -> State {
@@ -30,8 +30,8 @@ fn state(from: i64, window: i64, total: u64, open: u64) -> State {
     state
 }
 
-fn cut(committed: i64, state: State) -> Cut {
-    Cut { partition: 0, committed: Some(committed), state: Some(state), no_state: None }
+fn cut(committed: i64, state: State) -> PartitionCut {
+    PartitionCut { partition: 0, committed: Some(committed), state: Some(state), no_state: None }
 }
 
 impl System {
@@ -40,43 +40,43 @@ impl System {
         System::with(Audit::new(names(), false, vec![]), offsets, cut(committed, state(0, 60_000, total, total)))
     }
 
-    fn with(mut audit: Audit, offsets: impl IntoIterator<Item = i64>, cut: Cut) -> System {
+    fn with(mut audit: Audit, offsets: impl IntoIterator<Item = i64>, cut: PartitionCut) -> System {
         let offsets: Vec<i64> = offsets.into_iter().collect();
         let end = offsets.last().map_or(0, |last| last + 1);
         audit.cut(vec![cut]);
-        audit.input_extent(0, offsets.first().copied().unwrap_or(0)..end);
-        offsets.into_iter().for_each(|offset| audit.input(0, offset, &Marks::default()));
+        audit.input_range(0, offsets.first().copied().unwrap_or(0)..end);
+        offsets.into_iter().for_each(|offset| audit.input(0, offset, &WeirHeaders::default()));
         for role in [OUTPUTS, LETTERS, Role::Counts] {
             audit.low(role, 0, 0);
         }
         System { audit, outputs: 0, letters: 0 }
     }
 
-    fn put(&mut self, role: Role, marks: &Marks) {
+    fn put(&mut self, role: Role, headers: &WeirHeaders) {
         let next = if role == OUTPUTS { &mut self.outputs } else { &mut self.letters };
-        self.audit.written(role, 0, *next, marks);
+        self.audit.written(role, 0, *next, headers);
         *next += 1;
     }
 
     /// Writes an output for each offset.
     fn outputs(mut self, offsets: impl IntoIterator<Item = i64>) -> System {
-        offsets.into_iter().for_each(|offset| self.put(OUTPUTS, &marks(&format!("in/0/{offset}"))));
+        offsets.into_iter().for_each(|offset| self.put(OUTPUTS, &headers(&format!("in/0/{offset}"))));
         self
     }
 
     /// Writes a dead letter for each offset.
     fn letters(mut self, offsets: impl IntoIterator<Item = i64>) -> System {
-        offsets.into_iter().for_each(|offset| self.put(LETTERS, &marks(&format!("in/0/{offset}"))));
+        offsets.into_iter().for_each(|offset| self.put(LETTERS, &headers(&format!("in/0/{offset}"))));
         self
     }
 
-    fn output(mut self, marks: &Marks) -> System {
-        self.put(OUTPUTS, marks);
+    fn output(mut self, headers: &WeirHeaders) -> System {
+        self.put(OUTPUTS, headers);
         self
     }
 
-    fn letter(mut self, marks: &Marks) -> System {
-        self.put(LETTERS, marks);
+    fn letter(mut self, headers: &WeirHeaders) -> System {
+        self.put(LETTERS, headers);
         self
     }
 
@@ -95,14 +95,15 @@ impl System {
         self
     }
 
-    fn verdict(mut self) -> Verdict {
-        self.audit.judge()
+    fn verdict(mut self) -> AuditVerdict {
+        self.audit.verdict()
     }
 
     /// Checks that the verdict has exactly the violations `kinds`. Returns the words of the first.
-    fn violated(self, kinds: &[(Kind, u64)]) -> String {
+    fn violated(self, kinds: &[(ViolationKind, u64)]) -> String {
         let verdict = self.verdict();
-        let found: Vec<(Kind, u64)> = verdict.found.iter().map(|violation| (violation.kind, violation.records)).collect();
+        let found: Vec<(ViolationKind, u64)> =
+            verdict.found.iter().map(|violation| (violation.kind, violation.records)).collect();
         assert_eq!(found, kinds, "{verdict}");
         assert_eq!(verdict.violations, kinds.iter().map(|(_, records)| records).sum::<u64>());
         assert!(!verdict.holds() && verdict.line().starts_with("NOT verified: "), "{verdict}");
@@ -110,7 +111,7 @@ impl System {
     }
 
     /// Returns the verdict, and checks that it is a good one.
-    fn holds(self) -> Verdict {
+    fn holds(self) -> AuditVerdict {
         let verdict = self.verdict();
         assert!(verdict.holds() && verdict.found.is_empty(), "{verdict}");
         verdict
@@ -128,7 +129,9 @@ fn all_is_well_where_each_record_is_in_one_of_the_two() {
 #[test]
 fn lost_records_are_named_as_ranges() {
     let missing = |offset: &i64| !(17..30).contains(offset) && *offset != 40;
-    let words = System::new(0..100, 100, 86).outputs((0..100).filter(missing)).violated(&[(Kind::Lost, 13), (Kind::Lost, 1)]);
+    let words = System::new(0..100, 100, 86)
+        .outputs((0..100).filter(missing))
+        .violated(&[(ViolationKind::Lost, 13), (ViolationKind::Lost, 1)]);
     assert_eq!(words, "in/0/17..=29: 13 records became neither output nor dead letter");
 }
 
@@ -140,60 +143,61 @@ fn so_many_losses_that_they_have_no_room_are_counted() {
 
 #[test]
 fn a_record_with_two_outputs_is_named() {
-    let words = System::new(0..3, 3, 3).outputs([0, 1, 2, 1]).violated(&[(Kind::Twice, 1)]);
+    let words = System::new(0..3, 3, 3).outputs([0, 1, 2, 1]).violated(&[(ViolationKind::Twice, 1)]);
     assert_eq!(words, "out/0/3 is another output of in/0/1");
-    System::new(0..3, 3, 0).letters([0, 0, 1, 2]).violated(&[(Kind::Twice, 1)]);
+    System::new(0..3, 3, 0).letters([0, 0, 1, 2]).violated(&[(ViolationKind::Twice, 1)]);
 }
 
 #[test]
 fn a_record_with_an_output_and_a_dead_letter_is_named() {
-    let words = System::new(0..3, 3, 3).outputs(0..3).letters([1]).violated(&[(Kind::InBoth, 1)]);
+    let words = System::new(0..3, 3, 3).outputs(0..3).letters([1]).violated(&[(ViolationKind::InBoth, 1)]);
     assert_eq!(words, "rejected/0/0 is a dead letter of in/0/1, which has become the other too");
 }
 
 #[test]
 fn an_output_behind_a_later_one_is_named() {
-    let words = System::new(0..4, 4, 4).outputs([0, 2, 1, 3]).violated(&[(Kind::OutOfOrder, 1)]);
+    let words = System::new(0..4, 4, 4).outputs([0, 2, 1, 3]).violated(&[(ViolationKind::OutOfOrder, 1)]);
     assert_eq!(words, "out/0/2 is of in/0/1 and stands behind one of offset 2");
 }
 
 #[test]
 fn a_record_without_a_rule_set_or_with_two_is_named() {
-    let bare = Marks { rulesets: 0, ..marks("in/0/0") };
+    let bare = WeirHeaders { rulesets: 0, ..headers("in/0/0") };
     assert_eq!(
-        System::new(0..1, 1, 1).output(&bare).violated(&[(Kind::NoRuleset, 1)]),
+        System::new(0..1, 1, 1).output(&bare).violated(&[(ViolationKind::NoRuleset, 1)]),
         "out/0/0 of in/0/0 has no header weir-ruleset"
     );
-    let two = Marks { rulesets: 2, ..marks("in/0/0") };
-    System::new(0..1, 1, 0).letter(&two).violated(&[(Kind::SeveralRulesets, 1)]);
+    let two = WeirHeaders { rulesets: 2, ..headers("in/0/0") };
+    System::new(0..1, 1, 0).letter(&two).violated(&[(ViolationKind::SeveralRulesets, 1)]);
 }
 
 #[test]
 fn a_record_without_a_source_or_with_two_is_named() {
-    let words = System::new([], 0, 0).output(&Marks { sources: 0, ..marks("") }).violated(&[(Kind::NoSource, 1)]);
+    let words =
+        System::new([], 0, 0).output(&WeirHeaders { sources: 0, ..headers("") }).violated(&[(ViolationKind::NoSource, 1)]);
     assert_eq!(words, "out/0/0 has no header weir-source");
     for bad in ["in/0", "in/0/", "in/x/0", "in/0/-1", "in/0/99999999999999999999", "\u{1b}[2J"] {
-        let words = System::new([], 0, 0).output(&marks(bad)).violated(&[(Kind::NoSource, 1)]);
+        let words = System::new([], 0, 0).output(&headers(bad)).violated(&[(ViolationKind::NoSource, 1)]);
         assert!(!words.contains('\u{1b}'), "{words}");
     }
-    let two = Marks { sources: 2, ..marks("in/0/0") };
-    System::new(0..1, 1, 0).letter(&two).violated(&[(Kind::SeveralSources, 1)]);
+    let two = WeirHeaders { sources: 2, ..headers("in/0/0") };
+    System::new(0..1, 1, 0).letter(&two).violated(&[(ViolationKind::SeveralSources, 1)]);
 }
 
 #[test]
 fn a_source_that_is_not_there_is_named() {
     let far = format!("in/0/{}", u64::MAX);
     for foreign in ["other/0/0", "in/1/0", "in/-1/0", "in/0/1", &far] {
-        let words = System::new(0..1, 1, 1).outputs([0]).output(&marks(foreign)).violated(&[(Kind::NoInput, 1)]);
+        let words = System::new(0..1, 1, 1).outputs([0]).output(&headers(foreign)).violated(&[(ViolationKind::NoInput, 1)]);
         assert!(words.starts_with("out/0/1 is of "), "{words}");
     }
-    let words = System::new([0, 1, 3], 4, 3).outputs([0, 1, 2, 3]).violated(&[(Kind::NoInput, 1)]);
+    let words = System::new([0, 1, 3], 4, 3).outputs([0, 1, 2, 3]).violated(&[(ViolationKind::NoInput, 1)]);
     assert_eq!(words, "out/0/2 is of in/0/2, where the input has no record");
 }
 
 #[test]
 fn counts_that_are_too_low_or_too_high_are_named() {
-    let expected = [(Kind::CountsDiffer, 1), (Kind::WindowsDiffer, 1)];
+    let expected = [(ViolationKind::CountsDiffer, 1), (ViolationKind::WindowsDiffer, 1)];
     let words = System::new(0..5, 5, 4).outputs(0..5).violated(&expected);
     assert_eq!(words, "the state of in/0 counts 4, and offsets 0 to 5 have 5 outputs");
     System::new(0..5, 5, 6).outputs(0..5).violated(&expected);
@@ -202,18 +206,18 @@ fn counts_that_are_too_low_or_too_high_are_named() {
 #[test]
 fn windows_that_are_too_low_or_too_high_are_named() {
     let system = || System::with(Audit::new(names(), false, vec![]), 0..5, cut(5, state(0, 120_000, 5, 2))).outputs(0..5);
-    assert_eq!(system().window(0, 60_000, 3, "[0]").holds().proofs[&Proof::CountsAddUp], Outcome::Holds);
+    assert_eq!(system().window(0, 60_000, 3, "[0]").holds().proofs[&Proof::CountsAddUp], ProofOutcome::Holds);
     let words = system().window(0, 60_000, 2, "[0]").violated(&[
-        (Kind::WindowsDiffer, 1),
-        (Kind::TypesDiffer, 1),
-        (Kind::TotalsDiffer, 1),
+        (ViolationKind::WindowsDiffer, 1),
+        (ViolationKind::TypesDiffer, 1),
+        (ViolationKind::TotalsDiffer, 1),
     ]);
     assert_eq!(words, "2 in 1 windows that were sent and 2 in open ones were counted, of 5 outputs");
-    let twice = [(Kind::WindowsDiffer, 1), (Kind::TypesDiffer, 1), (Kind::WindowsOverlap, 1)];
+    let twice = [(ViolationKind::WindowsDiffer, 1), (ViolationKind::TypesDiffer, 1), (ViolationKind::WindowsOverlap, 1)];
     let words = system().window(0, 60_000, 3, "[0]").window(1, 60_000, 3, "[0]").violated(&twice);
     assert!(words.ends_with("(windows from before the group's offsets were reset would explain it)"), "{words}");
     let verdict = system().window(0, 60_000, u64::MAX, "[0]").verdict();
-    assert_eq!(verdict.found[0].kind, Kind::WindowsDiffer, "{verdict}");
+    assert_eq!(verdict.found[0].kind, ViolationKind::WindowsDiffer, "{verdict}");
 }
 
 #[test]
@@ -224,7 +228,10 @@ fn windows_of_other_types_than_the_states_have_are_named() {
     let words: Vec<&str> = verdict.found.iter().map(|violation| violation.words.as_str()).collect();
     assert_eq!(words[0], "of type `iOS` 0 in windows that were sent and 2 in open ones were counted, and the states have 5");
     assert!(words[1].starts_with("of type `windows phone` 3 in windows"), "{verdict}");
-    assert!(verdict.found.iter().all(|found| [Kind::TypesDiffer, Kind::TotalsDiffer].contains(&found.kind)), "{verdict}");
+    assert!(
+        verdict.found.iter().all(|found| [ViolationKind::TypesDiffer, ViolationKind::TotalsDiffer].contains(&found.kind)),
+        "{verdict}"
+    );
 }
 
 #[test]
@@ -237,18 +244,21 @@ fn running_totals_that_the_states_do_not_have_are_named() {
 #[test]
 fn another_message_for_a_window_is_named_though_it_counts_nothing() {
     let system = || System::with(Audit::new(names(), false, vec![]), 0..5, cut(5, state(0, 120_000, 5, 2))).outputs(0..5);
-    let words = system().window(0, 60_000, 3, "[0]").message(1, 60_000, "{}", "{}", "[0]").violated(&[(Kind::WindowsOverlap, 1)]);
+    let words = system()
+        .window(0, 60_000, 3, "[0]")
+        .message(1, 60_000, "{}", "{}", "[0]")
+        .violated(&[(ViolationKind::WindowsOverlap, 1)]);
     assert!(words.starts_with("counts/0/1 is of 60000 to 120000 ms, and covers partitions [0]"), "{words}");
-    let words = system().window(0, 90_000, 3, "[0]").violated(&[(Kind::WindowsOverlap, 1)]);
+    let words = system().window(0, 90_000, 3, "[0]").violated(&[(ViolationKind::WindowsOverlap, 1)]);
     assert!(words.ends_with("and the open window of partition 0 began before that was over"), "{words}");
 }
 
 #[test]
 fn a_window_of_which_only_some_partitions_moved_on_is_named() {
     let mut system = System::with(Audit::new(names(), false, vec![]), 0..5, cut(5, state(0, 120_000, 5, 2))).outputs(0..5);
-    let behind = Cut { partition: 1, ..cut(0, state(0, 60_000, 0, 0)) };
+    let behind = PartitionCut { partition: 1, ..cut(0, state(0, 60_000, 0, 0)) };
     system.audit.cut(vec![behind]);
-    let words = system.window(7, 60_000, 3, "[0,1]").violated(&[(Kind::WindowMixed, 1)]);
+    let words = system.window(7, 60_000, 3, "[0,1]").violated(&[(ViolationKind::WindowMixed, 1)]);
     assert!(words.starts_with("counts/0/7 closes a window") && words.ends_with("[0] have moved on, [1] have not"), "{words}");
 }
 
@@ -256,12 +266,12 @@ fn a_window_of_which_only_some_partitions_moved_on_is_named() {
 fn what_is_no_counts_message_is_named() {
     let mut system = System::new(0..1, 1, 1).outputs([0]);
     system.audit.counts(0, 9, None);
-    assert!(system.violated(&[(Kind::UnreadableCounts, 1)]).starts_with("counts/0/9 is no counts message"));
+    assert!(system.violated(&[(ViolationKind::UnreadableCounts, 1)]).starts_with("counts/0/9 is no counts message"));
 }
 
 #[test]
 fn an_input_that_ends_before_the_committed_offset_is_named() {
-    System::new(0..5, 9, 5).outputs(0..5).violated(&[(Kind::PastTheEnd, 1)]);
+    System::new(0..5, 9, 5).outputs(0..5).violated(&[(ViolationKind::PastTheEnd, 1)]);
 }
 
 #[test]
@@ -281,9 +291,9 @@ fn a_live_system_has_records_past_the_cut() {
 #[test]
 fn a_later_cut_judges_what_was_past_the_first() {
     let mut system = System::new(0..20, 10, 10).outputs((0..15).filter(|offset| *offset != 12));
-    assert!(system.audit.judge().holds());
+    assert!(system.audit.verdict().holds());
     system.audit.cut(vec![cut(20, state(0, 60_000, 19, 19))]);
-    let words = system.outputs(15..20).violated(&[(Kind::Lost, 1)]);
+    let words = system.outputs(15..20).violated(&[(ViolationKind::Lost, 1)]);
     assert_eq!(words, "in/0/12 became neither output nor dead letter");
 }
 
@@ -314,7 +324,7 @@ fn outputs_that_have_expired_are_said_and_never_pass_for_proven() {
 
     let mut system = System::new(0..100, 100, 100).outputs((30..100).filter(|offset| *offset != 50));
     system.audit.low(OUTPUTS, 0, 30);
-    system.violated(&[(Kind::Lost, 1)]);
+    system.violated(&[(ViolationKind::Lost, 1)]);
 }
 
 #[test]
@@ -339,26 +349,26 @@ fn what_a_rule_drops_is_told_as_dropped_or_lost() {
 #[test]
 fn a_dead_letter_keeps_the_headers_that_its_record_brought() {
     let mut system = System::new(0..2, 2, 0);
-    system.audit.input(0, 0, &marks("elsewhere/0/7"));
-    let kept = Marks { sources: 2, rulesets: 2, ..marks("in/0/0") };
+    system.audit.input(0, 0, &headers("elsewhere/0/7"));
+    let kept = WeirHeaders { sources: 2, rulesets: 2, ..headers("in/0/0") };
     system.letter(&kept).letters([1]).holds();
 }
 
 /// Returns a system with an input of 12 records, of which offset 10 is committed without a state.
 fn stateless() -> System {
-    let bare = Cut { partition: 0, committed: Some(10), state: None, no_state: Some("another program wrote it".into()) };
+    let bare = PartitionCut { partition: 0, committed: Some(10), state: None, no_state: Some("another program wrote it".into()) };
     System::with(Audit::new(names(), false, vec![]), 0..12, bare)
 }
 
 #[test]
 fn a_state_that_was_lost_is_named() {
-    let words = stateless().outputs(0..10).window(0, 60_000, 99, "[0]").violated(&[(Kind::StateMissing, 1)]);
+    let words = stateless().outputs(0..10).window(0, 60_000, 99, "[0]").violated(&[(ViolationKind::StateMissing, 1)]);
     assert!(words.starts_with("in/0 has offset 10 committed without a readable state"), "{words}");
     let verdict = stateless().letters(0..10).verdict();
     assert!(verdict.notes[0].contains("another program wrote it") && verdict.notes[0].contains("from 0 on"), "{verdict}");
-    assert_eq!(verdict.proofs[&Proof::CountsAddUp], Outcome::Violated(1));
+    assert_eq!(verdict.proofs[&Proof::CountsAddUp], ProofOutcome::Violated(1));
     // If the state is lost, records may be lost too.
-    stateless().outputs(0..9).violated(&[(Kind::Lost, 1), (Kind::StateMissing, 1)]);
+    stateless().outputs(0..9).violated(&[(ViolationKind::Lost, 1), (ViolationKind::StateMissing, 1)]);
 }
 
 #[test]
@@ -375,13 +385,13 @@ fn counts_that_began_anew_never_pass_for_proven() {
     let system =
         || System::with(Audit::new(names(), false, vec![]), 0..100, cut(100, state(50, 120_000, 50, 50))).outputs(0..100);
     for verdict in [system().holds(), system().window(0, 60_000, 50, "[0]").holds()] {
-        assert_eq!(verdict.proofs[&Proof::CountsAddUp], Outcome::NotJudged);
+        assert_eq!(verdict.proofs[&Proof::CountsAddUp], ProofOutcome::NotAudited);
         assert!(verdict.line().ends_with("; not judged: what is below the first counted offset, counts"), "{verdict}");
         assert!(verdict.notes[0].starts_with("in/0 is counted from offset 50 on"), "{verdict}");
     }
     // A count that is too low remains a violation.
     let low = System::with(Audit::new(names(), false, vec![]), 0..100, cut(100, state(50, 120_000, 50, 40)));
-    low.outputs(0..100).violated(&[(Kind::WindowsDiffer, 1), (Kind::TypesDiffer, 1)]);
+    low.outputs(0..100).violated(&[(ViolationKind::WindowsDiffer, 1), (ViolationKind::TypesDiffer, 1)]);
 }
 
 #[test]
@@ -392,9 +402,9 @@ fn counts_that_nothing_is_left_to_compare_with_are_not_judged() {
         system.audit.low(Role::Counts, 0, 7);
         system.holds()
     };
-    assert_eq!(expired(30).proofs[&Proof::CountsAddUp], Outcome::NotJudged);
+    assert_eq!(expired(30).proofs[&Proof::CountsAddUp], ProofOutcome::NotAudited);
     assert!(expired(30).line().ends_with(", expired outputs, counts"), "{}", expired(30));
-    assert_eq!(expired(0).proofs[&Proof::CountsAddUp], Outcome::Holds, "the outputs are all there");
+    assert_eq!(expired(0).proofs[&Proof::CountsAddUp], ProofOutcome::Holds, "the outputs are all there");
     assert!(expired(0).line().ends_with("; counts add up; not judged: windows"), "{}", expired(0));
 }
 
@@ -419,7 +429,7 @@ fn unjudged() -> Vec<(System, &'static [&'static str])> {
     };
     let whole = || cut(10, state(0, 60_000, 8, 8));
     let anew = || cut(10, state(5, 60_000, 5, 5));
-    let bare = Cut { partition: 0, committed: Some(10), state: None, no_state: Some("nothing".into()) };
+    let bare = PartitionCut { partition: 0, committed: Some(10), state: None, no_state: Some("nothing".into()) };
     let mut late = of(false, &[], 0..10, whole()).outputs(3..8).letters(8..10);
     late.audit.low(OUTPUTS, 0, 3);
     let mut both = of(false, &[], 0..10, whole()).outputs(3..8).letters(8..10);
@@ -468,7 +478,7 @@ fn whatever_is_not_judged_is_named_in_the_last_line_whether_the_rest_holds_or_no
         let gone = ["expired outputs", "expired dead letters", "compacted outputs", "compacted dead letters"];
         let once = !expected.iter().any(|what| gone.contains(what) || what.contains("dropped"));
         assert_eq!(line.contains("each exactly once"), once, "{line}");
-        forged.put(OUTPUTS, &Marks { sources: 0, ..marks("") });
+        forged.put(OUTPUTS, &WeirHeaders { sources: 0, ..headers("") });
         let verdict = forged.verdict();
         assert_eq!(verdict.line(), format!("NOT verified: 1 violation{left_out}"));
         assert_eq!(
@@ -495,13 +505,13 @@ fn windows_that_are_too_many_to_keep_are_not_judged() {
     };
     (0..1 << 18).for_each(|offset| system.audit.counts(0, offset, Some(ahead(120_000 + offset).as_bytes())));
     let verdict = system.holds();
-    assert_eq!(verdict.proofs[&Proof::CountsAddUp], Outcome::NotJudged);
+    assert_eq!(verdict.proofs[&Proof::CountsAddUp], ProofOutcome::NotAudited);
     assert!(verdict.counted.ends_with("windows are too many to keep"), "{verdict}");
 }
 
 #[test]
 fn a_window_of_a_partition_that_is_not_there_is_named() {
-    System::new(0..1, 1, 1).outputs([0]).window(4, 0, 1, "[3]").violated(&[(Kind::NoPartition, 1)]);
+    System::new(0..1, 1, 1).outputs([0]).window(4, 0, 1, "[3]").violated(&[(ViolationKind::NoPartition, 1)]);
 }
 
 #[test]
@@ -515,7 +525,7 @@ fn dead_letters_that_have_all_expired_are_said() {
 
 #[test]
 fn two_rule_sets_are_told_and_no_violation() {
-    let other = Marks { ruleset: b"other".into(), ..marks("in/0/1") };
+    let other = WeirHeaders { ruleset: b"other".into(), ..headers("in/0/1") };
     let verdict = System::new(0..2, 2, 2).outputs([0]).output(&other).holds();
     assert!(verdict.to_string().contains("2 in all: 0123456789abcdef, other"), "{verdict}");
 }
@@ -541,7 +551,7 @@ fn five_million_records_take_as_little_memory_as_promised() {
 fn forged_offsets_take_no_memory() {
     let mut system = System::new(0..1, 1, 1).outputs([0]);
     for index in 0..100_000_u64 {
-        system.put(OUTPUTS, &marks(&format!("in/0/{}", index << 40 | 1)));
+        system.put(OUTPUTS, &headers(&format!("in/0/{}", index << 40 | 1)));
     }
     assert!(system.audit.inputs[&0].done[0].serialized_size() < 100);
     let verdict = system.verdict();

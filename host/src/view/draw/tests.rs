@@ -7,14 +7,14 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
 use super::*;
-use weir_control::report::{Refusal, RuleDescription, TakenBack};
-use weir_engine::snapshot::{Message, Rejected, Snapshot, Verdict};
+use weir_control::report::{RuleDescription, SetRefusal, TakenBack};
+use weir_engine::snapshot::{RecentRecord, Rejected, Snapshot, Verdict};
 
 const INVITATION: &str = "swap rules meanwhile: edit weir.toml, or weir rules deploy RULE.wasm";
 
 /// Returns a snapshot after many logins went through the three rules.
 fn snapshot() -> Snapshot {
-    let message = |offset, text: &str, written: &str, verdict| Message {
+    let message = |offset, text: &str, written: &str, verdict| RecentRecord {
         partition: 1,
         offset,
         text: text.into(),
@@ -28,7 +28,7 @@ fn snapshot() -> Snapshot {
     let rules = ["validation", "utc-enrichment", "device-filter"];
     let rules = rules.map(|name| RuleDescription { name: name.to_owned(), ..RuleDescription::default() }).to_vec();
     Snapshot {
-        state: State::Running,
+        state: LoopState::Running,
         live: Arc::new(SetDescription { hash: "0123456789abcdef".into(), rules }),
         read: 12_345,
         written: 11_000,
@@ -124,13 +124,13 @@ fn why_a_set_was_taken_back_is_wrapped_and_not_cut() {
     let status = Status { taken_back: Some(taken_back), ..Status::default() };
     let frame = render_with(&snapshot(), &status, "", 80, 24);
     assert_has(&frame, &["running  TAKEN BACK  up 1:03", "d1665d0b602df996 was taken back: rules rejected 64.3 %", "is 20 %"]);
-    let status = Status { refusal: Some(Refusal { at: 0, message: "no sound component".into() }), ..Status::default() };
+    let status = Status { refusal: Some(SetRefusal { at: 0, message: "no sound component".into() }), ..Status::default() };
     assert_has(&render_with(&snapshot(), &status, "", 80, 24), &["running  REFUSED", "refused: no sound component"]);
 }
 
 #[test]
 fn what_it_waits_for_is_said_in_full() {
-    let waiting = Snapshot { state: State::Waiting(format!("no broker {}end", "answers, ".repeat(12))), ..snapshot() };
+    let waiting = Snapshot { state: LoopState::Waiting(format!("no broker {}end", "answers, ".repeat(12))), ..snapshot() };
     assert_has(&render(&waiting, 80, 24), &[" weir  waiting  up", " waiting: no broker answers", "end"]);
 }
 

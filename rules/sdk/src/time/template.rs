@@ -160,9 +160,9 @@ struct Date {
 impl Date {
     /// Returns the date of a day, which is counted from the Unix epoch.
     ///
-    /// The algorithm begins years on 1 March, so that the leap day is the last day of its year, and every quarter of 400 years has
-    /// 146,097 quarters of a day. The first day of a month is linear in the month, except for a fraction that is cut off; so is
-    /// the first day of a year. The factors are those of Neri and Schneider, "Euclidean affine functions":
+    /// The algorithm begins years on 1 March, so that the leap day is the last day of its year, and every quarter of 400 years
+    /// has 146,097 quarters of a day. The first day of a month is linear in the month, except for a fraction that is cut off; so
+    /// is the first day of a year. The factors are those of Neri and Schneider, "Euclidean affine functions":
     /// <https://doi.org/10.1002/spe.3172>.
     fn of(day: u32) -> Date {
         const DAYS_FROM_MARCH_OF_YEAR_0: u32 = 719_468;

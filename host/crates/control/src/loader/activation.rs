@@ -1,4 +1,4 @@
-//! The way of a proven set to the data loops, and the notes about a set that is live, has passed its trial, or was rolled back.
+//! The way of a proven set to the data loops, and the notes about a set that is live, has passed its trial, or was taken back.
 //!
 //! The order of the steps decides what a refusal and a crash leave behind. There is therefore only one order, in
 //! [`Loader::go_live`].
@@ -11,11 +11,11 @@ use std::time::Instant;
 use anyhow::{Context as _, bail, ensure};
 
 use super::{Live, Loader};
-use crate::report::{Deployed, Refusal, TakenBack};
+use crate::report::{Deployed, SetRefusal, TakenBack};
 use crate::store::{Saved, Store};
 use crate::update;
 use weir_engine::RuleInstances;
-use weir_engine::protocol::{Activated, Activation, Command, Event, LoopId, OnTrial, Why};
+use weir_engine::protocol::{Activated, Activation, Command, Event, LiveReason, LoopId, OnTrial};
 use weir_system::clock::now;
 use weir_system::files;
 use weir_wasm::Occasion;
@@ -28,18 +28,18 @@ pub(crate) struct Pending {
     /// The loops that have not activated the set yet.
     waiting: Vec<LoopId>,
     /// The reports of the other loops.
-    said: Said,
+    reports: ActivationReports,
 }
 
 /// The reports of data loops that have activated a set.
 #[derive(Default)]
-struct Said {
+struct ActivationReports {
     from: BTreeMap<i32, i64>,
     trial: Option<OnTrial>,
     replaced: Option<String>,
 }
 
-impl Said {
+impl ActivationReports {
     fn add(&mut self, activated: Activated) {
         self.from.extend(activated.from);
         self.replaced = self.replaced.take().or(activated.replaced);
@@ -58,23 +58,23 @@ pub(crate) struct Completed {
 }
 
 /// The cause for which a set goes live.
-pub(crate) enum Cause<'a> {
+pub(crate) enum ActivationCause<'a> {
     /// The folder has the set, or another process has decided for it.
-    Found(Why),
+    Found(LiveReason),
     /// An operator deploys these files: they are put in place, and the folder is followed from now on.
     Deployed(Vec<(PathBuf, &'a [u8])>),
     /// An operator goes back to the set.
-    RolledBack,
+    Rollback,
     /// An operator asks to follow the folder again.
     Resumed,
 }
 
-impl Cause<'_> {
-    fn why(&self) -> Why {
+impl ActivationCause<'_> {
+    fn why(&self) -> LiveReason {
         match self {
-            Cause::Found(why) => *why,
-            Cause::Deployed(_) | Cause::Resumed => Why::Folder,
-            Cause::RolledBack => Why::Pinned,
+            ActivationCause::Found(why) => *why,
+            ActivationCause::Deployed(_) | ActivationCause::Resumed => LiveReason::Folder,
+            ActivationCause::Rollback => LiveReason::Pinned,
         }
     }
 
@@ -82,7 +82,7 @@ impl Cause<'_> {
     /// so.
     fn told(&self, kept: anyhow::Result<()>, hash: &str) -> anyhow::Result<()> {
         match self {
-            Cause::Found(_) => Ok(()),
+            ActivationCause::Found(_) => Ok(()),
             _ => kept.with_context(|| format!("failed to keep the set {hash}, which is live all the same")),
         }
     }
@@ -99,15 +99,15 @@ impl Loader {
     /// If the state folder can't be written, a set that an operator deploys or resumes is refused. Other decisions take effect
     /// all the same, because a refusal would make nothing better, and the status says that the set is not kept. A set that is in
     /// force already, or that can't be kept in the last step, stays live, too. Then the operator also gets an error.
-    pub(crate) fn go_live(&mut self, rules: &RuleSet, cause: Cause<'_>, began: Instant) -> anyhow::Result<Deployed> {
+    pub(crate) fn go_live(&mut self, rules: &RuleSet, cause: ActivationCause<'_>, began: Instant) -> anyhow::Result<Deployed> {
         ensure!(self.pending.is_none(), "another set waits for the data loop, which waits for Kafka; try again later");
         let next = Live::of(rules, cause.why());
         let deployed = self.deployed(&next.set, began);
         // A pin ends the trial of the set in force, and only the data loop can end a trial.
-        let trial_ends = next.why == Why::Pinned && self.before.is_some();
+        let trial_ends = next.why == LiveReason::Pinned && self.before.is_some();
         if next.set.hash == self.live.set.hash && !trial_ends {
             self.carry_out(&cause, &next.set.hash)?;
-            let kept = self.is_live(next, None);
+            let kept = self.note_live(next, None);
             cause.told(kept, &self.live.set.hash)?;
             return Ok(deployed);
         }
@@ -115,7 +115,7 @@ impl Loader {
         let instances = instances.collect::<anyhow::Result<Vec<_>>>()?;
         // The set that was live before has passed its trial, or stood none. It stands no trial against itself.
         let before = self.before.as_ref().unwrap_or(&self.live).set.hash.clone();
-        let stands_trial = next.why == Why::Folder && self.settings.trial.records > 0 && before != next.set.hash;
+        let stands_trial = next.why == LiveReason::Folder && self.settings.trial.records > 0 && before != next.set.hash;
         let trial = stands_trial.then_some(self.settings.trial);
         let (hash, baseline) = (next.set.hash.clone(), self.again.unwrap_or_default());
         let (marked, saved) = (self.store.on_trial(&hash), self.store.saved(&hash));
@@ -128,7 +128,7 @@ impl Loader {
         let kept = self.keep(&next, was_live, stands_trial.then_some(&OnTrial { before, baseline }));
         let kept = kept.inspect_err(|_| undo(&self.store));
         match kept {
-            Err(error) if matches!(cause, Cause::Deployed(_) | Cause::Resumed) => {
+            Err(error) if matches!(cause, ActivationCause::Deployed(_) | ActivationCause::Resumed) => {
                 return Err(error.context(format!("failed to keep the set {hash}, so it does not go live")));
             }
             kept => self.tell_kept(&kept),
@@ -143,18 +143,18 @@ impl Loader {
 
     /// Carries out the rest of an operator's decision: pins, unpins, or puts files in place. If that fails, nothing of it was
     /// done.
-    fn carry_out(&mut self, cause: &Cause<'_>, hash: &str) -> anyhow::Result<()> {
+    fn carry_out(&mut self, cause: &ActivationCause<'_>, hash: &str) -> anyhow::Result<()> {
         match cause {
-            Cause::Found(_) => return Ok(()),
+            ActivationCause::Found(_) => return Ok(()),
             // The watch is not amended, so the next look updates the status of the folder's set.
-            Cause::RolledBack => return self.store.set_pin(Some(hash)),
-            Cause::Resumed => self.store.set_pin(None)?,
-            Cause::Deployed(files) => {
+            ActivationCause::Rollback => return self.store.set_pin(Some(hash)),
+            ActivationCause::Resumed => self.store.set_pin(None)?,
+            ActivationCause::Deployed(files) => {
                 let files: Vec<(&Path, &[u8])> = files.iter().map(|(file, bytes)| (file.as_path(), *bytes)).collect();
                 files.iter().filter_map(|(file, _)| file.parent()).for_each(files::sweep);
                 // The pin is removed last: while a set is pinned, a folder that is only half new can't go live.
                 files::replace_all(&files, || self.store.set_pin(None))?;
-                self.store.pardon(hash);
+                self.store.clear_verdict(hash);
             }
         }
         self.watch.amend(|decisions| {
@@ -167,14 +167,14 @@ impl Loader {
     }
 
     /// Waits until all data loops have activated a set, but no longer than the caller can be kept waiting.
-    fn wait(&mut self, next: Live, cause: &Cause<'_>, deployed: Deployed, began: Instant) -> anyhow::Result<Deployed> {
+    fn wait(&mut self, next: Live, cause: &ActivationCause<'_>, deployed: Deployed, began: Instant) -> anyhow::Result<Deployed> {
         let until = Instant::now() + self.patience;
         let (set, why) = (next.set.clone(), next.why);
-        self.pending = Some(Pending { next, waiting: self.loops.ids().collect(), said: Said::default() });
+        self.pending = Some(Pending { next, waiting: self.loops.ids().collect(), reports: ActivationReports::default() });
         loop {
             match self.loops.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok((id, event)) => {
-                    let Some(Completed { from, kept }) = self.hear(id, event) else { continue };
+                    let Some(Completed { from, kept }) = self.handle_event(id, event) else { continue };
                     cause.told(kept, &self.live.set.hash)?;
                     return Ok(Deployed { from, took: began.elapsed().as_millis() as u64, ..deployed });
                 }
@@ -182,7 +182,7 @@ impl Loader {
                     if !self.patience.is_zero() {
                         tracing::warn!(ruleset = set.hash, "proven rules wait for the data loop, which waits for Kafka");
                     }
-                    if why == Why::Folder {
+                    if why == LiveReason::Folder {
                         update(&self.status, |status| status.folder = Some(set.hash.clone()));
                     }
                     return Ok(Deployed { live: false, waiting: true, ..deployed });
@@ -197,11 +197,11 @@ impl Loader {
 
     /// Notes that a set is live, and writes that to the state folder. Returns the error if it can't be written, which is also in
     /// the status then.
-    fn is_live(&mut self, next: Live, said: Option<Said>) -> anyhow::Result<()> {
+    fn note_live(&mut self, next: Live, reports: Option<ActivationReports>) -> anyhow::Result<()> {
         let last = std::mem::replace(&mut self.live, next);
         let (set, why) = (self.live.set.clone(), self.live.why);
-        let (from, trial) = match said {
-            Some(Said { from, trial, replaced }) => {
+        let (from, trial) = match reports {
+            Some(ActivationReports { from, trial, replaced }) => {
                 // The data loops say which of these sets they have kept.
                 let mut known: Vec<Live> = [Some(last), self.before.take(), self.replaced.take()].into_iter().flatten().collect();
                 let mut kept = |hash: Option<&String>| {
@@ -232,7 +232,7 @@ impl Loader {
         update(&self.status, |status| {
             status.live.clone_from(&set.hash);
             (status.why, status.taken_back) = (why, None);
-            if why != Why::Pinned {
+            if why != LiveReason::Pinned {
                 // A pin does not resolve a refusal of the folder's set.
                 (status.refusal, status.folder) = (None, None);
             }
@@ -241,15 +241,15 @@ impl Loader {
     }
 
     /// Handles the events that the data loops have sent meanwhile.
-    pub(crate) fn listen(&mut self) {
+    pub(crate) fn handle_events(&mut self) {
         while let Ok((id, event)) = self.loops.events.try_recv() {
             // The request for the set has been answered already.
-            drop(self.hear(id, event));
+            drop(self.handle_event(id, event));
         }
     }
 
     /// Handles an event of a data loop. Returns the pending set if all data loops have activated it now.
-    fn hear(&mut self, id: LoopId, event: Event) -> Option<Completed> {
+    fn handle_event(&mut self, id: LoopId, event: Event) -> Option<Completed> {
         match event {
             Event::Activated(activated) => return self.activated(id, activated),
             Event::Passed { hash, retired } => {
@@ -260,7 +260,7 @@ impl Loader {
                 self.store.end_trial(&hash);
                 tracing::info!(ruleset = hash, "the set has passed its trial");
             }
-            Event::RolledBack { retired, back, reason, evidence } => {
+            Event::TakenBack { retired, back, reason, evidence } => {
                 let hash = retired.hash().to_owned();
                 self.taken_back(TakenBack { hash, at: now(), reason, evidence, back: Some(back) });
             }
@@ -271,13 +271,13 @@ impl Loader {
     fn activated(&mut self, id: LoopId, activated: Activated) -> Option<Completed> {
         let mut pending = self.pending.take_if(|pending| pending.next.set.hash == activated.hash)?;
         pending.waiting.retain(|waiting| *waiting != id);
-        pending.said.add(activated);
+        pending.reports.add(activated);
         if !pending.waiting.is_empty() {
             self.pending = Some(pending);
             return None;
         }
-        let from = pending.said.from.clone();
-        Some(Completed { from, kept: self.is_live(pending.next, Some(pending.said)) })
+        let from = pending.reports.from.clone();
+        Some(Completed { from, kept: self.note_live(pending.next, Some(pending.reports)) })
     }
 
     fn taken_back(&mut self, verdict: TakenBack) {
@@ -292,13 +292,13 @@ impl Loader {
             }
             Err(error) => self.tell_kept(&Err(error.context("failed to keep the verdict of a trial"))),
         }
-        // If another set has taken the place of the rolled-back set meanwhile, the verdict does not concern the set in force.
+        // If another set has taken the place of the set that was taken back, the verdict does not concern the set in force.
         if verdict.hash != self.live.set.hash {
             return;
         }
         let is_back = |known: &mut Live| verdict.back.as_ref() == Some(&known.set.hash);
         let Some(back) = self.replaced.take_if(is_back).or_else(|| self.before.take_if(is_back)) else { return };
-        self.live = Live { why: Why::LastGood, ..back };
+        self.live = Live { why: LiveReason::LastGood, ..back };
         let message = format!(
             "the set {} was taken back by its trial: {}; `weir rules deploy` tries it once more",
             verdict.hash, verdict.reason
@@ -306,7 +306,7 @@ impl Loader {
         update(&self.status, |status| {
             status.live.clone_from(&self.live.set.hash);
             status.why = self.live.why;
-            status.refusal = Some(Refusal { at: verdict.at, message });
+            status.refusal = Some(SetRefusal { at: verdict.at, message });
             status.taken_back = Some(verdict);
         });
         self.save(&self.live);

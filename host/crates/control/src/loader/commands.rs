@@ -5,18 +5,19 @@ use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 
-use super::activation::Cause;
+use super::activation::ActivationCause;
 use super::{Live, Loader};
 use crate::bootstrap::{prove_folder, prove_kept};
 use crate::report::Deployed;
 use crate::store::Saved;
 use crate::{Answer, File, Request, update};
+use weir_core::printable::escape_value;
 use weir_engine::RuleInstances;
-use weir_engine::protocol::{Command, Why};
+use weir_engine::protocol::{Command, LiveReason};
 use weir_engine::shadow::{Candidate, ShadowReport, ShadowSampler};
 use weir_system::clock::now;
 use weir_wasm::Occasion;
-use weir_wasm::definition::{Defined, Definition, read};
+use weir_wasm::definition::{Definition, RuleDefinition, read};
 use weir_wasm::rule::Rule;
 use weir_wasm::ruleset::RuleSet;
 
@@ -24,7 +25,7 @@ const NO_CANDIDATE: &str = "no candidate runs; `weir rules shadow` starts one";
 
 impl Loader {
     pub(crate) fn answer(&mut self, request: Request) -> anyhow::Result<Answer> {
-        self.listen();
+        self.handle_events();
         match request {
             Request::Deploy { files, dry_run } => self.deploy(&files, dry_run).map(Answer::Deployed),
             Request::Rollback { hash } => self.rollback(hash.as_deref()).map(Answer::Deployed),
@@ -39,10 +40,10 @@ impl Loader {
         let began = Instant::now();
         let rules = self.prove(files)?;
         if dry_run {
-            let next = Live::of(&rules, Why::Folder);
+            let next = Live::of(&rules, LiveReason::Folder);
             return Ok(Deployed { live: false, ..self.deployed(&next.set, began) });
         }
-        self.go_live(&rules, Cause::Deployed(self.places(files)?), began)
+        self.go_live(&rules, ActivationCause::Deployed(self.places(files)?), began)
     }
 
     /// Makes the candidate live. Fails if the set is not the one that was compared.
@@ -57,7 +58,7 @@ impl Loader {
              nobody has compared; `weir rules shadow` it again, or `weir rules deploy` it",
             rules.hash()
         );
-        let deployed = self.go_live(&rules, Cause::Deployed(self.places(&files)?), began)?;
+        let deployed = self.go_live(&rules, ActivationCause::Deployed(self.places(&files)?), began)?;
         self.end_shadow()?;
         Ok(deployed)
     }
@@ -75,7 +76,7 @@ impl Loader {
         };
         let rules =
             prove_kept(&self.settings, &self.runtime, &self.store, &saved.set.hash).inspect_err(|_| self.count_refused())?;
-        self.go_live(&rules, Cause::RolledBack, began)
+        self.go_live(&rules, ActivationCause::Rollback, began)
     }
 
     /// Removes the pin, and makes the folder's set live.
@@ -86,7 +87,7 @@ impl Loader {
         let rules = prove_folder(&self.runtime, &self.store, self.settings.definition()?)
             .inspect_err(|_| self.count_refused())
             .context(stays)?;
-        self.go_live(&rules, Cause::Resumed, began)
+        self.go_live(&rules, ActivationCause::Resumed, began)
     }
 
     fn shadow(&mut self, files: Vec<File>) -> anyhow::Result<Answer> {
@@ -137,11 +138,11 @@ impl Loader {
         }
         let rules = self.settings.pipeline.iter().map(|rule| {
             let Some(given) = files.iter().find(|file| file.rule == rule.name) else {
-                return Ok(Defined::new(rule.clone(), read(&rule.file)?));
+                return Ok(RuleDefinition::new(rule.clone(), read(&rule.file)?));
             };
             // Error messages name the file, which is not the folder's here.
             let file = format!("{}.wasm as handed in", rule.name).into();
-            Ok(Defined::new(Rule { file, ..rule.clone() }, given.bytes.clone()))
+            Ok(RuleDefinition::new(Rule { file, ..rule.clone() }, given.bytes.clone()))
         });
         Ok(Definition { rules: rules.collect::<anyhow::Result<_>>()?, counted: self.settings.counted.clone() })
     }
@@ -152,6 +153,6 @@ impl Loader {
             .pipeline
             .iter()
             .find(|rule| rule.name == name)
-            .with_context(|| format!("there is no rule `{}`; `rules.pipeline` has {}", name.escape_debug(), names()))
+            .with_context(|| format!("there is no rule `{}`; `rules.pipeline` has {}", escape_value(name), names()))
     }
 }

@@ -39,7 +39,7 @@ impl Written {
     }
 }
 
-impl Source for Written {
+impl SettingsSource for Written {
     fn file(&self) -> Option<PathBuf> {
         Some(self.file.clone())
     }
@@ -165,7 +165,7 @@ impl Field {
         let trial = trial.map(|_| OnTrial { before, baseline });
         let replaced = self.loader.before.as_ref().filter(|_| trial.is_some()).map(|_| self.loader.live.set.hash.clone());
         self.end.tell(activated(rules.hash(), trial, replaced));
-        self.loader.listen();
+        self.loader.handle_events();
         rules.hash().to_owned()
     }
 
@@ -178,14 +178,14 @@ impl Field {
     fn passes(&mut self, hash: &str) {
         let retired = vec![self.judge(hash)];
         self.end.tell(Event::Passed { hash: hash.into(), retired });
-        self.loader.listen();
+        self.loader.handle_events();
     }
 
-    /// Sends the event that the data loop has rolled a set back. The loader has not handled it yet.
+    /// Sends the event that the data loop has taken a set back. The loader has not handled it yet.
     fn takes_back(&mut self, hash: &str) {
         let kept = [&self.loader.replaced, &self.loader.before].into_iter().flatten().next();
         let back = kept.unwrap_or(&self.loader.live).set.hash.clone();
-        self.end.tell(Event::RolledBack { retired: self.judge(hash), back, reason: "bad".into(), evidence: Vec::new() });
+        self.end.tell(Event::TakenBack { retired: self.judge(hash), back, reason: "bad".into(), evidence: Vec::new() });
     }
 
     fn judge(&self, hash: &str) -> RuleInstances {
@@ -193,18 +193,18 @@ impl Field {
         RuleInstances::new(|_: &_, _: &_, _: &mut _| (), Vec::new(), Arc::new(set))
     }
 
-    fn live(&self) -> (String, Why) {
-        let status = self.loader.status.lock().unwrap();
+    fn live(&self) -> (String, LiveReason) {
+        let status = self.loader.status.lock();
         assert_eq!(status.live, self.loader.live.set.hash);
         (status.live.clone(), status.why)
     }
 
     fn unkept(&self) -> Option<String> {
-        self.loader.status.lock().unwrap().unkept.clone()
+        self.loader.status.lock().unkept.clone()
     }
 
     fn refusal(&self) -> Option<String> {
-        self.loader.status.lock().unwrap().refusal.clone().map(|refusal| refusal.message)
+        self.loader.status.lock().refusal.clone().map(|refusal| refusal.message)
     }
 }
 
@@ -224,12 +224,12 @@ fn what_is_asked_while_another_set_waits_is_refused_and_changes_nothing() {
     }
     assert!(!field.ask(Request::Deploy { files: files(2), dry_run: true }).unwrap().waiting, "nothing hinders a dry run");
     assert_eq!((field.hash(), field.loader.store.pin().unwrap()), (second.clone(), None));
-    assert_eq!((field.live(), field.refusal()), ((first, Why::Folder), None), "that it waits is no refusal");
-    let waiting = |field: &Field| field.loader.status.lock().unwrap().folder.clone();
+    assert_eq!((field.live(), field.refusal()), ((first, LiveReason::Folder), None), "that it waits is no refusal");
+    let waiting = |field: &Field| field.loader.status.lock().folder.clone();
     assert_eq!(waiting(&field), Some(second.clone()));
     assert_eq!(field.take(), second);
     field.look();
-    assert_eq!((field.live(), field.refusal(), waiting(&field)), ((second, Why::Folder), None, None));
+    assert_eq!((field.live(), field.refusal(), waiting(&field)), ((second, LiveReason::Folder), None, None));
     assert!(field.handed_over().is_none(), "and nothing that was refused comes after all");
 }
 
@@ -239,7 +239,7 @@ fn what_changes_by_itself_and_waits_is_no_refusal() {
     field.put(1);
     field.look();
     assert_eq!(field.refusal(), None);
-    assert_eq!((field.take(), field.live()), (field.hash(), (field.hash(), Why::Folder)));
+    assert_eq!((field.take(), field.live()), (field.hash(), (field.hash(), LiveReason::Folder)));
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn whoever_deploys_the_set_in_force_is_told_where_it_can_not_be_kept() {
             assert!(said.contains("make room in the state folder"), "{part}: {said}");
             assert!(field.unkept().is_some_and(|told| told.contains(part)), "{part}");
         }
-        assert_eq!(field.live(), (first.clone(), Why::Folder), "{part}");
+        assert_eq!(field.live(), (first.clone(), LiveReason::Folder), "{part}");
         clear(field.state(part));
         assert!(field.ask(Request::Deploy { files: files(0), dry_run: false }).unwrap().live);
         assert_eq!((field.unkept(), field.loader.store.knows(&first)), (None, true), "{part}");
@@ -341,7 +341,7 @@ fn whoever_deploys_a_set_is_told_where_there_is_no_room_any_more_once_it_is_live
     let (second, said) = (field.hash(), format!("{:#}", answer.expect_err("that is no success")));
     assert!(said.contains(&format!("failed to keep the set {second}, which is live all the same")), "{said}");
     assert!(said.contains("make room in the state folder") && said.contains("sets"), "{said}");
-    assert_eq!((field.live(), field.loader.store.knows(&second)), ((second.clone(), Why::Folder), false));
+    assert_eq!((field.live(), field.loader.store.knows(&second)), ((second.clone(), LiveReason::Folder), false));
     assert!(field.unkept().is_some());
     clear(field.state("sets"));
     assert!(field.ask(Request::Deploy { files: files(1), dry_run: false }).unwrap().live);
@@ -361,7 +361,7 @@ fn to_deploy_a_set_again_keeps_that_it_is_on_trial_too() {
     clear(field.state("on-trial"));
     field.ask(Request::Deploy { files: files(1), dry_run: false }).unwrap();
     assert_eq!((field.unkept(), field.loader.store.knows(&second)), (None, true));
-    assert_eq!(field.restart().live(), (first, Why::LastGood), "a restart does not end the trial");
+    assert_eq!(field.restart().live(), (first, LiveReason::LastGood), "a restart does not end the trial");
 }
 
 #[test]
@@ -374,10 +374,10 @@ fn a_file_that_is_copied_slowly_is_refused_once() {
         field.look();
         assert!(field.refusal().is_some());
     }
-    assert_eq!(field.loader.status.lock().unwrap().refused, 1);
+    assert_eq!(field.loader.status.lock().refused, 1);
     fs::write(field.file(), &whole[..500]).unwrap();
     field.look();
-    assert_eq!(field.loader.status.lock().unwrap().refused, 2, "that is another one");
+    assert_eq!(field.loader.status.lock().refused, 2, "that is another one");
     field.put(1);
     field.look();
     assert_eq!((field.take(), field.refusal()), (field.hash(), None));
@@ -395,7 +395,7 @@ fn a_pin_on_the_set_that_is_on_trial_ends_the_trial() {
     field.takes_back(&hash);
     field.end.tell(activated(&hash, None, None));
     field.look();
-    assert_eq!((field.live(), field.loader.store.on_trial(&hash)), ((hash, Why::Pinned), None));
+    assert_eq!((field.live(), field.loader.store.on_trial(&hash)), ((hash, LiveReason::Pinned), None));
 }
 
 #[test]
@@ -414,7 +414,7 @@ fn another_process_that_pins_the_set_on_trial_ends_the_trial_too() {
     let hash = field.deploy(1);
     fs::write(field.state("pin"), &hash).unwrap();
     field.look();
-    assert_eq!((field.take(), field.live()), (hash.clone(), (hash, Why::Pinned)));
+    assert_eq!((field.take(), field.live()), (hash.clone(), (hash, LiveReason::Pinned)));
     field.look();
     assert!(field.handed_over().is_none(), "once is enough");
 }
@@ -427,7 +427,7 @@ fn a_set_that_is_taken_back_when_its_successor_is_live_is_no_refusal_of_that() {
     field.takes_back(&bad);
     let mended = field.take();
     field.look();
-    let status = field.loader.status.lock().unwrap().clone();
+    let status = field.loader.status.lock().clone();
     assert_eq!((status.live, status.refusal, status.taken_back), (mended, None, None));
     assert!(field.loader.store.taken_back(&bad).is_some(), "it is not forgotten");
 }
@@ -440,14 +440,14 @@ fn a_set_that_was_replaced_during_its_trial_comes_back_where_its_successor_fails
     let third = field.deploy(2);
     field.takes_back(&third);
     field.look();
-    assert_eq!(field.live(), (second.clone(), Why::LastGood));
-    let told = field.loader.status.lock().unwrap().taken_back.clone().expect("it is told");
+    assert_eq!(field.live(), (second.clone(), LiveReason::LastGood));
+    let told = field.loader.status.lock().taken_back.clone().expect("it is told");
     assert_eq!((told.hash, told.back), (third, Some(second.clone())));
     assert!(field.loader.store.on_trial(&second).is_some(), "it has its own trial before it");
     field.takes_back(&second);
     field.look();
-    assert_eq!(field.live(), (first.clone(), Why::LastGood));
-    let told = field.loader.status.lock().unwrap().taken_back.clone().expect("it is told");
+    assert_eq!(field.live(), (first.clone(), LiveReason::LastGood));
+    let told = field.loader.status.lock().taken_back.clone().expect("it is told");
     assert_eq!((told.hash, told.back), (second, Some(first)));
 }
 
@@ -472,7 +472,7 @@ fn what_a_restart_finds_in_the_folder_and_was_never_live_is_tried_first() {
     // A process that is killed between two files leaves this state.
     field.put(1);
     let mut field = field.restart();
-    assert_eq!(field.live(), (first, Why::LastGood));
+    assert_eq!(field.live(), (first, LiveReason::LastGood));
     field.loader.review();
     let next = field.handed_over().expect("it takes its place at once");
     assert_eq!((next.rules.hash(), next.trial.is_some()), (field.hash().as_str(), true));
@@ -484,7 +484,7 @@ fn what_a_damaged_mark_is_about_is_on_trial() {
     let first = field.hash();
     let second = field.deploy(1);
     fs::write(field.state(&format!("on-trial/{second}.json")), "{").unwrap();
-    assert_eq!(field.restart().live(), (first, Why::LastGood));
+    assert_eq!(field.restart().live(), (first, LiveReason::LastGood));
 }
 
 #[test]
@@ -497,7 +497,7 @@ fn a_set_is_kept_and_marked_before_the_data_loop_has_it_and_in_the_history_from_
     field.take();
     assert!(field.loader.store.knows(&second));
     let field = field.restart();
-    assert_eq!(field.live(), (first, Why::LastGood), "and it has to show that it is sound");
+    assert_eq!(field.live(), (first, LiveReason::LastGood), "and it has to show that it is sound");
 }
 
 /// A second set has been live. A third one was kept when the process was killed, before its files were in place. The restart
@@ -516,7 +516,7 @@ fn to_go_back_without_a_hash_leads_to_no_set_that_was_kept_and_never_ran() {
     let field = Field::new();
     let first = field.hash();
     let (mut field, second) = killed_before_a_third_set_was_live(field, &variant(1));
-    assert_eq!(field.live(), (second, Why::Folder));
+    assert_eq!(field.live(), (second, LiveReason::Folder));
     assert_eq!(field.ask(Request::Rollback { hash: None }).unwrap().new, first);
 }
 
@@ -526,7 +526,7 @@ fn the_last_good_set_is_none_that_was_kept_and_never_ran() {
     // Without a trial, no mark shows that the third set has yet to prove sound.
     field.written.change(|settings| settings.trial.records = 0);
     let (field, second) = killed_before_a_third_set_was_live(field.restart(), b"broken");
-    assert_eq!(field.live(), (second, Why::LastGood));
+    assert_eq!(field.live(), (second, LiveReason::LastGood));
 }
 
 #[test]
@@ -541,7 +541,7 @@ fn what_another_process_decides_meanwhile_is_seen() {
     fs::write(field.state("pin"), &first).unwrap();
     field.takes_back(&third);
     field.look();
-    assert_eq!((field.take(), field.live()), (first.clone(), (first, Why::Pinned)));
+    assert_eq!((field.take(), field.live()), (first.clone(), (first, LiveReason::Pinned)));
 }
 
 #[test]
@@ -566,18 +566,20 @@ fn whoever_leaves_a_set_that_was_taken_back_elsewhere_goes_on_with_one_that_is_n
     let second = field.deploy(1);
     field.passes(&second);
     field.look();
-    // Another process tries a third set, and rolls the second one back.
+    // Another process tries a third set, and takes the second one back.
     let rule = Rule { file: field.file(), ..field.loader.settings.pipeline[0].clone() };
-    let third =
-        Definition { rules: vec![weir_wasm::definition::Defined::new(rule, variant(3))], ..field.loader.live.definition.clone() };
+    let third = Definition {
+        rules: vec![weir_wasm::definition::RuleDefinition::new(rule, variant(3))],
+        ..field.loader.live.definition.clone()
+    };
     let store = &field.loader.store;
     let set = SetDescription::of(&third, &[Manifest::default()]);
-    store.save(&third, &Saved { set, at: now() + 1_000, why: Why::Folder, live: true }, &[]).unwrap();
+    store.save(&third, &Saved { set, at: now() + 1_000, why: LiveReason::Folder, live: true }, &[]).unwrap();
     store.put_on_trial(&third.hash(), &OnTrial::default()).unwrap();
     let verdict = TakenBack { hash: second, at: 0, reason: "bad".into(), evidence: Vec::new(), back: None };
     store.take_back(&verdict).unwrap();
     field.look();
-    assert_eq!((field.take(), field.live()), (first.clone(), (first, Why::LastGood)));
+    assert_eq!((field.take(), field.live()), (first.clone(), (first, LiveReason::LastGood)));
 }
 
 #[test]
@@ -600,6 +602,6 @@ fn a_loader_that_fails_says_so() {
         panic!("on purpose");
     });
     assert!(failed.join().is_err());
-    let refusal = status.lock().unwrap().refusal.clone().expect("it stands in the status");
+    let refusal = status.lock().refusal.clone().expect("it stands in the status");
     assert!(refusal.message.contains("the loader of rules has failed"), "{}", refusal.message);
 }

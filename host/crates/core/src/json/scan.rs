@@ -23,7 +23,7 @@ pub struct Found {
     pub end: u32,
     /// The kind of the value. [`Kind::Absent`] if the message has no such field.
     pub kind: Kind,
-    /// Whether the value is a string with escapes.
+    /// True if the value is a string with escapes.
     pub escaped: bool,
 }
 
@@ -58,8 +58,8 @@ impl Found {
     }
 }
 
-/// The reason why a message can't be processed. `Display` writes the detail for an operator; [`reason`](Problem::reason) returns
-/// the name.
+/// The problem for which a message can't be processed. `Display` writes the detail for an operator; [`reason`](Problem::reason)
+/// returns the reason of the rejection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
     /// The value has no bytes.
@@ -88,7 +88,7 @@ impl Problem {
             Problem::NotUtf8(_) => Reason::NotUtf8,
             Problem::Malformed(..) => Reason::MalformedJson,
             Problem::NotAnObject => Reason::NotAnObject,
-            Problem::Duplicate(_) => Reason::DuplicateMember,
+            Problem::Duplicate(_) => Reason::DuplicateField,
             Problem::TooDeep => Reason::TooDeep,
             Problem::LoneSurrogate(_) => Reason::LoneSurrogate,
             Problem::Foreign(reason, _) => *reason,
@@ -190,7 +190,7 @@ impl<'a> Scan<'a> {
             std::str::from_utf8(self.bytes).map_err(|error| Problem::NotUtf8(error.valid_up_to()))?;
         }
         self.white_space();
-        self.member(Some(ROOT), 0)?;
+        self.field(Some(ROOT), 0)?;
         self.white_space();
         if self.at < self.bytes.len() {
             return self.expected("the end of the message");
@@ -203,7 +203,7 @@ impl<'a> Scan<'a> {
 
     /// Reads a value, and notes its place if the value is wanted.
     #[inline]
-    fn member(&mut self, node: Option<Node>, depth: usize) -> Result<(), Problem> {
+    fn field(&mut self, node: Option<Node>, depth: usize) -> Result<(), Problem> {
         let start = self.at;
         let (kind, escaped) = self.value(node, depth)?;
         if let Some(node) = node {
@@ -244,7 +244,7 @@ impl<'a> Scan<'a> {
                 return self.expected("`:`");
             }
             self.white_space();
-            self.member(child, depth)?;
+            self.field(child, depth)?;
             self.white_space();
             if self.take(b',') {
                 self.white_space();
@@ -285,7 +285,7 @@ impl<'a> Scan<'a> {
         }
         for index in 0.. {
             let element = node.and_then(|node| self.projection.element(node, index));
-            self.member(element, depth)?;
+            self.field(element, depth)?;
             self.white_space();
             if self.take(b']') {
                 break;

@@ -7,7 +7,8 @@ use super::scan::Found;
 use super::text;
 use crate::column::{Column, Kind};
 
-/// A field that can't be written because it would lie inside a value that is not an object.
+/// The detail of why a message can't be written: the field that would lie inside a value that is not an object, or the exceeded
+/// size of the outputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unwritable(pub String);
 
@@ -101,8 +102,8 @@ impl Splicer {
             match self.written(edit.node, writes) {
                 Some((kind, bytes)) => write_value(kind, bytes, out),
                 None => {
-                    let mut comma = has_members(message, layout[edit.node]);
-                    self.add_members(projection, layout, edit.node, writes, &mut comma, out);
+                    let mut comma = has_fields(message, layout[edit.node]);
+                    self.add_fields(projection, layout, edit.node, writes, &mut comma, out);
                 }
             }
             at = edit.to;
@@ -132,7 +133,7 @@ impl Splicer {
 
     /// Writes those fields of `node` that are written and that the message does not have. Each is preceded by a comma, except the
     /// first field of an empty object.
-    fn add_members(
+    fn add_fields(
         &self,
         projection: &Projection,
         layout: &[Found],
@@ -154,7 +155,7 @@ impl Splicer {
                 Some((kind, bytes)) => write_value(kind, bytes, out),
                 None => {
                     out.push(b'{');
-                    self.add_members(projection, layout, child, writes, &mut false, out);
+                    self.add_fields(projection, layout, child, writes, &mut false, out);
                     out.push(b'}');
                 }
             }
@@ -166,7 +167,7 @@ impl Splicer {
 fn append(projection: &Projection, message: &[u8], object: Found, writes: Writes<'_>, out: &mut Vec<u8>) {
     let (before, after) = message.split_at(object.end as usize - 1);
     out.extend_from_slice(before);
-    let mut comma = has_members(message, object);
+    let mut comma = has_fields(message, object);
     for (node, kind, bytes) in writes.iter() {
         if comma {
             out.push(b',');
@@ -179,7 +180,7 @@ fn append(projection: &Projection, message: &[u8], object: Found, writes: Writes
 }
 
 /// Returns whether the object at `found` in `message` has fields.
-fn has_members(message: &[u8], found: Found) -> bool {
+fn has_fields(message: &[u8], found: Found) -> bool {
     let inside = &message[found.start as usize + 1..found.end as usize - 1];
     inside.iter().any(|byte| !byte.is_ascii_whitespace())
 }

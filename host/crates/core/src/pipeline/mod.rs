@@ -7,7 +7,8 @@
 //! There is no clock here, no Kafka and no Wasm: the way a rule is run is hidden behind [`Evaluate`], and the time is
 //! [`Batch::processed_at`].
 
-mod isolate;
+mod bisect;
+mod breaker;
 mod metadata;
 mod names;
 mod plan;
@@ -19,10 +20,12 @@ use std::time::Duration;
 use crate::column::Column;
 use crate::counts::Counts;
 use crate::json::{Found, Node, Splicer, Unwritable, Writes};
+use crate::position::Position;
 use crate::record::{Batch, Cause, Rejection, RuleStats, Step};
 use crate::reserved::Reason;
-use isolate::{Breaker, Refusal};
-use plan::{Plan, Source};
+use bisect::RowRejection;
+use breaker::Breaker;
+use plan::{CellSource, Plan};
 use rows::Rows;
 
 pub use names::{reason_name, rule_name};
@@ -34,7 +37,7 @@ pub const MAX_DETAIL_BYTES: usize = 1_024;
 pub const MAX_BACKTRACE_BYTES: usize = 4_096;
 
 /// The most that a rule may return for a batch by default, in bytes.
-const MOST_HANDED_BACK: usize = 64 << 20;
+const MAX_RESULT_BYTES: usize = 64 << 20;
 /// The time that a rule may take for a batch by default.
 const DEADLINE: Duration = Duration::from_secs(1);
 
@@ -65,18 +68,19 @@ pub struct View<'a> {
     /// The columns that the rule reads, in the order of the manifest's `reads`.
     pub columns: &'a [&'a Column],
     /// The time that the rule may take.
-    pub patience: Patience,
+    pub budget: Budget,
     /// The records of the rows, so that log lines can name them.
     pub origin: Origin<'a>,
 }
 
 /// The time that a rule may take, relative to its deadline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Patience {
+pub enum Budget {
     /// The deadline as it is configured.
     #[default]
     Usual,
-    /// Less than the deadline: some other part of the batch is the slow one.
+    /// Less than the deadline: after a time-out, so that the search for the slow row does not take too long, and for most rows of a
+    /// probe.
     Short,
     /// More than the deadline: if the rule takes longer even now, the row is blamed.
     Long,
@@ -192,16 +196,16 @@ pub trait Evaluate {
     /// If the rule fails. The pipeline finds out on which rows.
     fn evaluate(&mut self, view: View<'_>) -> Result<Outcome, Fault>;
 
-    /// Returns the time that calls have taken since `nanos` was called last, in nanoseconds. Returns 0 if the time is not
+    /// Returns the time that calls have taken since the last call of this function, in nanoseconds. Returns 0 if the time is not
     /// measured.
-    fn nanos(&mut self) -> u64 {
+    fn take_elapsed(&mut self) -> u64 {
         0
     }
 
     /// Returns the most bytes that the rule may return for a batch. Each call keeps this bound itself. If a batch takes several
     /// calls, the pipeline bounds their sum.
-    fn most(&self) -> usize {
-        MOST_HANDED_BACK
+    fn max_result_bytes(&self) -> usize {
+        MAX_RESULT_BYTES
     }
 
     /// Returns the time that the rule may take for a batch. Each call keeps this bound itself. A bisection takes a few times as
@@ -295,15 +299,15 @@ impl<R: Evaluate> Pipeline<R> {
         &self.manifests
     }
 
-    /// Processes `batch`, or only its first records: [`Step::judged`] tells. `step` is cleared first, and its buffers are used
-    /// again. The caller commits the step and then applies its counts. Apart from scratch buffers, the pipeline itself only
-    /// changes its memory of rules that fail on everything.
+    /// Processes `batch`, or only its first records: [`Step::processed_records`] tells. `step` is cleared first, and its buffers
+    /// are used again. The caller commits the step and then applies its counts. Apart from scratch buffers, only the circuit
+    /// breakers of the pipeline change.
     pub fn process(&mut self, counts: &Counts, batch: &Batch, step: &mut Step) {
         step.clear();
         step.rules.resize(self.rules.len(), RuleStats::default());
         self.parse(batch, step);
         for index in 0..self.rules.len() {
-            self.judge(index, batch, step);
+            self.evaluate(index, batch, step);
         }
         self.assemble(batch, step);
         step.counts = self.count(counts, batch);
@@ -329,9 +333,9 @@ impl<R: Evaluate> Pipeline<R> {
                 for (slot, source) in self.plan.slots.iter().enumerate() {
                     let column = &mut self.rows.current[slot];
                     match source {
-                        Source::Written => {}
-                        Source::Member(node) => layout[*node].push_cell(message, column)?,
-                        Source::Metadata(metadata) => metadata.push_cell(batch, record, column),
+                        CellSource::Written => {}
+                        CellSource::Field(node) => layout[*node].push_cell(message, column)?,
+                        CellSource::Metadata(metadata) => metadata.push_cell(batch, record, column),
                     }
                 }
                 Ok(())
@@ -347,16 +351,16 @@ impl<R: Evaluate> Pipeline<R> {
     }
 
     /// Lets rule `index` evaluate the rows that are left.
-    fn judge(&mut self, index: usize, batch: &Batch, step: &mut Step) {
+    fn evaluate(&mut self, index: usize, batch: &Batch, step: &mut Step) {
         if self.rows.is_empty() {
             return;
         }
         let reads: Vec<&Column> = self.plan.reads[index].iter().map(|slot| &self.rows.current[*slot]).collect();
         let origin = Origin { batch: Some(batch), records: self.rows.records(), compared: step.compared };
         let (rows, processed_at) = (self.rows.len(), batch.processed_at);
-        let view = View { rows, processed_at, columns: &reads, patience: Patience::Usual, origin };
+        let view = View { rows, processed_at, columns: &reads, budget: Budget::Usual, origin };
         let (breaker, stats) = (&mut self.breakers[index], &mut step.rules[index]);
-        let verdict = isolate::judge(&mut self.rules[index], &self.manifests[index], breaker, view, stats);
+        let verdict = bisect::evaluate(&mut self.rules[index], &self.manifests[index], breaker, view, stats);
         (stats.rows, stats.open) = (verdict.rows as u64, breaker.open().is_some());
         if verdict.rows < rows {
             self.leave(verdict.rows, index, step);
@@ -366,28 +370,28 @@ impl<R: Evaluate> Pipeline<R> {
         for (row, refusal) in verdict.refusals {
             let record = self.rows.record(row as usize) as u32;
             let (cause, message) = match refusal {
-                Refusal::Listed(reason, detail) => {
+                RowRejection::Rejected(reason, detail) => {
                     let cause = Cause::Rejected { rule: index, reason: reason as usize };
                     rejected.push(row);
                     step.rejections.push(Rejection { record, cause, detail, drop: policy.drop });
                     continue;
                 }
-                Refusal::Fault(Fault { message, backtrace, .. }) => {
+                RowRejection::Fault(Fault { message, backtrace, .. }) => {
                     (Cause::Fault { rule: index, backtrace: (!backtrace.is_empty()).then_some(backtrace) }, message)
                 }
-                Refusal::Skipped => {
+                RowRejection::Skipped => {
                     let why = self.breakers[index].open().unwrap_or_default();
                     (Cause::Skipped { rule: index }, bounded(format!("short-circuited: {why}")))
                 }
             };
             if policy.on_fault == OnFault::Stop {
-                let (rule, place) = (&self.manifests[index].name, batch.place(record as usize));
-                step.stop.get_or_insert_with(|| stop(rule, &place, &message));
+                let (rule, position) = (&self.manifests[index].name, batch.position(record as usize));
+                step.stop.get_or_insert_with(|| stop(rule, &position, &message));
                 continue;
             }
             let fault = Rejection { record, cause, detail: Some(message), drop: false };
             if policy.on_fault == OnFault::Pass {
-                step.forgiven.push(fault);
+                step.passed_despite_fault.push(fault);
                 continue;
             }
             rejected.push(row);
@@ -402,21 +406,21 @@ impl<R: Evaluate> Pipeline<R> {
     /// Drops the rows `from..` from this step, because rule `index` ran out of its budget. All records from the first of these
     /// rows on are left for later, to keep their order. They are read again after this step is committed.
     fn leave(&mut self, from: usize, index: usize, step: &mut Step) {
-        let judged = self.rows.record(from);
-        step.judged = Some(judged);
+        let first_left = self.rows.record(from);
+        step.processed_records = Some(first_left);
         let later: Vec<u32> = (from as u32..self.rows.len() as u32).collect();
         self.rows.remove(&later, |slot| self.plan.read_after(slot, index));
         // The rules before this one will process these records again, and the records count only then.
         let stats = &mut step.rules[..index];
         stats.iter_mut().for_each(|stats| stats.rows -= later.len() as u64);
-        let is_left = |rejection: &mut Rejection| rejection.record as usize >= judged;
+        let is_left = |rejection: &mut Rejection| rejection.record as usize >= first_left;
         for rejection in step.rejections.extract_if(.., is_left) {
             if let Some(rule) = rejection.rule() {
                 stats[..=rule].iter_mut().for_each(|stats| stats.rows -= 1);
             }
             discount(stats, &rejection.cause);
         }
-        step.forgiven.extract_if(.., is_left).for_each(|forgiven| discount(stats, &forgiven.cause));
+        step.passed_despite_fault.extract_if(.., is_left).for_each(|fault| discount(stats, &fault.cause));
     }
 
     /// Turns rows into outputs: the original bytes, with the written values spliced in.
@@ -440,7 +444,7 @@ impl<R: Evaluate> Pipeline<R> {
             });
             if let Err(Unwritable(name)) = spliced {
                 refused.push(row as u32);
-                step.rejections.push(refusal(record, Reason::UnwritableMember, name));
+                step.rejections.push(refusal(record, Reason::UnwritableField, name));
             }
         }
         rows.remove(&refused, |slot| slot == plan.counted);
@@ -459,9 +463,9 @@ fn fits(bytes: usize) -> Result<(), Unwritable> {
 }
 
 /// Returns the reason why the process stops, and the remedy.
-fn stop(rule: &str, place: &str, fault: &str) -> String {
+fn stop(rule: &str, position: &Position, fault: &str) -> String {
     format!(
-        "the rule `{rule}` failed on the message {place}, and rule.{rule}.on_fault is \"stop\": {fault}; mend the rule, or set \
+        "the rule `{rule}` failed on the message {position}, and rule.{rule}.on_fault is \"stop\": {fault}; mend the rule, or set \
          rule.{rule}.on_fault to \"dead-letter\" or \"pass\"; until then the message is not committed"
     )
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::Manifest;
 use super::metadata::Metadata;
 use crate::json::{Node, Projection};
-use crate::printable::steers;
+use crate::printable::{self, escape_value, is_unsafe_in_line};
 use crate::reserved::{ENGINE, is_reserved};
 
 /// The most fields that a rule may read, the most that it may write, and the most reasons that it may have.
@@ -20,12 +20,12 @@ const MAX_NODES: usize = 512;
 
 /// The source of the cells of a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum CellSource {
     /// The cells come from the message.
-    Member(Node),
+    Field(Node),
     /// The cells come from the record's metadata.
     Metadata(Metadata),
-    /// The cells come from rules alone: no rule reads the field before another rule has written it.
+    /// No cells are taken from the record: rules only write the field. No rule reads it, and its values are not counted.
     Written,
 }
 
@@ -33,7 +33,7 @@ pub(super) enum Source {
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) projection: Projection,
-    pub(super) slots: Vec<Source>,
+    pub(super) slots: Vec<CellSource>,
     /// For each rule, the slots of its reads.
     pub(super) reads: Vec<Vec<usize>>,
     /// For each rule, the slots of its writes.
@@ -75,10 +75,10 @@ impl Plan {
         }
         plan.counted = plan.read(counted, manifests.len()).map_err(|problem| format!("counts.member: {problem}"))?;
         // The message itself is a node as well.
-        let members = plan.projection.nodes() - 1;
-        if members > MAX_NODES {
+        let fields = plan.projection.nodes() - 1;
+        if fields > MAX_NODES {
             return Err(format!(
-                "the rules read and write {members} members, the objects around them included, and at most {MAX_NODES} are allowed"
+                "the rules read and write {fields} members, the objects around them included, and at most {MAX_NODES} are allowed"
             ));
         }
         plan.check_overlaps()?;
@@ -99,15 +99,15 @@ impl Plan {
     fn read(&mut self, name: &str, reader: usize) -> Result<usize, String> {
         let slot = match name.strip_prefix('@') {
             Some(_) => {
-                let source = Source::Metadata(Metadata::parse(name)?);
+                let source = CellSource::Metadata(Metadata::parse(name)?);
                 self.slots.iter().position(|known| *known == source).unwrap_or_else(|| self.push_slot(source))
             }
             None => {
                 let node = self.projection.want(name)?;
-                let slot = self.slot_of(node).unwrap_or_else(|| self.push_node(node, Source::Written));
+                let slot = self.slot_of(node).unwrap_or_else(|| self.push_node(node, CellSource::Written));
                 // The cells come from the message even if an earlier rule writes the field: that rule may leave some rows as they
                 // are.
-                self.slots[slot] = Source::Member(node);
+                self.slots[slot] = CellSource::Field(node);
                 slot
             }
         };
@@ -120,21 +120,21 @@ impl Plan {
             return Err(format!("it writes `{name}`, and metadata can't be written"));
         }
         let node = self.projection.want(name)?;
-        let slot = self.slot_of(node).unwrap_or_else(|| self.push_node(node, Source::Written));
+        let slot = self.slot_of(node).unwrap_or_else(|| self.push_node(node, CellSource::Written));
         if !self.written.contains(&(node, slot)) {
             self.written.push((node, slot));
         }
         Ok(slot)
     }
 
-    fn push_node(&mut self, node: Node, source: Source) -> usize {
+    fn push_node(&mut self, node: Node, source: CellSource) -> usize {
         let slot = self.push_slot(source);
         self.slot_of_node.resize(self.projection.nodes(), None);
         self.slot_of_node[node] = Some(slot);
         slot
     }
 
-    fn push_slot(&mut self, source: Source) -> usize {
+    fn push_slot(&mut self, source: CellSource) -> usize {
         self.slots.push(source);
         self.last_reader.push(None);
         self.slots.len() - 1
@@ -200,11 +200,11 @@ pub fn check_manifest(manifest: &Manifest) -> Result<(), String> {
         }
         // The names appear in messages and in the log, where they must not be mistaken for anything else.
         if let Some(name) = names.iter().find(|name| !is_printable(name)) {
-            return Err(format!("its {what} have the name `{}`, which must be printable", name.escape_debug()));
+            return Err(format!("its {what} have the name `{}`, which must be printable", escape_value(name)));
         }
         let mut seen = HashSet::new();
         if let Some(name) = names.iter().find(|name| !seen.insert(name.as_str())) {
-            return Err(format!("its {what} have `{}` twice", name.escape_debug()));
+            return Err(format!("its {what} have `{}` twice", escape_value(name)));
         }
     }
     Plan::new(std::slice::from_ref(manifest), "@topic").map(|_| ())
@@ -212,12 +212,12 @@ pub fn check_manifest(manifest: &Manifest) -> Result<(), String> {
 
 /// Returns whether `text` ends no line, moves no cursor, and does not change the direction of writing.
 fn is_printable(text: &str) -> bool {
-    !text.chars().any(steers)
+    !text.chars().any(is_unsafe_in_line)
 }
 
 /// Returns the beginning of a name from a manifest, for a message.
 fn excerpt(text: &str) -> String {
-    text[..text.floor_char_boundary(MAX_NAME_BYTES)].escape_debug().to_string()
+    printable::excerpt(text.as_bytes(), MAX_NAME_BYTES)
 }
 
 #[cfg(test)]
@@ -324,9 +324,9 @@ mod tests {
     #[test]
     fn the_members_of_all_rules_obeyed_and_violated() {
         // The fifteen objects around the fields count as well.
-        let deep = |rule: usize, members| {
+        let deep = |rule: usize, fields| {
             let around = "/o".repeat(15);
-            let names: Vec<String> = (0..members).map(|index| format!("{around}/{rule}-{index}")).collect();
+            let names: Vec<String> = (0..fields).map(|index| format!("{around}/{rule}-{index}")).collect();
             Manifest { reads: names, ..manifest("a", &[], &[]) }
         };
         let mut rules: Vec<Manifest> = (0..7).map(|rule| deep(rule, 64)).collect();

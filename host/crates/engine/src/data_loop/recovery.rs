@@ -8,12 +8,12 @@ use std::time::Duration;
 use anyhow::anyhow;
 use weir_core::state::State;
 use weir_kafka::offsets::Committed;
-use weir_kafka::reset::Position;
+use weir_kafka::reset::ResetTo;
 use weir_kafka::{Failure, Polled, Restored};
 
-use super::{Engine, Phase, waiting};
+use super::{DataLoop, Phase, waiting};
 
-impl<C: Fn() -> i64> Engine<'_, C> {
+impl<C: Fn() -> i64> DataLoop<'_, C> {
     /// Begins anew with the committed offsets and counts. While these can't be had, handles the assignments and revocations of
     /// the group, because the group waits for an answer.
     pub(super) fn recover(&mut self) -> Result<(), Failure> {
@@ -27,7 +27,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
 
     fn begin_anew(&mut self) -> Result<(), Failure> {
         self.committed.clear();
-        let restored = self.session.restore(&mut waiting(self.shutdown, self.session.troubles().clone(), self.snapshot))?;
+        let restored = self.session.restore(&mut waiting(self.shutdown, self.session.client_log().clone(), self.snapshot))?;
         let Restored { committed, topic } = restored;
         self.transaction.forget();
         self.counts.clear();
@@ -45,7 +45,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
         }
         self.is_still(topic)?;
         self.missing = None;
-        self.session.troubles().over();
+        self.session.client_log().clear_outage();
         Ok(())
     }
 
@@ -63,17 +63,17 @@ impl<C: Fn() -> i64> Engine<'_, C> {
 
     /// Checks now and then whether the input topic was deleted and created anew while it is read.
     pub(super) fn check_topic(&mut self) -> Result<(), Failure> {
-        if !self.same_topic.is_due() || self.session.troubles().outage().is_some() {
+        if !self.same_topic.is_due() || self.session.client_log().outage().is_some() {
             return Ok(());
         }
-        self.is_same_topic()
+        self.check_topic_id()
     }
 
     /// Returns the reason why reading ends: `failure`, or that the input topic was created anew. In a new topic, offsets that are
     /// gone are no loss.
     pub(super) fn or_another_topic(&mut self, failure: Failure) -> Failure {
         match failure {
-            Failure::Stop(_) => self.is_same_topic().err().unwrap_or(failure),
+            Failure::Stop(_) => self.check_topic_id().err().unwrap_or(failure),
             failure => failure,
         }
     }
@@ -92,7 +92,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
     }
 
     /// Asks for the id of the input topic. Fails if the topic is not the one that was read before.
-    fn is_same_topic(&mut self) -> Result<(), Failure> {
+    fn check_topic_id(&mut self) -> Result<(), Failure> {
         let found = self.session.topic_id();
         self.is_still(found)
     }
@@ -143,7 +143,7 @@ impl<C: Fn() -> i64> Engine<'_, C> {
                 // The offset itself is as good as any: if it is kept, nothing is written twice.
                 let is_unreadable = |found: &&Committed| State::parse(&found.metadata).is_err();
                 let partitions: Vec<i32> = all.iter().filter(is_unreadable).map(|found| found.partition).collect();
-                let remedy = self.session.reset().remedy(&partitions, Position::Current);
+                let remedy = self.session.reset().remedy(&partitions, ResetTo::Current);
                 Err(Failure::Stop(anyhow!(
                     "failed to go on with partition {partition} of topic {name}: the state in its committed offset cannot be \
                      read, {unreadable}; `counts.on_bad_state = \"reset\"` counts anew from there, or, {remedy}"

@@ -10,7 +10,7 @@ use super::*;
 use crate::TrialBounds;
 use crate::instances::set;
 use crate::protocol::{self, Activated, Activation, LoopId, Loops, OnTrial};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{LoopState, Snapshot};
 use crate::trial::TrackRecord;
 use weir_core::pipeline::Manifest;
 use weir_core::record::{Batch, Cause, Rejection, Step};
@@ -44,14 +44,14 @@ fn judge_with([stop, slow]: [&str; 2], counts: &Counts, batch: &Batch, step: &mu
             Some(value) if value.starts_with("bad") => step.rejections.push(reject(false)),
             Some(value) if value.starts_with("drop") => step.rejections.push(reject(true)),
             Some(value) if value.starts_with(stop) => {
-                step.stop = Some(format!("a rule failed on {}", batch.place(record as usize)));
+                step.stop = Some(format!("a rule failed on {}", batch.position(record as usize)));
             }
             None => step.rejections.push(Rejection { cause: Cause::Engine(Reason::Tombstone), ..reject(false) }),
             Some(value) => {
                 passed.push((batch.records()[record as usize].partition, value.split(' ').next()));
                 if value.starts_with(slow) {
                     step.pass(record);
-                    step.judged = Some(record as usize + 1);
+                    step.processed_records = Some(record as usize + 1);
                     break;
                 }
                 match value.strip_prefix('+') {
@@ -104,8 +104,8 @@ impl Gate {
 }
 
 impl Keeper {
-    /// Produces `message` while the rules process the first part of a transaction, and lets the broker refuse that part's output
-    /// once.
+    /// Produces `message` while the rules process the first chunk of a transaction, and lets the broker refuse that chunk's
+    /// output once.
     fn let_come(&self, broker: &Broker, message: Input<'_>) {
         self.reached.recv_timeout(Duration::from_secs(30)).unwrap();
         broker.produce(&[message]);
@@ -129,7 +129,7 @@ const COUNTS: CountSettings = CountSettings { every: Duration::from_secs(60), em
 pub(super) struct Running<'scope> {
     loops: Loops,
     shutdown: Shutdown,
-    pub(super) snapshot: Shared,
+    pub(super) snapshot: SharedSnapshot,
     thread: Option<ScopedJoinHandle<'scope, anyhow::Result<()>>>,
 }
 
@@ -169,12 +169,12 @@ impl<'scope> Running<'scope> {
     ) -> Running<'scope> {
         let (loops, mut ends) = protocol::connect(1);
         let control = ends.remove(0);
-        let (snapshot, shutdown) = (Shared::default(), Shutdown::default());
+        let (snapshot, shutdown) = (SharedSnapshot::default(), Shutdown::default());
         let (shared, stop) = (snapshot.clone(), shutdown.clone());
         let thread = scope.spawn(move || {
             let clock = || clock.load(Ordering::Relaxed);
             let (kafka, brokers, counts, shutdown) = (settings, address, &COUNTS, &stop);
-            Setup { kafka, brokers, counts, shutdown, control, snapshot: &shared, clock }.serve(rules, Why::Folder)
+            Setup { kafka, brokers, counts, shutdown, control, snapshot: &shared, clock }.serve(rules, LiveReason::Folder)
         });
         Running { loops, shutdown, snapshot, thread: Some(thread) }
     }
@@ -190,7 +190,7 @@ impl<'scope> Running<'scope> {
 
     fn swap_to(&self, rules: RuleInstances, trial: Option<TrialBounds>, baseline: TrackRecord) -> Activated {
         let hash = rules.hash().to_owned();
-        let activation = Activation { rules, why: Why::Folder, trial, baseline };
+        let activation = Activation { rules, why: LiveReason::Folder, trial, baseline };
         assert!(self.loops.tell(LoopId(0), Command::Activate(Box::new(activation))));
         loop {
             match self.loops.events.recv_timeout(Duration::from_secs(30)).unwrap() {
@@ -347,7 +347,7 @@ fn what_was_read_when_a_set_is_taken_back_is_read_again_though_something_was_ref
     let broker = quick_broker();
     let clock = AtomicI64::new(60_000);
     let (gate, keeper) = gate();
-    let harmless = |counts: &Counts, batch: &Batch, step: &mut Step| judge_with(["none", "none"], counts, batch, step);
+    let escape_line = |counts: &Counts, batch: &Batch, step: &mut Step| judge_with(["none", "none"], counts, batch, step);
     let stops = move |counts: &Counts, batch: &Batch, step: &mut Step| {
         if contains(batch, "first") {
             gate.wait();
@@ -355,7 +355,7 @@ fn what_was_read_when_a_set_is_taken_back_is_read_again_though_something_was_ref
         judge(counts, batch, step);
     };
     thread::scope(|scope| {
-        let running = Running::with(scope, &broker, &clock, rules_that("cafe", harmless));
+        let running = Running::with(scope, &broker, &clock, rules_that("cafe", escape_line));
         let trial = Some(TrialBounds::default());
         running.swap_to(rules_that("beef", stops), trial, TrackRecord::default());
         broker.produce(&[(0, None, Some(b"first"))]);
@@ -614,7 +614,7 @@ fn an_unreachable_broker_is_waited_for_until_a_shutdown() {
         let running = Running::at(scope, &settings, "127.0.0.1:1", &clock);
         let asked = Instant::now();
         let snapshot = running.stop().unwrap();
-        assert_eq!((snapshot.state, snapshot.read), (snapshot::State::Connecting, 0));
+        assert_eq!((snapshot.state, snapshot.read), (LoopState::Connecting, 0));
         assert!(asked.elapsed() < Duration::from_secs(10));
     });
 }
@@ -654,7 +654,7 @@ fn the_newest_set_that_was_not_at_fault_comes_back() {
         broker.produce(&vec![(0, None, Some(&b"bad"[..])); 30]);
         running.until("it is taken back as well", |snapshot| snapshot.live.hash == "cafe");
         let swaps = running.snapshot.get().swaps;
-        assert_eq!((swaps.live, swaps.rolled_back), (4, 2), "two were activated, and two rolled back");
+        assert_eq!((swaps.live, swaps.taken_back), (4, 2), "two were activated, and two rolled back");
         assert_eq!(previous(), None);
         running.stop().unwrap();
     });
@@ -685,7 +685,7 @@ fn an_outage_of_kafka_is_seen_whether_there_is_something_to_write_or_not() {
         let running = Running::start(scope, &broker, &clock);
         running.until("the first is committed", |snapshot| snapshot.read == 1);
         let waits = |snapshot: &Snapshot| match &snapshot.state {
-            snapshot::State::Waiting(why) => why.contains("no broker answers"),
+            LoopState::Waiting(why) => why.contains("no broker answers"),
             _ => false,
         };
         for now in [60_000, 120_000] {
@@ -694,7 +694,7 @@ fn an_outage_of_kafka_is_seen_whether_there_is_something_to_write_or_not() {
             clock.store(now, Ordering::Relaxed);
             running.until("that is seen", waits);
             broker.cluster().broker_up(-1).unwrap();
-            running.until("that it is over is seen", |snapshot| snapshot.state == snapshot::State::Running);
+            running.until("that it is over is seen", |snapshot| snapshot.state == LoopState::Running);
         }
         running.until("the window is sent", |snapshot| snapshot.closed.is_some());
         running.stop().unwrap();

@@ -30,7 +30,7 @@ use super::{Failure, native, reader, topics};
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
 /// The facts that decide how a group begins.
-pub(super) struct Beginning {
+pub(super) struct StartOffsets {
     pub(super) start: Start,
     /// The topics of the outputs and of the dead letters.
     pub(super) written: [String; 2],
@@ -41,26 +41,26 @@ pub(super) struct Beginning {
 }
 
 /// Sets the offset of each partition of `found` that has none. `reset` words the command by which the operator sets the offsets.
-pub(super) fn begin<C: ConsumerContext>(
+pub(super) fn resolve<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
-    beginning: &mut Beginning,
+    start_offsets: &mut StartOffsets,
     reset: &Reset,
     found: &mut [Committed],
 ) -> Result<(), Failure> {
     let is_new = is_new(consumer, topic)?;
-    if is_new && !beginning.doubted {
-        doubt(consumer, beginning, reset)?;
-        beginning.doubted = true;
+    if is_new && !start_offsets.doubted {
+        doubt(consumer, start_offsets, reset)?;
+        start_offsets.doubted = true;
     }
-    let start = beginning.start;
+    let start = start_offsets.start;
     if start != Start::Earliest && is_new {
         if !found.iter().any(|found| found.partition == 0) {
             return Err(Failure::Wait(anyhow!(
                 "waiting for the process with partition 0 of topic {topic} to say where to begin"
             )));
         }
-        let offsets = begin_all(consumer, topic, start)?;
+        let offsets = resolve_all(consumer, topic, start)?;
         for found in found {
             found.offset = offsets.iter().find(|(partition, _)| *partition == found.partition).map(|(_, offset)| *offset);
         }
@@ -90,15 +90,15 @@ fn is_new<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> Result
 }
 
 /// Warns of what happens if the group was here before. Only the operator knows whether it was.
-fn doubt<C: ConsumerContext>(consumer: &BaseConsumer<C>, beginning: &Beginning, reset: &Reset) -> Result<(), Failure> {
-    for topic in &beginning.written {
+fn doubt<C: ConsumerContext>(consumer: &BaseConsumer<C>, start_offsets: &StartOffsets, reset: &Reset) -> Result<(), Failure> {
+    for topic in &start_offsets.written {
         if was_written_to(consumer, topic)? {
             tracing::warn!(
                 "{}, though topic {topic} was written to before: if this group has done so, its offsets were deleted or have \
                  expired, and {}; {}. But where the input was deleted and created anew, {}",
                 reset.absence(),
-                consequence(beginning.start),
-                reset.resumption(&beginning.written, beginning.headers),
+                consequence(start_offsets.start),
+                reset.resumption(&start_offsets.written, start_offsets.headers),
                 reset.renewal()
             );
             break;
@@ -122,16 +122,16 @@ fn consequence(start: Start) -> &'static str {
 /// Returns whether any record was ever written to `topic`.
 fn was_written_to<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> Result<bool, Failure> {
     let partitions = topics::partitions(consumer.client(), topic, Operation::Write)?.unwrap_or_default();
-    Ok(reader::extents(consumer, topic, partitions)?.values().any(|extent| extent.end > 0))
+    Ok(reader::offset_ranges(consumer, topic, partitions)?.values().any(|range| range.end > 0))
 }
 
 /// Commits the start offsets of all partitions, and returns them.
-fn begin_all<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, start: Start) -> Result<Vec<(i32, i64)>, Failure> {
+fn resolve_all<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, start: Start) -> Result<Vec<(i32, i64)>, Failure> {
     let what = format!("commit where to begin in topic {topic}");
     let mut offsets = Vec::new();
     let mut list = TopicPartitionList::new();
     for partition in partitions(consumer, topic)? {
-        let offset = resolve(consumer, topic, partition, start)?;
+        let offset = resolve_one(consumer, topic, partition, start)?;
         list.add_partition_offset(topic, partition, Offset::Offset(offset))
             .map_err(|error| Failure::from_client(&error, &what))?;
         offsets.push((partition, offset));
@@ -150,7 +150,12 @@ fn begin_all<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, start:
     }
 }
 
-fn resolve<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, partition: i32, start: Start) -> Result<i64, Failure> {
+fn resolve_one<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partition: i32,
+    start: Start,
+) -> Result<i64, Failure> {
     let (low, high) = watermarks(consumer, topic, partition)?;
     match start {
         Start::Earliest => Ok(low),

@@ -4,12 +4,12 @@
 //! logs one line that names the broker, and one line when the outage is over. [`super::connection`] has the words for known
 //! causes.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
+use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -18,25 +18,23 @@ use super::connection::{self, Diagnosis};
 use super::secrets::Secrets;
 use super::settings::ClientSettings;
 use super::{Failure, native};
+use weir_system::throttle::KeyedThrottle;
 
-/// The time for which the same trouble is not logged again.
-const QUIET: Duration = Duration::from_secs(60);
 /// The time for which a report with a surer cause outlasts later reports about the same broker.
 const RECENT: Duration = Duration::from_secs(5);
 /// The most time in which a broker has to show its certificate once more.
 const SHOWING: Duration = Duration::from_secs(5);
-/// The most different troubles that are remembered.
-const MAX_TOLD: usize = 64;
 
-/// The troubles of all clients of a process, so that each trouble is logged once and not once per client.
+/// The log of the clients of a session. It logs each trouble once, and not once per client.
 #[derive(Debug, Default)]
-pub struct Troubles {
-    /// True if nothing is logged, because the owner asks for [`Troubles::last`] and reports it.
+pub struct ClientLog {
+    /// True if nothing is logged, because the owner asks for [`ClientLog::last`] and reports it.
     silent: bool,
     /// True if no broker could be reached at the last report.
     down: AtomicBool,
-    last: Mutex<Option<Heard>>,
-    told: Mutex<HashMap<String, Told>>,
+    last: Mutex<Option<ClientReport>>,
+    /// Troubles that were logged, by code and broker.
+    throttle: Mutex<KeyedThrottle>,
     /// The settings to connect with, in order to find the reason why a certificate is not accepted.
     settings: Option<ClientConfig>,
     /// The values that are hidden in all texts of librdkafka.
@@ -45,7 +43,7 @@ pub struct Troubles {
 
 /// A report of a client.
 #[derive(Clone, Debug)]
-struct Heard {
+struct ClientReport {
     at: Instant,
     code: RDKafkaErrorCode,
     /// The broker's address, if the report names it.
@@ -54,39 +52,33 @@ struct Heard {
     diagnosis: Option<Diagnosis>,
 }
 
-impl Heard {
+impl ClientReport {
     /// Returns how sure the cause is: 0 if it is not known, 1 if it is likely, 2 if it is certain.
     fn sureness(&self) -> u8 {
         self.diagnosis.as_ref().map_or(0, |diagnosis| 1 + u8::from(diagnosis.lasting))
     }
 }
 
-#[derive(Debug)]
-struct Told {
-    at: Instant,
-    since: u64,
-}
-
-impl Troubles {
-    /// Returns the troubles of clients with the properties of `kafka`, without any so far.
-    pub fn of(kafka: &ClientSettings) -> Troubles {
-        Troubles { secrets: Secrets::of(kafka), ..Troubles::default() }
+impl ClientLog {
+    /// Returns a log for clients with the properties of `kafka`.
+    pub fn of(kafka: &ClientSettings) -> ClientLog {
+        ClientLog { secrets: Secrets::of(kafka), ..ClientLog::default() }
     }
 
-    /// Returns troubles that are kept and not logged, for clients without properties from a configuration.
-    pub fn silent() -> Troubles {
-        Troubles { silent: true, ..Troubles::default() }
+    /// Returns a log that keeps reports and logs no warnings, for clients without properties from a configuration.
+    pub fn silent() -> ClientLog {
+        ClientLog { silent: true, ..ClientLog::default() }
     }
 
-    /// Returns troubles that are kept and not logged, for clients with the properties of `kafka`.
-    pub fn silent_of(kafka: &ClientSettings) -> Troubles {
-        Troubles { silent: true, ..Troubles::of(kafka) }
+    /// Returns a log that keeps reports and logs no warnings, for clients with the properties of `kafka`.
+    pub fn silent_of(kafka: &ClientSettings) -> ClientLog {
+        ClientLog { silent: true, ..ClientLog::of(kafka) }
     }
 
-    /// Returns troubles that are kept and not logged, for clients that connect by `settings`. If a certificate is not accepted,
-    /// the reason is looked up with these settings.
-    pub fn silent_with(kafka: &ClientSettings, settings: ClientConfig) -> Troubles {
-        Troubles { settings: Some(settings), ..Troubles::silent_of(kafka) }
+    /// Returns a log that keeps reports and logs no warnings, for clients that connect by `settings`. If a certificate is not
+    /// accepted, the reason is looked up with these settings.
+    pub fn silent_with(kafka: &ClientSettings, settings: ClientConfig) -> ClientLog {
+        ClientLog { settings: Some(settings), ..ClientLog::silent_of(kafka) }
     }
 
     /// Returns the words about the broker at `address`. If its certificate is not accepted, they give the reason.
@@ -99,17 +91,17 @@ impl Troubles {
         because().unwrap_or(diagnosis.words)
     }
 
-    fn last(&self) -> Option<Heard> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn last(&self) -> Option<ClientReport> {
+        self.last.lock().clone()
     }
 
     /// Returns the failure that none of `brokers` answers, with the reason. Returns None if nothing was reported.
     pub fn unreachable(&self, brokers: &str) -> Option<Failure> {
-        self.last().map(|heard| self.failure(heard, brokers))
+        self.last().map(|report| self.failure(report, brokers))
     }
 
-    fn failure(&self, heard: Heard, brokers: &str) -> Failure {
-        let Heard { code, broker, reason, diagnosis, .. } = heard;
+    fn failure(&self, report: ClientReport, brokers: &str) -> Failure {
+        let ClientReport { code, broker, reason, diagnosis, .. } = report;
         let address = broker.as_deref().unwrap_or(brokers);
         let what = format!("reach kafka at {address}");
         match (diagnosis, Failure::of(code, &what)) {
@@ -125,35 +117,35 @@ impl Troubles {
     /// Returns the failure if the last report is about an answer that is larger than the client takes: the same answer would come
     /// forever.
     pub(super) fn too_large_an_answer(&self) -> Option<Failure> {
-        let is_too_large = |heard: &Heard| heard.diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.too_large);
-        self.last().filter(is_too_large).map(|heard| self.failure(heard, "a broker"))
+        let is_too_large = |report: &ClientReport| report.diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.too_large);
+        self.last().filter(is_too_large).map(|report| self.failure(report, "a broker"))
     }
 
     /// Returns whether, by the last report, this client may not ask for the group's coordinator.
     pub(super) fn group_is_denied(&self) -> bool {
-        self.last().is_some_and(|heard| heard.code == RDKafkaErrorCode::GroupAuthorizationFailed)
+        self.last().is_some_and(|report| report.code == RDKafkaErrorCode::GroupAuthorizationFailed)
     }
 
     /// Returns whether the last report is about how to speak with a broker, and not about a topic.
     pub(super) fn is_of_connection(&self) -> bool {
-        self.last().is_some_and(|heard| heard.diagnosis.is_some())
+        self.last().is_some_and(|report| report.diagnosis.is_some())
     }
 
     /// Returns the outage, with its reason, if no broker could be reached at the last report.
     pub fn outage(&self) -> Option<String> {
-        let reason = || self.last().map_or_else(String::new, |heard| format!(": {}", heard.reason));
+        let reason = || self.last().map_or_else(String::new, |report| format!(": {}", report.reason));
         self.down.load(Ordering::Relaxed).then(|| format!("no broker answers{}", reason()))
     }
 
     /// Takes note that a broker answers. Logs the end of an outage, if there was one. To be called when something went well.
-    pub fn over(&self) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    pub fn clear_outage(&self) {
+        *self.last.lock() = None;
         if self.down.swap(false, Ordering::Relaxed) && !self.silent {
             tracing::info!("kafka can be reached again");
         }
     }
 
-    pub(super) fn hear(&self, error: &KafkaError, reason: &str) {
+    pub(super) fn on_error(&self, error: &KafkaError, reason: &str) {
         let Some(code) = error.rdkafka_error_code() else { return };
         if code == RDKafkaErrorCode::AllBrokersDown {
             self.down.store(true, Ordering::Relaxed);
@@ -169,55 +161,42 @@ impl Troubles {
         let (broker, reason) = parse(raw);
         let diagnosis = connection::diagnose(raw, broker.unwrap_or("HOST:PORT"));
         let reason = diagnosis.as_ref().map_or_else(|| self.secrets.hide(reason), |diagnosis| diagnosis.words.clone());
-        self.keep(Heard { at: Instant::now(), code, broker: broker.map(str::to_owned), reason: reason.clone(), diagnosis });
-        if self.silent || told_elsewhere(code) {
+        self.keep(ClientReport {
+            at: Instant::now(),
+            code,
+            broker: broker.map(str::to_owned),
+            reason: reason.clone(),
+            diagnosis,
+        });
+        if self.silent || is_reported_by_caller(code) {
             return;
         }
         // One broker causes several reasons at a time, one per address and attempt. So for a known broker only the code tells
         // troubles apart.
         let key = format!("{code:?} {}", broker.unwrap_or(&reason));
-        if let Some(again) = self.due(key) {
+        if let Some(again) = self.throttle.lock().admit(&key) {
             let code = native::name(code);
             tracing::warn!(broker, code, reason, again, "kafka trouble");
         }
     }
 
-    /// Keeps `heard` as the last report, unless a recent report about the same broker is surer. Less sure is, for example, that
+    /// Keeps `report` as the last report, unless a recent report about the same broker is surer. Less sure is, for example, that
     /// nothing listens at another address of the broker (`localhost` may have two addresses), or that another client's connection
     /// is closed.
-    fn keep(&self, heard: Heard) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let surer =
-            |last: &Heard| last.sureness() > heard.sureness() && last.broker == heard.broker && last.at.elapsed() < RECENT;
+    fn keep(&self, report: ClientReport) {
+        let mut last = self.last.lock();
+        let surer = |last: &ClientReport| {
+            last.sureness() > report.sureness() && last.broker == report.broker && last.at.elapsed() < RECENT
+        };
         if !last.as_ref().is_some_and(surer) {
-            *last = Some(heard);
-        }
-    }
-
-    /// Returns how often `key` was reported since it was last logged. Returns None if it is not yet time to log it again.
-    fn due(&self, key: String) -> Option<u64> {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() >= MAX_TOLD && !told.contains_key(&key) {
-            told.clear();
-        }
-        let now = Instant::now();
-        match told.get_mut(&key) {
-            Some(known) if now.duration_since(known.at) < QUIET => {
-                known.since += 1;
-                None
-            }
-            known => {
-                let again = known.map_or(0, |known| known.since);
-                told.insert(key, Told { at: now, since: 0 });
-                Some(again)
-            }
+            *last = Some(report);
         }
     }
 
     pub(super) fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // The client does not treat a closed connection as an error, although the broker may have closed it for a reason. So
-        // silent troubles take note of it. Clients that are not silent have connected well before: for them a closed connection
-        // is no trouble, the broker has ended.
+        // The client does not treat a closed connection as an error, although the broker may have closed it for a reason. So a
+        // silent log takes note of it. Clients with a log that is not silent were connected before: for them it only means that
+        // the broker has ended.
         let raw = message.split_once("]: ").map_or(message, |(_, rest)| rest);
         let closed = self.silent && facility == "FAIL" && level as i32 > RDKafkaLogLevel::Error as i32;
         if closed && connection::diagnose(raw, "").is_some() {
@@ -230,14 +209,14 @@ impl Troubles {
         let message = self.secrets.hide(message);
         if self.silent || !warning || idle {
             tracing::debug!(facility, "{message}");
-        } else if let Some(again) = self.due(format!("{facility} {}", parse(&message).1)) {
+        } else if let Some(again) = self.throttle.lock().admit(&format!("{facility} {}", parse(&message).1)) {
             tracing::warn!(facility, again, "{message}");
         }
     }
 }
 
 /// Returns whether the caller gets this error, too, and reports it together with the operation.
-fn told_elsewhere(code: RDKafkaErrorCode) -> bool {
+fn is_reported_by_caller(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
         code,
@@ -266,7 +245,7 @@ fn parse(reason: &str) -> (Option<&str>, &str) {
 
 /// A client's context that only passes on troubles.
 #[derive(Clone, Debug)]
-pub struct Quiet(pub Arc<Troubles>);
+pub struct Quiet(pub Arc<ClientLog>);
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -274,7 +253,7 @@ impl ClientContext for Quiet {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.0.hear(&error, reason);
+        self.0.on_error(&error, reason);
     }
 }
 
@@ -296,59 +275,52 @@ mod tests {
     }
 
     #[test]
-    fn the_same_trouble_is_told_once() {
-        let troubles = Troubles::default();
-        assert_eq!(troubles.due("a".into()), Some(0));
-        assert_eq!(troubles.due("a".into()), None);
-        assert_eq!(troubles.due("b".into()), Some(0));
-        for index in 0..10 * MAX_TOLD {
-            troubles.due(index.to_string());
-        }
-        assert!(troubles.told.lock().unwrap().len() <= MAX_TOLD);
-    }
-
-    #[test]
     fn a_connection_that_is_closed_for_a_reason_is_a_trouble() {
-        let troubles = Troubles::silent();
+        let client_log = ClientLog::silent();
         let closed = "Disconnected: connection closed by peer: receive 0 after POLLIN (after 4ms in state APIVERSION_QUERY)";
-        troubles.log(RDKafkaLogLevel::Info, "FAIL", &format!("[thrd:kafka:9093/bootstrap]: kafka:9093/bootstrap: {closed}"));
-        let Some(Failure::Wait(error)) = troubles.unreachable("other:9092") else { panic!("{troubles:?}") };
+        client_log.log(RDKafkaLogLevel::Info, "FAIL", &format!("[thrd:kafka:9093/bootstrap]: kafka:9093/bootstrap: {closed}"));
+        let Some(Failure::Wait(error)) = client_log.unreachable("other:9092") else { panic!("{client_log:?}") };
         assert!(error.to_string().starts_with("failed to reach kafka at kafka:9093: the connection is closed"), "{error}");
         let refused = "kafka:9093/bootstrap: Connect to ipv6#[::1]:9093 failed: Connection refused (after 0ms in state CONNECT)";
-        troubles.hear(&KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure), refused);
-        assert!(troubles.is_of_connection(), "nobody listens at the other address: {troubles:?}");
+        client_log.on_error(&KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure), refused);
+        assert!(client_log.is_of_connection(), "nobody listens at the other address: {client_log:?}");
     }
 
     #[test]
     fn what_is_no_kafka_is_not_called_a_damaged_log() {
-        let troubles = Troubles::silent();
+        let client_log = ClientLog::silent();
         let reason = "web:80/bootstrap: Receive failed: Invalid response size 1213486160 (0..100000000): increase \
                       receive.message.max.bytes (after 1ms in state APIVERSION_QUERY)";
-        troubles.hear(&KafkaError::Global(RDKafkaErrorCode::BadMessage), reason);
-        let Some(Failure::Stop(error)) = troubles.unreachable("web:80") else { panic!("{troubles:?}") };
+        client_log.on_error(&KafkaError::Global(RDKafkaErrorCode::BadMessage), reason);
+        let Some(Failure::Stop(error)) = client_log.unreachable("web:80") else { panic!("{client_log:?}") };
         assert!(error.to_string().contains("at web:80: what answers there is no Kafka but a web server"), "{error}");
-        assert!(troubles.is_of_connection());
+        assert!(client_log.is_of_connection());
         let closed = "web:80/bootstrap: Disconnected (after 1ms in state APIVERSION_QUERY)";
-        troubles.log(RDKafkaLogLevel::Info, "FAIL", &format!("[thrd:web:80/bootstrap]: {closed}"));
-        assert!(matches!(troubles.unreachable("web:80"), Some(Failure::Stop(_))), "it is sure what answers there: {troubles:?}");
+        client_log.log(RDKafkaLogLevel::Info, "FAIL", &format!("[thrd:web:80/bootstrap]: {closed}"));
+        assert!(
+            matches!(client_log.unreachable("web:80"), Some(Failure::Stop(_))),
+            "it is sure what answers there: {client_log:?}"
+        );
     }
 
     #[test]
     fn that_all_of_a_partition_is_read_is_no_trouble() {
-        let troubles = Troubles::silent();
+        let client_log = ClientLog::silent();
         let reason = "Fetch from broker 1 reached end of partition at offset 2 (HighwaterMark 2)";
-        troubles.hear(&KafkaError::Global(RDKafkaErrorCode::PartitionEOF), reason);
-        assert!(troubles.last().is_none(), "{troubles:?}");
+        client_log.on_error(&KafkaError::Global(RDKafkaErrorCode::PartitionEOF), reason);
+        assert!(client_log.last().is_none(), "{client_log:?}");
     }
 
     #[test]
     fn an_outage_is_over_once() {
-        let troubles = Troubles::silent();
-        troubles
-            .hear(&KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure), "kafka:1/bootstrap: Connect failed (after 0ms)");
-        troubles.hear(&KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
-        assert_eq!(troubles.outage().unwrap(), "no broker answers: Connect failed");
-        troubles.over();
-        assert_eq!(troubles.outage(), None);
+        let client_log = ClientLog::silent();
+        client_log.on_error(
+            &KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure),
+            "kafka:1/bootstrap: Connect failed (after 0ms)",
+        );
+        client_log.on_error(&KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
+        assert_eq!(client_log.outage().unwrap(), "no broker answers: Connect failed");
+        client_log.clear_outage();
+        assert_eq!(client_log.outage(), None);
     }
 }

@@ -36,7 +36,7 @@ pub struct Evidence {
 
 /// The settings of the judge.
 #[derive(Clone, Copy)]
-pub struct Judge {
+pub struct Auditor {
     /// The expected fate of a message. If it has no time in UTC, the bytes of the output are not checked.
     pub expected: fn(&Record) -> Result<Passed, Rejected>,
     /// Whether each device type has a counter of its own. If not, some may be counted under `__other__`.
@@ -48,9 +48,9 @@ pub struct Judge {
     pub repeats: bool,
 }
 
-impl Default for Judge {
-    fn default() -> Judge {
-        Judge { expected: |record| oracle::judge(record.value.as_deref()), names: true, swaps: false, repeats: false }
+impl Default for Auditor {
+    fn default() -> Auditor {
+        Auditor { expected: |record| oracle::expected(record.value.as_deref()), names: true, swaps: false, repeats: false }
     }
 }
 
@@ -60,11 +60,11 @@ pub fn poisoned(record: &Record) -> Result<Passed, Rejected> {
     match poisons::named(record.key.as_deref().unwrap_or_default()) {
         Some(None) => Ok(Passed { device_type: "iOS".to_owned(), utc: String::new() }),
         Some(Some(rejected)) => Err(rejected),
-        None => oracle::judge(record.value.as_deref()),
+        None => oracle::expected(record.value.as_deref()),
     }
 }
 
-impl Judge {
+impl Auditor {
     /// Returns all violations; none if all is well.
     pub fn violations(&self, evidence: &Evidence) -> Vec<String> {
         let mut found = Vec::new();
@@ -319,7 +319,7 @@ mod tests {
     }
 
     fn processed(offset: i64) -> Record {
-        let passed = oracle::judge(Some(LOGIN.as_bytes())).unwrap();
+        let passed = oracle::expected(Some(LOGIN.as_bytes())).unwrap();
         let value = oracle::output(LOGIN.as_bytes(), &passed, 7);
         record(offset, std::str::from_utf8(&value).unwrap(), Some(offset))
     }
@@ -346,13 +346,13 @@ mod tests {
     fn assert_found(words: &str, harm: impl FnOnce(&mut Evidence)) {
         let mut evidence = sound();
         harm(&mut evidence);
-        let found = Judge::default().violations(&evidence);
+        let found = Auditor::default().violations(&evidence);
         assert!(!found.is_empty() && found.iter().all(|violation| violation.contains(words)), "{words}: {found:#?}");
     }
 
     #[test]
     fn what_is_sound_is_found_sound() {
-        assert_eq!(Judge::default().violations(&sound()), Vec::<String>::new());
+        assert_eq!(Auditor::default().violations(&sound()), Vec::<String>::new());
     }
 
     #[test]
@@ -392,7 +392,7 @@ mod tests {
             let mut evidence = sound();
             evidence.outputs.extend([0, 1, 2].map(|offset| Record { offset: offset + 3, ..processed(offset) }));
             harm(&mut evidence);
-            Judge { repeats: true, ..Judge::default() }.violations(&evidence)
+            Auditor { repeats: true, ..Auditor::default() }.violations(&evidence)
         };
         assert_eq!(found(|_| {}), Vec::<String>::new());
         assert_eq!(found(|evidence| drop(evidence.outputs.drain(1..3))), Vec::<String>::new(), "the last ones are in order");
@@ -407,7 +407,7 @@ mod tests {
             let mut evidence = sound();
             evidence.outputs[2].offset = last;
             evidence.outputs[2].headers[1].1 = Some(b"other".to_vec());
-            Judge { swaps: true, ..Judge::default() }.violations(&evidence)
+            Auditor { swaps: true, ..Auditor::default() }.violations(&evidence)
         };
         assert_eq!(found(3), Vec::<String>::new(), "offset 2 is the end of a transaction");
         assert!(found(2)[0].contains("in a transaction"));

@@ -13,11 +13,11 @@ const TOLD_EVERY: Duration = Duration::from_secs(600);
 
 /// The time of the last warning about windows that begin in the future.
 #[derive(Debug, Default)]
-pub(crate) struct Ahead {
+pub(crate) struct ClockWarning {
     told: Option<Instant>,
 }
 
-impl Ahead {
+impl ClockWarning {
     /// Returns the time until which `counts` wait, if an open window begins in the future of `now`. Warns of that now and then.
     /// `remedy` returns how to end the wait for the given partitions.
     pub(crate) fn look(&mut self, counts: &Counts, now: i64, remedy: impl Fn(&[i32]) -> String) -> Option<i64> {
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn it_is_told_at_once_and_not_again_for_a_while() {
-        let (mut ahead, mut counts) = (Ahead::default(), Counts::new(60_000, false));
+        let (mut ahead, mut counts) = (ClockWarning::default(), Counts::new(60_000, false));
         counts.apply(&counts.count(3_600_000, [(1, Some("iOS"))].into_iter()));
         let asked = std::cell::Cell::new(0);
         let remedy = |partitions: &[i32]| {

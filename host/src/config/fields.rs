@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::origin::Origin;
+use super::origin::ValueOrigin;
 use weir_core::suggestion::suggestion;
 
 /// The words with which a refusal of a rule that uses `weir-rule` begins.
@@ -18,19 +18,19 @@ const PLACE: &str = " at line 1 column ";
 
 /// The fields of a rule's configuration by their paths, with their places.
 #[derive(Clone, Debug, Default)]
-pub struct Members(BTreeMap<String, Member>);
+pub struct FieldPlaces(BTreeMap<String, FieldPlace>);
 
 /// The place where a field was written.
 #[derive(Clone, Debug)]
-pub(super) struct Member {
-    pub(super) origin: Origin,
+pub(super) struct FieldPlace {
+    pub(super) origin: ValueOrigin,
     /// The value of the variable, if the field was set by a variable.
     pub(super) text: Option<String>,
 }
 
-impl Members {
-    pub(super) fn new(members: impl IntoIterator<Item = (String, Member)>) -> Members {
-        Members(members.into_iter().collect())
+impl FieldPlaces {
+    pub(super) fn new(fields: impl IntoIterator<Item = (String, FieldPlace)>) -> FieldPlaces {
+        FieldPlaces(fields.into_iter().collect())
     }
 
     /// Returns `words`, with which the rule `rule` refuses `config`. If known, the refused key and the place where it was written
@@ -56,14 +56,14 @@ impl Members {
     /// Returns the key of `path`, and the place where the field or the innermost table around it was written.
     fn place(&self, rule: &str, path: &[String]) -> String {
         let key = std::iter::once(format!("rule.{rule}.config")).chain(path.iter().cloned()).collect::<Vec<_>>().join(".");
-        match self.member(path) {
-            Some(Member { origin, .. }) => format!("`{key}` in {origin}"),
+        match self.field(path) {
+            Some(FieldPlace { origin, .. }) => format!("`{key}` in {origin}"),
             None => format!("`{key}`"),
         }
     }
 
     /// Returns the innermost field at or around `path` whose place is known.
-    fn member(&self, path: &[String]) -> Option<&Member> {
+    fn field(&self, path: &[String]) -> Option<&FieldPlace> {
         (1..=path.len()).rev().find_map(|length| self.0.get(&path[..length].join(".")))
     }
 
@@ -73,7 +73,7 @@ impl Members {
             let given = quoted.next().unwrap_or_default();
             return suggestion(given, quoted);
         }
-        let Some(Member { origin: Origin::Variable(name), text: Some(text) }) = self.member(path) else {
+        let Some(FieldPlace { origin: ValueOrigin::Variable(name), text: Some(text) }) = self.field(path) else {
             return String::new();
         };
         match path.iter().try_fold(config, |value, key| value.get(key)) {

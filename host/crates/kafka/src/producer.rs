@@ -6,19 +6,20 @@
 //! send them in vain until they time out. Therefore they are dropped, and the next producer begins with new numbers.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
+use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext, PurgeConfig};
+use rdkafka::producer::{BaseProducer, DeliveryResult, Producer as _, ProducerContext, PurgeConfig};
 
+use super::client_log::ClientLog;
 use super::failure::{Operation, refused};
 use super::native::{self, Outgoing, Topic};
-use super::troubles::Troubles;
 use super::{Failure, client};
 
 /// The pause before the next check whether everything is delivered, or whether the queue has room. It bounds what draining
@@ -51,29 +52,29 @@ pub(super) struct Undelivered {
 }
 
 /// A producer, and the parts from which the next producer is made.
-pub(super) struct Outbox {
+pub(super) struct Producer {
     settings: ClientConfig,
     /// The producer's handles on topics, by name. They are dropped before the producer.
     topics: Vec<(String, Topic)>,
-    producer: Arc<BaseProducer<Reports>>,
-    troubles: Arc<Troubles>,
+    inner: Arc<BaseProducer<Reports>>,
+    client_log: Arc<ClientLog>,
     /// True if the settings have changed since the producer was made, or if the producer reaches no broker.
     outdated: bool,
     /// The time at which a broker was last asked for a sign of life.
     asked: Option<Instant>,
 }
 
-impl Outbox {
-    pub(super) fn open(settings: ClientConfig, troubles: Arc<Troubles>) -> anyhow::Result<Outbox> {
-        let producer = producer(&settings, &troubles)?;
-        Ok(Outbox { settings, topics: Vec::new(), producer, troubles, outdated: false, asked: None })
+impl Producer {
+    pub(super) fn open(settings: ClientConfig, client_log: Arc<ClientLog>) -> anyhow::Result<Producer> {
+        let inner = create(&settings, &client_log)?;
+        Ok(Producer { settings, topics: Vec::new(), inner, client_log, outdated: false, asked: None })
     }
 
     /// Hands a record over. Waits while the queue is full. Returns the reason if the record will never be taken.
     pub(super) fn send(
         &mut self,
         mut outgoing: Outgoing<'_>,
-        give_up: &mut dyn FnMut() -> bool,
+        cancelled: &mut dyn FnMut() -> bool,
     ) -> Result<Option<RDKafkaErrorCode>, Failure> {
         let topic = self.topic(outgoing.topic)?;
         let mut was_empty = false;
@@ -84,7 +85,7 @@ impl Outbox {
                 // the queue was seen empty, because all the other records may have been delivered just then.
                 RDKafkaErrorCode::QueueFull if was_empty => return Ok(Some(RDKafkaErrorCode::MessageSizeTooLarge)),
                 RDKafkaErrorCode::QueueFull if self.outstanding() == 0 => was_empty = true,
-                RDKafkaErrorCode::QueueFull if give_up() => return Err(Failure::GaveUp),
+                RDKafkaErrorCode::QueueFull if cancelled() => return Err(Failure::Cancelled),
                 RDKafkaErrorCode::QueueFull if self.has_failed() => {
                     return Err(Failure::Wait(anyhow!(
                         "failed to write to topic {}: the transaction has failed",
@@ -103,7 +104,7 @@ impl Outbox {
         if let Some(known) = self.topics.iter().position(|(known, _)| known == name) {
             return Ok(known);
         }
-        let handle = Topic::open(self.producer.client(), name);
+        let handle = Topic::open(self.inner.client(), name);
         let handle = handle.ok_or_else(|| Failure::of_writing(RDKafkaErrorCode::InvalidTopic, name))?;
         self.topics.push((name.to_owned(), handle));
         Ok(self.topics.len() - 1)
@@ -114,33 +115,33 @@ impl Outbox {
     ///
     /// Without transactions this waits for every record that was sent. Otherwise such a record could be written after the records
     /// of the next producer.
-    pub(super) fn drain(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<Vec<Undelivered>, Failure> {
+    pub(super) fn drain(&mut self, cancelled: &mut dyn FnMut() -> bool) -> Result<Vec<Undelivered>, Failure> {
         while self.outstanding() > 0 && !self.is_lost() {
-            if give_up() {
-                return Err(Failure::GaveUp);
+            if cancelled() {
+                return Err(Failure::Cancelled);
             }
             match self.has_failed() && !self.is_transactional() {
                 true => self.drop_queued(),
                 false => self.pause(),
             }
         }
-        Ok(self.producer.context().take())
+        Ok(self.inner.context().take())
     }
 
     /// Returns whether the transaction has failed and no more reports are expected.
     fn is_lost(&self) -> bool {
-        self.is_transactional() && self.producer.context().has_failed_for(LATE_REPORTS)
+        self.is_transactional() && self.inner.context().has_failed_for(LATE_REPORTS)
     }
 
     /// Drops the records that were not sent yet, and gives the client a moment for the answers about the others.
     fn drop_queued(&self) {
-        self.producer.purge(PurgeConfig::default().queue().non_blocking());
+        self.inner.purge(PurgeConfig::default().queue().non_blocking());
         thread::sleep(DROP_EVERY);
         self.serve();
     }
 
     fn is_transactional(&self) -> bool {
-        self.producer.context().transactional
+        self.inner.context().transactional
     }
 
     /// Lets the client work for a moment, and serves its events. The client's own wait asks without a pause in its last
@@ -152,13 +153,13 @@ impl Outbox {
 
     /// Returns how many partitions `topic` has. `operation` is what is to be done with the topic.
     pub(super) fn partitions(&self, topic: &str, operation: Operation) -> Result<i32, Failure> {
-        let found = super::topics::partitions(self.producer.client(), topic, operation)?;
+        let found = super::topics::partitions(self.inner.client(), topic, operation)?;
         found.ok_or_else(|| Failure::of_topic(RDKafkaErrorCode::UnknownTopicOrPartition, Operation::Describe, topic))
     }
 
     /// Serves the events that are there, without waiting.
     pub(super) fn serve(&self) {
-        self.producer.poll(Duration::ZERO);
+        self.inner.poll(Duration::ZERO);
     }
 
     /// Returns the settings of the producer, or of the next one if they have changed.
@@ -179,7 +180,7 @@ impl Outbox {
         bytes
     }
 
-    /// Has the producer replaced before anything is sent again.
+    /// Marks the producer: the next call of [`Producer::renew_if_dead`] replaces it.
     pub(super) fn replace_producer(&mut self) {
         self.outdated = true;
     }
@@ -187,7 +188,7 @@ impl Outbox {
     /// Replaces the producer if it has outdated settings, reaches no broker, has a gap among its records, or has met a fatal
     /// error. Until then sends would fail.
     pub(super) fn renew_if_dead(&mut self) -> anyhow::Result<()> {
-        let fatal = self.producer.client().fatal_error();
+        let fatal = self.inner.client().fatal_error();
         if let Some((code, reason)) = &fatal {
             tracing::warn!(code = native::name(*code), reason, "the producer is beyond repair; starting a new one");
         }
@@ -199,15 +200,15 @@ impl Outbox {
 
     /// Replaces the producer. Records that the old one has not sent are dropped.
     pub(super) fn renew(&mut self) -> anyhow::Result<()> {
-        let producer = producer(&self.settings, &self.troubles)?;
+        let inner = create(&self.settings, &self.client_log)?;
         self.topics.clear();
-        (self.producer, self.outdated) = (producer, false);
+        (self.inner, self.outdated) = (inner, false);
         Ok(())
     }
 
     /// Returns whether the transaction, or the producer, has failed. Without transactions: whether a record was not delivered.
     pub(super) fn has_failed(&self) -> bool {
-        self.producer.context().has_failed_for(Duration::ZERO)
+        self.inner.context().has_failed_for(Duration::ZERO)
     }
 
     /// Returns the current outage, if any. To be called only while there is nothing to read or write, because traffic clears an
@@ -215,12 +216,12 @@ impl Outbox {
     /// broker is asked about `topic`. A consumer would ask on a connection where a fetch waits for records, and its answer would
     /// wait as long.
     pub(super) fn outage(&mut self, topic: &str) -> Option<String> {
-        let outage = self.troubles.outage()?;
+        let outage = self.client_log.outage()?;
         if self.asked.is_none_or(|asked| asked.elapsed() >= ASK_EVERY) {
-            let answered = self.producer.client().fetch_metadata(Some(topic), ASK_EVERY).is_ok();
+            let answered = self.inner.client().fetch_metadata(Some(topic), ASK_EVERY).is_ok();
             self.asked = Some(Instant::now());
             if answered {
-                self.troubles.over();
+                self.client_log.clear_outage();
                 return None;
             }
         }
@@ -228,41 +229,41 @@ impl Outbox {
     }
 
     /// Returns the producer, for its transactional calls.
-    pub(super) fn producer(&self) -> Arc<BaseProducer<impl ProducerContext + use<>>> {
-        self.producer.clone()
+    pub(super) fn inner(&self) -> Arc<BaseProducer<impl ProducerContext + use<>>> {
+        self.inner.clone()
     }
 
     /// Returns the id of `topic`, if the cluster gives its topics ids.
     pub(super) fn topic_id(&self, topic: &str) -> Option<String> {
-        native::topic_id(self.producer.client(), topic, ANSWER)
+        native::topic_id(self.inner.client(), topic, ANSWER)
     }
 
     /// Returns those of `topics` that this client may not write to, as far as the cluster tells.
     pub(super) fn denied<'a>(&self, topics: &[&'a str]) -> Vec<&'a str> {
-        native::denied(self.producer.client(), topics, ANSWER)
+        native::denied(self.inner.client(), topics, ANSWER)
     }
 
     /// Returns the settings of `topic`, if this client may know them.
     pub(super) fn settings(&self, topic: &str) -> Option<BTreeMap<String, String>> {
-        native::settings(self.producer.client(), topic, ANSWER)
+        native::settings(self.inner.client(), topic, ANSWER)
     }
 
-    /// Returns how many records are on their way, and reports to be served.
+    /// Returns the number of records on their way, plus that of reports and other events that are not served yet.
     fn outstanding(&self) -> usize {
-        self.producer.in_flight_count().max(0) as usize
+        self.inner.in_flight_count().max(0) as usize
     }
 }
 
-fn producer(settings: &ClientConfig, troubles: &Arc<Troubles>) -> anyhow::Result<Arc<BaseProducer<Reports>>> {
-    let (troubles, transactional) = (troubles.clone(), settings.get("transactional.id").is_some());
-    let reports = Reports { troubles, transactional, bad: Mutex::default(), failed: OnceLock::new() };
+fn create(settings: &ClientConfig, client_log: &Arc<ClientLog>) -> anyhow::Result<Arc<BaseProducer<Reports>>> {
+    let (client_log, transactional) = (client_log.clone(), settings.get("transactional.id").is_some());
+    let reports = Reports { client_log, transactional, bad: Mutex::default(), failed: OnceLock::new() };
     let producer = settings.create_with_context(reports).map_err(|error| client::refused(&error))?;
     Ok(Arc::new(producer))
 }
 
 /// The records that were not delivered since the last drain. The client reports them on the thread that polls.
 struct Reports {
-    troubles: Arc<Troubles>,
+    client_log: Arc<ClientLog>,
     transactional: bool,
     bad: Mutex<Vec<Undelivered>>,
     /// The time at which the transaction, or the producer for good, has failed. Without transactions: at which the first record
@@ -276,7 +277,7 @@ impl Reports {
     }
 
     fn take(&self) -> Vec<Undelivered> {
-        std::mem::take(&mut self.bad.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.bad.lock())
     }
 }
 
@@ -286,11 +287,11 @@ impl ClientContext for Reports {
         if facility == TRANSACTION_FAILED {
             self.failed.get_or_init(Instant::now);
         }
-        self.troubles.log(level, facility, message);
+        self.client_log.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.troubles.hear(&error, reason);
+        self.client_log.on_error(&error, reason);
     }
 }
 
@@ -308,7 +309,7 @@ impl ProducerContext for Reports {
             };
             let mut bytes = message.key_len() + message.payload_len();
             native::headers(message, |name, value| bytes += name.len() + value.map_or(0, <[u8]>::len));
-            self.bad.lock().unwrap_or_else(PoisonError::into_inner).push(Undelivered { tag, bytes, code });
+            self.bad.lock().push(Undelivered { tag, bytes, code });
         }
     }
 }

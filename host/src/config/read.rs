@@ -17,6 +17,7 @@ use super::path::variable;
 use super::quoted::found;
 use super::raw::Raw;
 use weir_core::reserved::ENGINE;
+use weir_core::units;
 use weir_kafka::Start;
 
 impl Raw {
@@ -71,9 +72,10 @@ impl Raw {
     /// Reads a number of bytes, such as `"4MiB"` or 4194304.
     pub(super) fn bytes(&self, path: &str) -> Result<usize, InvalidConfig> {
         let (Accepts::Size(from, to) | Accepts::OptionalSize(from, to)) = takes(path) else { panic!("`{path}` is no size") };
-        let limits = limits(from, to, bytes);
+        let limits = limits(from, to, units::bytes);
         self.read(path, &format!("a size from {from} to {to}, such as \"4MiB\""), |value| {
-            let bytes = value.as_u64().or_else(|| bytes(value.as_str()?)).filter(|bytes| limits.contains(bytes))?;
+            let written = |text: &str| units::bytes(text).or_else(|| text.parse().ok());
+            let bytes = value.as_u64().or_else(|| written(value.as_str()?)).filter(|bytes| limits.contains(bytes))?;
             usize::try_from(bytes).ok()
         })
     }
@@ -128,25 +130,6 @@ impl Raw {
 fn limits<T>(from: &str, to: &str, read: fn(&str) -> Option<T>) -> RangeInclusive<T> {
     let limit = |text| read(text).expect("limits are written as a configuration is");
     limit(from)..=limit(to)
-}
-
-/// Reads a size with its unit, such as `4MiB`, or a plain number of bytes.
-///
-/// The crate `bytesize` reads more than sizes: `4Mib`, which is 4 mebibits, as 4 MiB, and `1.7B` as 1.
-fn bytes(text: &str) -> Option<u64> {
-    let digits = text.len() - text.trim_start_matches(|next: char| next.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let factor = match unit.trim_start() {
-        "" | "B" => 1,
-        "kB" => 1_000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 /// Reads a duration with its unit, such as `90s` or `1m 30s`, in whole milliseconds.

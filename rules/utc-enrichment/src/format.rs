@@ -55,8 +55,12 @@ mod tests {
 
     #[test]
     fn templates_are_used_where_they_can() {
-        assert!(matches!(Format::parse("%FT%TZ"), Ok(Format::Template(_))));
-        assert!(matches!(Format::parse("%-d %B %Y"), Ok(Format::Chrono(_))));
+        for format in ["%Y-%m-%d %H:%M:%S", "%FT%TZ", "%d/%m/%Y", "", "à %H h", "a text that is longer than most, %Y"] {
+            assert!(matches!(Format::parse(format), Ok(Format::Template(_))), "{format}");
+        }
+        for format in ["%-d", "%e", "%B", "%j", "%+", "%s"] {
+            assert!(matches!(Format::parse(format), Ok(Format::Chrono(_))), "{format}");
+        }
     }
 
     #[test]

@@ -10,7 +10,9 @@ use std::fmt;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::prometheus_text::{self, CONTENT_TYPE};
-use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeLabelSet, MetricEncoder, NoLabelSet};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, MetricEncoder, NoLabelSet,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use weir_control::report::Status;
@@ -47,7 +49,7 @@ impl Collector for Metrics {
         rules(&mut page, &self.snapshot)?;
         sets(&mut page, &self.status)?;
         match resident_bytes() {
-            Some(bytes) => page.gauge("process_resident_memory_bytes", "Memory that is really there.", bytes as f64),
+            Some(bytes) => page.gauge("process_resident_memory_bytes", "Memory that is really there.", bytes),
             None => Ok(()),
         }
     }
@@ -134,13 +136,13 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+    fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
         self.family(name, help, MetricType::Gauge)?.encode_gauge(&value)
     }
 
     /// Writes a gauge that is 1 or 0.
     fn flag(&mut self, name: &str, help: &str, is_set: bool) -> fmt::Result {
-        self.family(name, help, MetricType::Gauge)?.encode_gauge(&u32::from(is_set))
+        self.gauge(name, help, u32::from(is_set))
     }
 
     fn info(&mut self, name: &str, help: &str, labels: &impl EncodeLabelSet) -> fmt::Result {
@@ -189,6 +191,8 @@ mod tests {
             assert!(text.lines().any(|known| known == line), "{line} is not in {text}");
         }
         assert!(text.contains("process_resident_memory_bytes "));
+        let memory = text.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes ")).unwrap();
+        assert!(memory.parse::<u64>().is_ok(), "bytes are a whole number: {memory}");
     }
 
     #[test]

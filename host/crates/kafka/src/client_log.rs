@@ -174,7 +174,7 @@ impl ClientLog {
         // One broker causes several reasons at a time, one per address and attempt. So for a known broker only the code tells
         // troubles apart.
         let key = format!("{code:?} {}", broker.unwrap_or(&reason));
-        if let Some(again) = self.throttle.lock().admit(&key) {
+        if let Some(again) = self.due(&key) {
             let code = native::name(code);
             tracing::warn!(broker, code, reason, again, "kafka trouble");
         }
@@ -193,6 +193,11 @@ impl ClientLog {
         }
     }
 
+    /// Asks the throttle about a line, and releases it before the line is logged.
+    fn due(&self, key: &str) -> Option<u64> {
+        self.throttle.lock().admit(key)
+    }
+
     pub(super) fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         // The client does not treat a closed connection as an error, although the broker may have closed it for a reason. So a
         // silent log takes note of it. Clients with a log that is not silent were connected before: for them it only means that
@@ -209,7 +214,7 @@ impl ClientLog {
         let message = self.secrets.hide(message);
         if self.silent || !warning || idle {
             tracing::debug!(facility, "{message}");
-        } else if let Some(again) = self.throttle.lock().admit(&format!("{facility} {}", parse(&message).1)) {
+        } else if let Some(again) = self.due(&format!("{facility} {}", parse(&message).1)) {
             tracing::warn!(facility, again, "{message}");
         }
     }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::Manifest;
 use super::metadata::Metadata;
 use crate::json::{Node, Projection};
-use crate::printable::{self, escape_value, is_unsafe_in_line};
+use crate::printable::{escape_value, is_unsafe_in_line};
 use crate::reserved::{ENGINE, is_reserved};
 
 /// The most fields that a rule may read, the most that it may write, and the most reasons that it may have.
@@ -217,7 +217,7 @@ fn is_printable(text: &str) -> bool {
 
 /// Returns the beginning of a name from a manifest, for a message.
 fn excerpt(text: &str) -> String {
-    printable::excerpt(text.as_bytes(), MAX_NAME_BYTES)
+    escape_value(&text[..text.floor_char_boundary(MAX_NAME_BYTES)])
 }
 
 #[cfg(test)]

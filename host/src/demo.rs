@@ -16,11 +16,11 @@ use anyhow::{Context, anyhow};
 
 use crate::config::Config;
 use crate::simulate::{self, Feed, Logins, Options, Produced};
-use crate::start::{AtWork, LoadedRules};
+use crate::start::LoadedRules;
 use crate::view::{self, EndOfView, ViewSources};
 use crate::{cli, logging};
-use weir_engine::Setup;
-use weir_engine::snapshot::{SharedSnapshot, Snapshot};
+use weir_engine::process_snapshot::ProcessSnapshot;
+use weir_engine::snapshot::Snapshot;
 use weir_kafka::Embedded;
 use weir_system::clock::now;
 use weir_system::shutdown::Shutdown;
@@ -86,14 +86,14 @@ fn play(home: &Home, until: Option<Instant>, show: Show<'_>) -> anyhow::Result<S
     let rules = LoadedRules::load(config, file)?;
     let broker = Embedded::start(&config.kafka.topics)?;
     let brokers = broker.bootstrap_servers()?;
-    let snapshot = SharedSnapshot::default();
-    let (at_work, rules) = rules.start()?;
+    let started = rules.start(config.threads.count(true))?;
+    let snapshot = started.snapshot.clone();
     let (stop_engine, stop_simulator) = (Shutdown::default(), Shutdown::default());
-    let admin = weir_admin::serve(&config.admin, snapshot.clone(), rules.clone())?;
+    let admin = weir_admin::serve(&config.admin, snapshot.clone(), started.handle.clone())?;
     let invitation = invitation(home, admin.map(|server| server.address));
-    let stage = ViewSources { snapshot: snapshot.clone(), rules, invitation };
+    let stage = ViewSources { snapshot: snapshot.clone(), rules: started.handle.clone(), invitation };
     thread::scope(|scope| {
-        let engine = scope.spawn(|| engine(config, at_work, &brokers, &stop_engine, &snapshot));
+        let engine = scope.spawn(|| started.run(config, &brokers, &stop_engine).map(drop));
         let simulator = scope.spawn(|| simulator(config, &brokers, &stop_simulator, &snapshot));
         let players: [&dyn Fn() -> bool; 2] = [&|| !engine.is_finished(), &|| !simulator.is_finished()];
         let shown = show(&stage, &mut DemoEnd { shutdown: stop, until, players });
@@ -119,13 +119,7 @@ fn invitation(home: &Home, admin: Option<SocketAddr>) -> String {
     }
 }
 
-fn engine(config: &Config, at_work: AtWork, brokers: &str, shutdown: &Shutdown, snapshot: &SharedSnapshot) -> anyhow::Result<()> {
-    let AtWork { rules, why, control } = at_work;
-    let setup = Setup { kafka: &config.kafka, brokers, counts: &config.counts, shutdown, control, snapshot, clock: now };
-    setup.run(rules, why).map(drop)
-}
-
-fn simulator(config: &Config, brokers: &str, shutdown: &Shutdown, snapshot: &SharedSnapshot) -> anyhow::Result<()> {
+fn simulator(config: &Config, brokers: &str, shutdown: &Shutdown, snapshot: &ProcessSnapshot) -> anyhow::Result<()> {
     // Waits for the engine: a backlog from before it was ready would distort every rate that is shown.
     while snapshot.get().partitions.is_empty() {
         if !shutdown.wait(READY_EVERY) {

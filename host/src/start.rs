@@ -6,10 +6,9 @@ use crate::cli;
 use crate::config::{self, Config};
 use crate::logging;
 use weir_control::{Bootstrap, Handle, Loader, Store};
-use weir_engine::RuleInstances;
-use weir_engine::Setup;
-use weir_engine::protocol::{self, LiveReason, LoopEnd};
-use weir_engine::snapshot::SharedSnapshot;
+use weir_engine::process_snapshot::ProcessSnapshot;
+use weir_engine::protocol;
+use weir_engine::{LoopStart, RuleInstances, Setup, Summary};
 use weir_kafka::Embedded;
 use weir_system::clock::now;
 use weir_system::shutdown::Shutdown;
@@ -37,26 +36,12 @@ pub fn start(args: &cli::Run) -> anyhow::Result<()> {
         (None, embedded) => embedded.as_ref().context("failed to start the embedded broker")?.bootstrap_servers()?,
     };
     tracing::info!(brokers, embedded = embedded.is_some(), input = config.kafka.topics.input, "starting");
-    let snapshot = SharedSnapshot::default();
-    let (at_work, rules) = rules.start()?;
-    let _admin = weir_admin::serve(&config.admin, snapshot.clone(), rules.clone())?;
-    let (kafka, counts) = (&config.kafka, &config.counts);
-    let setup = Setup {
-        kafka,
-        brokers: &brokers,
-        counts,
-        shutdown: &shutdown,
-        control: at_work.control,
-        snapshot: &snapshot,
-        clock: now,
-    };
-    let done = setup.run(at_work.rules, at_work.why)?;
+    let started = rules.start(config.threads.count(embedded.is_some()))?;
+    let _admin = weir_admin::serve(&config.admin, started.snapshot.clone(), started.handle.clone())?;
+    let done = started.run(&config, &brokers, &shutdown)?;
     tracing::info!(read = done.read, written = done.written, rejected = done.rejected, batches = done.batches, "stopped");
     Ok(())
 }
-
-/// The number of data loops in a process.
-const LOOPS: usize = 1;
 
 /// The first set of rules, and the loader that can replace it.
 pub(crate) struct LoadedRules {
@@ -81,21 +66,36 @@ impl LoadedRules {
         Ok(LoadedRules { loader, first })
     }
 
-    /// Starts instances of the rules, and the loader. The loader ends when the last handle is dropped.
+    /// Starts instances of the rules for `loops` data loops, and the loader. The loader ends when the last handle is dropped.
     ///
     /// # Errors
     /// If an instance or the loader's thread can't be started.
-    pub(crate) fn start(self) -> anyhow::Result<(AtWork, Handle)> {
-        let (loops, mut ends) = protocol::connect(LOOPS);
-        let control = ends.pop().context("there is no data loop")?;
-        let (rules, why) = (RuleInstances::start(self.first.rules(), Occasion::Live)?, self.first.why());
-        Ok((AtWork { rules, why, control }, self.loader.start(loops)?))
+    pub(crate) fn start(self, loops: usize) -> anyhow::Result<Started> {
+        let (connection, ends) = protocol::connect(loops);
+        let (set, why) = (self.first.rules(), self.first.why());
+        let start = |control| Ok(LoopStart { rules: RuleInstances::start(set, Occasion::Live)?, why, control });
+        let starts = ends.into_iter().map(start).collect::<anyhow::Result<_>>()?;
+        Ok(Started { starts, snapshot: ProcessSnapshot::new(loops), handle: self.loader.start(connection)? })
     }
 }
 
-/// The values with which a data loop begins.
-pub(crate) struct AtWork {
-    pub(crate) rules: RuleInstances,
-    pub(crate) why: LiveReason,
-    pub(crate) control: LoopEnd,
+/// The data loops, which do not run yet, and the parts by which the rest of the program sees and changes them.
+pub(crate) struct Started {
+    starts: Vec<LoopStart>,
+    pub(crate) snapshot: ProcessSnapshot,
+    /// The handle on the loader of rules.
+    pub(crate) handle: Handle,
+}
+
+impl Started {
+    /// Runs the data loops until a shutdown is requested.
+    ///
+    /// # Errors
+    /// As for [`Setup::run`].
+    pub(crate) fn run(self, config: &Config, brokers: &str, shutdown: &Shutdown) -> anyhow::Result<Summary> {
+        let Config { kafka, counts, threads, .. } = config;
+        // The handle is dropped at once: the loader is to end when nobody else has one.
+        let Started { starts, snapshot, .. } = self;
+        Setup { kafka, brokers, counts, threads: *threads, shutdown, snapshot: &snapshot, clock: now }.run(starts)
+    }
 }

@@ -73,9 +73,10 @@ pub fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// A job that takes poison, and whose engines and brokers notice failures soon.
+/// A job that takes poison, whose engines have two data loops each, and whose engines and brokers notice failures soon.
 pub fn job(cluster: &Cluster, name: &str) -> Job {
     Job::with_topics(cluster, name, |_| vec![LARGE])
+        .with("engine.threads", "2")
         .with("kafka.properties.session.timeout.ms", "3000")
         // A client waits for this time for the answer to its JoinGroup, which the proxy may drop.
         .with("kafka.properties.max.poll.interval.ms", "20000")

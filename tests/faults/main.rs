@@ -40,5 +40,6 @@ mod refusals;
 mod secured;
 mod soak;
 mod swaps;
+mod threads;
 mod upstream;
 mod zombies;

@@ -99,6 +99,8 @@ impl Job {
             .with("topics.counts", &counts)
             .with("counts.every", "2s")
             .with("batch.rows", "500")
+            // Which loop has which partition would depend on the cores of the machine.
+            .with("engine.threads", "1")
             .with("kafka.properties.session.timeout.ms", "6000")
             .with("kafka.properties.heartbeat.interval.ms", "500")
     }
@@ -138,6 +140,11 @@ impl Job {
     /// Starts an engine that reaches the brokers directly. An instance keeps its transactional id over restarts.
     pub fn engine(&self, instance: &str) -> Engine {
         self.engine_at(&self.brokers, instance, |variables| Weir::start("run", variables))
+    }
+
+    /// Starts an engine with further variables, which override those of the job.
+    pub fn engine_with(&self, instance: &str, more: &[(&str, &str)]) -> Engine {
+        self.engine_at(&self.brokers, instance, |variables| Weir::start("run", &[variables, more].concat()))
     }
 
     /// Starts an engine that reaches the brokers at `brokers`.

@@ -3,9 +3,10 @@
 //!
 //! All four process the same simulated logins, in batches, on one core, from the message in memory to the output in memory. First
 //! it is checked that they give the same answers. Times are the best of several interleaved rounds, because the disturbance by a
-//! shared machine is never negative. Then the rules in Wasm are compared with the same rules without limits, and rules are
+//! shared machine is never negative. Then the rules in Wasm are compared with the same rules without limits, run on several cores, and are
 //! swapped while records are processed. Needs the rules in `rules/dist`; `make bench` builds them.
 
+mod cores;
 mod culprits;
 #[path = "../../../tests/guest.rs"]
 #[allow(dead_code, reason = "the tests use the rest")]
@@ -132,13 +133,18 @@ fn main() -> anyhow::Result<()> {
     let culprits = culprits::measure(&configuration()?)?;
     let limits = limits(&batches)?;
     println!("limits make the rules in Wasm take {limits:.3} x the time (median of {LIMIT_ROUNDS} pairs)");
+    let cores = cores::measure(&batches)?;
+    for (cores, ratio) in &cores {
+        println!("{cores} cores process {ratio:.2} x the records of one core");
+    }
     let swaps = swaps::measure(&logins(SWAPPED_ROWS)?)?;
     let round = |nanos: f64| (nanos * 10.0).round() / 10.0;
     println!(
         "{}",
         json!({
             "wasm": round(wasm), "same_engine_native": round(same_engine_native), "hand_written": round(hand_written),
-            "idiomatic": round(idiomatic), "limits": (limits * 1e3).round() / 1e3, "culprits": culprits, "swaps": swaps
+            "idiomatic": round(idiomatic), "limits": (limits * 1e3).round() / 1e3, "culprits": culprits, "cores": cores,
+            "swaps": swaps
         })
     );
     Ok(())

@@ -31,6 +31,8 @@ pub(super) enum Accepts {
     Flag,
     /// A whole number.
     Whole(i64, i64),
+    /// `auto`, or a whole number.
+    AutoOrWhole(i64, i64),
     /// A number from 0 to 1.
     Share,
     /// A number of bytes.
@@ -206,6 +208,20 @@ pub(super) const TABLES: &[Table] = &[
         about: "of topics that are created",
         keys: &[],
         below: "# \"retention.ms\" = \"604800000\"\n",
+    },
+    Table {
+        name: "engine",
+        about: "",
+        keys: &[ConfigKey {
+            name: "threads",
+            default: "\"auto\"",
+            takes: Accepts::AutoOrWhole(1, 1_024),
+            change: restart!(threads),
+            meaning: "\
+data loops of this process, each a member of the group; \"auto\": one for each core that the process
+may use, but no more than input partitions, and 1 with the embedded broker; docs/scaling.md",
+        }],
+        below: "",
     },
     Table {
         name: "batch",
@@ -632,7 +648,7 @@ fn line(out: &mut String, code: &str, comment: &str) {
 /// Returns the bounds of a value, if it has bounds that an operator may reach.
 fn bounds(takes: Accepts) -> Option<String> {
     match takes {
-        Accepts::Whole(from, to) if to < i64::MAX => Some(format!("{from} to {to}")),
+        Accepts::Whole(from, to) | Accepts::AutoOrWhole(from, to) if to < i64::MAX => Some(format!("{from} to {to}")),
         Accepts::Size(from, to) | Accepts::OptionalSize(from, to) | Accepts::Time(from, to) => Some(format!("{from} to {to}")),
         Accepts::Share => Some("0 to 1".to_owned()),
         _ => None,

@@ -51,6 +51,8 @@ pub const FILE_VARIABLE: &str = "WEIR_CONFIG";
 pub struct Config {
     /// `[kafka]`, `[topics]`, `[batch]`
     pub kafka: weir_kafka::Settings,
+    /// `[engine]`
+    pub threads: weir_engine::Threads,
     /// `[counts]`, except for `counts.member`
     pub counts: weir_engine::CountSettings,
     /// `[rules]`, `[rule.NAME]`, `[trial]`, `[shadow]`, `counts.member`

@@ -18,6 +18,7 @@ use super::quoted::found;
 use super::raw::Raw;
 use weir_core::reserved::ENGINE;
 use weir_core::units;
+use weir_engine::Threads;
 use weir_kafka::Start;
 
 impl Raw {
@@ -42,6 +43,19 @@ impl Raw {
             to => format!("a whole number from {from} to {to}"),
         };
         self.read(path, &expected, |value| T::try_from(value.as_i64().filter(|number| (from..=to).contains(number))?).ok())
+    }
+
+    /// Reads the number of data loops: `"auto"`, or a whole number. A variable of the environment has the number as a text.
+    pub(super) fn threads(&self, path: &str) -> Result<Threads, InvalidConfig> {
+        let Accepts::AutoOrWhole(from, to) = takes(path) else { panic!("`{path}` is no number of threads") };
+        self.read(path, &format!("\"auto\" or a whole number from {from} to {to}"), |value| {
+            let number = match value.as_str() {
+                Some("auto") => return Some(Threads::Auto),
+                Some(text) => text.parse().ok()?,
+                None => value.as_i64()?,
+            };
+            usize::try_from(number).ok().filter(|_| (from..=to).contains(&number)).map(Threads::Number)
+        })
     }
 
     /// Reads a number from 0 to 1.

@@ -43,7 +43,7 @@ mod tests {
     }
 
     /// A different value for each key that takes effect only after a restart.
-    const CHANGED: [(&str, &str); 28] = [
+    const CHANGED: [(&str, &str); 29] = [
         ("kafka.brokers", "'kafka:1'"),
         ("kafka.group", "'other'"),
         ("kafka.delivery", "'at-least-once'"),
@@ -57,6 +57,7 @@ mod tests {
         ("topics.create", "false"),
         ("topics.partitions", "7"),
         ("topics.replication", "2"),
+        ("engine.threads", "7"),
         ("batch.rows", "7"),
         ("batch.bytes", "'1MiB'"),
         ("batch.linger", "'6ms'"),

@@ -53,6 +53,7 @@ pub(super) fn validate(raw: &Raw, folder: &Path) -> Result<Config, InvalidConfig
                 linger: raw.duration("batch.linger")?,
             },
         },
+        threads: raw.threads("engine.threads")?,
         counts: CountSettings {
             every: raw.duration("counts.every")?,
             emit_empty: raw.flag("counts.emit_empty")?,

@@ -15,7 +15,8 @@ mod text;
 use std::time::Duration;
 
 use weir_control::Handle;
-use weir_engine::snapshot::{Rejected, SharedSnapshot, Snapshot};
+use weir_engine::process_snapshot::ProcessSnapshot;
+use weir_engine::snapshot::{Rejected, Snapshot};
 
 pub use plain::{farewell, lines};
 pub use screen::screen;
@@ -24,7 +25,7 @@ pub(crate) use text::{middle_out, number};
 /// The sources of a view.
 pub struct ViewSources {
     /// The source of snapshots of the engine.
-    pub snapshot: SharedSnapshot,
+    pub snapshot: ProcessSnapshot,
     /// The handle on the loader, for the status of the rules.
     pub rules: Handle,
     /// A text that says how to swap rules while the engine runs.

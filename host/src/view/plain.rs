@@ -11,7 +11,8 @@ use super::text::{number, time_of_day};
 use super::{EndOfView, by_frequency};
 use weir_core::counts::Window;
 use weir_core::printable::escape_line;
-use weir_engine::snapshot::{SharedSnapshot, Snapshot};
+use weir_engine::process_snapshot::ProcessSnapshot;
+use weir_engine::snapshot::Snapshot;
 
 /// The time between two lines.
 const EVERY: Duration = Duration::from_secs(2);
@@ -20,7 +21,7 @@ const EVERY: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// If `out` can't be written.
-pub fn lines(shared: &SharedSnapshot, out: &mut dyn Write, watch: &mut dyn EndOfView) -> anyhow::Result<()> {
+pub fn lines(shared: &ProcessSnapshot, out: &mut dyn Write, watch: &mut dyn EndOfView) -> anyhow::Result<()> {
     let mut rates = Rates::default();
     let mut closed: Option<Window> = None;
     let mut last = Instant::now();

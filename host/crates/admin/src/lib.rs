@@ -33,13 +33,13 @@ use guard::Guard;
 use routes::Context;
 pub use settings::{Settings, Token};
 use weir_control::Handle;
-use weir_engine::snapshot::SharedSnapshot;
+use weir_engine::process_snapshot::ProcessSnapshot;
 
 /// The longest time for a client to send the head of its request.
 const HEAD_TIME: Duration = Duration::from_secs(2);
 /// The longest time for a client to read its answer.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
-/// The longest time for a whole connection. A deployment compiles, and waits for the data loop.
+/// The longest time for a whole connection. A deployment compiles, and waits for the data loops.
 const CONNECTION_TIME: Duration = Duration::from_secs(100);
 /// The largest head of a request, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -59,7 +59,7 @@ pub struct Server {
 ///
 /// # Errors
 /// If the token can't be read, or the thread can't be started.
-pub fn serve(config: &Settings, snapshot: SharedSnapshot, rules: Handle) -> anyhow::Result<Option<Server>> {
+pub fn serve(config: &Settings, snapshot: ProcessSnapshot, rules: Handle) -> anyhow::Result<Option<Server>> {
     let Some(listen) = &config.listen else { return Ok(None) };
     // The token is read anew for each change. A token that can't be read is reported at the start.
     config.token.as_ref().map(Token::read).transpose()?;

@@ -22,10 +22,10 @@ use weir_engine::snapshot::{Histogram, LoopState, Snapshot};
 /// The value of the header `content-type`.
 pub(crate) const FORMAT: &str = CONTENT_TYPE;
 
-/// Returns the metrics as text.
-pub(crate) fn text(snapshot: Snapshot, status: Status) -> String {
+/// Returns the metrics as text: those of the process, from the sum `snapshot` of its data loops, and those of each of `loops`.
+pub(crate) fn text(snapshot: Snapshot, loops: Vec<Snapshot>, status: Status) -> String {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Metrics { snapshot, status }));
+    registry.register_collector(Box::new(Metrics { snapshot, loops, status }));
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = prometheus_text::encode(&mut text, &registry);
@@ -36,6 +36,7 @@ pub(crate) fn text(snapshot: Snapshot, status: Status) -> String {
 #[derive(Debug)]
 struct Metrics {
     snapshot: Snapshot,
+    loops: Vec<Snapshot>,
     status: Status,
 }
 
@@ -46,6 +47,7 @@ impl Collector for Metrics {
         let running = self.snapshot.state == LoopState::Running;
         page.flag("weir_running", "Whether messages are read and written: 1, or 0 while it connects, waits or stops.", running)?;
         messages(&mut page, &self.snapshot)?;
+        data_loops(&mut page, &self.loops)?;
         rules(&mut page, &self.snapshot)?;
         sets(&mut page, &self.status)?;
         match resident_bytes() {
@@ -72,6 +74,15 @@ fn messages(page: &mut Page<'_>, snapshot: &Snapshot) -> fmt::Result {
     let help = "How long a transaction took, from its first message to its commit.";
     page.histogram("weir_transaction_seconds", help, &snapshot.transaction_seconds)?;
     page.histogram("weir_transaction_records", "Messages in a transaction.", &snapshot.transaction_records)
+}
+
+fn data_loops(page: &mut Page<'_>, loops: &[Snapshot]) -> fmt::Result {
+    let help = "Whether a data loop reads and writes: 1, or 0 while it connects, waits or stops.";
+    page.by_loop("weir_loop_running", help, MetricType::Gauge, loops, |one| u64::from(one.state == LoopState::Running))?;
+    let help = "Input partitions that a data loop has.";
+    page.by_loop("weir_loop_partitions", help, MetricType::Gauge, loops, |one| one.partitions.len() as u64)?;
+    let help = "Messages that a data loop has read and committed.";
+    page.by_loop("weir_loop_records_read", help, MetricType::Counter, loops, |one| one.read)
 }
 
 fn rules(page: &mut Page<'_>, snapshot: &Snapshot) -> fmt::Result {
@@ -136,6 +147,27 @@ impl Page<'_> {
         Ok(())
     }
 
+    /// Writes a metric with a sample for each data loop.
+    fn by_loop(
+        &mut self,
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        loops: &[Snapshot],
+        value: impl Fn(&Snapshot) -> u64,
+    ) -> fmt::Result {
+        let mut family = self.family(name, help, kind)?;
+        for (id, snapshot) in loops.iter().enumerate() {
+            let labels = [("loop", id)];
+            let mut sample = family.encode_family(&labels)?;
+            match kind {
+                MetricType::Counter => count(sample, value(snapshot))?,
+                _ => sample.encode_gauge(&value(snapshot))?,
+            }
+        }
+        Ok(())
+    }
+
     fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
         self.family(name, help, MetricType::Gauge)?.encode_gauge(&value)
     }
@@ -176,7 +208,8 @@ mod tests {
         snapshot.lag.insert(2, 5);
         snapshot.transaction_records.add(3.0);
         snapshot.transaction_records.add(1e9);
-        let text = text(snapshot, Status::default());
+        let second = Snapshot { read: 5, partitions: vec![2, 4], ..Snapshot::default() };
+        let text = text(snapshot.clone(), vec![snapshot, second], Status::default());
         for line in [
             "# TYPE weir_records_read_total counter",
             "weir_records_read_total 7",
@@ -186,6 +219,10 @@ mod tests {
             "weir_transaction_records_bucket{le=\"10\"} 1",
             "weir_transaction_records_bucket{le=\"+Inf\"} 2",
             "weir_transaction_records_count 2",
+            "weir_loop_running{loop=\"0\"} 1",
+            "weir_loop_running{loop=\"1\"} 0",
+            "weir_loop_partitions{loop=\"1\"} 2",
+            "weir_loop_records_read_total{loop=\"1\"} 5",
             "weir_ruleset_info{hash=\"\",why=\"folder\"} 1",
         ] {
             assert!(text.lines().any(|known| known == line), "{line} is not in {text}");
@@ -197,7 +234,7 @@ mod tests {
 
     #[test]
     fn every_sample_follows_its_type() {
-        let text = text(Snapshot::default(), Status::default());
+        let text = text(Snapshot::default(), vec![Snapshot::default()], Status::default());
         let mut family = "";
         for line in text.lines() {
             match line.strip_prefix("# TYPE ") {

@@ -30,7 +30,9 @@ use super::metrics;
 use weir_control::{Answer, Handle};
 use weir_core::counts::instant;
 use weir_core::printable::escape_value;
-use weir_engine::snapshot::{LoopState, SharedSnapshot};
+use weir_engine::process_snapshot::{ProcessSnapshot, sum};
+use weir_engine::protocol::LoopId;
+use weir_engine::snapshot::LoopState;
 use weir_system::clock::now;
 
 /// The most requests that wait for the loader at a time. The loader handles one after the other.
@@ -68,7 +70,7 @@ POST /api/rules/promote    {}
 /// The data and limits that all handlers share.
 #[derive(Clone)]
 pub(crate) struct Context {
-    snapshot: SharedSnapshot,
+    snapshot: ProcessSnapshot,
     rules: Handle,
     guard: Arc<Guard>,
     waiting: Arc<Semaphore>,
@@ -77,7 +79,7 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(snapshot: SharedSnapshot, rules: Handle, guard: Guard) -> Context {
+    pub(crate) fn new(snapshot: ProcessSnapshot, rules: Handle, guard: Guard) -> Context {
         let [waiting, looking] = [MAX_WAITING, MAX_LOOKING].map(|most| Arc::new(Semaphore::new(most)));
         Context { snapshot, rules, guard: Arc::new(guard), waiting, looking, places: Arc::default() }
     }
@@ -165,14 +167,12 @@ async fn guarded(State(context): State<Context>, request: Request, next: Next) -
 }
 
 async fn healthz(State(context): State<Context>) -> Result<&'static str, ErrorReply> {
-    let silent = now() - context.snapshot.last_heartbeat();
-    // At the start the data loop waits for Kafka without a limit.
-    match silent < STUCK || context.snapshot.get().state == LoopState::Connecting {
-        true => Ok("ok\n"),
-        false => {
-            let why = format!("the data loop has given no sign of life for {} s", silent / 1_000);
+    match context.snapshot.oldest_heartbeat().map(|(LoopId(id), at)| (id, now() - at)) {
+        Some((id, silent)) if silent >= STUCK => {
+            let why = format!("data loop {id} has given no sign of life for {} s", silent / 1_000);
             Err(ErrorReply(StatusCode::SERVICE_UNAVAILABLE, why))
         }
+        _ => Ok("ok\n"),
     }
 }
 
@@ -196,9 +196,10 @@ fn ready(counts_wait: Option<i64>) -> String {
 }
 
 async fn metrics(State(context): State<Context>) -> impl IntoResponse {
-    let snapshot = context.snapshot.get();
-    let status = context.rules.status(&snapshot);
-    ([(header::CONTENT_TYPE, metrics::FORMAT)], metrics::text(snapshot, status))
+    let loops = context.snapshot.each();
+    let sum = sum(loops.clone());
+    let status = context.rules.status(&sum);
+    ([(header::CONTENT_TYPE, metrics::FORMAT)], metrics::text(sum, loops, status))
 }
 
 async fn status(State(context): State<Context>) -> impl IntoResponse {

@@ -16,7 +16,7 @@ use super::*;
 use weir_control::report::{Deployed, SetRefusal};
 use weir_control::{self, Answer, PendingRequest, Request, SharedStatus};
 use weir_engine::protocol::LiveReason;
-use weir_engine::snapshot::LoopState;
+use weir_engine::snapshot::{LoopState, SharedSnapshot};
 use weir_wasm::description::SetDescription;
 
 /// Returns a set of which only the hash is known.
@@ -48,7 +48,8 @@ fn start_with(
     config: &Settings,
     (handle, asked, _): (Handle, mpsc::Receiver<PendingRequest>, SharedStatus),
 ) -> (Server, SharedSnapshot) {
-    let snapshot = SharedSnapshot::default();
+    let process = ProcessSnapshot::new(1);
+    let snapshot = process.shared().remove(0);
     snapshot.heartbeat(weir_system::clock::now());
     snapshot.update(|snapshot| snapshot.live = set("cafe"));
     thread::spawn(move || {
@@ -68,7 +69,7 @@ fn start_with(
             });
         }
     });
-    (serve(config, snapshot.clone(), handle).unwrap().expect("it listens"), snapshot)
+    (serve(config, process, handle).unwrap().expect("it listens"), snapshot)
 }
 
 fn loopback() -> Settings {
@@ -272,8 +273,9 @@ fn what_is_announced_to_be_too_large_is_refused_and_the_client_is_told() {
 
 #[test]
 fn a_loader_that_is_busy_keeps_nobody_from_looking() {
-    let (snapshot, (handle, asked, _)) = (SharedSnapshot::default(), handle());
-    let server = serve(&loopback(), snapshot.clone(), handle).unwrap().expect("it listens");
+    let (process, (handle, asked, _)) = (ProcessSnapshot::new(1), handle());
+    let snapshot = process.shared().remove(0);
+    let server = serve(&loopback(), process, handle).unwrap().expect("it listens");
     // The data loop has rolled a set back. The loader has not been told, and does not listen.
     snapshot.update(|snapshot| (snapshot.live, snapshot.why) = (set("beef"), LiveReason::LastGood));
     assert!(ask(&server, "GET /metrics", &[], "").1.contains("weir_ruleset_info{hash=\"beef\",why=\"last-good\"}"));
@@ -304,7 +306,7 @@ fn who_does_not_read_its_answer_is_sent_away() {
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = routes::router(Context::new(SharedSnapshot::default(), handle, Guard::new("127.0.0.1:0", address, None)));
+        let router = routes::router(Context::new(ProcessSnapshot::new(1), handle, Guard::new("127.0.0.1:0", address, None)));
         let mut client = TcpStream::connect(address).unwrap();
         client.write_all(b"GET /api/rules HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
         let (stream, _) = listener.accept().await.unwrap();
@@ -401,13 +403,13 @@ fn an_address_that_is_taken_is_no_reason_to_stop() {
     let (server, _) = start(&loopback());
     let taken = Settings { listen: Some(server.address.to_string()), token: None };
     let (handle, ..) = handle();
-    assert!(serve(&taken, SharedSnapshot::default(), handle).unwrap().is_none());
+    assert!(serve(&taken, ProcessSnapshot::new(1), handle).unwrap().is_none());
 }
 
 #[test]
 fn a_token_that_cannot_be_read_is_an_error() {
     let missing = Settings { token: Some(Token::File("/nowhere/token".into())), ..loopback() };
     let (handle, ..) = handle();
-    let error = serve(&missing, SharedSnapshot::default(), handle).unwrap_err();
+    let error = serve(&missing, ProcessSnapshot::new(1), handle).unwrap_err();
     assert!(format!("{error:#}").contains("admin.token_file"), "{error:#}");
 }

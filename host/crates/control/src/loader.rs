@@ -1,4 +1,4 @@
-//! The loader: a thread that reads, compiles and proves sets of rules, and hands sets that may run to the data loop.
+//! The loader: a thread that reads, compiles and proves sets of rules, and hands sets that may run to the data loops.
 //!
 //! Only the loader decides which set should run, by the precedence of docs/rules.md:
 //!
@@ -10,7 +10,7 @@
 //! before. The folder's set takes its place at once, on trial.
 //!
 //! The loader decides anew whenever a file, the configuration or a decision in the state folder has changed. A refusal changes
-//! nothing but the status, which shows the refusal until it is resolved. The data loop never waits for the loader.
+//! nothing but the status, which shows the refusal until it is resolved. The data loops never wait for the loader.
 
 mod activation;
 mod commands;
@@ -44,7 +44,7 @@ use weir_wasm::ruleset::RuleSet;
 
 /// The pause between two looks at the files. A change is taken once two looks have found the same.
 const LOOK: Duration = Duration::from_millis(150);
-/// The time that the data loop gets for activating a set, before the operator is told that the set goes live later.
+/// The time that the data loops get for activating a set, before the operator is told that the set goes live later.
 const TAKING: Duration = Duration::from_secs(20);
 /// The time for which a file that is being copied may rest before its error is reported again.
 const COPYING: Duration = Duration::from_secs(5);
@@ -61,9 +61,9 @@ pub struct Loader {
     before: Option<Live>,
     /// The set that the set on trial has replaced, if that set was on trial itself.
     replaced: Option<Live>,
-    /// The set that was handed over but is not live yet, because the data loop waits for Kafka.
+    /// The set that was handed over but is not live yet, because a data loop waits for Kafka.
     pending: Option<Pending>,
-    /// The time that the data loop gets for activating a set. Zero while there is no data loop.
+    /// The time that the data loops get for activating a set. Zero while there is no data loop.
     patience: Duration,
     /// Watches the files and the decisions. The decisions are None if they can't be read.
     watch: FileWatch<Option<Decisions>>,

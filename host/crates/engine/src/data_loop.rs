@@ -32,7 +32,7 @@ use weir_core::state::State;
 use weir_kafka::client_log::ClientLog;
 use weir_kafka::reset::ResetTo;
 use weir_kafka::sink::Work;
-use weir_kafka::{Failure, Polled, Session, topics};
+use weir_kafka::{Failure, Polled, Session};
 use weir_system::backoff::Backoff;
 use weir_system::shutdown::Shutdown;
 
@@ -55,59 +55,46 @@ const ENDING: Duration = Duration::from_millis(20);
 /// The first and the longest pause before a batch that could not be committed is read again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// The totals of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// The records that were read and committed.
-    pub read: u64,
-    /// The number of these records that passed every rule.
-    pub written: u64,
-    /// The number of these records that did not pass every rule.
-    pub rejected: u64,
-    /// The number of committed batches.
-    pub batches: u64,
+/// The values with which a data loop begins.
+pub struct LoopStart {
+    /// Instances of the first set of rules.
+    pub rules: RuleInstances,
+    /// The reason why this set is in force.
+    pub why: LiveReason,
+    /// The loop's end of the connection with the loader of rules.
+    pub control: LoopEnd,
 }
 
 /// The parts that a data loop needs to run.
-pub struct Setup<'a, C> {
+pub(crate) struct LoopSetup<'a, C> {
     /// The topics, and the settings for reaching the cluster.
-    pub kafka: &'a weir_kafka::Settings,
+    pub(crate) kafka: &'a weir_kafka::Settings,
     /// The cluster's address, which may be that of an embedded broker.
-    pub brokers: &'a str,
+    pub(crate) brokers: &'a str,
+    /// The largest batch in bytes that all topics take, if that is known.
+    pub(crate) largest_batch: Option<u32>,
     /// The settings of the counts.
-    pub counts: &'a CountSettings,
+    pub(crate) counts: &'a CountSettings,
     /// Ends the run when a shutdown is requested.
-    pub shutdown: &'a Shutdown,
-    /// The loop's end of the connection with the loader of rules.
-    pub control: LoopEnd,
-    /// The snapshot for observers. It is renewed with every commit.
-    pub snapshot: &'a SharedSnapshot,
+    pub(crate) shutdown: &'a Shutdown,
+    /// The loop's snapshot for observers. It is renewed with every commit.
+    pub(crate) snapshot: SharedSnapshot,
     /// Returns the time in milliseconds since the epoch.
-    pub clock: C,
+    pub(crate) clock: C,
 }
 
-impl<C: Fn() -> i64> Setup<'_, C> {
-    /// Runs until a shutdown is requested. Begins with `rules`, which are in force for the reason `why`. Reaches the cluster,
-    /// prepares the topics, and then reads, processes and writes.
+impl<C: Fn() -> i64> LoopSetup<'_, C> {
+    /// Joins the group, and then reads, processes and writes until a shutdown is requested. Begins with the rules of `start`.
     ///
     /// # Errors
     /// If something fails that waiting can't help, such as a missing permission or topic.
-    pub fn run(self, rules: RuleInstances, why: LiveReason) -> anyhow::Result<Summary> {
-        let shared = self.snapshot;
-        let outcome = self.serve(rules, why);
-        shared.update(|snapshot| snapshot.state = LoopState::Stopped);
-        outcome?;
-        let snapshot = shared.get();
-        Ok(Summary { read: snapshot.read, written: snapshot.written, rejected: snapshot.rejections(), batches: snapshot.batches })
-    }
-
-    fn serve(self, rules: RuleInstances, why: LiveReason) -> anyhow::Result<()> {
-        let Setup { kafka, brokers, counts, shutdown, control, snapshot, clock } = self;
-        let active = ActiveRules::new(rules, why, clock());
+    pub(crate) fn run(self, start: LoopStart) -> anyhow::Result<()> {
+        let LoopSetup { kafka, brokers, largest_batch, counts, shutdown, snapshot, clock } = self;
+        let LoopStart { rules, why, control } = start;
+        let active = ActiveRules::new(rules, why, clock(), control.lately.clone());
         snapshot.heartbeat(clock());
         snapshot.update(|snapshot| active.show(snapshot));
-        let Some(ready) = topics::prepare(kafka, brokers, shutdown)? else { return Ok(()) };
-        let session = Session::open(kafka, brokers, ready.largest_batch)?;
+        let session = Session::open(kafka, brokers, largest_batch)?;
         let mut engine = DataLoop {
             transaction: OpenTransaction::new(session.topic().clone(), kafka.batch.clone()),
             session,
@@ -127,7 +114,7 @@ impl<C: Fn() -> i64> Setup<'_, C> {
             looked: Instant::now(),
             shutdown,
             control,
-            snapshot,
+            snapshot: &snapshot,
             clock,
         };
         let outcome = engine.run();
@@ -135,6 +122,7 @@ impl<C: Fn() -> i64> Setup<'_, C> {
         if !engine.session.close(CLOSE_GRACE) {
             tracing::warn!("left without telling the group, whose coordinator does not answer");
         }
+        snapshot.update(|snapshot| snapshot.state = LoopState::Stopped);
         outcome
     }
 }
@@ -236,8 +224,8 @@ impl<C: Fn() -> i64> DataLoop<'_, C> {
     fn apply(&mut self, next: Next) -> Result<(), Failure> {
         if !self.transaction.is_open() && !matches!(next, Next::Recover) {
             self.check_topic()?;
-            let activated = self.active.activate(self.session.positions(), (self.clock)());
-            self.tell(activated);
+            let events = self.active.turn(self.session.positions(), (self.clock)());
+            events.into_iter().for_each(|event| self.tell(event));
         }
         match next {
             Next::Recover => self.recover(),
@@ -353,11 +341,7 @@ impl<C: Fn() -> i64> DataLoop<'_, C> {
         processed.into_iter().for_each(|processed| batch.truncate(processed));
         self.transaction.took(began.elapsed());
         if let Some(reason) = stop {
-            let Some(taken_back) = self.active.take_back(&reason, (self.clock)()) else {
-                return Err(Failure::Stop(anyhow!(reason)));
-            };
-            self.tell(Some(taken_back));
-            return Err(Failure::Wait(anyhow!(reason)));
+            return Err(self.stopped_by_rule(reason));
         }
         self.transaction.set_incomplete(processed.is_some());
         if processed.is_none() {
@@ -370,9 +354,21 @@ impl<C: Fn() -> i64> DataLoop<'_, C> {
         Ok(())
     }
 
-    /// Tells observers and the loader of a change of the rules in force, if there is one.
-    fn tell(&self, event: Option<Event>) {
-        let Some(event) = event else { return };
+    /// Returns the failure of a loop that a rule stops for `reason`. If the set is on trial, it is taken back, and the loop goes on.
+    fn stopped_by_rule(&mut self, reason: String) -> Failure {
+        match self.active.take_back(&reason, (self.clock)()) {
+            Some(taken_back) => {
+                self.tell(taken_back);
+                Failure::Wait(anyhow!(reason))
+            }
+            // Another loop has just ended the trial. The next turn acts on that, and then the record is processed again.
+            None if self.active.is_over() => Failure::Wait(anyhow!(reason)),
+            None => Failure::Stop(anyhow!(reason)),
+        }
+    }
+
+    /// Tells observers and the loader of a change of the rules in force.
+    fn tell(&self, event: Event) {
         self.snapshot.update(|snapshot| self.active.show(snapshot));
         self.control.tell(event);
     }
@@ -485,7 +481,9 @@ impl<C: Fn() -> i64> DataLoop<'_, C> {
         if appraised.is_none() && self.active.is_on_trial() {
             self.snapshot.update(|snapshot| self.active.show(snapshot));
         }
-        self.tell(appraised);
+        if let Some(event) = appraised {
+            self.tell(event);
+        }
         self.transaction.committed();
         Ok(())
     }

@@ -12,6 +12,8 @@ mod instances;
 
 pub mod trial;
 
+pub mod shared_trial;
+
 pub mod shadow;
 
 mod active;
@@ -20,7 +22,11 @@ mod open_transaction;
 
 pub mod snapshot;
 
+pub mod process_snapshot;
+
 mod data_loop;
+
+mod process;
 
 mod clock_warning;
 
@@ -28,6 +34,7 @@ mod fault_log;
 
 mod same_topic;
 
-pub use data_loop::{Setup, Summary};
+pub use data_loop::LoopStart;
 pub use instances::{ProcessBatch, RuleInstances};
-pub use settings::{CountSettings, TrialBounds};
+pub use process::{Setup, Summary};
+pub use settings::{CountSettings, Threads, TrialBounds};

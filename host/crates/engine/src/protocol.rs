@@ -1,17 +1,20 @@
 //! The commands and events that the loader of rules and the data loops exchange. They share nothing else.
 //!
 //! A process may have several data loops. Each loop takes commands between two transactions, and each event names its loop. A set
-//! is live when all loops have activated it.
+//! is live when all loops have activated it. Until then both sets process records, each record being processed by one of them.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::instances::RuleInstances;
-use crate::settings::TrialBounds;
 use crate::shadow::ShadowSampler;
+use crate::shared_trial::SharedTrial;
 use crate::trial::TrackRecord;
 
 /// The number of a data loop within its process, from 0.
@@ -33,17 +36,17 @@ pub enum Command {
 pub struct Activation {
     pub rules: RuleInstances,
     pub why: LiveReason,
-    /// The bounds of the set's trial, if it has to stand one.
-    pub trial: Option<TrialBounds>,
+    /// The set's trial, if it has to stand one: the same trial for all loops.
+    pub trial: Option<Arc<SharedTrial>>,
     /// The baseline: what the set before has done lately, if an earlier process has recorded that.
     pub baseline: TrackRecord,
 }
 
 /// An event that a data loop reports to the loader. Events carry the instances that are no longer needed, because dropping them
-/// takes time that the data loop does not have.
+/// takes time that the data loop does not have. Of all loops, only the one that reaches the verdict on a set reports it.
 #[derive(Debug)]
 pub enum Event {
-    /// A set is in force.
+    /// A set is in force in this loop.
     Activated(Activated),
     /// A set has passed its trial.
     Passed {
@@ -61,6 +64,10 @@ pub enum Event {
         /// Some of the records that speak against the set that failed.
         evidence: Vec<String>,
     },
+    /// The loop follows the verdict that another loop has reached, and no longer needs these instances.
+    Retired(Vec<RuleInstances>),
+    /// The loop does not run and never will, because there are fewer input partitions than loops.
+    Dismissed,
 }
 
 /// An event: a set is in force.
@@ -113,8 +120,15 @@ impl fmt::Display for LiveReason {
 /// The loader's end of the connection with all data loops of the process.
 #[derive(Debug)]
 pub struct Loops {
-    commands: Vec<Sender<Command>>,
+    ends: Vec<LoopHandle>,
     pub events: Receiver<(LoopId, Event)>,
+}
+
+/// The loader's connection with one data loop.
+#[derive(Debug)]
+struct LoopHandle {
+    commands: Sender<Command>,
+    is_dismissed: Arc<AtomicBool>,
 }
 
 /// A data loop's end of the connection with the loader.
@@ -123,30 +137,37 @@ pub struct LoopEnd {
     pub id: LoopId,
     pub commands: Receiver<Command>,
     events: Sender<(LoopId, Event)>,
+    is_dismissed: Arc<AtomicBool>,
+    /// The results of the rules in force in all loops of the process.
+    pub(crate) lately: Arc<Mutex<TrackRecord>>,
 }
 
 /// Connects a loader with `count` data loops.
 pub fn connect(count: usize) -> (Loops, Vec<LoopEnd>) {
     let (sender, events) = mpsc::channel();
-    let mut loops = Loops { commands: Vec::new(), events };
+    let mut loops = Loops { ends: Vec::new(), events };
+    let lately = Arc::default();
     let ends = (0..count).map(|id| {
         let (command, commands) = mpsc::channel();
-        loops.commands.push(command);
-        LoopEnd { id: LoopId(id), commands, events: sender.clone() }
+        let is_dismissed = Arc::<AtomicBool>::default();
+        loops.ends.push(LoopHandle { commands: command, is_dismissed: Arc::clone(&is_dismissed) });
+        LoopEnd { id: LoopId(id), commands, events: sender.clone(), is_dismissed, lately: Arc::clone(&lately) }
     });
     let ends = ends.collect();
     (loops, ends)
 }
 
 impl Loops {
-    /// Returns the loops of the process.
+    /// Returns the loops of the process, without those that were dismissed.
     pub fn ids(&self) -> impl Iterator<Item = LoopId> {
-        (0..self.commands.len()).map(LoopId)
+        let ends = self.ends.iter().enumerate();
+        ends.filter(|(_, end)| !end.is_dismissed.load(Ordering::Acquire)).map(|(id, _)| LoopId(id))
     }
 
-    /// Sends a command to a loop. Returns whether the loop still runs.
+    /// Sends a command to a loop. Returns false if the loop has ended. A command to a loop that was dismissed has no effect.
     pub fn tell(&self, to: LoopId, command: Command) -> bool {
-        self.commands.get(to.0).is_some_and(|commands| commands.send(command).is_ok())
+        let Some(end) = self.ends.get(to.0) else { return false };
+        end.commands.send(command).is_ok() || end.is_dismissed.load(Ordering::Acquire)
     }
 }
 
@@ -154,6 +175,12 @@ impl LoopEnd {
     /// Sends an event to the loader. Does nothing if the loader has gone.
     pub fn tell(&self, event: Event) {
         let _ = self.events.send((self.id, event));
+    }
+
+    /// Tells the loader that this loop will not run.
+    pub fn dismiss(self) {
+        self.is_dismissed.store(true, Ordering::Release);
+        self.tell(Event::Dismissed);
     }
 }
 
@@ -171,5 +198,14 @@ mod tests {
         assert!(!loops.tell(LoopId(2), Command::Sample(None)), "there is no such loop");
         drop(ends);
         assert!(!loops.tell(LoopId(0), Command::Sample(None)) && loops.events.recv().is_err());
+    }
+
+    #[test]
+    fn a_loop_that_was_dismissed_is_none_that_has_ended() {
+        let (loops, mut ends) = connect(2);
+        ends.pop().unwrap().dismiss();
+        assert!(matches!(loops.events.recv(), Ok((LoopId(1), Event::Dismissed))));
+        assert!(loops.tell(LoopId(1), Command::Sample(None)), "a command that was on its way is no error");
+        assert_eq!(loops.ids().collect::<Vec<_>>(), [LoopId(0)]);
     }
 }

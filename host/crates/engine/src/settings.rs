@@ -1,5 +1,6 @@
 //! The settings of the data loop that do not concern Kafka.
 
+use std::num::NonZero;
 use std::time::Duration;
 
 /// The settings by which device types are counted. `[counts]`
@@ -12,6 +13,26 @@ pub struct CountSettings {
     /// True for `on_bad_state = "reset"`: if the state that was committed with an offset can't be read, the data loop counts anew
     /// instead of stopping.
     pub reset_bad_state: bool,
+}
+
+/// The number of data loops of a process. `engine.threads`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threads {
+    /// One for each core that the process may use, but no more than there are input partitions.
+    Auto,
+    Number(usize),
+}
+
+impl Threads {
+    /// Returns the number of loops, before the number of input partitions is known. The cores are those that the affinity of the
+    /// process and the quota of its cgroup allow. With the broker inside the process (`embedded`), `auto` is 1.
+    pub fn count(self, embedded: bool) -> usize {
+        match self {
+            Threads::Number(number) => number.max(1),
+            Threads::Auto if embedded => 1,
+            Threads::Auto => std::thread::available_parallelism().map_or(1, NonZero::get),
+        }
+    }
 }
 
 /// The length of a trial, and the bounds beyond which a new set of rules is taken back. `[trial]`

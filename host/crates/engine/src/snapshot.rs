@@ -1,7 +1,7 @@
-//! The state of a running engine for observers: totals, counts and the last records, renewed with every commit.
+//! The state of a data loop for observers: totals, counts and the last records, renewed with every commit.
 //!
-//! The data loop writes the snapshot; the terminal view and the admin interface read it. Neither waits for the other longer than
-//! a copy takes. All numbers are totals since the start of the process; readers derive rates from them. Only committed records
+//! The data loop writes the snapshot; the terminal view and the admin interface read the sum over all loops of the process
+//! ([`crate::process_snapshot`]), which is a snapshot, too. Neither waits for the other longer than a copy takes. All numbers are totals since the start of the process; readers derive rates from them. Only committed records
 //! are counted here, so a replay does not count twice.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -22,10 +22,10 @@ pub const MAX_RECENT: usize = 40;
 /// The most of a record's value that is kept, in bytes before the conversion to text.
 pub const PREVIEW_BYTES: usize = 320;
 
-/// The state of the engine after its last commit.
+/// The state of a data loop, or of all data loops of a process, after the last commit.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// The present activity of the data loop.
+    /// The present activity.
     pub state: LoopState,
     /// The set of rules in force. The hash of the set is the one in the header `weir-ruleset`.
     pub live: Arc<SetDescription>,
@@ -37,7 +37,7 @@ pub struct Snapshot {
     pub trial: Option<TrialReport>,
     /// The number of times that sets have changed.
     pub swaps: Swaps,
-    /// The input partitions that this process has.
+    /// The input partitions that the group has assigned.
     pub partitions: Vec<i32>,
     /// The number of committed batches.
     pub batches: u64,
@@ -63,7 +63,7 @@ pub struct Snapshot {
     pub transaction_seconds: Histogram,
     /// The numbers of records per transaction.
     pub transaction_records: Histogram,
-    /// The number of records that are not committed, by input partition of this process, where that number is known.
+    /// The number of records that are not committed, by assigned input partition, where that number is known.
     pub lag: BTreeMap<i32, i64>,
     /// The last records with their verdicts, the oldest first, at most [`MAX_RECENT`].
     pub last: VecDeque<RecentRecord>,
@@ -167,6 +167,12 @@ impl Histogram {
         self.bounds.iter().copied().chain([f64::INFINITY]).zip(self.counts.iter().copied())
     }
 
+    /// Adds the numbers of another distribution over the same buckets.
+    pub(crate) fn merge(&mut self, other: &Histogram) {
+        self.counts.iter_mut().zip(&other.counts).for_each(|(count, more)| *count += more);
+        self.sum += other.sum;
+    }
+
     /// Returns how many numbers were added.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
@@ -190,6 +196,11 @@ impl SharedSnapshot {
     /// Returns a copy of the snapshot.
     pub fn get(&self) -> Snapshot {
         self.lock().clone()
+    }
+
+    /// Returns the present activity of the data loop.
+    pub fn state(&self) -> LoopState {
+        self.lock().state.clone()
     }
 
     /// Notes that the data loop is alive at the time `now`, in milliseconds since the epoch.

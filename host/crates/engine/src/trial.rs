@@ -10,7 +10,8 @@
 //! little would go unnoticed among the others, and for all rules together. It does not matter which rule of the new set rejects a
 //! record, so a changed order of the rules does no harm. Rejections by the engine itself count against no set.
 //!
-//! This module is pure: the time comes from outside, and the data loop acts on the verdict.
+//! This module is pure: the time comes from outside. [`SharedTrial`](crate::shared_trial::SharedTrial) makes one trial of what all
+//! data loops of a process see, and the data loops act on the verdict.
 
 use std::collections::BTreeMap;
 
@@ -53,13 +54,6 @@ impl TrackRecord {
         self.records += chunk.batch.len() as u64;
         self.rejected += chunk.step.rejections.iter().filter(|rejection| rejection.is_decision()).count() as u64;
         self.faults += faults(chunk);
-    }
-
-    /// Adds the results that another data loop has seen.
-    pub fn merge(&mut self, other: &TrackRecord) {
-        self.records += other.records;
-        self.rejected += other.rejected;
-        self.faults += other.faults;
     }
 
     /// Halves the numbers once there are many, so that old results count less.
@@ -123,7 +117,6 @@ struct Compared {
     rules: BTreeMap<usize, Strictness>,
     /// The time that processing again has taken so far, in nanoseconds.
     nanos: u64,
-    step: Step,
 }
 
 /// The records that a rule of the set before rejects, and how many of them pass now.
@@ -154,38 +147,34 @@ impl Trial {
     pub fn new(bounds: TrialBounds, before: TrackRecord, now: i64) -> Trial {
         let until = now.saturating_add(bounds.time.as_millis() as i64);
         let (faults, rejections) = Default::default();
-        let mut compared = Compared::default();
-        compared.step.compared = true;
-        Trial { bounds, before, until, so_far: TrackRecord::default(), compared, faults, rejections }
+        Trial { bounds, before, until, so_far: TrackRecord::default(), compared: Compared::default(), faults, rejections }
     }
 
-    /// Returns the bounds of the trial.
-    pub fn bounds(&self) -> TrialBounds {
-        self.bounds
+    /// Returns the baseline: the results of the set before.
+    pub fn baseline(&self) -> TrackRecord {
+        self.before
     }
 
-    /// Lets the set `before` process some records of `chunk` again, and counts those that it rejects and the new set has let
-    /// pass.
-    pub fn compare(&mut self, chunk: &Chunk, before: &mut RuleInstances) {
-        if chunk.batch.is_empty() || self.bounds.fewer_rejections >= 1.0 || self.compared.nanos >= COMPARING {
-            return;
-        }
-        let some = (chunk.batch.len() > COMPARED_ROWS).then(|| chunk.batch.first(COMPARED_ROWS));
-        let batch = some.as_ref().unwrap_or(&chunk.batch);
-        let Compared { records, rules, nanos, step } = &mut self.compared;
-        // The counts of this step are thrown away.
-        before.process(&Counts::new(60_000, false), batch, step);
-        *records += step.processed_records.unwrap_or(batch.len()) as u64;
-        *nanos += step.rules.iter().map(|rule| rule.nanos).sum::<u64>();
-        for rejection in &step.rejections {
+    /// Returns whether the set before should process some records again, for [`Trial::compare`].
+    pub fn compares(&self) -> bool {
+        self.bounds.fewer_rejections < 1.0 && self.compared.nanos < COMPARING
+    }
+
+    /// Counts those records of `chunk` that the set before rejects and the new set has let pass. `again` is the result of
+    /// [`process_again`], and `manifests` are those of the set before.
+    pub fn compare(&mut self, chunk: &Chunk, again: &Step, manifests: &[Manifest]) {
+        let Compared { records, rules, nanos } = &mut self.compared;
+        *records += again.processed_records.unwrap_or(chunk.batch.len().min(COMPARED_ROWS)) as u64;
+        *nanos += again.rules.iter().map(|rule| rule.nanos).sum::<u64>();
+        for rejection in &again.rejections {
             let Cause::Rejected { rule, .. } = rejection.cause else { continue };
-            let name = rule_name(Some(rule), &before.manifests);
+            let name = rule_name(Some(rule), manifests);
             let strictness = rules.entry(rule).or_insert_with(|| Strictness::of(name));
             strictness.rejected += 1;
             if chunk.step.outputs.binary_search_by_key(&rejection.record, |output| output.record).is_ok() {
                 strictness.passed += 1;
                 if strictness.passes.len() < MAX_EVIDENCE {
-                    strictness.passes.push(describe(chunk, rejection, &before.manifests));
+                    strictness.passes.push(describe(chunk, rejection, manifests));
                 }
             }
         }
@@ -277,6 +266,14 @@ impl Trial {
             previous: previous.to_owned(),
         }
     }
+}
+
+/// Lets the set `before` process some records of `chunk` again, into `step`.
+pub(crate) fn process_again(chunk: &Chunk, before: &mut RuleInstances, step: &mut Step) {
+    let some = (chunk.batch.len() > COMPARED_ROWS).then(|| chunk.batch.first(COMPARED_ROWS));
+    step.compared = true;
+    // The counts of this step are thrown away.
+    before.process(&Counts::new(60_000, false), some.as_ref().unwrap_or(&chunk.batch), step);
 }
 
 fn percent(share: f64) -> f64 {
@@ -376,8 +373,17 @@ mod tests {
         let mut after = strict(after);
         after.process(&Counts::new(60_000, false), &chunk.batch, &mut chunk.step);
         trial.add(&chunk, &after.manifests);
-        trial.compare(&chunk, &mut strict(before));
+        compare(&mut trial, &chunk, &mut strict(before));
         (trial.verdict(0), trial.evidence())
+    }
+
+    /// Lets the set `before` process `chunk` again, and hands the result to `trial`.
+    fn compare(trial: &mut Trial, chunk: &Chunk, before: &mut RuleInstances) {
+        let mut again = Step::default();
+        if trial.compares() {
+            process_again(chunk, before, &mut again);
+            trial.compare(chunk, &again, &before.manifests);
+        }
     }
 
     #[test]
@@ -436,8 +442,8 @@ mod tests {
             sees.lock().unwrap().push(step.compared);
         };
         let mut before = RuleInstances::new(process, Vec::new(), set("cafe"));
-        trial.compare(&chunk(3, 0, 0), &mut before);
-        trial.compare(&chunk(3, 0, 0), &mut before);
+        compare(&mut trial, &chunk(3, 0, 0), &mut before);
+        compare(&mut trial, &chunk(3, 0, 0), &mut before);
         assert_eq!(*seen.lock().unwrap(), [true, true]);
     }
 

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tracing::Span;
 
 use super::connection::{self, Diagnosis};
 use super::secrets::Secrets;
@@ -26,7 +27,7 @@ const RECENT: Duration = Duration::from_secs(5);
 const SHOWING: Duration = Duration::from_secs(5);
 
 /// The log of the clients of a session. It logs each trouble once, and not once per client.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ClientLog {
     /// True if nothing is logged, because the owner asks for [`ClientLog::last`] and reports it.
     silent: bool,
@@ -39,6 +40,8 @@ pub struct ClientLog {
     settings: Option<ClientConfig>,
     /// The values that are hidden in all texts of librdkafka.
     secrets: Secrets,
+    /// The span in which the log was made, such as that of a data loop. The client reports on threads of its own.
+    span: Span,
 }
 
 /// A report of a client.
@@ -56,6 +59,20 @@ impl ClientReport {
     /// Returns how sure the cause is: 0 if it is not known, 1 if it is likely, 2 if it is certain.
     fn sureness(&self) -> u8 {
         self.diagnosis.as_ref().map_or(0, |diagnosis| 1 + u8::from(diagnosis.lasting))
+    }
+}
+
+impl Default for ClientLog {
+    fn default() -> ClientLog {
+        ClientLog {
+            silent: false,
+            down: AtomicBool::default(),
+            last: Mutex::default(),
+            throttle: Mutex::default(),
+            settings: None,
+            secrets: Secrets::default(),
+            span: Span::current(),
+        }
     }
 }
 
@@ -175,7 +192,7 @@ impl ClientLog {
         // troubles apart.
         let key = format!("{code:?} {}", broker.unwrap_or(&reason));
         if let Some(again) = self.due(&key) {
-            let code = native::name(code);
+            let (code, _of_loop) = (native::name(code), self.span.enter());
             tracing::warn!(broker, code, reason, again, "kafka trouble");
         }
     }
@@ -211,7 +228,7 @@ impl ClientLog {
         // FAIL and ERROR come as errors too, and TXNERR comes with the next call. CONFWARN is about properties of consumers that
         // producers do not need. What is tried again at once is no trouble yet.
         let idle = matches!(facility, "FAIL" | "ERROR" | "CONFWARN" | "TXNERR") || message.ends_with("retrying");
-        let message = self.secrets.hide(message);
+        let (message, _of_loop) = (self.secrets.hide(message), self.span.enter());
         if self.silent || !warning || idle {
             tracing::debug!(facility, "{message}");
         } else if let Some(again) = self.due(&format!("{facility} {}", parse(&message).1)) {

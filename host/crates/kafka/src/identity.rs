@@ -1,9 +1,9 @@
-//! The transactional id of this process: unique to the process, and unchanged by a restart.
+//! The names by which the data loops of this process are known to the cluster: unique, and unchanged by a restart.
 //!
-//! A process that comes back under its former id at once ends the transaction that it left open. Under another id, readers and
-//! successors would wait until that transaction has timed out. So the id is made from parts that stay: the group, the name of the
-//! host, and a number that tells the processes of one host apart. The number is the first whose lock file is free. The lock ends
-//! with the process.
+//! A process that comes back under its former transactional ids at once ends the transactions that it left open. Under other ids,
+//! readers and successors would wait until those transactions have timed out. So an id is made from parts that stay: the group, the
+//! name of the host, a number that tells the processes of one host apart, and the number of the data loop, unless it is the first.
+//! The number of the process is the first whose lock file is free. The lock ends with the process.
 //!
 //! The lock files are in a folder of this user ([`folder::locks`]). If there is no such folder, the number is 0, and a warning is
 //! logged.
@@ -14,28 +14,35 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
-use super::settings::ClientSettings;
+use super::settings::{ClientSettings, Delivery, Settings};
 use weir_system::folder;
 
 /// The most processes of a group on one host.
 const MAX_PROCESSES: usize = 1_000;
 
-/// A transactional id. If it is locked, no other process of this host takes it while this value exists. A configured id is not
-/// locked.
-pub(super) struct Identity {
-    pub(super) id: String,
+/// The property of librdkafka for a static member of a group.
+const INSTANCE: &str = "group.instance.id";
+
+/// The names of a process. If they are made here, no other process of this host takes them while this value exists. Configured
+/// names are not locked.
+pub struct Identity {
+    /// The transactional id of the first data loop. None with at-least-once delivery.
+    id: Option<String>,
     _lock: Option<File>,
 }
 
 impl Identity {
-    /// Returns the configured id, or an id of this host.
-    pub(super) fn claim(kafka: &ClientSettings) -> Identity {
+    /// Takes the configured transactional id, or one of this host.
+    pub fn claim(kafka: &ClientSettings) -> Identity {
+        if kafka.delivery != Delivery::ExactlyOnce {
+            return Identity { id: None, _lock: None };
+        }
         if let Some(id) = &kafka.transactional_id {
-            return Identity { id: id.clone(), _lock: None };
+            return Identity { id: Some(id.clone()), _lock: None };
         }
         let base = format!("{}-{}", kafka.group, host());
         match reserve(&base, &folder::locks()) {
-            Ok((number, lock)) => Identity { id: format!("{base}-{number}"), _lock: Some(lock) },
+            Ok((number, lock)) => Identity { id: Some(format!("{base}-{number}")), _lock: Some(lock) },
             Err(error) => {
                 let id = format!("{base}-0");
                 tracing::warn!(
@@ -43,10 +50,26 @@ impl Identity {
                     "failed to reserve a transactional id on this host: {error:#}; if several processes of the \
                     group run here, set `kafka.transactional_id` for each"
                 );
-                Identity { id, _lock: None }
+                Identity { id: Some(id), _lock: None }
             }
         }
     }
+
+    /// Returns the settings of a data loop of this process, with a transactional id and a `group.instance.id` of its own.
+    pub fn settings_of(&self, settings: &Settings, data_loop: usize) -> Settings {
+        let mut own = settings.clone();
+        own.client.transactional_id = self.id.as_deref().map(|id| of_loop(id, data_loop));
+        if let Some(instance) = own.client.properties.get_mut(INSTANCE) {
+            *instance = of_loop(instance.reveal(), data_loop).into();
+        }
+        own
+    }
+}
+
+/// Returns the name of a data loop. The first loop has the name of the process: it is then the same for any number of loops, and for
+/// versions of Weir that had only one.
+fn of_loop(name: &str, data_loop: usize) -> String {
+    if data_loop == 0 { name.to_owned() } else { format!("{name}-{data_loop}") }
 }
 
 /// Locks the first free number of `base`, in the first of `folders` that can be used.
@@ -85,19 +108,37 @@ mod tests {
 
     #[test]
     fn processes_of_one_host_have_different_ids_and_keep_them() {
-        let kafka = ClientSettings { group: format!("test/{}", std::process::id()), ..crate::testing::client() };
+        let group = format!("test/{}", std::process::id());
+        let kafka = ClientSettings { group, delivery: Delivery::ExactlyOnce, ..crate::testing::client() };
         let (first, second) = (Identity::claim(&kafka), Identity::claim(&kafka));
-        assert!(first.id.starts_with(&kafka.group) && first.id.ends_with("-0"), "{}", first.id);
-        assert!(second.id.ends_with("-1"), "{}", second.id);
-        let again = first.id.clone();
+        let [one, other] = [&first, &second].map(|identity| identity.id.clone().unwrap());
+        assert!(one.starts_with(&kafka.group) && one.ends_with("-0"), "{one}");
+        assert!(other.ends_with("-1"), "{other}");
         drop(first);
-        assert_eq!(Identity::claim(&kafka).id, again);
+        assert_eq!(Identity::claim(&kafka).id, Some(one));
     }
 
     #[test]
     fn a_configured_id_is_taken_as_it_is() {
-        let kafka = ClientSettings { transactional_id: Some("mine".into()), ..crate::testing::client() };
-        assert_eq!(Identity::claim(&kafka).id, "mine");
+        let kafka =
+            ClientSettings { transactional_id: Some("mine".into()), delivery: Delivery::ExactlyOnce, ..crate::testing::client() };
+        assert_eq!(Identity::claim(&kafka).id.as_deref(), Some("mine"));
+    }
+
+    #[test]
+    fn each_data_loop_has_names_of_its_own_and_the_first_those_of_the_process() {
+        let mut settings = crate::testing::settings();
+        settings.client.delivery = Delivery::ExactlyOnce;
+        settings.client.transactional_id = Some("mine".into());
+        settings.client.properties.insert(INSTANCE.into(), "pod".into());
+        let identity = Identity::claim(&settings.client);
+        let names = |data_loop| {
+            let Settings { client, .. } = identity.settings_of(&settings, data_loop);
+            (client.transactional_id.unwrap(), client.properties[INSTANCE].reveal().to_owned())
+        };
+        assert_eq!([names(0), names(1)], [("mine".into(), "pod".into()), ("mine-1".into(), "pod-1".into())]);
+        settings.client.delivery = Delivery::AtLeastOnce;
+        assert_eq!(Identity::claim(&settings.client).settings_of(&settings, 1).client.transactional_id, None);
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! - [`source`] reads batches and commits their offsets. [`offsets`] reads committed offsets, [`start_offsets`] decides the
 //!   offsets to begin with, and [`reset`] words the command by which the operator sets other offsets.
 //! - [`sink`] writes steps, as [`writer`] words them, and waits until they are delivered. `transaction` puts them into a
-//!   transaction, `producer` is the producer below it, `identity` makes the transactional id, `refusals` has what topics do not
+//!   transaction, `producer` is the producer below it, `identity` makes the transactional ids, `refusals` has what topics do not
 //!   take, and `scale` measures how large records are.
 //! - [`session`] joins source and sink.
 //! - [`publish`] is for commands that only produce, [`reader`] for commands that only read.
@@ -52,6 +52,7 @@ pub mod writer;
 
 pub use embedded::Embedded;
 pub use failure::Failure;
+pub use identity::Identity;
 pub use publish::Publisher;
 pub use reader::Reader;
 pub use session::{Restored, Session};

@@ -39,7 +39,8 @@ pub struct Restored {
 
 impl Session {
     /// Joins the group. The first assignment comes with a later poll. `largest_batch` is the largest batch in bytes
-    /// that all topics take. The producer fills none beyond it, unless the operator has set `batch.size`.
+    /// that all topics take. The producer fills none beyond it, unless the operator has set `batch.size`. `settings` are those of
+    /// this session alone ([`Identity::settings_of`](super::Identity::settings_of)).
     ///
     /// # Errors
     /// If a client does not take its settings.

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -26,7 +26,6 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use super::client;
 use super::client_log::ClientLog;
 use super::failure::{self, Failure, Operation};
-use super::identity::Identity;
 use super::producer::{Producer, Undelivered};
 use super::refusals::{Refusals, Tally};
 use super::scale::Scale;
@@ -55,7 +54,6 @@ pub struct Sink {
     learned: bool,
     /// False for the embedded broker, which does not answer requests that it does not know.
     is_real: bool,
-    _identity: Option<Identity>,
 }
 
 impl Sink {
@@ -63,16 +61,20 @@ impl Sink {
     /// or refuses a batch as a whole.
     ///
     /// # Errors
-    /// If the client does not take its settings.
+    /// If the client does not take its settings, or lacks a transactional id ([`Identity`](super::Identity)).
     pub fn open(
         settings: &Settings,
         brokers: &str,
         largest_batch: Option<u32>,
         client_log: Arc<ClientLog>,
     ) -> anyhow::Result<Sink> {
-        let identity = (settings.client.delivery == Delivery::ExactlyOnce).then(|| Identity::claim(&settings.client));
-        let mut client_settings = match &identity {
-            Some(identity) => client::transactional_settings(&settings.client, brokers, &identity.id)?,
+        let transactional_id = match (settings.client.delivery, settings.client.transactional_id.as_deref()) {
+            (Delivery::ExactlyOnce, None) => bail!("failed to set up a producer: it has no transactional id"),
+            (Delivery::ExactlyOnce, id) => id,
+            (Delivery::AtLeastOnce, _) => None,
+        };
+        let mut client_settings = match transactional_id {
+            Some(id) => client::transactional_settings(&settings.client, brokers, id)?,
             None => client::producer_settings(&settings.client, brokers)?,
         };
         if let Some(bytes) = largest_batch.filter(|_| client_settings.get("batch.size").is_none()) {
@@ -80,14 +82,13 @@ impl Sink {
         }
         Ok(Sink {
             producer: Producer::open(client_settings, client_log)?,
-            transactions: identity.as_ref().map(|identity| Transactions::new(&identity.id)),
+            transactions: transactional_id.map(Transactions::new),
             writer: Writer::new(settings),
             refusals: Refusals::default(),
             scale: Scale::default(),
             tallies: BTreeMap::new(),
             learned: false,
             is_real: settings.client.brokers.is_some(),
-            _identity: identity,
         })
     }
 

@@ -39,6 +39,8 @@ pub const SET_INPUT: &str = "set `topics.input`";
 pub struct Ready {
     /// The largest batch of records that every topic takes (`max.message.bytes`), in bytes. None if the cluster does not tell it.
     pub largest_batch: Option<u32>,
+    /// The number of partitions of the input topic.
+    pub input_partitions: usize,
 }
 
 /// Connects to the cluster and makes sure that all topics exist. Returns None if a shutdown is requested before that.
@@ -155,7 +157,9 @@ impl Clients {
             self.await_topics(&missing)?;
         }
         self.denied(wanted).map_or(Ok(()), Err)?;
-        Ok(Ready { largest_batch: self.largest_batch(topics) })
+        let (input, operation) = (topics.input.as_str(), wanted.first().map_or(Operation::Read, |(_, operation)| *operation));
+        let partitions = partitions(self.probe.client(), input, operation).map_err(|failure| self.explain(failure))?;
+        Ok(Ready { largest_batch: self.largest_batch(topics), input_partitions: partitions.unwrap_or_default() as usize })
     }
 
     fn missing<'a>(&self, wanted: &[(&'a str, Operation)]) -> Result<Vec<&'a str>, Failure> {

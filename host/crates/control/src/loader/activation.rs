@@ -16,6 +16,7 @@ use crate::store::{Saved, Store};
 use crate::update;
 use weir_engine::RuleInstances;
 use weir_engine::protocol::{Activated, Activation, Command, Event, LiveReason, LoopId, OnTrial};
+use weir_engine::shared_trial::SharedTrial;
 use weir_system::clock::now;
 use weir_system::files;
 use weir_wasm::Occasion;
@@ -29,6 +30,8 @@ pub(crate) struct Pending {
     waiting: Vec<LoopId>,
     /// The reports of the other loops.
     reports: ActivationReports,
+    /// The verdict on the set, if the loops that have activated it have reached one already. It is handled once the set is live.
+    verdict: Option<Event>,
 }
 
 /// The reports of data loops that have activated a set.
@@ -42,11 +45,21 @@ struct ActivationReports {
 impl ActivationReports {
     fn add(&mut self, activated: Activated) {
         self.from.extend(activated.from);
+        // The trial is one for all loops, and all loops have kept the same sets.
         self.replaced = self.replaced.take().or(activated.replaced);
-        match (&mut self.trial, activated.trial) {
-            (Some(trial), Some(more)) => trial.baseline.merge(&more.baseline),
-            (trial, more) => *trial = trial.take().or(more),
-        }
+        self.trial = self.trial.take().or(activated.trial);
+    }
+}
+
+impl Pending {
+    /// Returns whether `event` is a verdict on this set.
+    fn is_judged_by(&self, event: &Event) -> bool {
+        let hash = match event {
+            Event::Passed { hash, .. } => hash.as_str(),
+            Event::TakenBack { retired, .. } => retired.hash(),
+            Event::Activated(_) | Event::Dismissed | Event::Retired(_) => return false,
+        };
+        hash == self.next.set.hash
     }
 }
 
@@ -100,10 +113,10 @@ impl Loader {
     /// all the same, because a refusal would make nothing better, and the status says that the set is not kept. A set that is in
     /// force already, or that can't be kept in the last step, stays live, too. Then the operator also gets an error.
     pub(crate) fn go_live(&mut self, rules: &RuleSet, cause: ActivationCause<'_>, began: Instant) -> anyhow::Result<Deployed> {
-        ensure!(self.pending.is_none(), "another set waits for the data loop, which waits for Kafka; try again later");
+        ensure!(self.pending.is_none(), "another set waits for a data loop, which waits for Kafka; try again later");
         let next = Live::of(rules, cause.why());
         let deployed = self.deployed(&next.set, began);
-        // A pin ends the trial of the set in force, and only the data loop can end a trial.
+        // A pin ends the trial of the set in force, and only the data loops can end a trial.
         let trial_ends = next.why == LiveReason::Pinned && self.before.is_some();
         if next.set.hash == self.live.set.hash && !trial_ends {
             self.carry_out(&cause, &next.set.hash)?;
@@ -116,14 +129,14 @@ impl Loader {
         // The set that was live before has passed its trial, or stood none. It stands no trial against itself.
         let before = self.before.as_ref().unwrap_or(&self.live).set.hash.clone();
         let stands_trial = next.why == LiveReason::Folder && self.settings.trial.records > 0 && before != next.set.hash;
-        let trial = stands_trial.then_some(self.settings.trial);
+        let trial = stands_trial.then(|| SharedTrial::new(self.settings.trial));
         let (hash, baseline) = (next.set.hash.clone(), self.again.unwrap_or_default());
         let (marked, saved) = (self.store.on_trial(&hash), self.store.saved(&hash));
         let undo = |store: &Store| {
             let _ = restore(store, &hash, marked.as_ref()); // The first error is the one to report.
             store.unsave(&hash, saved.as_ref());
         };
-        // The data loop later reports the set and the baseline of the trial.
+        // A data loop later reports the set and the baseline of the trial.
         let was_live = saved.as_ref().is_some_and(|saved| saved.live);
         let kept = self.keep(&next, was_live, stands_trial.then_some(&OnTrial { before, baseline }));
         let kept = kept.inspect_err(|_| undo(&self.store));
@@ -136,7 +149,7 @@ impl Loader {
         self.carry_out(&cause, &hash).inspect_err(|_| undo(&self.store))?;
         self.again = None;
         for (id, rules) in instances {
-            self.tell(id, Command::Activate(Box::new(Activation { rules, why: next.why, trial, baseline })))?;
+            self.tell(id, Command::Activate(Box::new(Activation { rules, why: next.why, trial: trial.clone(), baseline })))?;
         }
         self.wait(next, &cause, Deployed { took: began.elapsed().as_millis() as u64, ..deployed }, began)
     }
@@ -170,7 +183,8 @@ impl Loader {
     fn wait(&mut self, next: Live, cause: &ActivationCause<'_>, deployed: Deployed, began: Instant) -> anyhow::Result<Deployed> {
         let until = Instant::now() + self.patience;
         let (set, why) = (next.set.clone(), next.why);
-        self.pending = Some(Pending { next, waiting: self.loops.ids().collect(), reports: ActivationReports::default() });
+        let (waiting, reports) = (self.loops.ids().collect(), ActivationReports::default());
+        self.pending = Some(Pending { next, waiting, reports, verdict: None });
         loop {
             match self.loops.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok((id, event)) => {
@@ -180,7 +194,7 @@ impl Loader {
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     if !self.patience.is_zero() {
-                        tracing::warn!(ruleset = set.hash, "proven rules wait for the data loop, which waits for Kafka");
+                        tracing::warn!(ruleset = set.hash, "proven rules wait for a data loop, which waits for Kafka");
                     }
                     if why == LiveReason::Folder {
                         update(&self.status, |status| status.folder = Some(set.hash.clone()));
@@ -252,6 +266,21 @@ impl Loader {
     fn handle_event(&mut self, id: LoopId, event: Event) -> Option<Completed> {
         match event {
             Event::Activated(activated) => return self.activated(id, activated),
+            Event::Dismissed => return self.complete(id, None),
+            Event::Retired(retired) => drop(retired),
+            Event::Passed { .. } | Event::TakenBack { .. } => {
+                match self.pending.as_mut().filter(|next| next.is_judged_by(&event)) {
+                    Some(pending) => pending.verdict = Some(event),
+                    None => self.handle_verdict(event),
+                }
+            }
+        }
+        None
+    }
+
+    /// Handles the verdict on a set. Only one loop reports it.
+    fn handle_verdict(&mut self, event: Event) {
+        match event {
             Event::Passed { hash, retired } => {
                 drop(retired);
                 if hash == self.live.set.hash {
@@ -264,20 +293,26 @@ impl Loader {
                 let hash = retired.hash().to_owned();
                 self.taken_back(TakenBack { hash, at: now(), reason, evidence, back: Some(back) });
             }
+            Event::Activated(_) | Event::Dismissed | Event::Retired(_) => {}
         }
-        None
     }
 
     fn activated(&mut self, id: LoopId, activated: Activated) -> Option<Completed> {
-        let mut pending = self.pending.take_if(|pending| pending.next.set.hash == activated.hash)?;
+        let is_pending = self.pending.as_ref().is_some_and(|pending| pending.next.set.hash == activated.hash);
+        if is_pending { self.complete(id, Some(activated)) } else { None }
+    }
+
+    /// Takes note that the loop `id` has activated the pending set, or does not run. If no loop is left, the set is live.
+    fn complete(&mut self, id: LoopId, activated: Option<Activated>) -> Option<Completed> {
+        let pending = self.pending.as_mut()?;
         pending.waiting.retain(|waiting| *waiting != id);
-        pending.reports.add(activated);
-        if !pending.waiting.is_empty() {
-            self.pending = Some(pending);
-            return None;
+        activated.into_iter().for_each(|activated| pending.reports.add(activated));
+        let Pending { next, reports, verdict, .. } = self.pending.take_if(|pending| pending.waiting.is_empty())?;
+        let completed = Completed { from: reports.from.clone(), kept: self.note_live(next, Some(reports)) };
+        if let Some(event) = verdict {
+            self.handle_verdict(event);
         }
-        let from = pending.reports.from.clone();
-        Some(Completed { from, kept: self.note_live(pending.next, Some(pending.reports)) })
+        Some(completed)
     }
 
     fn taken_back(&mut self, verdict: TakenBack) {

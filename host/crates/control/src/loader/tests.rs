@@ -605,3 +605,71 @@ fn a_loader_that_fails_says_so() {
     let refusal = status.lock().refusal.clone().expect("it stands in the status");
     assert!(refusal.message.contains("the loader of rules has failed"), "{}", refusal.message);
 }
+
+/// Connects the loader with two loops, and deploys variant 1, which neither of them has activated yet. Returns the loops and the set.
+fn deployed_to_two(field: &mut Field) -> ([LoopEnd; 2], String) {
+    let (loops, ends) = protocol::connect(2);
+    field.loader.loops = loops;
+    let deployed = field.ask(Request::Deploy { files: files(1), dry_run: false }).unwrap();
+    assert!(deployed.waiting);
+    (ends.try_into().unwrap(), deployed.new)
+}
+
+fn on_trial_after(before: &str) -> Option<OnTrial> {
+    Some(OnTrial { before: before.into(), baseline: TrackRecord::default() })
+}
+
+#[test]
+fn a_set_is_live_once_every_loop_has_it_and_a_verdict_that_came_earlier_counts() {
+    let mut field = Field::new();
+    let first = field.hash();
+    let ([one, other], second) = deployed_to_two(&mut field);
+    let shared = [&one, &other].map(|end| match end.commands.try_recv() {
+        Ok(Command::Activate(next)) => next.trial.unwrap(),
+        command => panic!("{command:?}"),
+    });
+    assert!(Arc::ptr_eq(&shared[0], &shared[1]), "both loops add to one trial");
+    one.tell(activated(&second, on_trial_after(&first), None));
+    one.tell(Event::Passed { hash: second.clone(), retired: Vec::new() });
+    field.loader.handle_events();
+    assert_eq!(field.live().0, first, "one loop still processes by it");
+    other.tell(activated(&second, on_trial_after(&first), None));
+    other.tell(Event::Retired(vec![field.judge(&first)]));
+    field.loader.handle_events();
+    assert_eq!((field.live(), field.loader.before.is_none()), ((second.clone(), LiveReason::Folder), true));
+    assert_eq!(field.loader.store.on_trial(&second), None, "it has passed");
+}
+
+#[test]
+fn a_set_that_fails_before_every_loop_has_it_is_taken_back_in_the_end() {
+    let mut field = Field::new();
+    let first = field.hash();
+    let ([one, other], second) = deployed_to_two(&mut field);
+    one.tell(activated(&second, on_trial_after(&first), None));
+    let (retired, back) = (field.judge(&second), first.clone());
+    one.tell(Event::TakenBack { retired, back, reason: "bad".into(), evidence: Vec::new() });
+    other.tell(activated(&second, on_trial_after(&first), None));
+    other.tell(Event::Retired(vec![field.judge(&second)]));
+    field.loader.handle_events();
+    assert_eq!(field.live(), (first, LiveReason::LastGood));
+    assert!(field.loader.store.taken_back(&second).is_some());
+    assert!(field.refusal().is_some_and(|said| said.contains("was taken back by its trial: bad")));
+}
+
+#[test]
+fn a_loop_for_which_there_is_no_partition_is_not_waited_for() {
+    let mut field = Field::new();
+    let first = field.hash();
+    let ([one, other], second) = deployed_to_two(&mut field);
+    one.tell(activated(&second, on_trial_after(&first), None));
+    other.dismiss();
+    field.loader.handle_events();
+    assert_eq!(field.live().0, second);
+    one.tell(Event::Passed { hash: second, retired: Vec::new() });
+    field.loader.handle_events();
+    assert!(field.ask(Request::Deploy { files: files(2), dry_run: false }).unwrap().waiting);
+    let third = field.hash();
+    one.tell(activated(&third, None, None));
+    field.loader.handle_events();
+    assert_eq!(field.live().0, third, "nor is it told of the next set");
+}

@@ -7,11 +7,13 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
 
 use super::*;
-use crate::TrialBounds;
 use crate::instances::set;
-use crate::protocol::{self, Activated, Activation, LoopId, Loops, OnTrial};
+use crate::process_snapshot::ProcessSnapshot;
+use crate::protocol::{self, Activated, Activation, LiveReason, LoopId, Loops, OnTrial};
+use crate::shared_trial::SharedTrial;
 use crate::snapshot::{LoopState, Snapshot};
 use crate::trial::TrackRecord;
+use crate::{Setup, Threads, TrialBounds};
 use weir_core::pipeline::Manifest;
 use weir_core::record::{Batch, Cause, Rejection, Step};
 use weir_core::reserved::Reason;
@@ -129,7 +131,7 @@ const COUNTS: CountSettings = CountSettings { every: Duration::from_secs(60), em
 pub(super) struct Running<'scope> {
     loops: Loops,
     shutdown: Shutdown,
-    pub(super) snapshot: SharedSnapshot,
+    pub(super) snapshot: ProcessSnapshot,
     thread: Option<ScopedJoinHandle<'scope, anyhow::Result<()>>>,
 }
 
@@ -168,13 +170,13 @@ impl<'scope> Running<'scope> {
         rules: RuleInstances,
     ) -> Running<'scope> {
         let (loops, mut ends) = protocol::connect(1);
-        let control = ends.remove(0);
-        let (snapshot, shutdown) = (SharedSnapshot::default(), Shutdown::default());
+        let start = LoopStart { rules, why: LiveReason::Folder, control: ends.remove(0) };
+        let (snapshot, shutdown) = (ProcessSnapshot::new(1), Shutdown::default());
         let (shared, stop) = (snapshot.clone(), shutdown.clone());
         let thread = scope.spawn(move || {
             let clock = || clock.load(Ordering::Relaxed);
-            let (kafka, brokers, counts, shutdown) = (settings, address, &COUNTS, &stop);
-            Setup { kafka, brokers, counts, shutdown, control, snapshot: &shared, clock }.serve(rules, LiveReason::Folder)
+            let (kafka, brokers, counts, shutdown, threads) = (settings, address, &COUNTS, &stop, Threads::Number(1));
+            Setup { kafka, brokers, counts, threads, shutdown, snapshot: &shared, clock }.run(vec![start]).map(drop)
         });
         Running { loops, shutdown, snapshot, thread: Some(thread) }
     }
@@ -190,6 +192,7 @@ impl<'scope> Running<'scope> {
 
     fn swap_to(&self, rules: RuleInstances, trial: Option<TrialBounds>, baseline: TrackRecord) -> Activated {
         let hash = rules.hash().to_owned();
+        let trial = trial.map(SharedTrial::new);
         let activation = Activation { rules, why: LiveReason::Folder, trial, baseline };
         assert!(self.loops.tell(LoopId(0), Command::Activate(Box::new(activation))));
         loop {
@@ -614,7 +617,7 @@ fn an_unreachable_broker_is_waited_for_until_a_shutdown() {
         let running = Running::at(scope, &settings, "127.0.0.1:1", &clock);
         let asked = Instant::now();
         let snapshot = running.stop().unwrap();
-        assert_eq!((snapshot.state, snapshot.read), (LoopState::Connecting, 0));
+        assert_eq!((snapshot.state, snapshot.read), (LoopState::Stopped, 0));
         assert!(asked.elapsed() < Duration::from_secs(10));
     });
 }

@@ -239,8 +239,10 @@ fn many_large_deployments_at_a_time_take_a_bounded_part_of_memory_and_give_it_ba
         let codes: Vec<_> = codes.into_iter().flat_map(|codes| codes.join().unwrap()).flatten().collect();
         assert!(codes.iter().any(|code| code == "409") && !codes.iter().any(|code| code == "200"), "{codes:?}");
     });
-    let (peak, after) = (engine.memory_kib("VmHWM"), engine.memory_kib("VmRSS"));
-    assert!(peak < MOST_KIB && after < AFTER_KIB, "{peak} KiB at most, {after} KiB afterwards");
+    let peak = engine.memory_kib("VmHWM");
+    assert!(peak < MOST_KIB, "{peak} KiB");
+    // The allocator keeps what is free for half a second.
+    eventually("memory goes back to the system", || (engine.memory_kib("VmRSS") < AFTER_KIB).then_some(()));
     assert_eq!(engine.stop().code, Some(0));
 }
 

@@ -4,17 +4,30 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use tikv_jemallocator::Jemalloc;
 use weir::cli::{self, BadUsage, Cli, Compile, WeirCommand};
 use weir::config::InvalidConfig;
 use weir::verify::NotVerified;
 use weir_core::printable::escape_line;
 use weir_wasm::{Bounds, ConfigRefused, compile_standard_input};
 
+/// The allocator of the whole process, the Kafka client included: jemalloc.
+///
+/// The client allocates each record in one thread and frees it in another one, for which glibc needs locks. A process with jemalloc
+/// takes a fifth less processor time under lag.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
+
+/// The settings of the allocator, which bound the free memory that the process keeps (<https://jemalloc.net/jemalloc.3.html>).
+/// Memory that is not used for half a second goes back to the system, also while the process is idle. The variable `MALLOC_CONF`
+/// takes precedence.
+#[unsafe(export_name = "malloc_conf")]
+static ALLOCATOR_SETTINGS: &[u8] = b"dirty_decay_ms:500,muzzy_decay_ms:0,background_thread:true,max_background_threads:1\0";
+
 /// The exit code for bad usage or a bad configuration. clap uses the same code.
 const BAD_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    bound_heaps();
     let done = match Compile::of_process() {
         Some(Compile { memory, seconds }) => compile_standard_input(Bounds { memory, seconds }),
         None => run(Cli::parse().command),
@@ -31,32 +44,6 @@ fn main() -> ExitCode {
             let _ = writeln!(io::stderr(), "error: {}", escape_line(&format!("{error:#}")));
             let is_bad_usage = error.is::<BadUsage>() || error.is::<InvalidConfig>() || error.is::<ConfigRefused>();
             if is_bad_usage { ExitCode::from(BAD_USAGE) } else { ExitCode::FAILURE }
-        }
-    }
-}
-
-/// Bounds the free memory that the process keeps.
-///
-/// All threads share two heaps. By default glibc uses up to eight heaps for each processor, and each heap keeps the largest size
-/// that its threads ever needed. The threads of the Kafka client come and go with its connections.
-///
-/// Large blocks are returned to the system at once. By default glibc would take later blocks of up to 32 MiB each from the heaps,
-/// and keep them there.
-///
-/// Settings in the environment (such as `MALLOC_ARENA_MAX`) take precedence.
-fn bound_heaps() {
-    /// Larger than the buffers of a batch, and smaller than a component with its base64.
-    #[cfg(target_env = "gnu")]
-    const LARGE_BYTES: libc::c_int = 4 << 20;
-    #[cfg(target_env = "gnu")]
-    for (name, parameter, value) in [
-        ("MALLOC_ARENA_MAX", libc::M_ARENA_MAX, 2),
-        ("MALLOC_MMAP_THRESHOLD_", libc::M_MMAP_THRESHOLD, LARGE_BYTES),
-        ("MALLOC_TRIM_THRESHOLD_", libc::M_TRIM_THRESHOLD, LARGE_BYTES),
-    ] {
-        if std::env::var_os(name).is_none() {
-            // SAFETY: the call sets a number, before there are other threads.
-            unsafe { libc::mallopt(parameter, value) };
         }
     }
 }

@@ -153,6 +153,7 @@ impl ActiveRules {
         }
         let replaced = self.trial.as_ref().and_then(|trial| Some(trial.replaced.as_ref()?.rules.hash().to_owned()));
         let hash = self.live.hash().to_owned();
+        tracing::debug!(ruleset = hash, "this data loop has activated a set");
         Event::Activated(Activated { hash, from: from.clone(), retired, trial: on_trial, replaced })
     }
 

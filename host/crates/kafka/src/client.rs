@@ -19,10 +19,10 @@ use super::settings::ClientSettings;
 
 /// The records that are fetched but not yet read, in KiB over all partitions. Some batches' worth: a batch never waits for a
 /// fetch.
-const FETCHED_AHEAD_KIB: &str = "16384";
+const FETCHED_AHEAD_KIB: &str = "4096";
 /// The number of records of one partition that are fetched but not yet read. At this number the client asks for no more. It is a
-/// third of the default: the larger default takes more memory and saves no time.
-const FETCHED_AHEAD: &str = "30000";
+/// tenth of the default: the larger default takes more memory and saves no time.
+const FETCHED_AHEAD: &str = "10000";
 /// The time for which the group waits for a process that does not report, in milliseconds. After it, other processes get the
 /// partitions of that process. A process that was killed waits as long when it comes back, so this is the least that brokers
 /// allow by default.
@@ -32,7 +32,7 @@ const HEARTBEAT_MILLIS: &str = "2000";
 /// The largest answer to a fetch, in bytes, with at most 1 MiB for each partition (`fetch.message.max.bytes`, librdkafka's
 /// default). The answer takes memory in addition to the records that were fetched before. All its batches are unpacked together,
 /// and no bound on memory holds for what they unpack to. README.md says how the operator sets a bound.
-const FETCH_BYTES: usize = 8_388_608;
+const FETCH_BYTES: usize = 2_097_152;
 /// The largest answer of a broker, and the most that a batch compressed with zstd may unpack to, in bytes. This is the largest
 /// value that librdkafka takes. It takes no memory by itself. With librdkafka's default of 100 MB the client would call a batch
 /// damaged that a broker takes.
@@ -241,7 +241,7 @@ mod tests {
             [get(&consumer, "fetch.max.bytes"), get(&producer, "queue.buffering.max.kbytes")]
         };
         let largest = |bytes: &str| bounds(&[("message.max.bytes", bytes)]);
-        assert_eq!(bounds(&[]), ["8388608", UNSENT_KIB]);
+        assert_eq!(bounds(&[]), ["2097152", UNSENT_KIB]);
         assert_eq!(largest("20000"), bounds(&[]));
         assert_eq!(largest("33554432"), ["33554432", UNSENT_KIB]);
         assert_eq!(largest("67108865"), ["67108865", "65537"]);

@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn what_does_not_go_together_is_named_as_it_was_written_with_the_value_of_what_was_not() {
         for (name, value, says) in [
-            ("receive.message.max.bytes", "8000000", "must be >= `fetch.max.bytes` (8388608)"),
+            ("receive.message.max.bytes", "2000000", "must be >= `fetch.max.bytes` (2097152)"),
             ("max.poll.interval.ms", "5000", "must be >= `session.timeout.ms` (6000)"),
             ("delivery.timeout.ms", "60000", "`delivery.timeout.ms` must be set <= `transaction.timeout.ms` (15000)"),
             ("message.timeout.ms", "60000", "`message.timeout.ms` must be set <= `transaction.timeout.ms` (15000)"),

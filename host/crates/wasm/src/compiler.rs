@@ -77,8 +77,8 @@ const MAX_FUNCTIONS: u64 = 50_000;
 const MAX_NAME_BYTES: usize = 64 << 10;
 /// The number of threads that compile. Each reserves address space, which is bounded, and a large machine would start very many.
 const THREADS: &str = "4";
-/// The number of arenas that these threads allocate from. It is small because each arena reserves address space, too.
-const ARENAS: &str = "2";
+/// The settings of the allocator, jemalloc, in the child. It has few arenas and keeps no address space, because that is bounded.
+const ALLOCATOR: &str = "narenas:2,retain:false,background_thread:false";
 /// The most of the child's error output that is kept, in bytes.
 const MAX_ERROR_BYTES: u64 = 2_048;
 
@@ -174,7 +174,7 @@ fn in_child(program: &PathBuf, bounds: Bounds, bytes: &[u8]) -> anyhow::Result<V
     let mut child = Command::new(program)
         .args([COMPILING, "--memory", &memory.to_string(), "--seconds", &seconds.to_string()])
         .env_clear()
-        .envs([("RAYON_NUM_THREADS", THREADS), ("MALLOC_ARENA_MAX", ARENAS)])
+        .envs([("RAYON_NUM_THREADS", THREADS), ("MALLOC_CONF", ALLOCATOR)])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -13,9 +13,9 @@ use weir_core::record::Batch;
 
 use super::{Answers, Contender};
 
-const OLDEST: [u64; 3] = [2, 3, 0];
-const LAST_SECOND: u64 = 253_402_300_799;
-const DEVICES: [&str; 2] = ["android", "iOS"];
+pub(super) const OLDEST: [u64; 3] = [2, 3, 0];
+pub(super) const LAST_SECOND: u64 = 253_402_300_799;
+pub(super) const DEVICES: [&str; 2] = ["android", "iOS"];
 
 pub struct HandWritten {
     projection: Projection,
@@ -142,7 +142,7 @@ impl HandWritten {
 }
 
 /// Returns the numbers of a version that has at most three of them.
-fn version(text: &[u8]) -> Option<[u64; 3]> {
+pub(super) fn version(text: &[u8]) -> Option<[u64; 3]> {
     let mut version = [0; 3];
     let mut parts = text.split(|byte| *byte == b'.');
     for number in &mut version {
@@ -154,7 +154,7 @@ fn version(text: &[u8]) -> Option<[u64; 3]> {
     parts.next().is_none().then_some(version)
 }
 
-fn integer(text: &[u8]) -> Option<u64> {
+pub(super) fn integer(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > 18 {
         return None;
     }
@@ -163,7 +163,7 @@ fn integer(text: &[u8]) -> Option<u64> {
 
 /// Returns the time in the format `%Y-%m-%d %H:%M:%S`. The date is computed from the days since the epoch by Howard Hinnant's
 /// `civil_from_days` (<https://howardhinnant.github.io/date_algorithms.html>).
-fn utc(seconds: u64) -> [u8; 19] {
+pub(super) fn utc(seconds: u64) -> [u8; 19] {
     let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

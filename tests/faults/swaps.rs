@@ -13,7 +13,7 @@ use crate::cluster::shared;
 use crate::kafka::Record;
 use crate::operator::{Operator, assert_as_said, blamed, is_live, says, seen};
 use crate::program::{field, within};
-use crate::weir::{Job, SETTLING};
+use crate::weir::{Engine, Job, SETTLING};
 
 /// The number of sets that go live in one test.
 const SWAPS: usize = 200;
@@ -26,7 +26,7 @@ const RATE: u32 = 500;
 
 /// A job whose partitions stay with their process, however busy the machine is. A set that goes live while a process has no
 /// partitions has no offsets to name in the log.
-fn settled(name: &str) -> Job {
+pub fn settled(name: &str) -> Job {
     Job::create(shared(), name).with("kafka.properties.session.timeout.ms", "45000")
 }
 
@@ -35,31 +35,36 @@ fn written(evidence: &Evidence) -> impl Iterator<Item = &Record> {
     evidence.outputs.iter().chain(&evidence.letters)
 }
 
-#[test]
-fn two_hundred_swaps_under_load_lose_and_repeat_nothing() {
+/// Swaps the rules of an engine `swaps` times under load, and checks that nothing is lost or repeated, and that messages bear the
+/// sets that the log names. `joined` waits until the engine is in the group.
+pub fn swap_under_load(job: &Job, swaps: usize, joined: impl FnOnce(Engine) -> Engine) {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
-    let job = settled("swaps");
     let mut operator = Operator::new(seed);
     let first = operator.folder.hash();
     let load = job.load(seed, RATE, usize::MAX);
-    let mut engine = job.engine_in(&operator.folder, "a").assigned();
+    let mut engine = joined(job.engine_in(&operator.folder, "a"));
     // The first rules give the baseline for later ones.
     within(SETTLING, "some messages are judged", || (job.outputs.count() > RATE as usize).then_some(()));
-    let refused = operator.swap(engine.weir(), SWAPS);
-    job.goes_on(SETTLING);
+    let refused = operator.swap(engine.weir(), swaps);
+    job.takes_all(SETTLING);
     let sent = load.stop();
     job.settle();
     let lines = engine.weir().lines();
     engine.stop();
-    assert!(lines.iter().filter(|line| line.contains("rules are live")).count() >= SWAPS);
+    assert!(lines.iter().filter(|line| line.contains("rules are live")).count() >= swaps);
     let mut evidence = job.evidence();
     assert_as_said(&first, &lines, written(&evidence));
     let seen = seen(written(&evidence));
-    assert!(operator.bad.is_subset(&seen) && seen.len() > SWAPS / 2, "{} sets were seen", seen.len());
+    assert!(operator.bad.is_subset(&seen) && seen.len() > swaps / 2, "{} sets were seen", seen.len());
     evidence.blamed = blamed(&evidence.letters, &operator.bad);
     job.check_on(Auditor { swaps: true, ..Auditor::default() }, &evidence);
-    println!("{SWAPS} swaps, {refused} refused, {} taken back, {} hashes in {sent} messages", operator.bad.len(), seen.len());
+    println!("{swaps} swaps, {refused} refused, {} taken back, {} hashes in {sent} messages", operator.bad.len(), seen.len());
+}
+
+#[test]
+fn two_hundred_swaps_under_load_lose_and_repeat_nothing() {
+    swap_under_load(&settled("swaps"), SWAPS, Engine::assigned);
 }
 
 #[test]

@@ -1,14 +1,12 @@
 //! Processes with several data loops: swaps, kills, rebalances, and the memory that a loop takes.
 
-use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
 
-use crate::auditor::Auditor;
 use crate::cluster::shared;
-use crate::operator::{Operator, assert_as_said, blamed, seen};
 use crate::program::within;
 use crate::proxy::{Api, Side};
+use crate::swaps::{settled, swap_under_load};
 use crate::weir::{Engine, Job, SETTLING, scaled};
 
 /// The number of sets that go live in one test.
@@ -28,7 +26,7 @@ fn job(name: &str) -> Job {
 }
 
 /// Waits until each loop of an engine has asked for its share of the partitions and got it.
-fn joined(engine: &mut Engine, loops: usize) {
+fn joined(mut engine: Engine, loops: usize) -> Engine {
     within(SETTLING, "each loop is in the group", || {
         let lines = engine.weir().lines();
         // The lines of a single loop do not name it.
@@ -36,17 +34,16 @@ fn joined(engine: &mut Engine, loops: usize) {
         let is_joined = |id: usize| lines.iter().any(|line| line.contains("partitions assigned") && line.contains(&of_loop(id)));
         (0..loops).all(is_joined).then_some(())
     });
+    engine
 }
 
 #[test]
 fn two_processes_with_two_loops_each_share_the_partitions_through_kills_and_rebalances() {
     let job = job("threads").with("kafka.properties.session.timeout.ms", "1500");
     let load = job.load(41, RATE, usize::MAX);
-    let mut first = job.engine("a");
-    joined(&mut first, 2);
+    let first = joined(job.engine("a"), 2);
     job.takes_all(SETTLING);
-    let mut second = job.engine("b");
-    joined(&mut second, 2);
+    let second = joined(job.engine("b"), 2);
     job.takes_all(SETTLING);
     first.kill();
     job.takes_all(SETTLING);
@@ -78,37 +75,14 @@ fn killed_with_two_transactions_open_it_goes_on_at_once() {
 
 #[test]
 fn swaps_in_two_loops_under_load_are_as_the_log_says() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    // A partition that moves from loop to loop would have its records processed by sets that the log does not name for it.
-    let job = job("threads-swaps").with("kafka.properties.session.timeout.ms", "45000");
-    let mut operator = Operator::new(seed);
-    let first = operator.folder.hash();
-    let load = job.load(seed, RATE, usize::MAX);
-    let mut engine = job.engine_in(&operator.folder, "a");
-    joined(&mut engine, 2);
-    within(SETTLING, "some messages are judged", || (job.outputs.count() > RATE as usize).then_some(()));
-    let refused = operator.swap(engine.weir(), SWAPS);
-    job.takes_all(SETTLING);
-    load.stop();
-    job.settle();
-    let lines = engine.weir().lines();
-    engine.stop();
-    let mut evidence = job.evidence();
-    assert_as_said(&first, &lines, evidence.outputs.iter().chain(&evidence.letters));
-    let seen = seen(evidence.outputs.iter().chain(&evidence.letters));
-    assert!(operator.bad.is_subset(&seen), "{:?}", operator.bad.difference(&seen).collect::<BTreeSet<_>>());
-    evidence.blamed = blamed(&evidence.letters, &operator.bad);
-    job.check_on(Auditor { swaps: true, ..Auditor::default() }, &evidence);
-    println!("{SWAPS} swaps, {refused} refused, {} taken back by the sum of both loops", operator.bad.len());
+    swap_under_load(&settled("threads-swaps").with("engine.threads", "2"), SWAPS, |engine| joined(engine, 2));
 }
 
 #[test]
 fn a_process_that_is_frozen_and_wakes_up_is_fenced_in_all_its_loops() {
     let job = job("threads-frozen").with("kafka.properties.session.timeout.ms", "1500");
     let load = job.load(43, RATE, usize::MAX);
-    let mut frozen = job.engine("a");
-    joined(&mut frozen, 2);
+    let mut frozen = joined(job.engine("a"), 2);
     job.takes_all(SETTLING);
     frozen.freeze();
     let other = job.engine("b");
@@ -125,8 +99,7 @@ fn one_loop_that_waits_for_its_coordinator_does_not_keep_the_other_from_its_work
     let proxy = shared().proxy();
     let job = job("threads-held");
     let load = job.load(44, RATE, usize::MAX);
-    let mut engine = job.engine_through(proxy, "a");
-    joined(&mut engine, 2);
+    let engine = joined(job.engine_through(proxy, "a"), 2);
     job.takes_all(SETTLING);
     let held = proxy.hold(Side::Request, Api::EndTxn, 1);
     held.wait();
@@ -140,8 +113,7 @@ fn one_loop_that_waits_for_its_coordinator_does_not_keep_the_other_from_its_work
 fn an_idle_loop_takes_little_memory() {
     let job = Job::create(shared(), "threads-idle");
     let resident = |loops: usize| {
-        let mut engine = job.engine_with("a", &[("WEIR_ENGINE_THREADS", &loops.to_string())]);
-        joined(&mut engine, loops);
+        let mut engine = joined(job.engine_with("a", &[("WEIR_ENGINE_THREADS", &loops.to_string())]), loops);
         let resident = engine.weir().memory_kib("VmRSS");
         engine.stop();
         resident

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use weir_core::record::Batch;
 
-use super::hand_written::{DEVICES, LAST_SECOND, OLDEST, integer, utc, version};
+use super::hand_written::{DEVICES, LAST_SECOND, OLDEST, integer, splice, version};
 use super::{Answers, Contender};
 
 /// The fields that the rules read.
@@ -117,13 +117,7 @@ impl Contender for Expert {
                         Some((_, count)) => *count += 1,
                         None => counts.push((device.into_owned(), 1)),
                     }
-                    let close = message.iter().rposition(|byte| *byte == b'}').expect("an object was parsed");
-                    bytes.extend_from_slice(&message[..close]);
-                    bytes.extend_from_slice(b",\"timestamp_in_utc\":\"");
-                    bytes.extend_from_slice(&utc(seconds));
-                    bytes.push(b'"');
-                    bytes.extend_from_slice(processed_time.as_bytes());
-                    bytes.extend_from_slice(&message[close..]);
+                    splice(message, seconds, &processed_time, bytes);
                     outputs.push((record as u32, bytes.len()));
                 }
                 Err(reason) => rejections.push((record as u32, reason)),

@@ -130,15 +130,20 @@ impl HandWritten {
         if !known {
             return Err(("unsupported_device_type", detail(device_type)));
         }
-        let close = message.iter().rposition(|byte| *byte == b'}').expect("an object was scanned");
-        self.bytes.extend_from_slice(&message[..close]);
-        self.bytes.extend_from_slice(b",\"timestamp_in_utc\":\"");
-        self.bytes.extend_from_slice(&utc(seconds));
-        self.bytes.push(b'"');
-        self.bytes.extend_from_slice(processed_time.as_bytes());
-        self.bytes.extend_from_slice(&message[close..]);
+        splice(message, seconds, processed_time, &mut self.bytes);
         Ok(device_type.start)
     }
+}
+
+/// Appends `message`, which is a JSON object with members, to `out`, with the two times as its last members.
+pub(super) fn splice(message: &[u8], seconds: u64, processed_time: &str, out: &mut Vec<u8>) {
+    let close = message.iter().rposition(|byte| *byte == b'}').expect("an object was parsed");
+    out.extend_from_slice(&message[..close]);
+    out.extend_from_slice(b",\"timestamp_in_utc\":\"");
+    out.extend_from_slice(&utc(seconds));
+    out.push(b'"');
+    out.extend_from_slice(processed_time.as_bytes());
+    out.extend_from_slice(&message[close..]);
 }
 
 /// Returns the numbers of a version that has at most three of them.
@@ -163,7 +168,7 @@ pub(super) fn integer(text: &[u8]) -> Option<u64> {
 
 /// Returns the time in the format `%Y-%m-%d %H:%M:%S`. The date is computed from the days since the epoch by Howard Hinnant's
 /// `civil_from_days` (<https://howardhinnant.github.io/date_algorithms.html>).
-pub(super) fn utc(seconds: u64) -> [u8; 19] {
+fn utc(seconds: u64) -> [u8; 19] {
     let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

@@ -85,8 +85,8 @@ fn plain(failure: Failure) -> anyhow::Error {
 
 /// Runs all contenders, one after the other, `rounds` times. Returns the runs of each contender. Each round begins with another
 /// contender: the broker gets faster for minutes, and a contender that always came first would always meet it at its slowest.
-pub fn rounds(broker: &Broker, rounds: usize) -> anyhow::Result<[Vec<Run>; 5]> {
-    let mut runs: [Vec<Run>; 5] = Default::default();
+pub fn rounds(broker: &Broker, rounds: usize) -> anyhow::Result<[Vec<Run>; CONTENDERS.len()]> {
+    let mut runs: [Vec<Run>; CONTENDERS.len()] = Default::default();
     for round in 0..rounds {
         for index in (0..CONTENDERS.len()).map(|index| (round + index) % CONTENDERS.len()) {
             let contender = &CONTENDERS[index];

@@ -21,7 +21,7 @@ use crate::clock_warning::ClockWarning;
 use crate::fault_log::FaultLog;
 use crate::instances::RuleInstances;
 use crate::open_transaction::OpenTransaction;
-use crate::protocol::{Command, Event, LiveReason, LoopEnd};
+use crate::protocol::{Command, Event, LoopEnd};
 use crate::same_topic::SameTopic;
 use crate::settings::CountSettings;
 use crate::shadow::ShadowSampler;
@@ -55,16 +55,6 @@ const ENDING: Duration = Duration::from_millis(20);
 /// The first and the longest pause before a batch that could not be committed is read again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// The values with which a data loop begins.
-pub struct LoopStart {
-    /// Instances of the first set of rules.
-    pub rules: RuleInstances,
-    /// The reason why this set is in force.
-    pub why: LiveReason,
-    /// The loop's end of the connection with the loader of rules.
-    pub control: LoopEnd,
-}
-
 /// The parts that a data loop needs to run.
 pub(crate) struct LoopSetup<'a, C> {
     /// The topics, and the settings for reaching the cluster.
@@ -84,16 +74,12 @@ pub(crate) struct LoopSetup<'a, C> {
 }
 
 impl<C: Fn() -> i64> LoopSetup<'_, C> {
-    /// Joins the group, and then reads, processes and writes until a shutdown is requested. Begins with the rules of `start`.
+    /// Joins the group, and then reads, processes and writes until a shutdown is requested. Begins with the rules `active`.
     ///
     /// # Errors
     /// If something fails that waiting can't help, such as a missing permission or topic.
-    pub(crate) fn run(self, start: LoopStart) -> anyhow::Result<()> {
+    pub(crate) fn run(self, active: ActiveRules, control: LoopEnd) -> anyhow::Result<()> {
         let LoopSetup { kafka, brokers, largest_batch, counts, shutdown, snapshot, clock } = self;
-        let LoopStart { rules, why, control } = start;
-        let active = ActiveRules::new(rules, why, clock(), control.lately.clone());
-        snapshot.heartbeat(clock());
-        snapshot.update(|snapshot| active.show(snapshot));
         let session = Session::open(kafka, brokers, largest_batch)?;
         let mut engine = DataLoop {
             transaction: OpenTransaction::new(session.topic().clone(), kafka.batch.clone()),

@@ -34,7 +34,6 @@ mod fault_log;
 
 mod same_topic;
 
-pub use data_loop::LoopStart;
 pub use instances::{ProcessBatch, RuleInstances};
-pub use process::{Setup, Summary};
+pub use process::{LoopStart, Setup, Summary};
 pub use settings::{CountSettings, Threads, TrialBounds};

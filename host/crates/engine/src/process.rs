@@ -8,11 +8,13 @@ use std::thread;
 
 use anyhow::Context as _;
 
-use crate::data_loop::{LoopSetup, LoopStart};
+use crate::active::ActiveRules;
+use crate::data_loop::LoopSetup;
+use crate::instances::RuleInstances;
 use crate::process_snapshot::ProcessSnapshot;
-use crate::protocol::LoopId;
+use crate::protocol::{LiveReason, LoopEnd, LoopId};
 use crate::settings::{CountSettings, Threads};
-use crate::snapshot::LoopState;
+use crate::snapshot::{LoopState, SharedSnapshot};
 use weir_kafka::{Identity, topics};
 use weir_system::shutdown::Shutdown;
 
@@ -47,6 +49,16 @@ pub struct Setup<'a, C> {
     pub clock: C,
 }
 
+/// The values with which a data loop begins.
+pub struct LoopStart {
+    /// Instances of the first set of rules.
+    pub rules: RuleInstances,
+    /// The reason why this set is in force.
+    pub why: LiveReason,
+    /// The loop's end of the connection with the loader of rules.
+    pub control: LoopEnd,
+}
+
 /// Requests a shutdown when it is dropped, also while its thread panics.
 struct EndsProcess<'a>(&'a Shutdown);
 
@@ -62,57 +74,49 @@ impl<C: Fn() -> i64 + Sync> Setup<'_, C> {
     /// # Errors
     /// If something fails in a loop that waiting can't help, such as a missing permission or topic. The other loops have finished
     /// the chunks in hand by then.
-    pub fn run(self, mut loops: Vec<LoopStart>) -> anyhow::Result<Summary> {
-        for (LoopStart { rules, why, .. }, shared) in loops.iter().zip(self.snapshot.shared()) {
-            shared.heartbeat((self.clock)());
-            shared.update(|snapshot| {
-                snapshot.live = rules.set.clone();
-                (snapshot.why, snapshot.since) = (*why, (self.clock)());
-            });
-        }
-        let outcome = self.serve(&mut loops);
+    pub fn run(self, loops: Vec<LoopStart>) -> anyhow::Result<Summary> {
+        // Observers see the first set while Kafka is not reached yet.
+        let show = |(LoopStart { rules, why, control }, shared): (LoopStart, SharedSnapshot)| {
+            let now = (self.clock)();
+            let active = ActiveRules::new(rules, why, now, control.lately.clone());
+            shared.heartbeat(now);
+            shared.update(|snapshot| active.show(snapshot));
+            (active, control)
+        };
+        let outcome = self.serve(loops.into_iter().zip(self.snapshot.shared()).map(show).collect());
         self.snapshot.shared().iter().for_each(|shared| shared.update(|snapshot| snapshot.state = LoopState::Stopped));
         outcome?;
         let sum = self.snapshot.get();
         Ok(Summary { read: sum.read, written: sum.written, rejected: sum.rejections(), batches: sum.batches })
     }
 
-    fn serve(&self, loops: &mut Vec<LoopStart>) -> anyhow::Result<()> {
+    fn serve(&self, mut loops: Vec<(ActiveRules, LoopEnd)>) -> anyhow::Result<()> {
         let Some(ready) = topics::prepare(self.kafka, self.brokers, self.shutdown)? else { return Ok(()) };
         let partitions = ready.input_partitions;
         if self.threads == Threads::Auto {
             let surplus = loops.split_off(partitions.clamp(1, loops.len()));
             self.snapshot.limit(loops.len());
-            surplus.into_iter().for_each(|unneeded| unneeded.control.dismiss());
+            surplus.into_iter().for_each(|(_, control)| control.dismiss());
         }
-        if loops.len() > 1 {
+        let several = loops.len() > 1;
+        if several {
             tracing::info!(loops = loops.len(), partitions, "data loops share the input partitions with the rest of the group");
         }
         let identity = Identity::claim(&self.kafka.client);
-        let several = loops.len() > 1;
         thread::scope(|scope| {
             let mut running = Vec::new();
-            for (start, snapshot) in loops.drain(..).zip(self.snapshot.shared()) {
-                let LoopId(id) = start.control.id;
-                let (kafka, clock) = (identity.settings_of(self.kafka, id), &self.clock);
+            for ((active, control), snapshot) in loops.into_iter().zip(self.snapshot.shared()) {
+                let LoopId(id) = control.id;
+                let (kafka, clock, largest_batch) = (identity.settings_of(self.kafka, id), &self.clock, ready.largest_batch);
                 let (brokers, counts, shutdown) = (self.brokers, self.counts, self.shutdown);
                 let work = move || {
                     let _ends = EndsProcess(shutdown);
-                    let span = several.then(|| tracing::error_span!("data_loop", id).entered());
-                    let outcome = LoopSetup {
-                        kafka: &kafka,
-                        brokers,
-                        largest_batch: ready.largest_batch,
-                        counts,
-                        shutdown,
-                        snapshot,
-                        clock,
-                    }
-                    .run(start);
+                    let _span = several.then(|| tracing::error_span!("data_loop", id).entered());
+                    let setup = LoopSetup { kafka: &kafka, brokers, largest_batch, counts, shutdown, snapshot, clock };
+                    let outcome = setup.run(active, control);
                     if let (Err(error), true) = (&outcome, several) {
                         tracing::error!("the data loop ends, and the process with it: {error:#}");
                     }
-                    drop(span);
                     outcome
                 };
                 let spawned = thread::Builder::new().name(format!("weir-loop-{id}")).spawn_scoped(scope, work);

@@ -151,26 +151,30 @@ impl Clients {
     }
 
     fn attempt(&self, topics: &Topics, wanted: &[(&str, Operation)]) -> Result<Ready, Failure> {
-        let missing = self.missing(wanted)?;
-        if !missing.is_empty() {
-            self.create(topics, &missing)?;
-            self.await_topics(&missing)?;
-        }
-        self.denied(wanted).map_or(Ok(()), Err)?;
-        let (input, operation) = (topics.input.as_str(), wanted.first().map_or(Operation::Read, |(_, operation)| *operation));
-        let partitions = partitions(self.probe.client(), input, operation).map_err(|failure| self.explain(failure))?;
-        Ok(Ready { largest_batch: self.largest_batch(topics), input_partitions: partitions.unwrap_or_default() as usize })
-    }
-
-    fn missing<'a>(&self, wanted: &[(&'a str, Operation)]) -> Result<Vec<&'a str>, Failure> {
+        let mut found = self.find(wanted)?;
         let mut missing = Vec::new();
-        for (topic, operation) in wanted {
-            let found = partitions(self.probe.client(), topic, *operation).map_err(|failure| self.explain(failure))?;
-            if found.is_none() && !missing.contains(topic) {
+        for (topic, partitions) in &found {
+            if partitions.is_none() && !missing.contains(topic) {
                 missing.push(*topic);
             }
         }
-        Ok(missing)
+        if !missing.is_empty() {
+            self.create(topics, &missing)?;
+            self.await_topics(&missing)?;
+            found = self.find(wanted)?;
+        }
+        self.denied(wanted).map_or(Ok(()), Err)?;
+        let input = found.iter().find(|(topic, _)| *topic == topics.input).and_then(|(_, partitions)| *partitions);
+        Ok(Ready { largest_batch: self.largest_batch(topics), input_partitions: input.unwrap_or_default() as usize })
+    }
+
+    /// Returns how many partitions each topic has, in the order of `wanted`. A topic that does not exist has None.
+    fn find<'a>(&self, wanted: &[(&'a str, Operation)]) -> Result<Vec<(&'a str, Option<i32>)>, Failure> {
+        let find = |(topic, operation): &(&'a str, Operation)| {
+            let found = partitions(self.probe.client(), topic, *operation).map_err(|failure| self.explain(failure))?;
+            Ok((*topic, found))
+        };
+        wanted.iter().map(find).collect()
     }
 
     /// Replaces a failure that only says that no broker answers with one that gives the reason.

@@ -13,7 +13,7 @@ use crate::protocol::{self, Activated, Activation, LiveReason, LoopId, Loops, On
 use crate::shared_trial::SharedTrial;
 use crate::snapshot::{LoopState, Snapshot};
 use crate::trial::TrackRecord;
-use crate::{Setup, Threads, TrialBounds};
+use crate::{LoopStart, Setup, Threads, TrialBounds};
 use weir_core::pipeline::Manifest;
 use weir_core::record::{Batch, Cause, Rejection, Step};
 use weir_core::reserved::Reason;

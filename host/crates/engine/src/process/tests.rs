@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::TrialBounds;
-use crate::instances::{RuleInstances, set};
-use crate::protocol::{self, Activation, Command, Event, LiveReason, Loops};
+use crate::instances::set;
+use crate::protocol::{self, Activation, Command, Event, Loops};
 use crate::shared_trial::SharedTrial;
 use crate::snapshot::Snapshot;
 use crate::trial::TrackRecord;

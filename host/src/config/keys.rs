@@ -243,10 +243,10 @@ may use, but no more than input partitions, and 1 with the embedded broker; docs
             },
             ConfigKey {
                 name: "linger",
-                default: "\"5ms\"",
+                default: "\"0ms\"",
                 takes: Accepts::Time("0ms", "10s"),
                 change: restart!(kafka.batch.linger),
-                meaning: "how old a batch may get while it fills; ms, s, m, h",
+                meaning: "how long a batch waits for more: fewer transactions, and as much more latency; ms, s, m, h",
             },
         ],
         below: "",

@@ -52,10 +52,7 @@ fn the_defaults_are_as_documented() {
     let config = Config::default();
     assert_eq!(config.kafka.client.brokers.as_deref(), Some("localhost:9092"));
     assert_eq!(config.kafka.topics.counts, "device_type_count");
-    assert_eq!(
-        (config.kafka.batch.rows, config.kafka.batch.bytes, config.kafka.batch.linger),
-        (20_000, 4 << 20, Duration::from_millis(5))
-    );
+    assert_eq!((config.kafka.batch.rows, config.kafka.batch.bytes, config.kafka.batch.linger), (20_000, 4 << 20, Duration::ZERO));
     assert_eq!(config.counts.every, Duration::from_secs(60));
     let rules: Vec<&str> = config.rules.pipeline.iter().map(|rule| rule.name.as_str()).collect();
     assert_eq!(rules, ["validation", "utc-enrichment", "device-filter"]);

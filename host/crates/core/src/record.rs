@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::position::Position;
+use crate::position::{self, Position};
 use crate::reserved::Reason;
 
 /// The capacity to which a buffer shrinks between batches, in bytes: enough for a batch, and less than a rule may return.
@@ -182,6 +182,14 @@ impl Batch {
     pub fn position(&self, index: usize) -> Position {
         let Record { partition, offset, .. } = self.records[index];
         Position { topic: self.topic.clone(), partition, offset: offset as u64 }
+    }
+
+    /// Writes the position of record `index` in the input into `text`, in place of what is there, and returns it.
+    pub fn position_in<'a>(&self, index: usize, text: &'a mut String) -> &'a str {
+        let Record { partition, offset, .. } = self.records[index];
+        text.clear();
+        position::push(text, &self.topic, partition, offset as u64);
+        text
     }
 
     /// Returns the value of record `index`. None for a tombstone.

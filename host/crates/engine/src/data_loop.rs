@@ -82,7 +82,7 @@ impl<C: Fn() -> i64> LoopSetup<'_, C> {
         let LoopSetup { kafka, brokers, largest_batch, counts, shutdown, snapshot, clock } = self;
         let session = Session::open(kafka, brokers, largest_batch)?;
         let mut engine = DataLoop {
-            transaction: OpenTransaction::new(session.topic().clone(), kafka.batch.clone()),
+            transaction: OpenTransaction::new(session.topic().clone(), kafka.batch.clone(), kafka.client.delivery),
             session,
             active,
             sampler: None,
@@ -201,8 +201,7 @@ impl<C: Fn() -> i64> DataLoop<'_, C> {
             Phase::Recovering => Next::Recover,
             Phase::Resending => Next::Resend,
             Phase::Reading if self.transaction.is_full() => Next::Commit,
-            // While a transaction is open, the poll takes the records that are there, and does not wait for more.
-            Phase::Reading if self.transaction.is_open() => Next::Poll(Duration::ZERO),
+            Phase::Reading if self.transaction.is_open() => Next::Poll(self.transaction.patience().min(self.patience())),
             Phase::Reading => Next::Poll(self.patience()),
         }
     }

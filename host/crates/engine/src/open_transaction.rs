@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use weir_core::record::{Batch, Chunk, Step};
-use weir_kafka::BatchLimits;
+use weir_kafka::{BatchLimits, Delivery};
 
 /// The time for which a transaction takes in new records under lag: long enough that its cost vanishes, and short enough that
 /// readers of the output do not wait for long.
 const OPEN: Duration = Duration::from_millis(100);
+/// The most chunks in a transaction. Each costs the same, however few records it has, and keeps its buffers.
+const CHUNKS: usize = 128;
 /// If the rules took at least this long in one transaction, the next one carries a single chunk, and so is opened only after the
 /// rules have finished. If it were open meanwhile, it could exceed `transaction.timeout.ms`, again and again.
 const SLOW: Duration = Duration::from_secs(1);
@@ -24,6 +26,8 @@ const RESENDING: Duration = Duration::from_secs(10);
 pub(crate) struct OpenTransaction {
     topic: Arc<str>,
     limits: BatchLimits,
+    /// True if others can read what was sent before the commit.
+    is_read_early: bool,
     /// The buffers. The results of the first `sent` chunks were sent since `begun`.
     chunks: Vec<Chunk>,
     sent: usize,
@@ -44,10 +48,11 @@ pub(crate) struct OpenTransaction {
 impl OpenTransaction {
     /// Returns a transaction for records of `topic` that is not open. The transaction is full once its chunks together reach
     /// `limits`.
-    pub(crate) fn new(topic: Arc<str>, limits: BatchLimits) -> OpenTransaction {
+    pub(crate) fn new(topic: Arc<str>, limits: BatchLimits, delivery: Delivery) -> OpenTransaction {
         OpenTransaction {
             topic,
             limits,
+            is_read_early: delivery == Delivery::AtLeastOnce,
             chunks: Vec::new(),
             sent: 0,
             begun: None,
@@ -74,10 +79,18 @@ impl OpenTransaction {
         self.begun = Some(Instant::now());
     }
 
+    /// Returns the time to wait for more records before the commit. With exactly-once delivery there is none: what was sent can
+    /// be read only after the commit. With at-least-once delivery it is there for readers at once, and commits that are further
+    /// apart keep fewer of the next records waiting.
+    pub(crate) fn patience(&self) -> Duration {
+        self.begun.filter(|_| self.is_read_early).map_or(Duration::ZERO, |begun| OPEN.saturating_sub(begun.elapsed()))
+    }
+
     /// Returns whether the transaction should take no more chunks.
     pub(crate) fn is_full(&self) -> bool {
         let batches = || self.sent().iter().map(|chunk| &chunk.batch);
         self.single_chunk && self.sent > 0
+            || self.sent >= CHUNKS
             || self.begun.is_some_and(|begun| begun.elapsed() >= OPEN)
             || batches().map(Batch::len).sum::<usize>() >= self.limits.rows
             || batches().map(Batch::bytes).sum::<usize>() >= self.limits.bytes
@@ -164,7 +177,12 @@ mod tests {
     use super::*;
 
     fn transaction(rows: usize) -> OpenTransaction {
-        OpenTransaction::new("in".into(), BatchLimits { rows, bytes: 1 << 20, linger: Duration::ZERO })
+        delivered(rows, Delivery::ExactlyOnce)
+    }
+
+    fn delivered(rows: usize, delivery: Delivery) -> OpenTransaction {
+        let limits = BatchLimits { rows, bytes: 1 << 20, linger: Duration::ZERO };
+        OpenTransaction::new("in".into(), limits, delivery)
     }
 
     fn fill(transaction: &mut OpenTransaction, records: usize) {
@@ -185,6 +203,27 @@ mod tests {
         assert_eq!(transaction.sent().len(), 2);
         transaction.committed();
         assert!(!transaction.is_full() && !transaction.is_open() && transaction.sent().is_empty());
+    }
+
+    #[test]
+    fn the_commit_waits_for_more_only_where_it_keeps_no_reader_waiting() {
+        let (mut exactly, mut at_least) = (transaction(100), delivered(100, Delivery::AtLeastOnce));
+        assert_eq!(at_least.patience(), Duration::ZERO, "it is not open");
+        fill(&mut exactly, 1);
+        fill(&mut at_least, 1);
+        assert_eq!(exactly.patience(), Duration::ZERO);
+        assert!(!at_least.patience().is_zero() && at_least.patience() <= OPEN);
+        at_least.begun = Some(Instant::now() - OPEN);
+        assert!(at_least.patience().is_zero() && at_least.is_full());
+    }
+
+    #[test]
+    fn it_is_full_at_a_number_of_chunks_however_small_they_are() {
+        let mut transaction = delivered(1_000_000, Delivery::AtLeastOnce);
+        (1..CHUNKS).for_each(|_| fill(&mut transaction, 1));
+        assert!(!transaction.is_full());
+        fill(&mut transaction, 1);
+        assert!(transaction.is_full());
     }
 
     #[test]

@@ -192,7 +192,9 @@ mod tests {
             loops.map(|running| running.join().unwrap()).into_iter().flatten().collect::<Vec<_>>()
         });
         let [Verdict::Passed(record)] = &told[..] else { panic!("one of them is told, not {told:?}") };
-        assert_eq!((record.records, trial.end()), (1_000, Some(TrialEnd::Passed)), "no loop alone has seen so many");
+        // Each of the other loops may have added a chunk before the one that decided.
+        assert!((1_000..=1_030).contains(&record.records), "no loop alone has seen {}", record.records);
+        assert_eq!(trial.end(), Some(TrialEnd::Passed));
         assert_eq!((trial.fail("late"), trial.replace()), (None, TrialEnd::Passed), "and that is final");
     }
 

@@ -143,8 +143,8 @@ pub fn producer_settings(kafka: &ClientSettings, brokers: &str) -> anyhow::Resul
         ("queue.buffering.max.kbytes", unsent.as_str()),
         ("message.max.bytes", LARGEST_RECORD),
         ("delivery.timeout.ms", DELIVERY_MILLIS),
-        // A batch is handed over at once. A longer wait only adds latency.
-        ("linger.ms", "1"),
+        // A record is sent at once, or with those that gather while the requests before it are unanswered.
+        ("linger.ms", "0"),
         ("compression.type", "lz4"),
     ] {
         set_unless_given(&mut settings, kafka, name, value);
@@ -161,6 +161,8 @@ pub fn producer_settings(kafka: &ClientSettings, brokers: &str) -> anyhow::Resul
 pub fn transactional_settings(kafka: &ClientSettings, brokers: &str, id: &str) -> anyhow::Result<ClientConfig> {
     let mut settings = producer_settings(kafka, brokers)?;
     set_unless_given(&mut settings, kafka, "transaction.timeout.ms", TRANSACTION_MILLIS);
+    // Readers see a record only after the commit, and before the commit all records are flushed. So fuller batches cost no time.
+    set_unless_given(&mut settings, kafka, "linger.ms", "5");
     // The client refuses a time for one record that is longer than the time for the whole transaction.
     if !kafka.properties.contains_key("delivery.timeout.ms") && !kafka.properties.contains_key("message.timeout.ms") {
         settings.remove("delivery.timeout.ms");

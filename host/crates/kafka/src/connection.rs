@@ -411,7 +411,7 @@ mod tests {
         let mut source = Source::open(&broker.settings, &broker.address, client_log).unwrap();
         let (mut batch, mut stopped) = (Batch::default(), None);
         eventually("it stops", || {
-            match source.poll(&mut batch, Duration::from_millis(20)) {
+            match source.poll(&mut batch, Duration::from_millis(20), None) {
                 Ok(Polled::Assigned(_)) => drop(source.restore().unwrap()),
                 Ok(_) | Err(Failure::Wait(_)) => {}
                 Err(failure) => stopped = Some(failure),

@@ -12,7 +12,7 @@
 //!   offsets to begin with, and [`reset`] words the command by which the operator sets other offsets.
 //! - [`sink`] writes steps, as [`writer`] words them, and waits until they are delivered. `transaction` puts them into a
 //!   transaction, `producer` is the producer below it, `identity` makes the transactional ids, `refusals` has what topics do not
-//!   take, and `scale` measures how large records are.
+//!   take, `settling` is the pause between two transactions, and `scale` measures how large records are.
 //! - [`session`] joins source and sink.
 //! - [`publish`] is for commands that only produce, [`reader`] for commands that only read.
 //! - [`embedded`] is a broker within the process.
@@ -41,6 +41,7 @@ mod scale;
 mod secrets;
 pub mod session;
 pub mod settings;
+mod settling;
 pub mod sink;
 pub mod source;
 pub mod start_offsets;

@@ -488,6 +488,15 @@ impl Drop for Topic {
     }
 }
 
+/// Makes `producer` send all its records at once, whatever their number, and waits until it has none any more, or for `wait` in
+/// whole milliseconds. Events are not served meanwhile, and records with a report that is not served are still its records.
+///
+/// The Rust client's own flush also serves events, waits for an event that does not come, and lets the records linger.
+pub(super) fn flush<C: ClientContext>(producer: &Client<C>, wait: Duration) {
+    // SAFETY: the client outlives the call. What the call returns is asked for again by those who need it.
+    unsafe { rd::rd_kafka_flush(producer.native_ptr(), wait.as_millis() as i32) };
+}
+
 /// Returns whether the undelivered record `message` was refused only because of other records in its batch.
 ///
 /// If one record of a batch is bad, all records of the batch come back with its error code, and only the words beside the code

@@ -22,9 +22,10 @@ use super::failure::{Operation, refused};
 use super::native::{self, Outgoing, Topic};
 use super::{Failure, client};
 
-/// The pause before the next check whether everything is delivered, or whether the queue has room. It bounds what draining
-/// adds to the latency of a batch.
+/// The pause before the next check whether the queue has room.
 const PAUSE: Duration = Duration::from_micros(200);
+/// The time for which draining waits before reports are served, and before it looks for a failure.
+const FLUSH: Duration = Duration::from_millis(5);
 /// The time for which reports of single records may still come after the news that their transaction has failed.
 const LATE_REPORTS: Duration = Duration::from_millis(100);
 /// The interval at which queued records are dropped while the client waits for answers about the others. Dropping is repeated
@@ -122,7 +123,7 @@ impl Producer {
             }
             match self.has_failed() && !self.is_transactional() {
                 true => self.drop_queued(),
-                false => self.pause(),
+                false => self.flush(),
             }
         }
         Ok(self.inner.context().take())
@@ -142,6 +143,12 @@ impl Producer {
 
     fn is_transactional(&self) -> bool {
         self.inner.context().transactional
+    }
+
+    /// Sends at once what waits for more, waits for its delivery for a moment, and serves events.
+    fn flush(&self) {
+        native::flush(self.inner.client(), FLUSH);
+        self.serve();
     }
 
     /// Lets the client work for a moment, and serves its events. The client's own wait asks without a pause in its last

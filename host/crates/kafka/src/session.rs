@@ -53,10 +53,10 @@ impl Session {
         })
     }
 
-    /// Fills `batch`, and waits at most `wait` for the first record. Serves rebalances too, so it has to be called at least once
-    /// per `max.poll.interval.ms`.
+    /// Fills `batch`, and waits at most `wait` for the first record, and then until the next transaction can begin. Serves
+    /// rebalances too, so it has to be called at least once per `max.poll.interval.ms`.
     pub fn poll(&mut self, batch: &mut Batch, wait: Duration) -> Result<Polled, Failure> {
-        self.source.poll(batch, wait)
+        self.source.poll(batch, wait, self.sink.earliest())
     }
 
     /// Makes sure that the producer can be used, and that no transaction of a former producer is undecided. Offsets that are read

@@ -221,6 +221,11 @@ impl Sink {
         }
     }
 
+    /// Returns the time before which the next transaction should not begin, if there is one.
+    pub(super) fn earliest(&self) -> Option<Instant> {
+        self.transactions.as_ref().and_then(Transactions::earliest)
+    }
+
     /// Returns whether offsets are committed within transactions.
     pub(super) fn is_transactional(&self) -> bool {
         self.transactions.is_some()
@@ -279,6 +284,9 @@ impl Sink {
 
     /// Sends a chunk. Returns before it is delivered.
     pub fn send(&mut self, work: Work<'_>, cancelled: &mut dyn FnMut() -> bool) -> Result<(), Failure> {
+        if let Some(transactions) = self.transactions.as_mut().filter(|_| work.chunk > 0) {
+            transactions.grow();
+        }
         let mut refused = None;
         for output in &work.step.outputs {
             if let Some(code) = self.producer.send(self.writer.output(work, output), cancelled)? {
@@ -357,7 +365,11 @@ impl Sink {
             return Err(self.wait(kind, code));
         }
         self.transaction_failure().map_or(Ok(()), Err)?;
-        failures.into_iter().next().map_or(Ok(()), Err)
+        failures.into_iter().next().map_or(Ok(()), Err)?;
+        if let Some(transactions) = &mut self.transactions {
+            transactions.delivered();
+        }
+        Ok(())
     }
 
     /// Returns the reason why the transaction has failed, if it has.

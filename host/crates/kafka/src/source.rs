@@ -135,9 +135,9 @@ impl Source {
         self.next.iter().filter_map(lag).collect()
     }
 
-    /// Fills `batch`, and waits at most `wait` for the first record. Serves rebalances too, so it has to be called at least once
-    /// per `max.poll.interval.ms`.
-    pub fn poll(&mut self, batch: &mut Batch, wait: Duration) -> Result<Polled, Failure> {
+    /// Fills `batch`, and waits at most `wait` for the first record. A batch that is not full is not returned before `earliest`.
+    /// Serves rebalances too, so it has to be called at least once per `max.poll.interval.ms`.
+    pub fn poll(&mut self, batch: &mut Batch, wait: Duration, earliest: Option<Instant>) -> Result<Polled, Failure> {
         batch.clear();
         let mut until = Instant::now() + wait;
         let mut rest = Duration::ZERO;
@@ -149,7 +149,8 @@ impl Source {
             let change = match self.events.poll(client::whole_millis(rest), &**self.consumer.context()) {
                 Some(ConsumerEvent::Message(message)) => {
                     if batch.is_empty() {
-                        until = Instant::now() + self.limits.linger.min(wait);
+                        let linger = Instant::now() + self.limits.linger.min(wait);
+                        until = earliest.map_or(linger, |earliest| linger.max(earliest));
                     }
                     store(&message, batch);
                     rest = Duration::ZERO;
@@ -461,7 +462,7 @@ mod tests {
         assert_eq!(assigned(&mut source).len(), 8);
         source.restore().unwrap();
         eventually("the end of each partition is told", || source.lag().len() == 8 && source.events.len() >= 8);
-        assert_eq!(source.poll(&mut batch, Duration::ZERO).unwrap(), Polled::Nothing);
+        assert_eq!(source.poll(&mut batch, Duration::ZERO, None).unwrap(), Polled::Nothing);
         assert_eq!(source.events.len(), 0, "what is behind them, such as a rebalance, would wait for the next polls");
         assert_eq!(source.new_ends.len(), 8);
     }
@@ -476,12 +477,12 @@ mod tests {
         broker.produce(&[(0, None, Some(&b"{}"[..])); 3]);
         eventually("three messages are read", || {
             if chunk.batch.len() < 3 {
-                source.poll(&mut chunk.batch, Duration::from_millis(20)).unwrap();
+                source.poll(&mut chunk.batch, Duration::from_millis(20), None).unwrap();
             }
             chunk.batch.len() == 3
         });
         eventually("their end is told", || {
-            assert_eq!(source.poll(&mut next, Duration::from_millis(20)).unwrap(), Polled::Nothing);
+            assert_eq!(source.poll(&mut next, Duration::from_millis(20), None).unwrap(), Polled::Nothing);
             source.ends.get(&0) == Some(&3)
         });
         let next_offset = |source: &Source, chunk: &Chunk| {
@@ -498,7 +499,7 @@ mod tests {
     fn assigned(source: &mut Source) -> Vec<i32> {
         let (mut batch, mut assigned) = (Batch::default(), None);
         eventually("partitions are assigned", || {
-            match source.poll(&mut batch, Duration::from_millis(20)).unwrap() {
+            match source.poll(&mut batch, Duration::from_millis(20), None).unwrap() {
                 Polled::Assigned(partitions) => assigned = Some(partitions),
                 Polled::Revoked => source.release(),
                 Polled::Nothing | Polled::Messages => {}
@@ -513,7 +514,7 @@ mod tests {
         let (mut batch, mut own) = (Batch::default(), [None, None]);
         eventually("the partitions are shared out", || {
             for (source, own) in sources.iter_mut().zip(&mut own) {
-                match source.poll(&mut batch, Duration::from_millis(10)).unwrap() {
+                match source.poll(&mut batch, Duration::from_millis(10), None).unwrap() {
                     Polled::Assigned(partitions) => *own = Some(partitions.len()),
                     Polled::Revoked => {
                         source.release();
@@ -561,12 +562,12 @@ mod tests {
         // Like a broker that has just taken over a partition: it learns only by and by how far the partition goes.
         (0..3).for_each(|partition| broker.produce(&[(partition, None, Some(b"{}")), (partition, None, Some(b"{}"))]));
         let mut batch = Batch::default();
-        let failed = source.poll(&mut batch, Duration::ZERO);
+        let failed = source.poll(&mut batch, Duration::ZERO, None);
         assert!(matches!(failed, Err(Failure::Wait(_))), "{failed:?}");
         source.restore().unwrap();
         let mut read = Vec::new();
         eventually("all partitions are read", || {
-            source.poll(&mut batch, Duration::from_millis(20)).unwrap();
+            source.poll(&mut batch, Duration::from_millis(20), None).unwrap();
             read.extend(batch.records().iter().map(|record| (record.partition, record.offset)));
             read.len() == 5
         });

@@ -84,7 +84,7 @@ pub fn settings() -> Settings {
             replication: 1,
             settings: BTreeMap::new(),
         },
-        batch: BatchLimits { rows: 20_000, bytes: 4 << 20, linger: Duration::from_millis(5) },
+        batch: BatchLimits { rows: 20_000, bytes: 4 << 20, linger: Duration::ZERO },
     }
 }
 

@@ -22,6 +22,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use super::failure::{self, Failure};
 use super::producer::Producer;
 use super::settings::Topics;
+use super::settling::Settling;
 
 /// The most time that one call waits before `cancelled` is asked whether to cancel. The calls can be resumed.
 const SLICE: Duration = Duration::from_millis(100);
@@ -94,13 +95,21 @@ pub(super) struct Transactions {
     open: bool,
     /// True if the offsets of the open transaction were added so quickly that no request was sent twice.
     quick: bool,
+    settling: Settling,
     fenced: VecDeque<Instant>,
 }
 
 impl Transactions {
     /// Returns transactions under the id that the producer's settings have.
     pub(super) fn new(id: &str) -> Transactions {
-        Transactions { id: id.to_owned(), clean: false, open: false, quick: false, fenced: VecDeque::new() }
+        Transactions {
+            id: id.to_owned(),
+            clean: false,
+            open: false,
+            quick: false,
+            settling: Settling::default(),
+            fenced: VecDeque::new(),
+        }
     }
 
     /// Makes sure that the producer can be used. A new producer ends the transaction that its predecessor left open, so offsets
@@ -129,7 +138,23 @@ impl Transactions {
         self.clean = false;
         self.retry("begin a transaction", cancelled, |_| producer.inner().begin_transaction())?;
         self.open = true;
+        self.settling.begin(Instant::now());
         Ok(())
+    }
+
+    /// Returns the time before which the next transaction should not begin, if there is one.
+    pub(super) fn earliest(&self) -> Option<Instant> {
+        self.settling.earliest()
+    }
+
+    /// Notes that the open transaction gets another chunk.
+    pub(super) fn grow(&mut self) {
+        self.settling.grow();
+    }
+
+    /// Notes that all records of the open transaction are delivered.
+    pub(super) fn delivered(&mut self) {
+        self.settling.delivered(Instant::now());
     }
 
     /// Adds `offsets` to the transaction, as the group's member `membership`.
@@ -177,6 +202,7 @@ impl Transactions {
         })?;
         self.open = false;
         self.clean = quick && self.quick;
+        self.settling.ended(Instant::now());
         Ok(())
     }
 

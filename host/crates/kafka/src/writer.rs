@@ -10,6 +10,8 @@
 //! forge one. All other headers stay where they are, and ours follow. Only if outputs get no headers of ours do they keep all
 //! headers that they have.
 
+use std::cell::Cell;
+
 use super::native::{Headers, Outgoing, header_bytes};
 use super::settings::{Settings, Topics};
 use weir_core::counts::Window;
@@ -65,6 +67,8 @@ pub(super) struct Writer {
     /// True if outputs get headers.
     headers: bool,
     pub(super) partitions: Partitions,
+    /// A buffer for the position of the record at hand.
+    position: Cell<String>,
 }
 
 /// The numbers of partitions of the topics.
@@ -100,7 +104,12 @@ pub(super) fn untag(tag: usize) -> (RecordKind, usize, u32) {
 
 impl Writer {
     pub(super) fn new(settings: &Settings) -> Writer {
-        Writer { topics: settings.topics.clone(), headers: settings.client.headers, partitions: Partitions::default() }
+        Writer {
+            topics: settings.topics.clone(),
+            headers: settings.client.headers,
+            partitions: Partitions::default(),
+            position: Cell::default(),
+        }
     }
 
     /// Returns the topic that records of `kind` go to.
@@ -148,7 +157,7 @@ impl Writer {
             key: work.batch.key(index),
             value: work.batch.value(index),
             timestamp: work.batch.records()[index].timestamp.filter(|_| !refused),
-            headers: Some(dead_letter_headers(headers, work, rejection)),
+            headers: Some(self.dead_letter_headers(headers, work, rejection)),
             tag: tag(RecordKind::DeadLetter, work.chunk, rejection.record),
         }
     }
@@ -167,7 +176,7 @@ impl Writer {
         Outgoing {
             key: whole.key.map(cut),
             value: whole.value.map(cut),
-            headers: Some(dead_letter_headers(add(headers, SHORTENED, &note), work, rejection)),
+            headers: Some(self.dead_letter_headers(add(headers, SHORTENED, &note), work, rejection)),
             tag: tag(RecordKind::Shortened, work.chunk, rejection.record),
             ..whole
         }
@@ -192,26 +201,33 @@ impl Writer {
     fn output_headers(&self, batch: &Batch, index: usize, ruleset: &str) -> Option<Headers> {
         if self.headers {
             let headers = original_headers(batch, index, is_foreign);
-            return Some(add(add(headers, RULESET, ruleset), SOURCE, &batch.position(index).to_string()));
+            return Some(self.add_source(add(headers, RULESET, ruleset), batch, index));
         }
         batch.headers(index).next().is_some().then(|| original_headers(batch, index, |_| true))
     }
-}
 
-fn dead_letter_headers(headers: Headers, work: Work<'_>, rejection: &Rejection) -> Headers {
-    let version = rejection.rule().and_then(|rule| work.manifests.get(rule));
-    let version = version.map_or(env!("CARGO_PKG_VERSION"), |manifest| manifest.version.as_str());
-    let mut headers = add(headers, REASON, reason_name(rejection, work.manifests));
-    if let Some(detail) = &rejection.detail {
-        headers = add(headers, DETAIL, detail);
+    fn dead_letter_headers(&self, headers: Headers, work: Work<'_>, rejection: &Rejection) -> Headers {
+        let version = rejection.rule().and_then(|rule| work.manifests.get(rule));
+        let version = version.map_or(env!("CARGO_PKG_VERSION"), |manifest| manifest.version.as_str());
+        let mut headers = add(headers, REASON, reason_name(rejection, work.manifests));
+        if let Some(detail) = &rejection.detail {
+            headers = add(headers, DETAIL, detail);
+        }
+        if let Some(backtrace) = rejection.backtrace() {
+            headers = add(headers, BACKTRACE, backtrace);
+        }
+        headers = add(headers, RULE, rule_name(rejection.rule(), work.manifests));
+        headers = add(headers, RULE_VERSION, version);
+        headers = add(headers, RULESET, work.ruleset);
+        self.add_source(headers, work.batch, rejection.record as usize)
     }
-    if let Some(backtrace) = rejection.backtrace() {
-        headers = add(headers, BACKTRACE, backtrace);
+
+    fn add_source(&self, headers: Headers, batch: &Batch, index: usize) -> Headers {
+        let mut position = self.position.take();
+        let headers = add(headers, SOURCE, batch.position_in(index, &mut position));
+        self.position.set(position);
+        headers
     }
-    headers = add(headers, RULE, rule_name(rejection.rule(), work.manifests));
-    headers = add(headers, RULE_VERSION, version);
-    headers = add(headers, RULESET, work.ruleset);
-    add(headers, SOURCE, &work.batch.position(rejection.record as usize).to_string())
 }
 
 /// Returns the partition for a record from a topic with `input` partitions in a topic with `own` partitions. None: the key
@@ -300,6 +316,8 @@ mod tests {
 
     #[test]
     fn the_source_names_topic_partition_and_offset() {
-        assert_eq!(batch(2, None).position(0).to_string(), "user-login/2/42");
+        let (batch, mut text) = (batch(2, None), "what was there before".to_owned());
+        assert_eq!(batch.position_in(0, &mut text), "user-login/2/42");
+        assert_eq!(batch.position(0).to_string(), text);
     }
 }

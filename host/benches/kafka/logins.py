@@ -25,11 +25,13 @@ def parse_version(text):
     return tuple(parts + [0] * (3 - len(parts)))
 
 
-def judge(value):
+def judge(value, loads=json.loads):
     """The enriched login, or Rejected."""
     try:
-        login = json.loads(value)
+        login = loads(value)
     except ValueError:
+        raise Rejected("malformed_json")
+    if type(login) is not dict:
         raise Rejected("malformed_json")
     for name in REQUIRED:
         if login.get(name) is None:
@@ -44,7 +46,7 @@ def judge(value):
         timestamp = int(login["timestamp"])
     except (ValueError, TypeError):
         raise Rejected("malformed_timestamp")
-    if not 0 <= timestamp <= LAST_TIMESTAMP:
+    if type(login["timestamp"]) is bool or not 0 <= timestamp <= LAST_TIMESTAMP:
         raise Rejected("malformed_timestamp")
     login["timestamp_in_utc"] = datetime.fromtimestamp(timestamp, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
     login["processed_time"] = int(time.time() * 1000)

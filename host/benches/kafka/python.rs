@@ -7,18 +7,22 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-use super::broker::Broker;
-use super::process::ChildProcess;
+use super::common::broker::Broker;
+use super::common::logins;
+use super::common::process::{ChildProcess, go_on};
+use super::common::task::{Task, rules};
 use super::throughput::Run;
-use super::{INPUT, Task, logins, rules, topics};
+use super::{BAD_KINDS, INPUT};
 
 /// The number of logins that both process in the comparison.
 const SAMPLE: usize = 5_000;
+/// The interval of looks whether a script has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// The most time that a script may take.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -36,7 +40,7 @@ fn script(name: &str) -> PathBuf {
 /// Checks that Python does the same work: that it gives the same answers to the same logins.
 pub fn check_agreement() -> anyhow::Result<()> {
     let mut lines = Vec::new();
-    for login in logins(0.1)?.take(SAMPLE) {
+    for login in logins::mixed(&BAD_KINDS)?.take(SAMPLE) {
         lines.extend(login.value.unwrap_or_default());
         lines.push(b'\n');
     }
@@ -86,17 +90,15 @@ fn json_lines(path: &Path) -> anyhow::Result<Vec<Value>> {
 
 /// Runs a script over `limit` logins.
 pub fn run(broker: &Broker, name: &str, limit: usize) -> anyhow::Result<Run> {
-    let task = Task { broker, input: INPUT.to_owned(), group: name.replace('.', "-") };
-    let outputs = task.outputs();
-    let outputs = outputs.each_ref().map(String::as_str);
-    topics::create(&broker.address, &outputs)?;
+    let task = Task::new(broker, INPUT, name.replace('.', "-"))?;
+    task.create_outputs()?;
     let mut command = Command::new(interpreter()?);
     command.arg(script(name)).env("LIMIT", limit.to_string());
     task.tell(&mut command);
     let broker_cpu = broker.process.cpu_seconds()?;
-    let said = ChildProcess::start(command, name)?.finish(PATIENCE)?;
+    let said = finish(ChildProcess::start(command, name)?)?;
     let broker_cpu = broker.process.cpu_seconds()? - broker_cpu;
-    topics::delete(&broker.address, &outputs)?;
+    task.delete_outputs()?;
     let figures: Value = serde_json::from_str(said.lines().last().unwrap_or_default())
         .with_context(|| format!("{name} did not print its figures, but: {said}"))?;
     let figure = |name: &str| figures[name].as_f64().with_context(|| format!("`{name}` is missing in {figures}"));
@@ -108,4 +110,18 @@ pub fn run(broker: &Broker, name: &str, limit: usize) -> anyhow::Result<Run> {
         broker_cores: broker_cpu / seconds,
         peak_mib: figure("peak_mib")?,
     })
+}
+
+/// Waits until a script ends by itself, and returns its output.
+fn finish(mut script: ChildProcess) -> anyhow::Result<String> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        go_on()?;
+        let status = script.ended()?;
+        if status.is_some_and(|status| status.success()) {
+            return Ok(script.written());
+        }
+        ensure!(status.is_none() && Instant::now() < until, "the script has failed, or takes too long: {}", script.written());
+        std::thread::sleep(LOOK_EVERY);
+    }
 }

@@ -15,7 +15,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use weir::config::{self, Config};
 use weir_kafka::client;
 
-use super::topics::PARTITIONS;
+use super::common::topics::PARTITIONS;
 
 /// The longest wait for the first record of a batch.
 const IDLE: Duration = Duration::from_millis(100);

@@ -6,16 +6,14 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use weir::config::{self, Config};
-use weir_kafka::{Failure, Publisher, publish};
 
-use super::broker::Broker;
-use super::process::{ChildProcess, eventually};
-use super::topics::{self, GroupProgress};
-use super::{CONTENDERS, Contender, INPUT, Task, logins, median};
+use super::common::broker::Broker;
+use super::common::figures::{interleaved, median};
+use super::common::process::{ChildProcess, eventually};
+use super::common::task::{Contender as _, Task};
+use super::common::topics::GroupProgress;
+use super::{CONTENDERS, Contender, INPUT};
 
-/// The share of bad logins.
-const BAD_SHARE: f64 = 0.1;
 /// The most time until a contender's first commit.
 const BEGIN: Duration = Duration::from_secs(30);
 /// The most time until a contender has reached the end of the topic.
@@ -39,7 +37,7 @@ impl Run {
     pub const HEADINGS: &str = "| | contender | records/s | CPU s per million | of the broker | broker's cores | peak MiB |\n\
                                 |---|---|---:|---:|---:|---:|---:|";
 
-    pub fn row(&self, letter: char, name: &str) -> String {
+    pub fn row(&self, letter: &str, name: &str) -> String {
         let Run { rate, cpu, broker_cpu, broker_cores, peak_mib } = self;
         format!("| {letter} | {name} | {rate:.0} | {cpu:.2} | {broker_cpu:.2} | {broker_cores:.2} | {peak_mib:.0} |")
     }
@@ -62,55 +60,29 @@ pub fn ratio(left: &[Run], right: &[Run]) -> f64 {
     median(left.iter().zip(right).map(|(left, right)| left.rate / right.rate))
 }
 
-/// Produces the logins that all contenders read.
-pub fn produce(broker: &Broker, count: usize) -> anyhow::Result<()> {
-    topics::create(&broker.address, &[INPUT])?;
-    let kafka = Config::load(None, config::environment()?)?.kafka;
-    let mut publisher = Publisher::open(&kafka.client, &broker.address, INPUT)?;
-    let until = Instant::now() + END;
-    let mut cancelled = || Instant::now() > until;
-    for login in logins(BAD_SHARE)?.take(count) {
-        let message = publish::Message { key: Some(&login.key), value: login.value.as_deref(), timestamp: None };
-        publisher.send(message, &mut cancelled).map_err(plain)?;
-    }
-    publisher.finish(&mut cancelled).map_err(plain)
-}
-
-fn plain(failure: Failure) -> anyhow::Error {
-    match failure {
-        Failure::Wait(error) | Failure::Missing(error) | Failure::Stop(error) => error,
-        Failure::Cancelled => anyhow::anyhow!("the broker did not take the logins in time"),
-    }
-}
-
-/// Runs all contenders, one after the other, `rounds` times. Returns the runs of each contender. Each round begins with another
-/// contender: the broker gets faster for minutes, and a contender that always came first would always meet it at its slowest.
+/// Runs all contenders, one after the other, `rounds` times. Returns the runs of each contender.
 pub fn rounds(broker: &Broker, rounds: usize) -> anyhow::Result<[Vec<Run>; CONTENDERS.len()]> {
     let mut runs: [Vec<Run>; CONTENDERS.len()] = Default::default();
-    for round in 0..rounds {
-        for index in (0..CONTENDERS.len()).map(|index| (round + index) % CONTENDERS.len()) {
-            let contender = &CONTENDERS[index];
-            let run = measure(broker, contender, round)?;
-            eprintln!("round {} {}", round + 1, run.row(contender.letter, contender.name));
-            runs[index].push(run);
-        }
+    for (round, index) in interleaved(CONTENDERS.len(), rounds) {
+        let contender = &CONTENDERS[index];
+        let run = measure(broker, contender, round)?;
+        eprintln!("round {} {}", round + 1, run.row(contender.letter, contender.name));
+        runs[index].push(run);
     }
     Ok(runs)
 }
 
 fn measure(broker: &Broker, contender: &Contender, round: usize) -> anyhow::Result<Run> {
-    let task = Task { broker, input: INPUT.to_owned(), group: format!("{}-{round}", contender.letter) };
-    let outputs = task.outputs();
-    let outputs = outputs.each_ref().map(String::as_str);
-    topics::create(&broker.address, &outputs)?;
+    let task = Task::new(broker, INPUT, format!("{}-{round}", contender.letter))?;
+    task.create_outputs()?;
     let progress = GroupProgress::new(&broker.address, &task.group, INPUT)?;
     let end = progress.end()?;
     let mut process = ChildProcess::start(contender.command(&task)?, contender.name)?;
     let reached = |at_least: i64| progress.committed().ok().filter(|committed| *committed >= at_least);
-    let first = eventually("it commits", BEGIN, &mut process, || reached(1))?;
+    let first = eventually("it commits", BEGIN, &mut process, |_| reached(1))?;
     let begun = (Instant::now(), process.cpu_seconds()?, broker.process.cpu_seconds()?);
     ensure!(first < end / 2, "half of the logins were done before the first look: set LOGINS to more");
-    eventually("it reaches the end", END, &mut process, || reached(end))?;
+    eventually("it reaches the end", END, &mut process, |_| reached(end))?;
     let seconds = begun.0.elapsed().as_secs_f64();
     let millions = (end - first) as f64 / 1e6;
     let broker_cpu = broker.process.cpu_seconds()? - begun.2;
@@ -122,6 +94,6 @@ fn measure(broker: &Broker, contender: &Contender, round: usize) -> anyhow::Resu
         peak_mib: process.mebibytes("VmHWM")?,
     };
     process.stop()?;
-    topics::delete(&broker.address, &outputs)?;
+    task.delete_outputs()?;
     Ok(run)
 }

@@ -39,7 +39,7 @@ pub fn create(brokers: &str, names: &[&str]) -> anyhow::Result<()> {
         .try_for_each(|result| result.map(|_| ()).map_err(|(topic, code)| anyhow!("failed to create topic {topic}: {code}")))
 }
 
-/// Deletes the topics `names`, so that the disk does not fill with records that are not read any more.
+/// Deletes the topics `names`.
 pub fn delete(brokers: &str, names: &[&str]) -> anyhow::Result<()> {
     let admin: AdminClient<DefaultClientContext> = client(brokers).create()?;
     block_on(admin.delete_topics(names, &AdminOptions::new().operation_timeout(Some(ANSWER))))?;
@@ -61,7 +61,7 @@ impl GroupProgress {
 
     /// Returns the number of records in the topic.
     pub fn end(&self) -> anyhow::Result<i64> {
-        (0..PARTITIONS).map(|partition| Ok(self.client.fetch_watermarks(&self.topic, partition, ANSWER)?.1)).sum()
+        end(&self.client, &self.topic)
     }
 
     /// Returns the number of records that the group has committed.
@@ -76,6 +76,22 @@ impl GroupProgress {
         });
         Ok(offsets.sum())
     }
+}
+
+/// Returns the sum of the ends of a topic's partitions, as the client's isolation level has it.
+pub fn end(client: &BaseConsumer, topic: &str) -> anyhow::Result<i64> {
+    (0..PARTITIONS).map(|partition| Ok(client.fetch_watermarks(topic, partition, ANSWER)?.1)).sum()
+}
+
+/// Returns a reader of all that is committed in the topics `names`, from their first records on.
+pub fn reader(client: &mut ClientConfig, names: &[&str]) -> anyhow::Result<BaseConsumer> {
+    let reader: BaseConsumer = client.set("group.id", "reader").set("isolation.level", "read_committed").create()?;
+    let mut partitions = TopicPartitionList::new();
+    for (name, partition) in names.iter().flat_map(|name| (0..PARTITIONS).map(move |partition| (name, partition))) {
+        partitions.add_partition_offset(name, partition, Offset::Beginning)?;
+    }
+    reader.assign(&partitions)?;
+    Ok(reader)
 }
 
 fn block_on<T>(answer: impl Future<Output = rdkafka::error::KafkaResult<T>>) -> anyhow::Result<T> {

@@ -49,7 +49,7 @@ impl Broker {
         let process = ChildProcess::start(command, "broker")?;
         let address = format!("127.0.0.1:{port}");
         let mut broker = Broker { process, address, _folder: folder };
-        eventually("the broker answers", UP, &mut broker.process, || topics::answers(&broker.address).then_some(()))?;
+        eventually("the broker answers", UP, &mut broker.process, |_| topics::answers(&broker.address).then_some(()))?;
         Ok(broker)
     }
 }
@@ -74,7 +74,7 @@ fn jars() -> anyhow::Result<PathBuf> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("kafka");
     let versions = fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let found = versions.filter(|path| path.extension().is_none_or(|part| part != "part")).max();
-    found.with_context(|| format!("failed to find Apache Kafka in {}; run `make bench-kafka`", folder.display()))
+    found.with_context(|| format!("failed to find Apache Kafka in {}; run `scripts/kafka`", folder.display()))
 }
 
 fn java(classpath: &Path) -> Command {

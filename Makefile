@@ -10,7 +10,7 @@ WEIR  := $(CARGO) run --release --package weir --
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps check rules demo-rules run test test-core test-kafka mutants chaos soak lint docs msrv package audit fuzz bench bench-kafka release up down
+.PHONY: help deps check rules demo-rules run test test-core test-kafka mutants chaos soak lint docs msrv package audit fuzz bench bench-kafka bench-peers release up down
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -82,6 +82,11 @@ bench-kafka: rules ## Measure Weir on Apache Kafka against a bare relay and Pyth
 	@scripts/kafka
 	@scripts/python
 	$(CARGO) bench --package weir --bench kafka
+
+bench-peers: rules ## Race Weir against Kafka Streams, Flink, Benthos, Quix (PEERS=streams-eo,… some; LOGINS, ROUNDS): Java, Maven, Go, Python
+	@scripts/kafka
+	@scripts/peers
+	$(CARGO) bench --package weir --bench peers
 
 up: rules ## Start the whole path on a real Kafka in Docker; http://localhost:8080 shows the topics
 	$(COMPOSE) up --build --detach

@@ -38,8 +38,9 @@ pub fn number(variable: &str, default: usize) -> anyhow::Result<usize> {
     }
 }
 
-/// Returns the turns of `contenders` contenders in `rounds` rounds: the round, and the index of a contender. Each round begins with
-/// another contender: the broker gets faster for minutes, and a contender that always came first would always meet it at its slowest.
+/// Returns the turns of `contenders` contenders in `rounds` rounds: the round, and the index of a contender. Each round begins
+/// with another contender: the broker gets faster for minutes, and a contender that always came first would always meet it at
+/// its slowest.
 pub fn interleaved(contenders: usize, rounds: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..rounds).flat_map(move |round| (0..contenders).map(move |index| (round, (round + index) % contenders)))
 }

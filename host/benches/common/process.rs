@@ -1,8 +1,8 @@
 //! A process that is measured. Its output goes to a file, its costs and those of its children are read from `/proc`, and it is
 //! ended by its id.
 //!
-//! SIGINT and SIGTERM end a benchmark at its next look at a process. So its processes are ended too, also where the signal reached
-//! the benchmark alone.
+//! SIGINT and SIGTERM end a benchmark at its next look at a process. So its processes are ended too, also where the signal
+//! reached the benchmark alone.
 
 use std::fs::{self, File};
 use std::process::{Child, Command, ExitStatus, Stdio};

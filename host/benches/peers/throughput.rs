@@ -108,16 +108,17 @@ pub fn work(
     process.stop()?;
     task.delete_outputs()?;
     let (first, half) = (first.context("nothing was done")?, half.context("nothing was done")?);
-    let (rate, cpu_per_million) = between(first, last).unzip();
-    let (rate_warm, cpu_warm) = between(half, last).unzip();
+    let (rate, cpu_per_million) = between(first, last, end / 2).unzip();
+    let (rate_warm, cpu_warm) = between(half, last, end / 4).unzip();
     let peak_mib = Some(peak_mib);
     let figures = Figures { rate, rate_warm, cpu_per_million, cpu_warm, peak_mib, first_s, ..Figures::default() };
     Ok(Work { figures, logins: end as usize, written })
 }
 
-/// Returns records per second, and seconds of processor time per million records. Returns None if too little lies between two
-/// marks.
-fn between(from: Mark, to: Mark) -> Option<(f64, f64)> {
-    let (records, seconds) = ((to.done - from.done) as f64, (to.time - from.time).as_secs_f64());
-    (records > 0.0 && seconds > 0.0).then(|| (records / seconds, (to.cpu - from.cpu) / records * 1e6))
+/// Returns records per second, and seconds of processor time per million records. Returns None if fewer than `least` records lie
+/// between two marks, because they came in few large commits: their figures would be those of chance.
+fn between(from: Mark, to: Mark, least: i64) -> Option<(f64, f64)> {
+    let (records, seconds) = (to.done - from.done, (to.time - from.time).as_secs_f64());
+    let enough = records >= least && records > 0;
+    enough.then(|| (records as f64 / seconds, (to.cpu - from.cpu) / records as f64 * 1e6))
 }

@@ -137,9 +137,9 @@ impl<'a, C: Contender> Bench<'a, C> {
     }
 }
 
-/// Returns the latency at [`RATE`].
-pub fn measure(broker: &Broker, contender: &impl Contender, span: &Span) -> anyhow::Result<Latency> {
-    let bench = Bench::new(broker, contender, "latency")?;
+/// Returns the latency at [`RATE`]. `purpose` is in the names of the topics.
+pub fn measure(broker: &Broker, contender: &impl Contender, purpose: &str, span: &Span) -> anyhow::Result<Latency> {
+    let bench = Bench::new(broker, contender, purpose)?;
     let mut process = bench.start()?;
     bench.warm_up(&mut process)?;
     let mut taken = bench.run(span)?;

@@ -113,9 +113,9 @@ fn bench() -> anyhow::Result<()> {
 
     let [exactly_once, at_least_once] = [CONTENDERS[0], CONTENDERS[1]];
     println!("\n| at {} logins a second | median ms | p99 ms | max ms |\n|---|---:|---:|---:|", latency::RATE);
-    let latency = latency::measure(&broker, &exactly_once, &SPAN)?;
+    let latency = latency::measure(&broker, &exactly_once, "latency", &SPAN)?;
     println!("{}", latency.row(exactly_once.name));
-    println!("{}", latency::measure(&broker, &at_least_once, &SPAN)?.row(at_least_once.name));
+    println!("{}", latency::measure(&broker, &at_least_once, "latency", &SPAN)?.row(at_least_once.name));
     let idle = starts::idle_mebibytes(&broker, &exactly_once)?;
     let start = starts::start_to_first_output(&broker, &exactly_once)?;
 

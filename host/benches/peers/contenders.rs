@@ -19,7 +19,7 @@ const ALL: [Contender; 11] = [
     Contender::new("streams-eo", "Kafka Streams", true, Program::Streams),
     Contender::new("streams-eo-quick", "Kafka Streams, commits each 10 ms", true, Program::Streams).quick("10"),
     Contender::new("streams-alo", "Kafka Streams", false, Program::Streams),
-    Contender::new("flink-eo", "Flink", true, Program::Flink),
+    Contender { told_by_ends: true, ..Contender::new("flink-eo", "Flink", true, Program::Flink) },
     Contender::new("flink-eo-quick", "Flink, checkpoints each 100 ms", true, Program::Flink).quick("100"),
     Contender { keeps_order: false, ..Contender::new("benthos-alo", "Benthos with franz-go", false, Program::Benthos) },
     Contender::new("quix-eo", "Quix Streams", true, Program::Quix),
@@ -33,6 +33,9 @@ pub struct Contender {
     pub name: &'static str,
     pub title: &'static str,
     pub exactly_once: bool,
+    /// Whether the ends of its outputs say how far it is, instead of the offsets of its group: they do with at least once, and
+    /// where offsets are committed only some time after the outputs.
+    pub told_by_ends: bool,
     /// Whether it keeps the order of a partition.
     pub keeps_order: bool,
     /// The milliseconds between its commits where it is set up for latency, and only that is measured.
@@ -64,7 +67,7 @@ pub fn chosen() -> anyhow::Result<Vec<Contender>> {
 
 impl Contender {
     const fn new(name: &'static str, title: &'static str, exactly_once: bool, program: Program) -> Contender {
-        Contender { name, title, exactly_once, keeps_order: true, commit_ms: None, program }
+        Contender { name, title, exactly_once, told_by_ends: !exactly_once, keeps_order: true, commit_ms: None, program }
     }
 
     const fn quick(self, commit_ms: &'static str) -> Contender {

@@ -78,10 +78,10 @@ fn main() -> anyhow::Result<()> {
         race(&broker, contender, FEW.0, 0, &mut runs)?;
     }
     let mut figures: BTreeMap<&str, Figures> = runs.iter().map(|(name, runs)| (*name, Figures::median(runs))).collect();
-    // The broker compiles for a while what it runs at this rate. Without a run that does not count, the first contender would pay.
-    latency::measure(&broker, &chosen[0], &SPAN)?;
+    // The broker compiles for a while what it runs at this rate. A run that does not count keeps that from the first contender.
+    latency::measure(&broker, &chosen[0], "warm-up", &SPAN)?;
     for contender in &chosen {
-        let found = latency::measure(&broker, contender, &SPAN)?;
+        let found = latency::measure(&broker, contender, "latency", &SPAN)?;
         eprintln!("latency {}", found.row(contender.name));
         let of = figures.entry(contender.name).or_default();
         (of.p50_ms, of.p99_ms) = (Some(found.median), Some(found.p99));

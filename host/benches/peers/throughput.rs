@@ -1,8 +1,9 @@
 //! The speed at which a contender works through a topic that is filled already, and the cost.
 //!
-//! With exactly once, the offsets that its group has committed say how far it is; with at least once, the ends of its outputs and
-//! dead letters. Figures begin with the first progress that is seen, and those of the second half with the look that saw half of
-//! the logins done: by then a Java virtual machine has compiled most of what it runs.
+//! With exactly once, the offsets that its group has committed say how far it is; with at least once, and with Flink, the ends of
+//! its outputs and dead letters. Markers of transactions are in these ends too: six with each checkpoint of Flink. Figures begin
+//! with the first progress that is seen, and those of the second half with the look that saw half of the logins done: by then a
+//! Java virtual machine has compiled most of what it runs.
 
 use std::time::{Duration, Instant};
 
@@ -42,18 +43,18 @@ struct Mark {
 
 /// How far a contender is.
 struct Progress {
-    exactly_once: bool,
+    told_by_ends: bool,
     committed: GroupProgress,
     ends: BaseConsumer,
     topics: [String; 3],
 }
 
 impl Progress {
-    fn new(task: &Task<'_>, exactly_once: bool) -> anyhow::Result<Progress> {
+    fn new(task: &Task<'_>, contender: &Contender) -> anyhow::Result<Progress> {
         let address = &task.broker.address;
-        let level = if exactly_once { "read_committed" } else { "read_uncommitted" };
+        let level = if contender.exactly_once { "read_committed" } else { "read_uncommitted" };
         Ok(Progress {
-            exactly_once,
+            told_by_ends: contender.told_by_ends,
             committed: GroupProgress::new(address, &task.group, &task.input)?,
             ends: topics::client(address).set("group.id", &task.group).set("isolation.level", level).create()?,
             topics: task.outputs(),
@@ -65,9 +66,9 @@ impl Progress {
     }
 
     fn done(&self) -> anyhow::Result<i64> {
-        match self.exactly_once {
-            true => self.committed.committed(),
-            false => self.topics[..2].iter().map(|topic| topics::end(&self.ends, topic)).sum(),
+        match self.told_by_ends {
+            false => self.committed.committed(),
+            true => self.topics[..2].iter().map(|topic| topics::end(&self.ends, topic)).sum(),
         }
     }
 }
@@ -82,7 +83,7 @@ pub fn work(
 ) -> anyhow::Result<Work> {
     let task = Task::new(broker, input, format!("{}-{purpose}", contender.name))?;
     task.create_outputs()?;
-    let progress = Progress::new(&task, contender.exactly_once)?;
+    let progress = Progress::new(&task, contender)?;
     let end = progress.committed.end()?;
     let begun = Instant::now();
     let mut process = ChildProcess::start(contender.command(&task)?, contender.name)?;

@@ -2,7 +2,7 @@
  * The job on Flink: the DataStream API, exactly once, in one local process.
  *
  * Source, judge and sink are one chain without any exchange between them, one for each partition. So nothing is serialized but
- * what goes to Kafka. A single sink writes outputs, dead letters and counts: it has one transaction a checkpoint instead of three.
+ * what goes to Kafka. A single sink writes outputs, dead letters and counts: one transaction a checkpoint instead of three.
  */
 package flink;
 

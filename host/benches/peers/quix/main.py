@@ -1,7 +1,7 @@
 """The job on Quix Streams: the rules in Python with orjson, two topics, and counts by device type in windows.
 
 The rules are those of the benchmark against plain Python, in ../../kafka/logins.py, which is on the path of modules. State
-belongs to keys here. So counts go through a topic that is partitioned by device type, and windows are by the time of the messages.
+belongs to keys here. So counts go through a topic that is partitioned by device type; windows are by the time of the messages.
 """
 
 import os

@@ -29,8 +29,9 @@ pub(super) struct Settling {
     pause: Duration,
     /// The time at which the last commit was answered. None if no transaction can be settling.
     ended: Option<Instant>,
-    /// The time at which the open transaction began, if its delivery is to be learned from.
-    began: Option<Instant>,
+    /// The time at which the open transaction began, and whether that was soon after the last one. None if nothing is to be
+    /// learned from its delivery.
+    began: Option<(Instant, bool)>,
     /// The usual time from the beginning to the delivery, of a transaction that did not begin too early.
     usual: Option<Duration>,
 }
@@ -41,10 +42,10 @@ impl Settling {
         self.ended.map(|ended| ended + self.pause)
     }
 
-    /// Notes that a transaction begins. Its delivery is learned from if it follows the last one `soon`er than the longest pause.
+    /// Notes that a transaction begins.
     pub(super) fn begin(&mut self, now: Instant) {
         let soon = self.ended.take().is_some_and(|ended| now < ended + self.pause.max(STEP) * 2);
-        self.began = soon.then_some(now);
+        self.began = Some((now, soon));
     }
 
     /// Notes that the open transaction has more than one chunk: the time to its delivery tells nothing.
@@ -54,12 +55,13 @@ impl Settling {
 
     /// Notes that all records of the open transaction are delivered.
     pub(super) fn delivered(&mut self, now: Instant) {
-        let Some(took) = self.began.take().map(|began| now - began) else { return };
+        let Some((began, soon)) = self.began.take() else { return };
+        let took = now - began;
         let usual = *self.usual.get_or_insert(took);
-        if took >= usual + LATE {
-            self.pause = (self.pause + STEP).min(LONGEST);
-        } else {
-            self.pause -= self.pause / SHRINK;
+        match soon {
+            true if took >= usual + LATE => self.pause = (self.pause + STEP).min(LONGEST),
+            true => self.pause -= self.pause / SHRINK,
+            false => {}
         }
         self.usual = Some(if took < usual { took } else { usual + (took - usual).min(LATE) / USUAL });
     }

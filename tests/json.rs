@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 use weir_core::column::{Column, Kind};
-use weir_core::json::{Found, Projection, Splicer, Writes};
+use weir_core::json::{Found, Habit, Projection, Splicer, Writes};
 
 /// JSON values of every kind, nested a little.
 fn values() -> impl Strategy<Value = Value> {
@@ -81,6 +81,31 @@ proptest! {
                 layout[node].push_cell(message.as_bytes(), &mut column).unwrap();
                 column.check(1).unwrap();
                 prop_assert_eq!(cell_value(&column, 0), object.get(*name).cloned());
+            }
+        }
+    }
+
+    #[test]
+    fn a_habit_changes_nothing_but_the_time(
+        messages in prop::collection::vec((objects(), any::<prop::sample::Index>(), any::<u8>(), any::<bool>()), 1..6),
+    ) {
+        let mut projection = Projection::default();
+        ["a", "/b/c", "/c/0"].map(|name| projection.want(name).unwrap());
+        let mut layout = vec![Found::default(); projection.nodes()];
+        let (mut usual, mut habit) = (layout.clone(), Habit::default());
+        for (object, at, byte, damaged) in messages {
+            for message in spellings(&Value::Object(object)) {
+                let mut bytes = message.into_bytes();
+                if damaged {
+                    let at = at.index(bytes.len());
+                    bytes[at] = byte;
+                }
+                // The second time the names are the usual ones.
+                for _ in 0..2 {
+                    let alone = projection.scan(&bytes, &mut layout);
+                    prop_assert_eq!(&projection.scan_usual(&bytes, &mut habit, &mut usual), &alone);
+                    prop_assert!(alone.is_err() || usual == layout);
+                }
             }
         }
     }

@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use weir_core::column::{Column, Kind};
-use weir_core::json::{Found, Projection};
+use weir_core::json::{Found, Habit, Projection};
 
 const WANTED: [&str; 4] = ["a", "/a/b", "/c/0", "timestamp"];
 
@@ -13,7 +13,14 @@ fuzz_target!(|message: &[u8]| {
     let mut projection = Projection::default();
     let nodes = WANTED.map(|name| projection.want(name).unwrap());
     let mut layout = vec![Found::default(); projection.nodes()];
-    if projection.scan(message, &mut layout).is_err() {
+    let scanned = projection.scan(message, &mut layout);
+    // The second time its names are the usual ones.
+    let (mut usual, mut habit) = (layout.clone(), Habit::default());
+    for _ in 0..2 {
+        assert_eq!(projection.scan_usual(message, &mut habit, &mut usual), scanned);
+        assert!(scanned.is_err() || usual == layout);
+    }
+    if scanned.is_err() {
         return;
     }
     serde_json::from_slice::<IgnoredAny>(message).expect("what the scanner takes is JSON");

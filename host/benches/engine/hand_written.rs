@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use weir_core::column::Kind;
 use weir_core::counts::Counts;
-use weir_core::json::{Found, Node, Projection};
+use weir_core::json::{Found, Habit, Node, Projection};
 use weir_core::record::Batch;
 
 use super::{Answers, Contender};
@@ -23,6 +23,7 @@ pub struct HandWritten {
     device_type: Node,
     timestamp: Node,
     layout: Vec<Found>,
+    habit: Habit,
     bytes: Vec<u8>,
     outputs: Vec<(u32, usize)>,
     rejections: Vec<(u32, &'static str, String)>,
@@ -39,6 +40,7 @@ impl Default for HandWritten {
         let _added = (want("timestamp_in_utc"), want("processed_time"));
         HandWritten {
             layout: vec![Found::default(); projection.nodes()],
+            habit: Habit::default(),
             projection,
             app_version,
             device_type,
@@ -95,7 +97,8 @@ impl Contender for HandWritten {
 impl HandWritten {
     /// Processes one message. Returns the position of its device type, or the reason and detail of its rejection.
     fn one(&mut self, message: &[u8], processed_time: &str) -> Result<u32, (&'static str, String)> {
-        self.projection.scan(message, &mut self.layout).map_err(|problem| (problem.reason().name(), problem.to_string()))?;
+        let scanned = self.projection.scan_usual(message, &mut self.habit, &mut self.layout);
+        scanned.map_err(|problem| (problem.reason().name(), problem.to_string()))?;
         let text = |found: Found| &message[found.start as usize + 1..found.end as usize - 1];
         let detail = |found: Found| {
             let raw = &message[found.start as usize..found.end as usize];

@@ -5,12 +5,14 @@
 //! rule has written stay as they came, to the byte. This module leaves out the meaning of fields, and metadata.
 
 mod foreign;
+mod habit;
 mod projection;
 mod scan;
 mod splice;
 mod text;
 
 pub use foreign::Foreign;
+pub use habit::Habit;
 pub use projection::{Node, Projection};
 pub use scan::{Found, Problem, exceeded_depth, is_composite, is_number};
 pub use splice::{Splicer, Unwritable, Writes};

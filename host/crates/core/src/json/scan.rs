@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::foreign::Foreign;
+use super::habit::Habit;
 use super::projection::{MAX_LEVELS, Node, Projection, ROOT};
 use super::text;
 use crate::column::{Column, Kind};
@@ -11,6 +12,8 @@ use crate::reserved::Reason;
 /// The most levels of nested objects and arrays, the message itself included. It bounds the stack; other JSON readers have this
 /// limit too.
 const MAX_DEPTH: usize = 128;
+/// The level of the fields of the message itself.
+const TOP: usize = 1;
 /// The number of bytes at the beginning of a value in which a problem may be caused by a format that is not JSON.
 const FRONT: usize = 5;
 
@@ -159,6 +162,20 @@ impl Projection {
         layout.fill(Found::default());
         Scan::new(self, message, layout).message()
     }
+
+    /// Does the same as [`scan`](Self::scan), and takes less time for a message whose names are in the order of `habit`. If they
+    /// are not, `habit` is changed.
+    ///
+    /// # Errors
+    /// Those of [`scan`](Self::scan).
+    ///
+    /// # Panics
+    /// Like [`scan`](Self::scan).
+    pub fn scan_usual(&self, message: &[u8], habit: &mut Habit, layout: &mut [Found]) -> Result<(), Problem> {
+        assert_eq!(layout.len(), self.nodes(), "one entry a node");
+        layout.fill(Found::default());
+        Scan { habit: Some(habit), ..Scan::new(self, message, layout) }.message()
+    }
 }
 
 /// The kind of a value, and whether the value is a string with escapes.
@@ -170,11 +187,12 @@ pub(super) struct Scan<'a> {
     bytes: &'a [u8],
     at: usize,
     layout: &'a mut [Found],
+    habit: Option<&'a mut Habit>,
 }
 
 impl<'a> Scan<'a> {
     pub(super) fn new(projection: &'a Projection, bytes: &'a [u8], layout: &'a mut [Found]) -> Scan<'a> {
-        Scan { projection, bytes, at: 0, layout }
+        Scan { projection, bytes, at: 0, layout, habit: None }
     }
 
     /// Reads the whole message: one object, with nothing but white space around it.
@@ -234,14 +252,15 @@ impl<'a> Scan<'a> {
         if self.take(b'}') {
             return Ok(());
         }
-        loop {
-            if self.peek() != Some(b'"') {
-                return self.expected("a member's name in double quotes");
-            }
-            let child = self.name(node)?;
-            self.white_space();
-            if !self.take(b':') {
-                return self.expected("`:`");
+        for index in 0.. {
+            let child = match self.usual_name(depth, index) {
+                Some(child) => child,
+                None => self.name(node, depth, index)?,
+            };
+            if let Some(child) = child
+                && self.layout[child].is_present()
+            {
+                return Err(Problem::Duplicate(self.projection.name(child)));
             }
             self.white_space();
             self.field(child, depth)?;
@@ -249,29 +268,48 @@ impl<'a> Scan<'a> {
             if self.take(b',') {
                 self.white_space();
             } else if self.take(b'}') {
-                return Ok(());
+                break;
             } else {
                 return self.expected("`,` or `}`");
             }
         }
+        Ok(())
     }
 
-    /// Reads the name of a field of the object at `node`. Returns the field's node if the field is wanted.
-    fn name(&mut self, node: Option<Node>) -> Result<Option<Node>, Problem> {
-        let start = self.at + 1;
-        let escaped = self.string()?;
-        let Some(node) = node else { return Ok(None) };
-        let name = &self.bytes[start..self.at - 1];
-        let child = if escaped {
-            let mut unescaped = Vec::new();
-            text::unescape(name, &mut unescaped).and_then(|()| self.projection.child(node, &unescaped))
-        } else {
-            self.projection.child(node, name)
-        };
-        match child {
-            Some(child) if self.layout[child].is_present() => Err(Problem::Duplicate(self.projection.name(child))),
-            child => Ok(child),
+    /// Reads the name of field number `index` with its colon, if the name is the usual one there. Returns the field's node if the
+    /// field is wanted.
+    #[inline]
+    fn usual_name(&mut self, depth: usize, index: usize) -> Option<Option<Node>> {
+        let habit = self.habit.as_deref().filter(|_| depth == TOP)?;
+        let (child, len) = habit.find(index, &self.bytes[self.at..])?;
+        self.at += len;
+        Some(child)
+    }
+
+    /// Reads the name of field number `index` of the object at `node`, with its colon. Returns the field's node if the field is
+    /// wanted.
+    fn name(&mut self, node: Option<Node>, depth: usize, index: usize) -> Result<Option<Node>, Problem> {
+        if self.peek() != Some(b'"') {
+            return self.expected("a member's name in double quotes");
         }
+        let start = self.at;
+        let escaped = self.string()?;
+        let end = self.at;
+        self.white_space();
+        if !self.take(b':') {
+            return self.expected("`:`");
+        }
+        let Some(node) = node else { return Ok(None) };
+        let name = &self.bytes[start + 1..end - 1];
+        if escaped {
+            let mut unescaped = Vec::new();
+            return Ok(text::unescape(name, &mut unescaped).and_then(|()| self.projection.child(node, &unescaped)));
+        }
+        let child = self.projection.child(node, name);
+        if let Some(habit) = self.habit.as_deref_mut().filter(|_| depth == TOP && self.at == end + 1) {
+            habit.learn(index, &self.bytes[start..self.at], child);
+        }
+        Ok(child)
     }
 
     fn array(&mut self, node: Option<Node>, depth: usize) -> Result<(), Problem> {
@@ -353,7 +391,7 @@ impl<'a> Scan<'a> {
 
     fn digits(&mut self) -> Result<(), Problem> {
         let start = self.at;
-        self.at += self.bytes[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        self.at += text::leading_digits(&self.bytes[start..]);
         if self.at == start { self.expected("a digit") } else { Ok(()) }
     }
 

@@ -42,6 +42,26 @@ fn specials(chunk: &[u8; 16]) -> u32 {
     chunk.iter().enumerate().fold(0, |bits, (index, byte)| bits | u32::from(is_special(*byte)) << index)
 }
 
+/// Returns the number of decimal digits with which `bytes` begin.
+#[inline]
+pub(super) fn leading_digits(bytes: &[u8]) -> usize {
+    const fn eight_times(byte: u8) -> u64 {
+        u64::from_le_bytes([byte; 8])
+    }
+    let mut at = 0;
+    while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        // A digit leaves its value; any other byte has a bit in its upper half, at the latest once six is added. A carry gets
+        // only into bytes behind one that is no digit.
+        let values = u64::from_le_bytes(*chunk) ^ eight_times(b'0');
+        let others = (values | values.wrapping_add(eight_times(6))) & eight_times(0xf0);
+        if others != 0 {
+            return at + others.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    at + bytes[at..].iter().take_while(|byte| byte.is_ascii_digit()).count()
+}
+
 /// Appends the JSON string for `text`, quotes included. `text` is UTF-8.
 pub fn write_string(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
@@ -128,6 +148,17 @@ mod tests {
                 }
             }
             assert_eq!(next_special(&vec![0xff; len], 0), len);
+        }
+    }
+
+    #[test]
+    fn digits_are_counted_up_to_any_other_byte() {
+        for len in 0..20 {
+            for (at, byte) in (0..len).flat_map(|at| (0..=255).map(move |byte| (at, byte))) {
+                let mut bytes = vec![b'7'; len];
+                bytes[at] = byte;
+                assert_eq!(leading_digits(&bytes), if byte.is_ascii_digit() { len } else { at }, "{bytes:?}");
+            }
         }
     }
 

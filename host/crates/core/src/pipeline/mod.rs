@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use crate::column::Column;
 use crate::counts::Counts;
-use crate::json::{Found, Node, Splicer, Unwritable, Writes};
+use crate::json::{Found, Habit, Node, Splicer, Unwritable, Writes};
 use crate::position::Position;
 use crate::record::{Batch, Cause, Rejection, RuleStats, Step};
 use crate::reserved::Reason;
@@ -271,6 +271,7 @@ pub struct Pipeline<R> {
     rows: Rows,
     /// The places of the fields: one entry per node of the projection, for each record of the batch. Only grows.
     layouts: Vec<Found>,
+    habit: Habit,
     splicer: Splicer,
 }
 
@@ -290,6 +291,7 @@ impl<R: Evaluate> Pipeline<R> {
             manifests,
             plan,
             layouts: Vec::new(),
+            habit: Habit::default(),
             splicer: Splicer::default(),
         })
     }
@@ -329,7 +331,7 @@ impl<R: Evaluate> Pipeline<R> {
                 continue;
             }
             let layout = &mut self.layouts[record * nodes..][..nodes];
-            let parsed = self.plan.projection.scan(message, layout).and_then(|()| {
+            let parsed = self.plan.projection.scan_usual(message, &mut self.habit, layout).and_then(|()| {
                 for (slot, source) in self.plan.slots.iter().enumerate() {
                     let column = &mut self.rows.current[slot];
                     match source {

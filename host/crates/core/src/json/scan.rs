@@ -46,6 +46,7 @@ impl Found {
     ///
     /// # Errors
     /// If the value is text with a lone surrogate, which can't be encoded in UTF-8.
+    #[inline]
     pub fn push_cell(self, message: &[u8], column: &mut Column) -> Result<(), Problem> {
         let (start, end) = (self.start as usize, self.end as usize);
         match self.kind {
@@ -54,8 +55,8 @@ impl Found {
                 text::unescape(&message[start + 1..end - 1], &mut column.bytes).ok_or(Problem::LoneSurrogate(start))?;
                 column.close(Kind::Text);
             }
-            Kind::Text => column.push(Kind::Text, &message[start + 1..end - 1]),
-            _ => column.push(self.kind, &message[start..end]),
+            Kind::Text => column.push_part(Kind::Text, message, start + 1..end - 1),
+            _ => column.push_part(self.kind, message, start..end),
         }
         Ok(())
     }
@@ -130,6 +131,10 @@ static NOTHING: Projection = Projection { branches: Vec::new() };
 
 /// Returns whether `bytes` are a JSON number and nothing else.
 pub fn is_number(bytes: &[u8]) -> bool {
+    // Most numbers are whole.
+    if matches!(bytes, [b'1'..=b'9', ..]) && text::leading_digits(bytes) == bytes.len() {
+        return true;
+    }
     let mut scan = Scan::new(&NOTHING, bytes, &mut []);
     matches!(scan.peek(), Some(b'-' | b'0'..=b'9')) && scan.number().is_ok() && scan.at == bytes.len()
 }
@@ -223,11 +228,33 @@ impl<'a> Scan<'a> {
     #[inline]
     fn field(&mut self, node: Option<Node>, depth: usize) -> Result<(), Problem> {
         let start = self.at;
-        let (kind, escaped) = self.value(node, depth)?;
+        let (kind, escaped) = match self.plain() {
+            Some(kind) => (kind, false),
+            None => self.value(node, depth)?,
+        };
         if let Some(node) = node {
             self.layout[node] = Found { start: start as u32, end: self.at as u32, kind, escaped };
         }
         Ok(())
+    }
+
+    /// Reads a string without escapes or a whole number, which most values are, and returns its kind. Reads nothing if the value is
+    /// another one.
+    #[inline]
+    fn plain(&mut self) -> Option<Kind> {
+        let (kind, end) = match self.peek()? {
+            b'"' => {
+                let end = text::next_special(self.bytes, self.at + 1);
+                (self.bytes.get(end) == Some(&b'"')).then_some((Kind::Text, end + 1))?
+            }
+            b'1'..=b'9' => {
+                let end = self.at + text::leading_digits(&self.bytes[self.at..]);
+                (!matches!(self.bytes.get(end), Some(b'.' | b'e' | b'E'))).then_some((Kind::Number, end))?
+            }
+            _ => return None,
+        };
+        self.at = end;
+        Some(kind)
     }
 
     fn value(&mut self, node: Option<Node>, depth: usize) -> Result<Value, Problem> {
@@ -405,6 +432,14 @@ impl<'a> Scan<'a> {
 
     #[inline]
     fn white_space(&mut self) {
+        // Most messages have none.
+        if self.peek().is_some_and(|byte| byte <= b' ') {
+            self.skip_white_space();
+        }
+    }
+
+    #[inline(never)]
+    fn skip_white_space(&mut self) {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
             self.at += 1;
         }

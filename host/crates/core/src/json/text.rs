@@ -12,6 +12,11 @@ pub(super) fn next_special(bytes: &[u8], from: usize) -> usize {
         }
         at += 16;
     }
+    // The rest is a part of the last 16 bytes, if there are so many.
+    if let Some(chunk) = bytes.last_chunk() {
+        let specials = specials(chunk) >> (at + 16 - bytes.len());
+        return if specials == 0 { bytes.len() } else { at + specials.trailing_zeros() as usize };
+    }
     bytes[at..].iter().position(|byte| is_special(*byte)).map_or(bytes.len(), |offset| at + offset)
 }
 

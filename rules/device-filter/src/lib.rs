@@ -33,7 +33,12 @@ pub struct DeviceFilter {
 struct Device {
     spelling: String,
     lowercase: String,
+    /// The same in one number, if the name is short.
+    packed: Option<Packed>,
 }
+
+/// A short name of ASCII in lower case: its length, and its bytes as one integer.
+type Packed = (usize, u64);
 
 impl Rule for DeviceFilter {
     const ABOUT: About = weir_rule::about!();
@@ -70,6 +75,14 @@ impl Rule for DeviceFilter {
 impl DeviceFilter {
     #[inline]
     fn find(&self, sent: &str) -> Option<&Device> {
+        match packed(sent) {
+            None => self.find_long(sent),
+            short => self.allowed.iter().find(|device| device.packed == short),
+        }
+    }
+
+    #[cold]
+    fn find_long(&self, sent: &str) -> Option<&Device> {
         self.allowed.iter().find(|device| device.lowercase.eq_ignore_ascii_case(sent)).or_else(|| self.find_unicode(sent))
     }
 
@@ -87,8 +100,35 @@ impl DeviceFilter {
 
 impl Device {
     fn new(spelling: String) -> Device {
-        Device { lowercase: spelling.to_lowercase(), spelling }
+        let lowercase = spelling.to_lowercase();
+        Device { packed: packed(&lowercase), lowercase, spelling }
     }
+}
+
+/// Packs a name of 1 to 8 bytes of ASCII, in lower case. Its bytes are examined together: in Wasm every turn of a loop costs a
+/// check.
+#[inline]
+fn packed(name: &str) -> Option<Packed> {
+    const fn eight_times(byte: u8) -> u64 {
+        u64::from_le_bytes([byte; 8])
+    }
+    let name = name.as_bytes();
+    let at = |index: usize| u64::from(name[index]) << (8 * index);
+    let bytes = match name.len() {
+        // The first and the last bytes, some of them twice.
+        4..=8 => {
+            let (first, last) = (u32::from_le_bytes(*name.first_chunk()?), u32::from_le_bytes(*name.last_chunk()?));
+            u64::from(first) | u64::from(last) << (8 * name.len() - 32)
+        }
+        1..=3 => at(0) | at(name.len() / 2) | at(name.len() - 1),
+        _ => return None,
+    };
+    if bytes & eight_times(0x80) != 0 {
+        return None;
+    }
+    // The sums set the highest bit of the bytes from `A` on, and of those behind `Z`.
+    let upper = (bytes + eight_times(0x80 - b'A')) & !(bytes + eight_times(0x7f - b'Z')) & eight_times(0x80);
+    Some((name.len(), bytes | upper >> 2))
 }
 
 weir_rule::export!(DeviceFilter);
@@ -108,6 +148,23 @@ mod tests {
     fn keeps_android_and_ios_in_any_case() {
         for name in ["android", "iOS", "ANDROID", "ios", "IOS", "Android"] {
             assert!(judge(json!({}), &json!(name)).is_kept(), "{name}");
+        }
+    }
+
+    #[test]
+    fn short_names_are_packed_in_lower_case() {
+        for length in 1..=8 {
+            for (place, byte) in (0..length).flat_map(|place| (0..=127).map(move |byte| (place, byte))) {
+                let mut name = "aZ@[`{z0"[..length].as_bytes().to_vec();
+                name[place] = byte;
+                let name = String::from_utf8(name).unwrap();
+                let mut bytes = [0; 8];
+                bytes[..length].copy_from_slice(name.to_ascii_lowercase().as_bytes());
+                assert_eq!(packed(&name), Some((length, u64::from_le_bytes(bytes))), "{name:?}");
+            }
+        }
+        for other in ["", "androids!", "é", "iOS\u{301}"] {
+            assert_eq!(packed(other), None, "{other}");
         }
     }
 

@@ -31,6 +31,8 @@ impl Default for Config {
 /// The rule.
 pub struct Validation {
     required: Vec<Field>,
+    /// The required fields whose values are not looked at.
+    others: Vec<Field>,
     app_version: Field,
     timestamp: Field,
     oldest: Version,
@@ -48,10 +50,13 @@ impl Rule for Validation {
         let oldest = Version::parse(&config.min_app_version).ok_or_else(|| {
             format!("failed to read `min_app_version`: `{}` is no version, write one like 2.3.0", config.min_app_version)
         })?;
+        let required: Vec<Field> = config.required.iter().map(|name| manifest.reads(name)).collect();
+        let (app_version, timestamp) = (manifest.reads("app_version"), manifest.reads("timestamp"));
         Ok(Validation {
-            required: config.required.iter().map(|name| manifest.reads(name)).collect(),
-            app_version: manifest.reads("app_version"),
-            timestamp: manifest.reads("timestamp"),
+            others: required.iter().copied().filter(|field| ![app_version, timestamp].contains(field)).collect(),
+            required,
+            app_version,
+            timestamp,
             oldest,
             missing_field: manifest.rejects("missing_field"),
             old_app_version: manifest.rejects("old_app_version"),
@@ -62,10 +67,23 @@ impl Rule for Validation {
 
     #[inline]
     fn evaluate(&self, row: &mut Row<'_>) -> Verdict {
+        let version = row.text(self.app_version).and_then(|version| self.oldest.compare(version));
+        let is_sound = version.is_some_and(Ordering::is_ge) && time::epoch_seconds(row, self.timestamp).is_some();
+        if is_sound && !self.others.iter().any(|field| row.is_missing(*field)) {
+            return Verdict::Keep;
+        }
+        self.explain(row, version)
+    }
+}
+
+impl Validation {
+    /// Returns the verdict on a row that not all is well with, in the order of the checks.
+    #[cold]
+    #[inline(never)]
+    fn explain(&self, row: &Row<'_>, version: Option<Ordering>) -> Verdict {
         if let Some(missing) = self.required.iter().find(|field| row.is_missing(**field)) {
             return Verdict::reject_with(self.missing_field, row.name(*missing));
         }
-        let version = row.text(self.app_version).and_then(|version| self.oldest.compare(version));
         if !version.is_some_and(Ordering::is_ge) && !row.is_missing(self.app_version) {
             let reason = if version.is_some() { self.old_app_version } else { self.malformed_app_version };
             return row.reject(reason, self.app_version);

@@ -184,14 +184,20 @@ impl Counts {
     /// ended by then. A row without a device type counts as [`OTHER`].
     pub fn count<'a>(&self, now: i64, rows: impl Iterator<Item = (i32, Option<&'a str>)>) -> Delta {
         let mut delta = self.tick(now);
-        let mut current = usize::MAX;
+        // The known names of each entry of `added`.
+        let mut known = Vec::new();
+        let mut current = 0;
         for (partition, name) in rows {
             if delta.added.get(current).is_none_or(|added| added.partition != partition) {
-                current = self.position(&mut delta.added, partition);
+                current = delta.added.iter().position(|added| added.partition == partition).unwrap_or_else(|| {
+                    known.push(self.partitions.get(&partition).map_or(&[][..], |known| &known.names));
+                    delta.added.push(self.added(partition));
+                    delta.added.len() - 1
+                });
             }
-            let known = self.partitions.get(&partition).map_or(&[][..], |known| &known.names);
-            let index = delta.added[current].index(known, name);
-            delta.added[current].counts[index] += 1;
+            let added = &mut delta.added[current];
+            let index = added.index(known[current], name);
+            added.counts[index] += 1;
         }
         delta
     }
@@ -205,14 +211,11 @@ impl Counts {
         Delta { windows, now, ..Delta::default() }
     }
 
-    /// Returns the index of `partition` in `added`. Adds an entry if there is none.
-    fn position(&self, added: &mut Vec<Added>, partition: i32) -> usize {
-        added.iter().position(|added| added.partition == partition).unwrap_or_else(|| {
-            let (names, state_bytes) =
-                self.partitions.get(&partition).map_or((1, STATE_HEADER_BYTES), |known| (known.names.len(), known.state_bytes));
-            added.push(Added { partition, names: Vec::new(), counts: vec![0; names], state_bytes });
-            added.len() - 1
-        })
+    /// Returns additions to `partition`, with nothing in them yet.
+    fn added(&self, partition: i32) -> Added {
+        let known = self.partitions.get(&partition);
+        let (names, state_bytes) = known.map_or((1, STATE_HEADER_BYTES), |known| (known.names.len(), known.state_bytes));
+        Added { partition, names: Vec::new(), counts: vec![0; names], state_bytes }
     }
 
     /// Returns the window from `start` to `end`, over the partitions that have it open.

@@ -124,6 +124,7 @@ impl Batch {
     }
 
     /// Returns the reason why the output of record `index` cannot be written, if there is a known one.
+    #[inline]
     pub fn refusal(&self, index: usize) -> Option<&Refusal> {
         self.refusals.get(&(index as u32))
     }
@@ -364,6 +365,7 @@ impl Step {
     ///
     /// # Errors
     /// The error of `write`.
+    #[inline]
     pub fn pass_with<E>(&mut self, record: u32, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
         let start = self.bytes.len();
         if let Err(error) = write(&mut self.bytes) {

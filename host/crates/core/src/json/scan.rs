@@ -49,15 +49,17 @@ impl Found {
     #[inline]
     pub fn push_cell(self, message: &[u8], column: &mut Column) -> Result<(), Problem> {
         let (start, end) = (self.start as usize, self.end as usize);
-        match self.kind {
-            Kind::Absent | Kind::Null => column.close(self.kind),
+        let part = match self.kind {
             Kind::Text if self.escaped => {
                 text::unescape(&message[start + 1..end - 1], &mut column.bytes).ok_or(Problem::LoneSurrogate(start))?;
                 column.close(Kind::Text);
+                return Ok(());
             }
-            Kind::Text => column.push_part(Kind::Text, message, start + 1..end - 1),
-            _ => column.push_part(self.kind, message, start..end),
-        }
+            Kind::Text => start + 1..end - 1,
+            Kind::Absent | Kind::Null => start..start,
+            Kind::Boolean | Kind::Number | Kind::Composite => start..end,
+        };
+        column.push_part(self.kind, message, part);
         Ok(())
     }
 }
@@ -209,7 +211,7 @@ impl<'a> Scan<'a> {
         if self.bytes.is_empty() {
             return Err(Problem::Empty);
         }
-        if !self.bytes.is_ascii() {
+        if !text::is_ascii(self.bytes) {
             std::str::from_utf8(self.bytes).map_err(|error| Problem::NotUtf8(error.valid_up_to()))?;
         }
         self.white_space();
@@ -225,7 +227,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Reads a value, and notes its place if the value is wanted.
-    #[inline]
+    #[inline(always)]
     fn field(&mut self, node: Option<Node>, depth: usize) -> Result<(), Problem> {
         let start = self.at;
         let (kind, escaped) = match self.plain() {

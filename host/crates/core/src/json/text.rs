@@ -47,6 +47,15 @@ fn specials(chunk: &[u8; 16]) -> u32 {
     chunk.iter().enumerate().fold(0, |bits, (index, byte)| bits | u32::from(is_special(*byte)) << index)
 }
 
+/// Returns whether all bytes are ASCII. The last bytes are examined 16 at a time too, where the function of the standard library
+/// takes them one by one.
+#[inline]
+pub(super) fn is_ascii(bytes: &[u8]) -> bool {
+    let Some(last) = bytes.last_chunk::<16>() else { return bytes.is_ascii() };
+    let whole = bytes.as_chunks::<16>().0.iter().fold(u128::from_ne_bytes(*last), |all, chunk| all | u128::from_ne_bytes(*chunk));
+    whole & u128::from_ne_bytes([0x80; 16]) == 0
+}
+
 /// Returns the number of decimal digits with which `bytes` begin.
 #[inline]
 pub(super) fn leading_digits(bytes: &[u8]) -> usize {
@@ -153,6 +162,18 @@ mod tests {
                 }
             }
             assert_eq!(next_special(&vec![0xff; len], 0), len);
+        }
+    }
+
+    #[test]
+    fn a_byte_beyond_ascii_is_seen_wherever_it_stands() {
+        for len in 0..70 {
+            assert!(is_ascii(&vec![0x7f; len]));
+            for at in 0..len {
+                let mut bytes = vec![0x7f; len];
+                bytes[at] = 0x80;
+                assert!(!is_ascii(&bytes), "at {at} of {len}");
+            }
         }
     }
 

@@ -459,6 +459,7 @@ impl<R: Evaluate> Pipeline<R> {
 }
 
 /// Checks whether the outputs of a batch may take `bytes` bytes. A span can't point beyond 4 GiB.
+#[inline]
 fn fits(bytes: usize) -> Result<(), Unwritable> {
     let too_many = |_| Unwritable("with it the outputs of the batch would take more than 4 GiB".into());
     u32::try_from(bytes).map(|_| ()).map_err(too_many)

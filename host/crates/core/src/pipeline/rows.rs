@@ -37,6 +37,7 @@ impl Rows {
     }
 
     /// Adds a row whose cells are in `current` already.
+    #[inline]
     pub(super) fn push(&mut self, record: usize) {
         self.records.push(record as u32);
     }
@@ -57,6 +58,7 @@ impl Rows {
     }
 
     /// Returns the index of the record of `row` in the batch.
+    #[inline]
     pub(super) fn record(&self, row: usize) -> usize {
         self.records[row] as usize
     }
@@ -90,6 +92,7 @@ impl Rows {
     }
 
     /// Returns whether some rule wrote something into `row`.
+    #[inline]
     pub(super) fn is_written(&self, row: usize) -> bool {
         self.all_written || self.written.iter().flatten().any(|column| column.kind(row) != Kind::Absent as u8)
     }

@@ -90,7 +90,9 @@ proptest! {
         messages in prop::collection::vec((objects(), any::<prop::sample::Index>(), any::<u8>(), any::<bool>()), 1..6),
     ) {
         let mut projection = Projection::default();
-        ["a", "/b/c", "/c/0"].map(|name| projection.want(name).unwrap());
+        for name in ["a", "/b/c", "/c/0"] {
+            projection.want(name).unwrap();
+        }
         let mut layout = vec![Found::default(); projection.nodes()];
         let (mut usual, mut habit) = (layout.clone(), Habit::default());
         for (object, at, byte, damaged) in messages {

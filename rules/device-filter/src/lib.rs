@@ -155,7 +155,7 @@ mod tests {
     fn short_names_are_packed_in_lower_case() {
         for length in 1..=8 {
             for (place, byte) in (0..length).flat_map(|place| (0..=127).map(move |byte| (place, byte))) {
-                let mut name = "aZ@[`{z0"[..length].as_bytes().to_vec();
+                let mut name = b"aZ@[`{z0"[..length].to_vec();
                 name[place] = byte;
                 let name = String::from_utf8(name).unwrap();
                 let mut bytes = [0; 8];

@@ -1,7 +1,9 @@
 //! Plain data that flows through the engine: a batch of records in, a step of outputs and rejections out.
 //!
 //! Bytes lie in one arena per batch and are referred to by spans. A batch therefore costs a handful of allocations, however many
-//! records it has, and none once its buffers have grown. Nothing here depends on Kafka, Wasm, JSON or the time.
+//! records it has, and none once its buffers have grown. An arena can be shared: a producer keeps it for as long as it reads from
+//! it, without a copy, and a new arena takes its place if that is longer than the batch. Nothing here depends on Kafka, Wasm, JSON
+//! or the time.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,6 +14,20 @@ use crate::reserved::Reason;
 
 /// The capacity to which a buffer shrinks between batches, in bytes: enough for a batch, and less than a rule may return.
 pub(crate) const MAX_KEPT_BYTES: usize = 32 << 20;
+
+/// The bytes of a batch or of a step. Who clones the `Arc` can read them for as long as the clone lives.
+pub type Arena = Arc<Vec<u8>>;
+
+/// Empties `arena`, and keeps its buffer, unless somebody still reads from it.
+fn empty(arena: &mut Arena) {
+    match Arc::get_mut(arena) {
+        Some(bytes) => {
+            bytes.clear();
+            bytes.shrink_to(MAX_KEPT_BYTES);
+        }
+        None => *arena = Arena::default(),
+    }
+}
 
 /// A range of bytes in an arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +73,7 @@ pub struct Batch {
     pub topic: Arc<str>,
     /// The time at which processing began, in milliseconds since the epoch, UTC. It is the only time that rules and counts see.
     pub processed_at: i64,
-    arena: Vec<u8>,
+    arena: Arena,
     records: Vec<Record>,
     headers: Vec<Header>,
     refusals: BTreeMap<u32, Refusal>,
@@ -80,7 +96,7 @@ impl Batch {
 
     /// Removes the records and keeps the buffers.
     pub fn clear(&mut self) {
-        self.arena.clear();
+        empty(&mut self.arena);
         self.records.clear();
         self.headers.clear();
         self.refusals.clear();
@@ -131,8 +147,9 @@ impl Batch {
 
     /// Appends a record. Its headers follow with [`Batch::push_header`].
     pub fn push(&mut self, partition: i32, offset: i64, timestamp: Option<i64>, key: Option<&[u8]>, value: Option<&[u8]>) {
-        let key = key.map(|bytes| self.store(bytes));
-        let value = value.map(|bytes| self.store(bytes));
+        let arena = Arc::make_mut(&mut self.arena);
+        let key = key.map(|bytes| store(bytes, arena));
+        let value = value.map(|bytes| store(bytes, arena));
         let next = self.headers.len() as u32;
         self.records.push(Record { partition, offset, timestamp, key, value, headers: next..next });
     }
@@ -142,21 +159,11 @@ impl Batch {
     /// # Panics
     /// If no record was pushed.
     pub fn push_header(&mut self, name: &str, value: Option<&[u8]>) {
-        let name = self.store(name.as_bytes());
-        let value = value.map(|bytes| self.store(bytes));
+        let arena = Arc::make_mut(&mut self.arena);
+        let name = store(name.as_bytes(), arena);
+        let value = value.map(|bytes| store(bytes, arena));
         self.headers.push(Header { name, value });
         self.records.last_mut().expect("a header follows its message").headers.end += 1;
-    }
-
-    /// Copies `bytes` to the end of the arena, and returns their span.
-    ///
-    /// # Panics
-    /// If the arena would exceed 4 GiB. Sources bound a batch to far less.
-    fn store(&mut self, bytes: &[u8]) -> Span {
-        let start = self.arena.len();
-        self.arena.extend_from_slice(bytes);
-        let end = u32::try_from(self.arena.len()).expect("a batch is far below 4 GiB");
-        Span { start: start as u32, end }
     }
 
     /// Returns the records.
@@ -177,6 +184,11 @@ impl Batch {
     /// Returns the number of bytes that keys, values and headers take together.
     pub fn bytes(&self) -> usize {
         self.arena.len()
+    }
+
+    /// Returns the arena in which keys, values and headers lie.
+    pub fn arena(&self) -> &Arena {
+        &self.arena
     }
 
     /// Returns the position of record `index` in the input.
@@ -212,6 +224,17 @@ impl Batch {
             (name, header.value.map(|span| span.of(&self.arena)))
         })
     }
+}
+
+/// Copies `bytes` to the end of `arena`, and returns their span.
+///
+/// # Panics
+/// If the arena would exceed 4 GiB. Sources bound a batch to far less.
+fn store(bytes: &[u8], arena: &mut Vec<u8>) -> Span {
+    let start = arena.len();
+    arena.extend_from_slice(bytes);
+    let end = u32::try_from(arena.len()).expect("a batch is far below 4 GiB");
+    Span { start: start as u32, end }
 }
 
 /// A record that passed every rule.
@@ -307,7 +330,13 @@ pub struct Step {
     /// True if this step only serves a trial: the set before processes the records once more, for comparison. It is never
     /// committed. `clear` keeps this field.
     pub compared: bool,
-    bytes: Vec<u8>,
+    arena: Arena,
+}
+
+/// Appends outputs to a step.
+pub struct Outputs<'a> {
+    outputs: &'a mut Vec<Output>,
+    arena: &'a mut Vec<u8>,
 }
 
 /// The statistics of one rule in a step.
@@ -351,10 +380,29 @@ impl Step {
         self.rules.clear();
         self.stop = None;
         self.processed_records = None;
-        self.bytes.clear();
-        self.bytes.shrink_to(MAX_KEPT_BYTES);
+        empty(&mut self.arena);
     }
 
+    /// Returns the means to append outputs. Outputs that were there stay.
+    pub fn outputs_mut(&mut self) -> Outputs<'_> {
+        Outputs { outputs: &mut self.outputs, arena: Arc::make_mut(&mut self.arena) }
+    }
+
+    /// Returns the value of `output`. `batch` is the batch that this step was made from.
+    pub fn value<'a>(&'a self, output: &Output, batch: &'a Batch) -> &'a [u8] {
+        match output.value {
+            Some(span) => span.of(&self.arena),
+            None => batch.value(output.record as usize).unwrap_or_default(),
+        }
+    }
+
+    /// Returns the arena in which the value of `output` lies. `batch` is the batch that this step was made from.
+    pub fn arena<'a>(&'a self, output: &Output, batch: &'a Batch) -> &'a Arena {
+        if output.value.is_some() { &self.arena } else { batch.arena() }
+    }
+}
+
+impl Outputs<'_> {
     /// Appends the record `record` with its value unchanged.
     pub fn pass(&mut self, record: u32) {
         self.outputs.push(Output { record, value: None });
@@ -367,22 +415,14 @@ impl Step {
     /// The error of `write`.
     #[inline]
     pub fn pass_with<E>(&mut self, record: u32, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
-        let start = self.bytes.len();
-        if let Err(error) = write(&mut self.bytes) {
-            self.bytes.truncate(start);
+        let start = self.arena.len();
+        if let Err(error) = write(self.arena) {
+            self.arena.truncate(start);
             return Err(error);
         }
-        let end = u32::try_from(self.bytes.len()).expect("a step is far below 4 GiB");
+        let end = u32::try_from(self.arena.len()).expect("a step is far below 4 GiB");
         self.outputs.push(Output { record, value: Some(Span { start: start as u32, end }) });
         Ok(())
-    }
-
-    /// Returns the value of `output`. `batch` is the batch that this step was made from.
-    pub fn value<'a>(&'a self, output: &Output, batch: &'a Batch) -> &'a [u8] {
-        match output.value {
-            Some(span) => span.of(&self.bytes),
-            None => batch.value(output.record as usize).unwrap_or_default(),
-        }
     }
 }
 
@@ -417,8 +457,32 @@ mod tests {
             out.resize(3 * MAX_KEPT_BYTES, 0);
             Ok::<(), ()>(())
         };
-        step.pass_with(0, write).unwrap();
+        step.outputs_mut().pass_with(0, write).unwrap();
         step.clear();
-        assert!(step.bytes.capacity() <= MAX_KEPT_BYTES);
+        assert!(step.arena.capacity() <= MAX_KEPT_BYTES);
+    }
+
+    #[test]
+    fn an_arena_is_used_again_unless_somebody_reads_from_it() {
+        let (mut batch, mut step) = (Batch::new("user-login"), Step::default());
+        let fill = |batch: &mut Batch, step: &mut Step, value: &[u8]| {
+            batch.clear();
+            step.clear();
+            batch.push(0, 0, None, None, Some(value));
+            step.outputs_mut().pass(0);
+            let write = |out: &mut Vec<u8>| {
+                out.extend_from_slice(value);
+                Ok::<(), ()>(())
+            };
+            step.outputs_mut().pass_with(0, write).unwrap();
+            [0, 1].map(|output| step.arena(&step.outputs[output], batch).clone())
+        };
+        let kept = fill(&mut batch, &mut step, b"first");
+        let next = fill(&mut batch, &mut step, b"other");
+        assert_eq!((kept[0].as_slice(), kept[1].as_slice()), (&b"first"[..], &b"first"[..]), "it stays as long as it is kept");
+        let places = next.map(|arena| arena.as_ptr());
+        let again = fill(&mut batch, &mut step, b"third");
+        assert_eq!(again.each_ref().map(|arena| arena.as_ptr()), places);
+        assert_eq!((again[0].as_slice(), again[1].as_slice()), (&b"third"[..], &b"third"[..]));
     }
 }

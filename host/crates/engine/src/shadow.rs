@@ -297,7 +297,7 @@ mod tests {
         let mut chunk = Chunk { batch: Batch::new("user-login"), step: Step::default() };
         for (offset, value) in values.iter().enumerate() {
             chunk.batch.push(1, offset as i64, None, None, Some(value.as_bytes()));
-            chunk.step.pass(offset as u32);
+            chunk.step.outputs_mut().pass(offset as u32);
         }
         chunk
     }
@@ -320,8 +320,8 @@ mod tests {
             step.clear();
             for record in 0..batch.len() as u32 {
                 match batch.value(record as usize) {
-                    Some(b"same") => step.pass(record),
-                    _ => step.pass_with(record, |out| std::io::Write::write_all(out, b"other")).unwrap(),
+                    Some(b"same") => step.outputs_mut().pass(record),
+                    _ => step.outputs_mut().pass_with(record, |out| std::io::Write::write_all(out, b"other")).unwrap(),
                 }
             }
         });

@@ -363,7 +363,7 @@ mod tests {
         let manifest = Manifest { name: "validation".into(), reasons: vec!["missing_field".into()], ..Manifest::default() };
         let manifests = [manifest];
         let mut step = Step::default();
-        step.pass(1);
+        step.outputs_mut().pass(1);
         step.rejections =
             vec![rejection(0, Cause::Rejected { rule: 0, reason: 0 }), rejection(2, Cause::Engine(Reason::MalformedJson))];
         let mut snapshot = Snapshot::default();
@@ -379,8 +379,8 @@ mod tests {
     #[test]
     fn the_last_messages_stand_in_the_order_of_the_batch() {
         let mut step = Step::default();
-        step.pass(0);
-        let written: Result<(), ()> = step.pass_with(2, |out| {
+        step.outputs_mut().pass(0);
+        let written: Result<(), ()> = step.outputs_mut().pass_with(2, |out| {
             out.extend_from_slice(b"C");
             Ok(())
         });
@@ -411,7 +411,7 @@ mod tests {
     #[test]
     fn long_messages_are_shortened() {
         let mut step = Step::default();
-        step.pass(0);
+        step.outputs_mut().pass(0);
         let mut snapshot = Snapshot::default();
         snapshot.add(&batch(&[&"x".repeat(PREVIEW_BYTES + 1)]), &step, &[]);
         assert_eq!(snapshot.last[0].text.len(), PREVIEW_BYTES);

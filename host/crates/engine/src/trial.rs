@@ -358,7 +358,7 @@ mod tests {
                         let cause = Cause::Rejected { rule, reason: 0 };
                         step.rejections.push(Rejection { record, cause, detail: None, drop: false });
                     }
-                    None => step.pass(record),
+                    None => step.outputs_mut().pass(record),
                 }
             }
         };

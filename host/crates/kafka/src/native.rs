@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::mem;
+use std::ops::Deref;
 use std::ptr::{self, NonNull};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -16,7 +17,9 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
+use rdkafka::producer::{DeliveryResult, ProducerContext};
 use rdkafka::topic_partition_list::TopicPartitionList;
+use weir_core::record::Arena;
 
 /// The most bytes that a length takes in a record.
 pub(super) const LENGTH_BYTES: usize = 5;
@@ -415,16 +418,81 @@ pub(super) struct Outgoing<'a> {
     pub(super) partition: Option<i32>,
     pub(super) key: Option<&'a [u8]>,
     pub(super) value: Option<&'a [u8]>,
+    /// The arena in which the value lies, if it lies in one. A [`Lending`] producer then reads the value there, without a copy.
+    pub(super) arena: Option<&'a Arena>,
     pub(super) timestamp: Option<i64>,
     pub(super) headers: Option<Headers>,
     /// The number that comes back with the delivery report, if the record was not delivered.
     pub(super) tag: usize,
 }
 
+/// The context of a producer that reads values where they lie. It keeps their arenas, at the longest until the client is gone,
+/// because the Rust client drops a context after its client.
+pub(super) struct Lending<C> {
+    context: C,
+    lent: Arc<Lent>,
+}
+
+/// The arenas from which a client may still read.
+#[derive(Default)]
+struct Lent(Mutex<Vec<Arena>>);
+
+impl<C> Lending<C> {
+    pub(super) fn new(context: C) -> Lending<C> {
+        Lending { context, lent: Arc::default() }
+    }
+}
+
+impl Lent {
+    /// Keeps `arena`. Mostly it is one of the last two already: a chunk has an arena for what came, and one for what was written.
+    fn keep(&self, arena: &Arena) {
+        let mut lent = self.0.lock();
+        if !lent.iter().rev().take(2).any(|kept| Arc::ptr_eq(kept, arena)) {
+            lent.push(arena.clone());
+        }
+    }
+}
+
+impl<C> Deref for Lending<C> {
+    type Target = C;
+
+    fn deref(&self) -> &C {
+        &self.context
+    }
+}
+
+impl<C: ClientContext> ClientContext for Lending<C> {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.context.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.context.error(error, reason);
+    }
+}
+
+impl<C: ProducerContext> ProducerContext for Lending<C> {
+    type DeliveryOpaque = C::DeliveryOpaque;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, tag: C::DeliveryOpaque) {
+        self.context.delivery(result, tag);
+    }
+}
+
+/// Gives all arenas back that `producer` has kept, if no record is on its way and every report is served. Does nothing otherwise.
+pub(super) fn give_back<C: ProducerContext>(producer: &Client<Lending<C>>) {
+    // SAFETY: the client outlives the call, which counts records, and reports that are not served.
+    if unsafe { rd::rd_kafka_outq_len(producer.native_ptr()) } == 0 {
+        producer.context().lent.0.lock().clear();
+    }
+}
+
 /// A topic as a producer knows it. It has to be dropped before the producer.
 pub(super) struct Topic {
     producer: *mut rd::rd_kafka_t,
     handle: NonNull<rd::rd_kafka_topic_t>,
+    /// None if the producer's context does not keep arenas.
+    lent: Option<Arc<Lent>>,
 }
 
 // SAFETY: librdkafka's handles may be used from any thread, and count their references themselves.
@@ -436,17 +504,39 @@ impl Topic {
         let (producer, name) = (producer.native_ptr(), CString::new(name).ok()?);
         // SAFETY: the client outlives the call, which copies the name, and no configuration is handed over.
         let handle = unsafe { rd::rd_kafka_topic_new(producer, name.as_ptr(), ptr::null_mut()) };
-        NonNull::new(handle).map(|handle| Topic { producer, handle })
+        NonNull::new(handle).map(|handle| Topic { producer, handle, lent: None })
     }
 
-    /// Hands a record over. Everything in it is copied, except the headers: if the record is taken, they are moved to the client.
+    /// Returns the topic `name` of `producer`, to which values are sent without a copy. Returns None if no topic can have this
+    /// name.
+    pub(super) fn open_lending<C: ClientContext>(producer: &Client<Lending<C>>, name: &str) -> Option<Topic> {
+        let mut topic = Topic::open(producer, name)?;
+        topic.lent = Some(producer.context().lent.clone());
+        Some(topic)
+    }
+
+    /// Keeps the arena in which the value of `message` lies. Returns how librdkafka is to treat the value: as one that stays where
+    /// it is, or as one to be copied, if there is no arena or nothing that keeps it.
+    fn lend(&self, message: &Outgoing<'_>) -> c_int {
+        match (&self.lent, message.arena, message.value) {
+            (Some(lent), Some(arena), Some(value)) if lies_in(value, arena) => {
+                lent.keep(arena);
+                0
+            }
+            _ => rd::RD_KAFKA_MSG_F_COPY,
+        }
+    }
+
+    /// Hands a record over. Its key is copied, and so is a value that does not lie in an arena. If the record is taken, the headers
+    /// are moved to the client.
     pub(super) fn send(&self, message: &mut Outgoing<'_>) -> Result<(), RDKafkaErrorCode> {
         let bytes = |part: Option<&[u8]>| part.map_or((ptr::null(), 0), |part| (part.as_ptr(), part.len()));
         let ((key, key_len), (value, value_len)) = (bytes(message.key), bytes(message.value));
         let headers = message.headers.as_ref().map_or(ptr::null_mut(), |headers| headers.list.as_ptr());
         // SAFETY: the handle is alive, and so is the producer, which is dropped after the handle. The argument after each tag has
-        // the type that the tag stands for, and the list ends. Key and value are copied. If the record is taken, the headers
-        // belong to it.
+        // the type that the tag stands for, and the list ends. The key is copied. The value is copied too, or it lies in an arena
+        // that is kept until the client has no record any more, or is gone; nobody changes an arena that is kept. If the record
+        // is taken, the headers belong to it.
         let code = unsafe {
             rd::rd_kafka_producev(
                 self.producer,
@@ -455,7 +545,7 @@ impl Topic {
                 rd::rd_kafka_vtype_t::RD_KAFKA_VTYPE_PARTITION,
                 message.partition.unwrap_or(-1),
                 rd::rd_kafka_vtype_t::RD_KAFKA_VTYPE_MSGFLAGS,
-                rd::RD_KAFKA_MSG_F_COPY,
+                self.lend(message),
                 rd::rd_kafka_vtype_t::RD_KAFKA_VTYPE_VALUE,
                 value,
                 value_len,
@@ -486,6 +576,12 @@ impl Drop for Topic {
         // SAFETY: the handle is ours, and its client is alive.
         unsafe { rd::rd_kafka_topic_destroy(self.handle.as_ptr()) };
     }
+}
+
+/// Returns whether `value` is a part of `arena`.
+fn lies_in(value: &[u8], arena: &Arena) -> bool {
+    let (arena, value) = (arena.as_ptr_range(), value.as_ptr_range());
+    arena.start <= value.start && value.end <= arena.end
 }
 
 /// Makes `producer` send all its records at once, whatever their number, and waits until it has none any more, or for `wait` in

@@ -19,7 +19,7 @@ use rdkafka::producer::{BaseProducer, DeliveryResult, Producer as _, ProducerCon
 
 use super::client_log::ClientLog;
 use super::failure::{Operation, refused};
-use super::native::{self, Outgoing, Topic};
+use super::native::{self, Lending, Outgoing, Topic};
 use super::{Failure, client};
 
 /// The pause before the next check whether the queue has room.
@@ -57,7 +57,7 @@ pub(super) struct Producer {
     settings: ClientConfig,
     /// The producer's handles on topics, by name. They are dropped before the producer.
     topics: Vec<(String, Topic)>,
-    inner: Arc<BaseProducer<Reports>>,
+    inner: Arc<BaseProducer<Lending<Reports>>>,
     client_log: Arc<ClientLog>,
     /// True if the settings have changed since the producer was made, or if the producer reaches no broker.
     outdated: bool,
@@ -105,7 +105,7 @@ impl Producer {
         if let Some(known) = self.topics.iter().position(|(known, _)| known == name) {
             return Ok(known);
         }
-        let handle = Topic::open(self.inner.client(), name);
+        let handle = Topic::open_lending(self.inner.client(), name);
         let handle = handle.ok_or_else(|| Failure::of_writing(RDKafkaErrorCode::InvalidTopic, name))?;
         self.topics.push((name.to_owned(), handle));
         Ok(self.topics.len() - 1)
@@ -126,6 +126,7 @@ impl Producer {
                 false => self.flush(),
             }
         }
+        native::give_back(self.inner.client());
         Ok(self.inner.context().take())
     }
 
@@ -261,10 +262,10 @@ impl Producer {
     }
 }
 
-fn create(settings: &ClientConfig, client_log: &Arc<ClientLog>) -> anyhow::Result<Arc<BaseProducer<Reports>>> {
+fn create(settings: &ClientConfig, client_log: &Arc<ClientLog>) -> anyhow::Result<Arc<BaseProducer<Lending<Reports>>>> {
     let (client_log, transactional) = (client_log.clone(), settings.get("transactional.id").is_some());
     let reports = Reports { client_log, transactional, bad: Mutex::default(), failed: OnceLock::new() };
-    let producer = settings.create_with_context(reports).map_err(|error| client::refused(&error))?;
+    let producer = settings.create_with_context(Lending::new(reports)).map_err(|error| client::refused(&error))?;
     Ok(Arc::new(producer))
 }
 
@@ -318,5 +319,52 @@ impl ProducerContext for Reports {
             native::headers(message, |name, value| bytes += name.len() + value.map_or(0, <[u8]>::len));
             self.bad.lock().push(Undelivered { tag, bytes, code });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_core::record::Arena;
+
+    use super::*;
+    use crate::testing::{Broker, settings};
+
+    const VALUE: &[u8] = b"a value in an arena";
+
+    fn outgoing<'a>(value: &'a [u8], arena: &'a Arena) -> Outgoing<'a> {
+        let (topic, arena) = ("processed-user-login", Some(arena));
+        Outgoing { topic, partition: Some(0), key: None, value: Some(value), arena, timestamp: None, headers: None, tag: 0 }
+    }
+
+    #[test]
+    fn an_arena_is_kept_until_its_records_are_delivered_or_the_producer_is_gone() {
+        let broker = Broker::start(settings());
+        let settings = client::producer_settings(&settings().client, &broker.address).unwrap();
+        let mut producer = Producer::open(settings, Arc::default()).unwrap();
+        let arena = Arena::new(VALUE.to_vec());
+        let send = |producer: &mut Producer, value| producer.send(outgoing(value, &arena), &mut || false).unwrap();
+
+        assert_eq!(send(&mut producer, b"a value elsewhere"), None);
+        assert_eq!(Arc::strong_count(&arena), 1, "what does not lie in the arena is copied");
+        assert_eq!(producer.drain(&mut || false).unwrap(), []);
+
+        broker.cluster().broker_down(-1).unwrap();
+        for value in [&arena[..], &arena[2..7], &arena[3..3]] {
+            assert_eq!(send(&mut producer, value), None);
+        }
+        assert!(matches!(producer.drain(&mut || true), Err(Failure::Cancelled)));
+        assert_eq!(Arc::strong_count(&arena), 2, "it is kept once");
+        broker.cluster().broker_up(-1).unwrap();
+        assert_eq!(producer.drain(&mut || false).unwrap(), []);
+        assert_eq!(Arc::strong_count(&arena), 1, "all is delivered");
+        let read = broker.read("processed-user-login", 4);
+        let read: Vec<&str> = read.iter().map(crate::testing::Received::text).collect();
+        assert_eq!(read, ["a value elsewhere", "a value in an arena", "value", ""]);
+
+        broker.cluster().broker_down(-1).unwrap();
+        assert_eq!(send(&mut producer, &arena), None);
+        assert_eq!(Arc::strong_count(&arena), 2);
+        drop(producer);
+        assert_eq!(Arc::strong_count(&arena), 1, "nobody is left who reads");
     }
 }

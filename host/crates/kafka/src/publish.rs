@@ -38,6 +38,7 @@ impl Publisher {
             partition: None,
             key: message.key,
             value: message.value,
+            arena: None,
             timestamp: message.timestamp,
             headers: None,
             tag: 0,

@@ -199,7 +199,8 @@ fn compresses(settings: &ClientConfig) -> bool {
 }
 
 fn alone(value: &[u8]) -> Outgoing<'_> {
-    Outgoing { topic: TOPIC, partition: Some(0), key: None, value: Some(value), timestamp: None, headers: None, tag: 0 }
+    let (topic, partition, value) = (TOPIC, Some(0), Some(value));
+    Outgoing { topic, partition, key: None, value, arena: None, timestamp: None, headers: None, tag: 0 }
 }
 
 /// Returns the size of the batch in `sent`, in bytes. A request takes `overhead` bytes beside the batch and the length of the

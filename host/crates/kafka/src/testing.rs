@@ -125,6 +125,7 @@ impl Broker {
                 partition: Some(*partition),
                 key: key.map(str::as_bytes),
                 value: *value,
+                arena: None,
                 timestamp,
                 headers: (!headers.is_empty()).then(|| header_list(headers.iter().map(|(name, value)| (*name, Some(*value))))),
                 tag: 0,

@@ -132,6 +132,7 @@ impl Writer {
             key: batch.key(index),
             // The pipeline rejects every tombstone. If one passed, its value would stay None.
             value: (!value.is_empty() || batch.value(index).is_some()).then_some(value),
+            arena: Some(step.arena(output, batch)),
             timestamp: batch.records()[index].timestamp,
             headers: self.output_headers(batch, index, ruleset),
             tag: tag(RecordKind::Output, work.chunk, output.record),
@@ -156,6 +157,7 @@ impl Writer {
             partition: route(work.batch, index, self.partitions.input, self.partitions.rejected),
             key: work.batch.key(index),
             value: work.batch.value(index),
+            arena: Some(work.batch.arena()),
             timestamp: work.batch.records()[index].timestamp.filter(|_| !refused),
             headers: Some(self.dead_letter_headers(headers, work, rejection)),
             tag: tag(RecordKind::DeadLetter, work.chunk, rejection.record),
@@ -192,6 +194,7 @@ impl Writer {
             partition: Some(first % self.partitions.counts.max(1)),
             key: None,
             value: Some(json.as_bytes()),
+            arena: None,
             timestamp: Some(window.end).filter(|_| timed),
             headers: None,
             tag: tag(RecordKind::Window, 0, 0),

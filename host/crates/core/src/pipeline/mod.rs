@@ -429,26 +429,28 @@ impl<R: Evaluate> Pipeline<R> {
     fn assemble(&mut self, batch: &Batch, step: &mut Step) {
         let Pipeline { plan, rows, layouts, splicer, .. } = self;
         let nodes = plan.projection.nodes();
-        let mut refused = Vec::new();
+        let (mut refused, mut rejections) = (Vec::new(), Vec::new());
         let columns: Vec<(Node, &Column)> =
             plan.written.iter().filter_map(|(node, slot)| Some((*node, rows.written(*slot)?))).collect();
+        let mut outputs = step.outputs_mut();
         for row in 0..rows.len() {
             let record = rows.record(row);
             if !rows.is_written(row) {
-                step.pass(record as u32);
+                outputs.pass(record as u32);
                 continue;
             }
             let (message, layout) = (batch.value(record).unwrap_or_default(), &layouts[record * nodes..][..nodes]);
             let writes = Writes { columns: &columns, row };
-            let spliced = step.pass_with(record as u32, |out| {
+            let spliced = outputs.pass_with(record as u32, |out| {
                 splicer.write(&plan.projection, message, layout, writes, out)?;
                 fits(out.len())
             });
             if let Err(Unwritable(name)) = spliced {
                 refused.push(row as u32);
-                step.rejections.push(refusal(record, Reason::UnwritableField, name));
+                rejections.push(refusal(record, Reason::UnwritableField, name));
             }
         }
+        step.rejections.extend(rejections);
         rows.remove(&refused, |slot| slot == plan.counted);
     }
 

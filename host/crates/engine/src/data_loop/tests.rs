@@ -52,18 +52,19 @@ fn judge_with([stop, slow]: [&str; 2], counts: &Counts, batch: &Batch, step: &mu
             Some(value) => {
                 passed.push((batch.records()[record as usize].partition, value.split(' ').next()));
                 if value.starts_with(slow) {
-                    step.pass(record);
+                    step.outputs_mut().pass(record);
                     step.processed_records = Some(record as usize + 1);
                     break;
                 }
                 match value.strip_prefix('+') {
                     Some(rest) => step
+                        .outputs_mut()
                         .pass_with(record, |out| {
                             out.extend_from_slice(format!("added{rest}").as_bytes());
                             Ok::<(), ()>(())
                         })
                         .unwrap(),
-                    None => step.pass(record),
+                    None => step.outputs_mut().pass(record),
                 }
             }
         }

@@ -31,7 +31,7 @@ fn rules(hash: &str, rejects: fn(&[u8]) -> bool) -> RuleInstances {
                 let cause = Cause::Rejected { rule: 0, reason: 0 };
                 step.rejections.push(Rejection { record, cause, detail: None, drop: false });
             } else {
-                step.pass(record);
+                step.outputs_mut().pass(record);
                 passed.push((batch.records()[record as usize].partition, Some("any")));
             }
         }
@@ -225,7 +225,7 @@ fn a_loop_that_ends_for_good_ends_the_process_after_the_chunks_in_hand() {
         RuleInstances::new(
             |_: &Counts, batch: &Batch, step: &mut Step| {
                 step.clear();
-                (0..batch.len() as u32).for_each(|record| step.pass(record));
+                (0..batch.len() as u32).for_each(|record| step.outputs_mut().pass(record));
                 let is_bad = |record| batch.value(record) == Some(b"bad");
                 step.stop = (0..batch.len()).any(is_bad).then(|| "a rule failed".into());
             },

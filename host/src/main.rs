@@ -19,10 +19,10 @@ use weir_wasm::{Bounds, ConfigRefused, compile_standard_input};
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// The settings of the allocator, which bound the free memory that the process keeps (<https://jemalloc.net/jemalloc.3.html>).
-/// Memory that is not used for half a second goes back to the system, also while the process is idle. The variable `MALLOC_CONF`
+/// Memory that is not used for a tenth of a second goes back to the system, also while the process is idle. The variable `MALLOC_CONF`
 /// takes precedence.
 #[unsafe(export_name = "malloc_conf")]
-static ALLOCATOR_SETTINGS: &[u8] = b"dirty_decay_ms:500,muzzy_decay_ms:0,background_thread:true,max_background_threads:1\0";
+static ALLOCATOR_SETTINGS: &[u8] = b"dirty_decay_ms:100,muzzy_decay_ms:0,background_thread:true,max_background_threads:1\0";
 
 /// The exit code for bad usage or a bad configuration. clap uses the same code.
 const BAD_USAGE: u8 = 2;

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use weir_core::record::{Chunk, Step};
 
 use crate::instances::RuleInstances;
-use crate::protocol::{Activated, Activation, Event, LiveReason, OnTrial};
+use crate::protocol::{Activated, Activation, Event, Judgement, LiveReason, OnTrial};
 use crate::shared_trial::{SharedTrial, TrialEnd, Verdict};
 use crate::snapshot::{Snapshot, Swaps};
 use crate::trial::{self, TrackRecord};
@@ -159,7 +159,7 @@ impl ActiveRules {
 
     /// Takes into account how the rules did in `chunks`, which are committed. If that ends the trial, returns the event for the
     /// loader: the set has passed, or was taken back.
-    pub(crate) fn add_committed(&mut self, chunks: &[Chunk], now: i64) -> Option<Event> {
+    pub(crate) fn add_committed(&mut self, chunks: &[Chunk], now: i64) -> Option<Judgement> {
         let Some(Probation { trial, before, again, .. }) = &mut self.trial else {
             let mut lately = self.lately.lock();
             chunks.iter().for_each(|chunk| lately.add(chunk));
@@ -177,14 +177,14 @@ impl ActiveRules {
             Verdict::Passed(record) => {
                 *self.lately.lock() = record;
                 let retired = self.trial.take()?.into_retired();
-                Some(Event::Passed { hash: self.live.hash().to_owned(), retired })
+                Some(Judgement::Passed { hash: self.live.hash().to_owned(), retired })
             }
             Verdict::Failed { reason, evidence } => self.tell_taken_back(reason, evidence, now),
         }
     }
 
     /// Takes the set in force back, if it is on trial and the trial has not ended in another loop. Returns None if not.
-    pub(crate) fn take_back(&mut self, reason: &str, now: i64) -> Option<Event> {
+    pub(crate) fn take_back(&mut self, reason: &str, now: i64) -> Option<Judgement> {
         match self.trial.as_ref()?.trial.fail(reason)? {
             Verdict::Failed { reason, evidence } => self.tell_taken_back(reason, evidence, now),
             Verdict::Passed(_) => None,
@@ -197,11 +197,11 @@ impl ActiveRules {
     }
 
     /// Takes the set in force back, and returns the event for the loader.
-    fn tell_taken_back(&mut self, reason: String, evidence: Vec<String>, now: i64) -> Option<Event> {
+    fn tell_taken_back(&mut self, reason: String, evidence: Vec<String>, now: i64) -> Option<Judgement> {
         let retired = self.go_back(&reason, now)?;
         let (back, on_trial) = (self.live.hash().to_owned(), self.trial.is_some());
         tracing::error!(failed = retired.hash(), back, on_trial, ?evidence, "rules are taken back: {reason}");
-        Some(Event::TakenBack { retired, back, reason, evidence })
+        Some(Judgement::TakenBack { retired, back, reason, evidence })
     }
 
     /// Takes the set in force back, and returns it. If the set has replaced another one that was on trial itself, that one comes

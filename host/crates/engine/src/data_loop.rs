@@ -343,7 +343,7 @@ impl<C: Fn() -> i64> DataLoop<'_, C> {
     fn stopped_by_rule(&mut self, reason: String) -> Failure {
         match self.active.take_back(&reason, (self.clock)()) {
             Some(taken_back) => {
-                self.tell(taken_back);
+                self.tell(Event::Judged(taken_back));
                 Failure::Wait(anyhow!(reason))
             }
             // Another loop has just ended the trial. The next turn acts on that, and then the record is processed again.
@@ -462,12 +462,10 @@ impl<C: Fn() -> i64> DataLoop<'_, C> {
             sampler.sample(chunks, &rules.manifests, self.transaction.processing());
         }
         self.fault_log.log(chunks, rules);
-        let appraised = self.active.add_committed(chunks, (self.clock)());
-        if appraised.is_none() && self.active.is_on_trial() {
-            self.snapshot.update(|snapshot| self.active.show(snapshot));
-        }
-        if let Some(event) = appraised {
-            self.tell(event);
+        match self.active.add_committed(chunks, (self.clock)()) {
+            Some(judgement) => self.tell(Event::Judged(judgement)),
+            None if self.active.is_on_trial() => self.snapshot.update(|snapshot| self.active.show(snapshot)),
+            None => {}
         }
         self.transaction.committed();
         Ok(())

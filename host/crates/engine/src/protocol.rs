@@ -48,13 +48,24 @@ pub struct Activation {
 pub enum Event {
     /// A set is in force in this loop.
     Activated(Activated),
-    /// A set has passed its trial.
+    /// The trial of a set has ended.
+    Judged(Judgement),
+    /// The loop follows the verdict that another loop has reached, and no longer needs these instances.
+    Retired(Vec<RuleInstances>),
+    /// The loop does not run and never will, because there are fewer input partitions than loops.
+    Dismissed,
+}
+
+/// The end of a set's trial.
+#[derive(Debug)]
+pub enum Judgement {
+    /// The set has passed.
     Passed {
         /// The hash of the set.
         hash: String,
         retired: Vec<RuleInstances>,
     },
-    /// A set has failed its trial, and another one is in force again.
+    /// The set has failed, and another one is in force again.
     TakenBack {
         retired: RuleInstances,
         /// The hash of the set in force.
@@ -64,10 +75,16 @@ pub enum Event {
         /// Some of the records that speak against the set that failed.
         evidence: Vec<String>,
     },
-    /// The loop follows the verdict that another loop has reached, and no longer needs these instances.
-    Retired(Vec<RuleInstances>),
-    /// The loop does not run and never will, because there are fewer input partitions than loops.
-    Dismissed,
+}
+
+impl Judgement {
+    /// Returns the hash of the set whose trial has ended.
+    pub fn hash(&self) -> &str {
+        match self {
+            Judgement::Passed { hash, .. } => hash,
+            Judgement::TakenBack { retired, .. } => retired.hash(),
+        }
+    }
 }
 
 /// An event: a set is in force.
@@ -193,7 +210,7 @@ mod tests {
         let (loops, ends) = connect(2);
         assert!(loops.tell(LoopId(1), Command::Sample(None)));
         assert!(ends[0].commands.try_recv().is_err() && ends[1].commands.try_recv().is_ok());
-        ends[1].tell(Event::Passed { hash: "cafe".into(), retired: Vec::new() });
+        ends[1].tell(Event::Judged(Judgement::Passed { hash: "cafe".into(), retired: Vec::new() }));
         assert_eq!(loops.events.recv().unwrap().0, LoopId(1));
         assert!(!loops.tell(LoopId(2), Command::Sample(None)), "there is no such loop");
         drop(ends);

@@ -15,7 +15,7 @@ use crate::report::{Deployed, SetRefusal, TakenBack};
 use crate::store::{Saved, Store};
 use crate::update;
 use weir_engine::RuleInstances;
-use weir_engine::protocol::{Activated, Activation, Command, Event, LiveReason, LoopId, OnTrial};
+use weir_engine::protocol::{Activated, Activation, Command, Event, Judgement, LiveReason, LoopId, OnTrial};
 use weir_engine::shared_trial::SharedTrial;
 use weir_system::clock::now;
 use weir_system::files;
@@ -31,7 +31,7 @@ pub(crate) struct Pending {
     /// The reports of the other loops.
     reports: ActivationReports,
     /// The verdict on the set, if the loops that have activated it have reached one already. It is handled once the set is live.
-    verdict: Option<Event>,
+    verdict: Option<Judgement>,
 }
 
 /// The reports of data loops that have activated a set.
@@ -48,18 +48,6 @@ impl ActivationReports {
         // The trial is one for all loops, and all loops have kept the same sets.
         self.replaced = self.replaced.take().or(activated.replaced);
         self.trial = self.trial.take().or(activated.trial);
-    }
-}
-
-impl Pending {
-    /// Returns whether `event` is a verdict on this set.
-    fn is_judged_by(&self, event: &Event) -> bool {
-        let hash = match event {
-            Event::Passed { hash, .. } => hash.as_str(),
-            Event::TakenBack { retired, .. } => retired.hash(),
-            Event::Activated(_) | Event::Dismissed | Event::Retired(_) => return false,
-        };
-        hash == self.next.set.hash
     }
 }
 
@@ -268,20 +256,18 @@ impl Loader {
             Event::Activated(activated) => return self.activated(id, activated),
             Event::Dismissed => return self.complete(id, None),
             Event::Retired(retired) => drop(retired),
-            Event::Passed { .. } | Event::TakenBack { .. } => {
-                match self.pending.as_mut().filter(|next| next.is_judged_by(&event)) {
-                    Some(pending) => pending.verdict = Some(event),
-                    None => self.handle_verdict(event),
-                }
-            }
+            Event::Judged(verdict) => match self.pending.as_mut().filter(|pending| pending.next.set.hash == verdict.hash()) {
+                Some(pending) => pending.verdict = Some(verdict),
+                None => self.handle_verdict(verdict),
+            },
         }
         None
     }
 
     /// Handles the verdict on a set. Only one loop reports it.
-    fn handle_verdict(&mut self, event: Event) {
-        match event {
-            Event::Passed { hash, retired } => {
+    fn handle_verdict(&mut self, verdict: Judgement) {
+        match verdict {
+            Judgement::Passed { hash, retired } => {
                 drop(retired);
                 if hash == self.live.set.hash {
                     (self.before, self.replaced) = (None, None);
@@ -289,11 +275,10 @@ impl Loader {
                 self.store.end_trial(&hash);
                 tracing::info!(ruleset = hash, "the set has passed its trial");
             }
-            Event::TakenBack { retired, back, reason, evidence } => {
+            Judgement::TakenBack { retired, back, reason, evidence } => {
                 let hash = retired.hash().to_owned();
                 self.taken_back(TakenBack { hash, at: now(), reason, evidence, back: Some(back) });
             }
-            Event::Activated(_) | Event::Dismissed | Event::Retired(_) => {}
         }
     }
 
@@ -309,8 +294,8 @@ impl Loader {
         activated.into_iter().for_each(|activated| pending.reports.add(activated));
         let Pending { next, reports, verdict, .. } = self.pending.take_if(|pending| pending.waiting.is_empty())?;
         let completed = Completed { from: reports.from.clone(), kept: self.note_live(next, Some(reports)) };
-        if let Some(event) = verdict {
-            self.handle_verdict(event);
+        if let Some(verdict) = verdict {
+            self.handle_verdict(verdict);
         }
         Some(completed)
     }

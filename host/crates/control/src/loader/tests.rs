@@ -15,7 +15,7 @@ use crate::{Answer, Request};
 use weir_core::pipeline::Manifest;
 use weir_engine::RuleInstances;
 use weir_engine::TrialBounds;
-use weir_engine::protocol::{Activated, Activation, Command, Event, LoopEnd, OnTrial};
+use weir_engine::protocol::{Activated, Activation, Command, Event, Judgement, LoopEnd, OnTrial};
 use weir_wasm::rule::Rule;
 
 const RULE: &str = "device-filter";
@@ -177,7 +177,7 @@ impl Field {
 
     fn passes(&mut self, hash: &str) {
         let retired = vec![self.judge(hash)];
-        self.end.tell(Event::Passed { hash: hash.into(), retired });
+        self.end.tell(Event::Judged(Judgement::Passed { hash: hash.into(), retired }));
         self.loader.handle_events();
     }
 
@@ -185,7 +185,12 @@ impl Field {
     fn takes_back(&mut self, hash: &str) {
         let kept = [&self.loader.replaced, &self.loader.before].into_iter().flatten().next();
         let back = kept.unwrap_or(&self.loader.live).set.hash.clone();
-        self.end.tell(Event::TakenBack { retired: self.judge(hash), back, reason: "bad".into(), evidence: Vec::new() });
+        self.end.tell(Event::Judged(Judgement::TakenBack {
+            retired: self.judge(hash),
+            back,
+            reason: "bad".into(),
+            evidence: Vec::new(),
+        }));
     }
 
     fn judge(&self, hash: &str) -> RuleInstances {
@@ -630,7 +635,7 @@ fn a_set_is_live_once_every_loop_has_it_and_a_verdict_that_came_earlier_counts()
     });
     assert!(Arc::ptr_eq(&shared[0], &shared[1]), "both loops add to one trial");
     one.tell(activated(&second, on_trial_after(&first), None));
-    one.tell(Event::Passed { hash: second.clone(), retired: Vec::new() });
+    one.tell(Event::Judged(Judgement::Passed { hash: second.clone(), retired: Vec::new() }));
     field.loader.handle_events();
     assert_eq!(field.live().0, first, "one loop still processes by it");
     other.tell(activated(&second, on_trial_after(&first), None));
@@ -647,7 +652,7 @@ fn a_set_that_fails_before_every_loop_has_it_is_taken_back_in_the_end() {
     let ([one, other], second) = deployed_to_two(&mut field);
     one.tell(activated(&second, on_trial_after(&first), None));
     let (retired, back) = (field.judge(&second), first.clone());
-    one.tell(Event::TakenBack { retired, back, reason: "bad".into(), evidence: Vec::new() });
+    one.tell(Event::Judged(Judgement::TakenBack { retired, back, reason: "bad".into(), evidence: Vec::new() }));
     other.tell(activated(&second, on_trial_after(&first), None));
     other.tell(Event::Retired(vec![field.judge(&second)]));
     field.loader.handle_events();
@@ -665,7 +670,7 @@ fn a_loop_for_which_there_is_no_partition_is_not_waited_for() {
     other.dismiss();
     field.loader.handle_events();
     assert_eq!(field.live().0, second);
-    one.tell(Event::Passed { hash: second, retired: Vec::new() });
+    one.tell(Event::Judged(Judgement::Passed { hash: second, retired: Vec::new() }));
     field.loader.handle_events();
     assert!(field.ask(Request::Deploy { files: files(2), dry_run: false }).unwrap().waiting);
     let third = field.hash();

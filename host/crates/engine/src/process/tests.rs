@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::*;
 use crate::TrialBounds;
 use crate::instances::set;
-use crate::protocol::{self, Activation, Command, Event, Loops};
+use crate::protocol::{self, Activation, Command, Event, Judgement, Loops};
 use crate::shared_trial::SharedTrial;
 use crate::snapshot::Snapshot;
 use crate::trial::TrackRecord;
@@ -202,7 +202,7 @@ fn the_sum_of_all_loops_decides_a_trial_and_all_go_back() {
         let mut told = Vec::new();
         while told.len() < 2 {
             match running.event() {
-                (_, Event::TakenBack { retired, back, reason, .. }) => {
+                (_, Event::Judged(Judgement::TakenBack { retired, back, reason, .. })) => {
                     assert!(reason.contains("it rejected"), "{reason}");
                     told.push((retired.hash().to_owned(), Some(back)));
                 }

@@ -163,10 +163,11 @@ impl Column {
             let last = if to == from { first } else { self.ends[to - 1] };
             self.kinds.copy_within(from..to, row);
             self.bytes.copy_within(first as usize..last as usize, byte as usize);
-            for source in from..to {
-                self.ends[row] = self.ends[source] - first + byte;
-                row += 1;
-            }
+            self.ends.copy_within(from..to, row);
+            let moved = row..row + (to - from);
+            row = moved.end;
+            // No end is below `first`, and unchecked the whole run is done at once.
+            self.ends[moved].iter_mut().for_each(|end| *end = end.wrapping_sub(first - byte));
             byte += last - first;
         }
         self.kinds.truncate(row);

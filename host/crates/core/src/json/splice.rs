@@ -173,10 +173,13 @@ fn append(projection: &Projection, message: &[u8], object: Found, writes: Writes
             out.push(b',');
         }
         comma = true;
-        out.extend_from_slice(&projection.branches[node].label);
+        text::put(&projection.branches[node].label, out);
         write_value(kind, bytes, out);
     }
-    out.extend_from_slice(after);
+    match after {
+        [brace] => out.push(*brace),
+        _ => out.extend_from_slice(after),
+    }
 }
 
 /// Returns whether the object at `found` in `message` has fields.
@@ -207,7 +210,7 @@ fn write_value(kind: Kind, bytes: &[u8], out: &mut Vec<u8>) {
     match kind {
         Kind::Text => text::write_string(bytes, out),
         Kind::Absent | Kind::Null => out.extend_from_slice(b"null"),
-        Kind::Boolean | Kind::Number => out.extend_from_slice(bytes),
+        Kind::Boolean | Kind::Number => text::put(bytes, out),
         Kind::Composite => write_composite(bytes, out),
     }
 }

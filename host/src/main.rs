@@ -19,8 +19,8 @@ use weir_wasm::{Bounds, ConfigRefused, compile_standard_input};
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// The settings of the allocator, which bound the free memory that the process keeps (<https://jemalloc.net/jemalloc.3.html>).
-/// Memory that is not used for a tenth of a second goes back to the system, also while the process is idle. The variable `MALLOC_CONF`
-/// takes precedence.
+/// Memory that is not used for a tenth of a second goes back to the system, also while the process is idle. The variable
+/// `MALLOC_CONF` takes precedence.
 #[unsafe(export_name = "malloc_conf")]
 static ALLOCATOR_SETTINGS: &[u8] = b"dirty_decay_ms:100,muzzy_decay_ms:0,background_thread:true,max_background_threads:1\0";
 

@@ -28,10 +28,6 @@ const PROFILE: [(&str, &str); 8] = [
     ("CARGO_PROFILE_RELEASE_INCREMENTAL", "false"),
 ];
 
-/// The packages that are optimised for speed, because they run for every row: the SDK, and the rule itself. For all other code size
-/// counts more.
-const FAST: &str = "profile.release.package.NAME.opt-level=3";
-
 /// A library crate that is to become a rule.
 pub(super) struct Package {
     pub(super) name: String,
@@ -114,8 +110,9 @@ impl Package {
         self.fetch()?;
         let mut command = cargo();
         command.current_dir(&self.workspace).args(["rustc", "--release", "--lib", "--crate-type", "cdylib", "--target", TARGET]);
+        // The SDK and the rule itself run for every row, and are optimised for speed. For all other code size counts more.
         for name in ["weir-rule", &self.name] {
-            command.args(["--config", &FAST.replace("NAME", &format!("{name:?}"))]);
+            command.args(["--config", &format!("profile.release.package.{name:?}.opt-level=3")]);
         }
         command.args(["--message-format", "json-render-diagnostics", "--manifest-path"]).arg(&self.manifest);
         command.envs(PROFILE).env("CARGO_ENCODED_RUSTFLAGS", self.flags(toolchain));

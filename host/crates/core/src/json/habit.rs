@@ -10,6 +10,9 @@ const MAX_NAMES: usize = 64;
 /// The longest name that is kept, in bytes, with its quotes and its colon.
 const LONGEST: usize = size_of::<u128>();
 
+/// The name in a place where no name is kept. No bytes are equal to it.
+const UNKNOWN: Name = Name { text: 1, mask: 0, len: 0, node: None };
+
 /// The usual names of messages, in their order. It belongs to one [`Projection`](super::Projection).
 #[derive(Clone, Debug, Default)]
 pub struct Habit {
@@ -46,11 +49,10 @@ impl Habit {
         padded[..text.len()].copy_from_slice(text);
         let mask = u128::MAX >> (8 * (LONGEST - text.len()));
         let name = Name { text: u128::from_le_bytes(padded), mask, len: text.len(), node };
-        if index == self.names.len() {
-            self.names.push(name);
-        } else if let Some(other) = self.names.get_mut(index) {
-            *other = name;
+        if index >= self.names.len() {
+            self.names.resize(index + 1, UNKNOWN);
         }
+        self.names[index] = name;
     }
 }
 
@@ -80,5 +82,10 @@ mod tests {
         assert_eq!(habit.find(0, b"\"thirteenbytes\":1"), Some((Some(1), LONGEST)));
         habit.learn(0, b"\"fourteen_bytes\":", Some(2));
         assert_eq!(habit.names[0].node, Some(1), "it is too long to be kept");
+        let mut habit = Habit::default();
+        habit.learn(0, b"\"fourteen_bytes\":", Some(1));
+        habit.learn(1, b"\"a\":", Some(2));
+        assert_eq!(habit.find(0, b"\"fourteen_bytes\":1"), None);
+        assert_eq!(habit.find(1, b"\"a\":\"and what follows\""), Some((Some(2), 4)), "and those behind it are kept");
     }
 }

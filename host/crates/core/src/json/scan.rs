@@ -165,8 +165,6 @@ impl Projection {
     /// # Panics
     /// If the number of entries in `layout` is not [`nodes`](Self::nodes).
     pub fn scan(&self, message: &[u8], layout: &mut [Found]) -> Result<(), Problem> {
-        assert_eq!(layout.len(), self.nodes(), "one entry a node");
-        layout.fill(Found::default());
         Scan::new(self, message, layout).message()
     }
 
@@ -179,8 +177,6 @@ impl Projection {
     /// # Panics
     /// Like [`scan`](Self::scan).
     pub fn scan_usual(&self, message: &[u8], habit: &mut Habit, layout: &mut [Found]) -> Result<(), Problem> {
-        assert_eq!(layout.len(), self.nodes(), "one entry a node");
-        layout.fill(Found::default());
         Scan { habit: Some(habit), ..Scan::new(self, message, layout) }.message()
     }
 }
@@ -204,6 +200,8 @@ impl<'a> Scan<'a> {
 
     /// Reads the whole message: one object, with nothing but white space around it.
     pub(super) fn message(&mut self) -> Result<(), Problem> {
+        assert_eq!(self.layout.len(), self.projection.nodes(), "one entry a node");
+        self.layout.fill(Found::default());
         self.object_alone().map_err(|problem| problem.explained(self.bytes))
     }
 

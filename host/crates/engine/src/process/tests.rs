@@ -291,11 +291,10 @@ fn loops_without_partitions_are_idle_and_ready_and_take_over() {
     thread::scope(|scope| {
         let running = Running::start(scope, &broker, vec![all_pass("cafe"), all_pass("cafe")]);
         // While the second one joins, the first one has no partition for a moment.
-        let is_idle = |snapshot: &Snapshot| snapshot.state == LoopState::Running && snapshot.partitions.is_empty();
         eventually("both are in the group, and one has the partition", || {
             let each = running.snapshot.each();
             each.iter().all(|snapshot| snapshot.state == LoopState::Running)
-                && each.iter().filter(|each| is_idle(each)).count() == 1
+                && each.iter().filter(|snapshot| snapshot.partitions.is_empty()).count() == 1
         });
         running.swap(|| all_pass("beef"), None);
         assert_eq!(running.activated("beef").len(), 1, "the idle loop has it, too");
